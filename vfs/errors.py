@@ -1,0 +1,147 @@
+"""What can fail, and what to tell a person.
+
+Each class's docstring is the sentence for people: the likely cause, and the command to type next. An instance's text
+says what exactly failed. Which errno an error becomes inside the mount is decided in `operations.py` only.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class ArtisyncError(Exception):
+    """Something went wrong; run the command again with `-v` for more."""
+
+    @property
+    def hint(self) -> str:
+        """The likely cause and the next step, for people."""
+        return inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
+
+
+# --- what the server answers ------------------------------------------------------------------------------------
+
+
+class RemoteError(ArtisyncError):
+    """The server refused the request; its own words are above."""
+
+
+class NoSuchPath(RemoteError):
+    """There is no such file on the server; `artisync ls` shows what is there."""
+
+
+class AccessDenied(RemoteError):
+    """The server does not let this user read it; check the permissions there, or log in as another user."""
+
+
+class NotDirectory(RemoteError):
+    """The path is not a directory on the server."""
+
+
+class Unsupported(RemoteError):
+    """The server does not know this operation."""
+
+
+class ServerFailure(RemoteError):
+    """The server could not do it (SSH_FX_FAILURE); it may be out of handles or its disk may be failing."""
+
+
+# --- the link -----------------------------------------------------------------------------------------------------
+
+
+class LinkError(ArtisyncError):
+    """The connection to the server is not working."""
+
+
+class LinkLost(LinkError):
+    """The connection broke while a request was under way; artisync reconnects by itself."""
+
+
+class ProtocolViolation(LinkLost):
+    """The server sent something that is not SFTP; is a shell start-up file printing text on the server?"""
+
+
+class Unreachable(LinkError):
+    """The host is not answering: is the container running, and is the VPN up? Run `artisync doctor`; if the container
+    is a new one, copy the panel's new line into `artisync connect`."""
+
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+class StaleVersion(ArtisyncError):
+    """The file was replaced on the server; open it again to read the new version."""
+
+
+# --- connecting ---------------------------------------------------------------------------------------------------
+
+
+class ConnectError(LinkError):
+    """The connection could not be made; run `artisync doctor` to see at which step it fails."""
+
+
+class UnknownHost(ConnectError):
+    """The host name cannot be resolved: check the spelling, and whether the VPN (and its DNS) is up."""
+
+
+class Refused(ConnectError):
+    """Nothing listens on that port: is the container running? A new container has another port: copy the panel's new
+    line into `artisync connect`."""
+
+
+class NoAnswer(ConnectError):
+    """No answer from the host: is the VPN up (`wg show`), and is the container running?"""
+
+
+class AuthRejected(ConnectError):
+    """The server rejected every key: add your public key in the control panel, or name the right one with `-i`."""
+
+
+class HostKeyUnknown(ConnectError):
+    """The server's host key is not known yet; connect once from a terminal to confirm its fingerprint, or pass
+    `--accept-new-host-key`."""
+
+
+class HostKeyChanged(ConnectError):
+    """The server's host key is not the one that was accepted before. If this is a new container behind the same
+    address, run `artisync connect --replace-host-key "ssh …"`; otherwise somebody may be listening in."""
+
+
+class KeyFileUnusable(ConnectError):
+    """The private key cannot be used; `chmod 600` it, or name another one with `-i`."""
+
+
+class PassphraseNeeded(ConnectError):
+    """The private key has a passphrase and there is no terminal to ask on: load it with `ssh-add` first."""
+
+
+class RootUnusable(ConnectError):
+    """The directory of artifacts is not there or not readable on the server: click "sync" in the control panel and
+    wait some minutes, or name another directory with `--remote-root`."""
+
+
+# --- on this machine ----------------------------------------------------------------------------------------------
+
+
+class UsageError(ArtisyncError):
+    """The command was given something it cannot understand; see `artisync COMMAND --help`."""
+
+
+class ConfigError(ArtisyncError):
+    """The profile cannot be used; `artisync connect "ssh …"` writes it anew."""
+
+
+class MountError(ArtisyncError):
+    """The mount could not be made."""
+
+
+class FuseMissing(MountError):
+    """FUSE 3 is not usable here; on Debian and Ubuntu: `sudo apt install fuse3 libfuse3-3`. Without FUSE, `artisync
+    pull` copies the files."""
+
+
+class MountPointUnusable(MountError):
+    """Choose an empty directory of your own as the mount point."""
+
+
+class CacheUnusable(ArtisyncError):
+    """The cache directory cannot be used; name another with `--cache-dir`."""

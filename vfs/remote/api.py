@@ -1,0 +1,147 @@
+"""The seam between what artisync does with files and how bytes are got: `Remote`, `RemoteFile`, `Attributes`.
+
+Everything above this file is driven in tests by a `MemoryRemote`; everything below serves this protocol over SFTP.
+All methods are called on the event loop's thread and are coroutines unless said otherwise. They retry over a lost
+link by themselves for as long as the caller waits (cancel them to give up) and raise `errors.RemoteError` for what
+the server answers, `errors.Unreachable` when the link has been down for longer than the configured timeout.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What SFTP v3 says of a file. Sizes in bytes; times in whole seconds of the server's clock.
+
+    Source: draft-ietf-secsh-filexfer-02, section 5.
+    """
+
+    mode: int
+    size: int = 0
+    mtime: int = 0
+    uid: int = 0
+    gid: int = 0
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One name of a listing with its (not followed) attributes."""
+
+    name: bytes
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class FsStats:
+    """`statvfs@openssh.com`: counts in blocks of `fragment` bytes (PROTOCOL, section 4.5 of OpenSSH)."""
+
+    block_size: int
+    fragment: int
+    blocks: int
+    free: int
+    available: int
+    files: int
+    files_free: int
+    files_available: int
+    name_max: int
+
+
+class RemoteFile(Protocol):
+    """A file opened by path; it may be open on several connections at once, and is reopened by path after a lost link.
+
+    Whether two reads saw the same version is the caller's to check, by the attributes that come with each.
+    """
+
+    path: bytes
+    attributes: Attributes
+    """As FSTAT answered right after the OPEN."""
+
+    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        """Fill `into` from `offset`; the count of bytes (short only at end of file) and the attributes after it.
+
+        The reads and the FSTAT behind them are one pipelined batch on one handle. When this raises or is cancelled
+        nobody writes to `into` any more once `idle()` of the remote says so; a caller that gives up must not reuse
+        the buffer for something else (drop it).
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the server's handles, without waiting. Reads under way are finished first."""
+        ...
+
+
+class LinkState(Protocol):
+    """What is known of the link just now. All properties are cheap and are read on the event loop's thread."""
+
+    @property
+    def online(self) -> bool: ...
+    @property
+    def since(self) -> float:
+        """When the present state began, in the event loop's time (seconds)."""
+        ...
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which a request has been unanswered and no byte has come on any connection; 0.0 if none is."""
+        ...
+
+    @property
+    def rtt(self) -> float:
+        """The smallest round trip seen lately, in seconds (0.0: not known)."""
+        ...
+
+    @property
+    def server_time(self) -> float | None:
+        """The server's present time (Unix seconds) as far as it is known, else None."""
+        ...
+
+
+class Remote(Protocol):
+    """A directory tree on a server. Paths are absolute, as bytes."""
+
+    @property
+    def link(self) -> LinkState: ...
+    @property
+    def window(self) -> int:
+        """Bytes of reads that are useful in flight at present, over all connections (≥ 1 MiB)."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of reads asked for and not yet answered."""
+        ...
+
+    def backlog(self, waiting: int) -> None:
+        """Tell how many bytes wait beyond the window, so that more connections can be opened if they would help."""
+        ...
+
+    async def lstat(self, path: bytes) -> Attributes: ...
+    async def stat(self, path: bytes) -> Attributes: ...
+    async def readlink(self, path: bytes) -> bytes: ...
+    async def realpath(self, path: bytes) -> bytes: ...
+    async def scandir(self, path: bytes) -> list[DirEntry]:
+        """The whole listing (without `.` and `..`), or an error; never a part. Hostile names are left out."""
+        ...
+
+    async def statvfs(self, path: bytes) -> FsStats | None:
+        """None where the server does not offer it."""
+        ...
+
+    async def open(self, path: bytes) -> RemoteFile: ...
+    async def aclose(self) -> None: ...

@@ -1,0 +1,44 @@
+"""The seam between the SFTP engine and SSH: a blocking byte stream, and who makes one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """One SFTP subsystem's byte stream. `recv_into` is called by one thread, `send` by another, `close` by any."""
+
+    def recv_into(self, view: memoryview) -> int:
+        """Block until bytes are there; how many were written to the start of `view`. 0 at end of stream or error."""
+        ...
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Block until all of `data` is accepted. Raises OSError or EOFError on a dead stream."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent; makes a blocked `recv_into` return 0 and a blocked `send` raise, soon."""
+        ...
+
+
+class Prompter(Protocol):
+    """Questions to a person on a terminal; None stands for "there is nobody to ask"."""
+
+    def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool: ...
+    def passphrase(self, key_file: str) -> str | None: ...
+
+
+class Dialer(Protocol):
+    """Makes SFTP streams to one server; each call is a TCP connection of its own."""
+
+    @property
+    def window_limited(self) -> bool:
+        """True where one stream is bound by a fixed window (2 MiB of the system's ssh), so that long links need more."""
+        ...
+
+    def dial(self, timeout: float) -> Transport:
+        """Connect, verify the host key, authenticate, start the SFTP subsystem; within `timeout` seconds.
+
+        Blocking; called on a connector thread. Raises `errors.ConnectError`.
+        """
+        ...
