@@ -32,7 +32,7 @@ _UNSAFE_USER = re.compile(r"[\x00-\x20\x7f'\"`$\\;&<>|(){}]")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One server as the user named it: `host` may be an alias of `~/.ssh/config`, None is left to that file."""
+    """One server as the user named it: `host` may be an alias of `~/.ssh/config`, None is left to it."""
 
     host: str
     port: int | None = None
@@ -49,7 +49,9 @@ class Address:
         """Take the panel's line as pasted, or its words.
 
         As for ssh(1), the first of two values for one option counts, and options may follow the host. Key
-        files are relative to the present directory. Raises `errors.UsageError` naming what was not understood.
+        files are relative to the present directory.
+
+        Raises `errors.UsageError` that names what is not understood.
         """
         return _Line(_split(words)).address()
 

@@ -106,6 +106,10 @@ class HostKeyChanged(ConnectError):
     address, run `artisync connect --replace-host-key "ssh …"`; otherwise somebody may be listening in."""
 
 
+class HostKeyRevoked(ConnectError):
+    """That host key is marked as revoked in a known_hosts file: ask whoever runs the server before connecting."""
+
+
 class KeyFileUnusable(ConnectError):
     """The private key cannot be used; `chmod 600` it, or name another one with `-i`."""
 
@@ -145,3 +149,20 @@ class MountPointUnusable(MountError):
 
 class CacheUnusable(ArtisyncError):
     """The cache directory cannot be used; name another with `--cache-dir`."""
+
+
+class NotMounted(ArtisyncError):
+    """artisync has nothing mounted there; `artisync status` shows what is."""
+
+
+class MountBusy(ArtisyncError):
+    """Programs have files open in the mount or work in it (`fuser -vm` shows them): leave it, or `artisync unmount
+    --force`."""
+
+
+class MountSilent(ArtisyncError):
+    """The mount's process is not answering; `artisync unmount --force` ends it."""
+
+
+class CannotControl(ArtisyncError):
+    """The control socket cannot be made; check the directory's permissions, or set XDG_RUNTIME_DIR to one of yours."""
