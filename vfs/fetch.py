@@ -1,0 +1,442 @@
+"""Who fetches which bytes, and when: one job per range and version, demand before readahead.
+
+Owned by the event loop's thread; there are no locks. A `Content` is what is known of one version lineage of one file.
+A job that was sent is never cancelled, because the engine may still be writing into its buffer: it ends by itself,
+with bytes or with an error, within the link's timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from vfs.cache.block import BLOCK, Block
+from vfs.cache.blocks import BlockCache
+from vfs.errors import ArtisyncError, ServerFailure, StaleVersion
+from vfs.remote.api import Attributes, Remote, RemoteFile
+from vfs.version import Change, Version, classify
+
+log = logging.getLogger(__name__)
+
+URGENT = 128 << 10
+"""A read this small that somebody waits for goes at once, whatever is under way."""
+HANDLES = 128
+"""Files held open on the server at a time; OpenSSH's sftp-server allows a few hundred handles a connection."""
+IDLE_CLOSE = 10.0
+"""Seconds after its last use that a server handle is closed."""
+COMPARE = 4096
+"""Bytes compared at the beginning and at the old end of a file to tell growth from replacement."""
+
+
+class Moved(ArtisyncError):
+    """The file on the server is not the version that was asked for; its attributes are in `attributes`."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        super().__init__("the file changed while it was read")
+        self.attributes = attributes
+
+
+@dataclass(slots=True, eq=False)
+class Content:
+    """The bytes of one version lineage of one file, as far as they are here.
+
+    `version` is what readers are given; only the tree moves it (growth) or sets `stale` (replacement). `trusted`
+    says that bytes fetched now may be kept as this version's for good. `provisional` are the ranges that were given
+    out before that could be said.
+    """
+
+    path: bytes
+    lineage: bytes
+    version: Version
+    append_only: bool = False
+    trusted: bool = False
+    stale: bool = False
+    readers: int = 0
+    on_disk: set[int] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
+    """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""
+    provisional: list[tuple[int, int]] = field(default_factory=list)
+    jobs: dict[int, list[Job]] = field(default_factory=dict)
+    file: asyncio.Task[RemoteFile] | None = None
+    handed_out: bool = False
+    """Whether any byte was given to a program, so that growth must be told from replacement."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One range of one block, [start, end) within the block, to be fetched."""
+
+    content: Content
+    index: int
+    start: int
+    end: int
+    done: asyncio.Future[None]
+    lenient: bool = False
+    waiters: int = 0
+    sent: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+class Fetcher:
+    """Brings ranges of files from the disk cache or the server into the memory cache."""
+
+    def __init__(self, remote: Remote, cache: BlockCache) -> None:
+        self.remote = remote
+        self.cache = cache
+        self.fetched = 0
+        """Bytes of file data that came from the server."""
+        self._demand: deque[Job] = deque()
+        self._ahead: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._flying = 0
+        self._open: OrderedDict[Content, float] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # --- what readers call ------------------------------------------------------------------------------------
+
+    def ready(self, content: Content, start: int, end: int) -> list[tuple[Block, int, int]] | None:
+        """The pieces of [start, end) if all of them are in memory, else None."""
+        pieces = []
+        while start < end:
+            index, a = divmod(start, BLOCK)
+            b = min(BLOCK, a + end - start)
+            block = self.cache.get(content.lineage, index)
+            if block is None or not block.covers(a, b):
+                return None
+            pieces.append((block, a, b))
+            start += b - a
+        return pieces
+
+    async def need(self, content: Content, start: int, end: int, *, lenient: bool = False) -> None:
+        """Return once [start, end) has been brought to memory. `end` must not be beyond the version's size.
+
+        Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
+        With `lenient`, bytes that came while the file went on growing are taken.
+        """
+        loads = []
+        jobs: list[Job] = []
+        for index, a, b in _split(start, end):
+            block = self.cache.get(content.lineage, index)
+            if (block is None or not block.covers(a, b)) and index in content.on_disk:
+                loads.append(self._load(content, index))
+        if loads:
+            await asyncio.gather(*loads)
+        try:
+            for index, a, b in _split(start, end):
+                for job in self._jobs(content, index, a, b, lenient):
+                    job.waiters += 1
+                    jobs.append(job)
+                    if not job.sent:
+                        self._urge(job)
+            self._pump()
+            for job in jobs:
+                await asyncio.shield(job.done)
+        finally:
+            for job in jobs:
+                job.waiters -= 1
+
+    def ahead(self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]]) -> None:
+        """Ask for ranges that nobody waits for yet. They go out after all demand, owners in turn."""
+        if content.stale:
+            return
+        queue = self._ahead.get(owner)
+        for start, end in ranges:
+            for index, a, b in _split(start, min(end, content.version.size)):
+                block = self.cache.get(content.lineage, index)
+                if block is not None and block.covers(a, b):
+                    continue
+                if block is None and index in content.on_disk:
+                    self._spawn(self._load_ahead(content, index, a, b))
+                    continue
+                for job in self._jobs(content, index, a, b, lenient=False):
+                    if not job.sent and job.waiters == 0:
+                        if queue is None:
+                            queue = self._ahead.setdefault(owner, deque())
+                        queue.append(job)
+        self._pump()
+
+    def cancel(self, owner: Hashable) -> None:
+        """Drop what `owner` asked for ahead and what was not sent yet."""
+        for job in self._ahead.pop(owner, ()):
+            if not job.sent and job.waiters == 0:
+                self._end(job, None)
+
+    async def compare(self, content: Content) -> Attributes | None:
+        """The attributes of the file at the path now if it begins with the bytes known of `content`, else None.
+
+        Opens the path anew, so that a file that was renamed into place is the one that is looked at.
+        """
+        await asyncio.gather(*(self._load(content, index) for index in _ends(content.held) & content.on_disk))
+        known = self._samples(content)
+        if not known:
+            return None
+        self.reopen(content)
+        file = await self._file(content)
+        buffers = [bytearray(len(old)) for _, old in known]
+        answers = await asyncio.gather(
+            *(file.read(start, memoryview(buffer)) for (start, _), buffer in zip(known, buffers, strict=True))
+        )
+        if any(buffer != old for (_, old), buffer in zip(known, buffers, strict=True)):
+            return None
+        return answers[-1][1]
+
+    async def open(self, content: Content) -> Attributes:
+        """Open the file on the server if it is not open; the attributes seen when it was opened."""
+        return (await self._file(content)).attributes
+
+    async def read_past_cache(self, content: Content, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        """Read from the server whatever is cached; the bytes are not kept."""
+        return await (await self._file(content)).read(offset, into)
+
+    def reopen(self, content: Content) -> None:
+        """Let go of the server's handle: the next fetch opens the path anew."""
+        task, content.file = content.file, None
+        self._open.pop(content, None)
+        if task is not None:
+            task.add_done_callback(_close_file)
+
+    def under_way(self) -> list[tuple[bytes, int]]:
+        """Paths with bytes being fetched just now, and how many."""
+        totals: dict[bytes, int] = {}
+        for content in self._open:
+            size = sum(job.size for jobs in content.jobs.values() for job in jobs)
+            if size:
+                totals[content.path] = totals.get(content.path, 0) + size
+        return list(totals.items())
+
+    async def aclose(self) -> None:
+        """Close all server handles and end background work."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for content in list(self._open):
+            self.reopen(content)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def _jobs(self, content: Content, index: int, a: int, b: int, lenient: bool) -> list[Job]:
+        """The jobs, old and new, that together bring what is missing of [a, b) of a block."""
+        block = self.cache.get(content.lineage, index)
+        missing = [(a, b)] if block is None else block.missing(a, b)
+        if not missing:
+            return []
+        result = []
+        for job in content.jobs.get(index, ()):
+            if job.start < b and a < job.end and job.lenient >= lenient:
+                result.append(job)
+                missing = [part for gap in missing for part in _minus(gap, (job.start, job.end))]
+        for start, end in missing:
+            job = Job(content, index, start, end, asyncio.get_running_loop().create_future(), lenient)
+            content.jobs.setdefault(index, []).append(job)
+            result.append(job)
+        return result
+
+    def _urge(self, job: Job) -> None:
+        if job.size <= URGENT:
+            self._send(job)
+        elif job not in self._demand:
+            self._demand.append(job)
+
+    def _pump(self) -> None:
+        window = self.remote.window
+        while self._demand and self._flying < window:
+            job = self._demand.popleft()
+            if not job.sent and not job.done.done():
+                if job.waiters:
+                    self._send(job)
+                else:
+                    self._end(job, None)
+        while self._ahead and self._flying < window and not self.cache.congested:
+            owner, queue = next(iter(self._ahead.items()))
+            self._ahead.move_to_end(owner)
+            while queue:
+                job = queue.popleft()
+                if not job.sent and not job.done.done():
+                    self._send(job)
+                    break
+            if not queue:
+                del self._ahead[owner]
+        waiting = sum(job.size for job in self._demand) + sum(
+            job.size for queue in self._ahead.values() for job in queue
+        )
+        if waiting:
+            self.remote.backlog(waiting)
+
+    def _send(self, job: Job) -> None:
+        job.sent = True
+        self._flying += job.size
+        self._spawn(self._run(job))
+
+    def _end(self, job: Job, error: ArtisyncError | None) -> None:
+        jobs = job.content.jobs.get(job.index, [])
+        if job in jobs:
+            jobs.remove(job)
+            if not jobs:
+                del job.content.jobs[job.index]
+        if not job.done.done():
+            if error is None:
+                job.done.set_result(None)
+            else:
+                job.done.set_exception(error)
+                job.done.exception()  # marked as seen: readahead has nobody who waits
+
+    async def _run(self, job: Job) -> None:
+        error: ArtisyncError | None = None
+        try:
+            if self.cache.congested:
+                await self.cache.room()
+            await self._fetch(job)
+        except ArtisyncError as err:
+            error = err
+        except asyncio.CancelledError:
+            error = ServerFailure("closed while reading")
+            raise
+        finally:
+            self._flying -= job.size
+            self._end(job, error)
+            self._pump()
+
+    async def _fetch(self, job: Job) -> None:
+        content = job.content
+        start = job.index * BLOCK
+        capacity = min(BLOCK, content.version.size - start)
+        block = self.cache.get(content.lineage, job.index)
+        fresh = Block(capacity) if block is None and job.size * 4 >= capacity else None
+        view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
+        file = await self._file(content)
+        version, trusted = content.version, content.trusted
+        count, attributes = await file.read(start + job.start, view)
+        if content.stale:
+            raise StaleVersion(f"{content.path!r} was replaced")
+        now = Version(attributes.size, attributes.mtime)
+        if now not in (version, content.version):
+            grown = job.lenient and content.append_only and classify(version, now) is Change.GROWN
+            if not grown:
+                raise Moved(attributes)
+        if count < job.size:
+            raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
+        self.fetched += count
+        self._keep(job, fresh, view, trusted)
+
+    def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
+        content, start = job.content, job.index * BLOCK
+        block = self.cache.get(content.lineage, job.index)
+        capacity = min(BLOCK, content.version.size - start)
+        if block is None and fresh is not None:
+            block = fresh
+            block.mark(job.start, job.end)
+        else:
+            if block is None:
+                block = Block(capacity)
+            block.write(job.start, view)
+        if block.capacity < capacity:
+            block = block.grown(capacity)
+        self.cache.put(content.lineage, job.index, block, persist=trusted)
+        content.held.add(job.index)
+        if trusted:
+            content.on_disk.add(job.index)
+        elif not content.append_only:
+            content.provisional.append((start + job.start, start + job.end))
+
+    # --- server handles -------------------------------------------------------------------------------------------
+
+    async def _file(self, content: Content) -> RemoteFile:
+        task = content.file
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = content.file = asyncio.ensure_future(self.remote.open(content.path))
+        self._open[content] = asyncio.get_running_loop().time()
+        self._open.move_to_end(content)
+        if len(self._open) > HANDLES:
+            self._sweep(keep=HANDLES)
+        elif self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_CLOSE, self._sweep_idle)
+        return await asyncio.shield(task)
+
+    def _sweep(self, keep: int) -> None:
+        for content in list(self._open):
+            if len(self._open) <= keep:
+                return
+            if not content.jobs:
+                self.reopen(content)
+
+    def _sweep_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = None
+        for content, used in list(self._open.items()):
+            if used <= loop.time() - IDLE_CLOSE and not content.jobs:
+                self.reopen(content)
+        if self._open:
+            self._sweeper = loop.call_later(IDLE_CLOSE, self._sweep_idle)
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    async def _load(self, content: Content, index: int) -> None:
+        """Bring what the disk has of a block to memory."""
+        held = self.cache.get(content.lineage, index)
+        if held is not None:
+            return
+        block = await self.cache.load(content.lineage, index)
+        if block is None:
+            content.on_disk.discard(index)
+            return
+        capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
+        block.clip(capacity)  # what was written beyond the recorded version is nobody's
+        if block.capacity < capacity:
+            self.cache.put(content.lineage, index, block.grown(capacity), persist=False)
+
+    async def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
+        await self._load(content, index)
+        block = self.cache.get(content.lineage, index)
+        if block is None or not block.covers(a, b):
+            self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
+
+    def _samples(self, content: Content) -> list[tuple[int, bytes]]:
+        """Known bytes with their offsets: the first ones and the last ones before the old end."""
+        spans = []
+        for index in sorted(_ends(content.held)):
+            block = self.cache.get(content.lineage, index)
+            if block is None or not block.extents:
+                continue
+            first, last = block.extents[0], block.extents[-1]
+            spans.append((block, index, first[0], min(first[1], first[0] + COMPARE)))
+            spans.append((block, index, max(last[0], last[1] - COMPARE), last[1]))
+        ends = [spans[0], spans[-1]] if spans else []
+        return [(index * BLOCK + a, bytes(block.view(a, b))) for block, index, a, b in ends]
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _split(start: int, end: int) -> Iterable[tuple[int, int, int]]:
+    """[start, end) of a file as (block, from, to)."""
+    while start < end:
+        index, a = divmod(start, BLOCK)
+        b = min(BLOCK, a + end - start)
+        yield index, a, b
+        start += b - a
+
+
+def _ends(indexes: set[int]) -> set[int]:
+    """The first and the last."""
+    return {min(indexes), max(indexes)} if indexes else set()
+
+
+def _minus(span: tuple[int, int], taken: tuple[int, int]) -> list[tuple[int, int]]:
+    """What is left of `span` without `taken`."""
+    (a, b), (c, d) = span, taken
+    return [part for part in ((a, min(b, c)), (max(a, d), b)) if part[0] < part[1]]
+
+
+def _close_file(task: asyncio.Task[RemoteFile]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -1,0 +1,36 @@
+"""What a symbolic link from the server is shown as. Pure.
+
+Nothing that the server says may make a program follow a path out of the mount: a link to a place inside the root
+becomes a relative link; one that leaves it is shown as what it points to (read over SFTP), and one that leads nowhere
+stays a link whose text cannot resolve to anything outside.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+NOWHERE = b".artisync-no-such-target"
+"""A name that no server directory is expected to have; a dangling link's text goes through it."""
+
+
+def inside(root: bytes, path: bytes) -> bool:
+    """Whether the normalised absolute `path` is `root` or below it."""
+    return path == root or path.startswith(root.rstrip(b"/") + b"/")
+
+
+def relative(root: bytes, link: bytes, target: bytes) -> bytes:
+    """The text of a link at `link` that leads to `target`; both are absolute, real, and inside `root`."""
+    assert inside(root, link) and inside(root, target)
+    return posixpath.relpath(target, posixpath.dirname(link))
+
+
+def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
+    """The text of a link that dangles: it resolves inside the mount only, to a name that is not there."""
+    up = posixpath.relpath(root, posixpath.dirname(link))
+    words = [word for word in target.split(b"/") if word not in (b"", b".", b"..")]
+    return b"/".join([up, NOWHERE, *words])[:4095]
+
+
+def encloses(outer: bytes, inner: bytes) -> bool:
+    """Whether showing the directory `outer` below `inner` would show `inner` again, without end."""
+    return inside(outer, inner)

@@ -1,0 +1,189 @@
+"""One inode of the tree: a directory, a shown link, or one version lineage of a file; and how listings are written down.
+
+Nodes are made and changed by the tree only, on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from dataclasses import dataclass
+from enum import Enum
+
+from vfs.fetch import Content
+from vfs.remote.api import Attributes
+from vfs.version import Version
+
+NEVER = float("-inf")
+MEBI = 1 << 20
+
+
+class Kind(Enum):
+    DIRECTORY = "directory"
+    FILE = "file"
+    LINK = "link"
+    OTHER = "other"
+    """A FIFO, a socket or a device: shown, never opened."""
+
+
+def kind_of(mode: int) -> Kind:
+    """The kind that a server's mode bits stand for."""
+    if stat.S_ISDIR(mode):
+        return Kind.DIRECTORY
+    if stat.S_ISLNK(mode):
+        return Kind.LINK
+    return Kind.FILE if stat.S_ISREG(mode) else Kind.OTHER
+
+
+def version_of(attributes: Attributes) -> Version:
+    """The version that attributes stand for."""
+    return Version(attributes.size, attributes.mtime)
+
+
+class Node:
+    """An inode. Times are the event loop's; a time is that of the question, not of the answer."""
+
+    __slots__ = (
+        "asked",
+        "attributes",
+        "checked",
+        "children",
+        "content",
+        "follow",
+        "id",
+        "ino",
+        "listed",
+        "lookups",
+        "name",
+        "parent",
+        "path",
+        "pending",
+        "real",
+        "settled",
+        "since",
+        "stale",
+        "target",
+    )
+
+    def __init__(
+        self, id: int, parent: Node | None, name: bytes, path: bytes, attributes: Attributes, now: float
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.name = name
+        self.path = path
+        self.attributes = attributes
+        self.checked = now
+        """When these attributes were last confirmed."""
+        self.since = now
+        """When these attributes were first seen."""
+        self.settled = False
+        self.pending: Attributes | None = None
+        """Newer attributes that may be growth; the bytes have not been compared yet."""
+        self.stale = False
+        """Replaced or removed on the server."""
+        self.ino = _ino(path, attributes)
+        self.lookups = 0
+        """References that the kernel holds."""
+        self.follow = False
+        """Shown in place of a link that leaves the root: asked about with STAT."""
+        self.real: bytes | None = None
+        """Where such a link leads."""
+        self.target = b""
+        """The text of a shown link."""
+        self.children: dict[bytes, Node] = {}
+        self.listed = NEVER
+        """When the children were last listed whole."""
+        self.asked: list[float] = []
+        """When names in this directory were lately asked for one by one."""
+        self.content: Content | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.attributes.mode)
+
+    @property
+    def version(self) -> Version:
+        return version_of(self.attributes)
+
+    def __repr__(self) -> str:
+        flags = "".join(f" {name}" for name in ("stale", "settled", "pending") if getattr(self, name))
+        return f"<Node {self.id} {self.path!r} {self.kind.value} {self.version}{flags}>"
+
+
+def _ino(path: bytes, attributes: Attributes) -> int:
+    """An inode number: the same for the same path and, for a file, the version that its lineage began with."""
+    birth = b"" if stat.S_ISDIR(attributes.mode) else b"%d.%d" % (attributes.size, attributes.mtime)
+    digest = hashlib.blake2b(path + b"\0" + birth, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 1) | 1 << 8
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What the cache remembers of a file between mounts: its lineage, the version it stands for, the host it was on."""
+
+    lineage: bytes
+    version: Version
+    host: str
+
+    def dump(self) -> bytes:
+        fields = {"lineage": self.lineage.hex(), "size": self.version.size, "mtime": self.version.mtime}
+        return json.dumps({**fields, "host": self.host}).encode()
+
+    @classmethod
+    def load(cls, data: bytes | None) -> FileRecord | None:
+        """None where there is no record, or none that can be understood."""
+        try:
+            fields = json.loads(data) if data is not None else None
+            if not isinstance(fields, dict):
+                return None
+            version = Version(int(fields["size"]), int(fields["mtime"]))
+            return cls(bytes.fromhex(fields["lineage"]), version, str(fields["host"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEntry:
+    """One entry of a directory as the cache remembers it."""
+
+    name: bytes
+    attributes: Attributes
+    follow: bool
+    target: bytes
+
+
+def dump_listing(nodes: list[Node]) -> bytes:
+    """A directory's entries as bytes for the cache."""
+    rows = [
+        [
+            node.name.decode(errors="surrogateescape"),
+            node.attributes.mode,
+            node.attributes.size,
+            node.attributes.mtime,
+            int(node.follow),
+            node.target.decode(errors="surrogateescape"),
+        ]
+        for node in nodes
+    ]
+    return json.dumps(rows).encode()
+
+
+def load_listing(data: bytes | None) -> list[KnownEntry] | None:
+    """The reverse of `dump_listing`; None where there is none that can be understood."""
+    try:
+        rows = json.loads(data) if data is not None else None
+        if not isinstance(rows, list):
+            return None
+        return [
+            KnownEntry(
+                name.encode(errors="surrogateescape"),
+                Attributes(int(mode), int(size), int(mtime)),
+                bool(follow),
+                target.encode(errors="surrogateescape"),
+            )
+            for name, mode, size, mtime, follow, target in rows
+        ]
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,70 @@
+"""How an open file is read, and which range to ask for next. Pure.
+
+The kernel reads ahead 128 KiB at most, so filling a long link is our work. A run of adjacent requests opens a window
+in proportion to its length; a seek closes it. The caller bounds the window by what the link can have under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+RUN_TO_OPEN = 192 * KIB
+"""A run this long is sequential: two of the kernel's 128 KiB requests, or what a small reader took before."""
+GROWTH = 8
+"""The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB."""
+SLACK = 256 * KIB
+"""The kernel sends its own readahead out of order by about this much; that is no seek."""
+RANDOM_UNIT = 32 * KIB
+"""What a small read at a random place is rounded to."""
+AHEAD_UNIT = 512 * KIB
+"""Readahead is asked for in steps no smaller than this, so that requests stay large."""
+
+WHOLE = 1024 * KIB
+"""A window this large ends at a multiple of it, so that whole blocks are asked for."""
+
+
+@dataclass(slots=True)
+class Readahead:
+    """The access pattern of one open file. Offsets in bytes."""
+
+    run_start: int = -1
+    position: int = -1
+    """Where the run ends so far; the next request of a sequential reader starts here."""
+    frontier: int = 0
+    """Everything of the run before this was asked for already."""
+
+    @property
+    def sequential(self) -> bool:
+        return self.position - self.run_start >= RUN_TO_OPEN
+
+    def touch(self, start: int, end: int) -> None:
+        """Note a request for [start, end)."""
+        if self.run_start <= start <= self.position + SLACK and self.position >= 0:
+            self.position = max(self.position, end)
+        else:
+            self.run_start, self.position, self.frontier = start, end, end
+
+    def demand(self, start: int, end: int, size: int) -> tuple[int, int]:
+        """The range to fetch for a request [start, end) that somebody waits for; never less than the request."""
+        if self.sequential:
+            return start, end
+        unit = RANDOM_UNIT
+        return start - start % unit, min(size, end + -end % unit)
+
+    def ahead(self, size: int, limit: int) -> tuple[int, int] | None:
+        """The range to fetch beyond the run now, or None; `limit` bounds the window in bytes."""
+        if not self.sequential:
+            return None
+        window = min(limit, GROWTH * (self.position - self.run_start))
+        start = max(self.frontier, self.position)
+        end = self.position + window
+        if window >= WHOLE:
+            end += -end % WHOLE
+        end = min(size, end)
+        if end - start < min(AHEAD_UNIT, window) and end < size:
+            return None
+        if end <= start:
+            return None
+        self.frontier = end
+        return start, end

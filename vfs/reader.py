@@ -1,0 +1,143 @@
+"""An open file: its pinned version, its access pattern; offsets to blocks to bytes.
+
+All reading goes through here, from the mount and from the commands alike, so that "never mixed" is written once.
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+from vfs.cache.block import Block
+from vfs.errors import StaleVersion
+from vfs.fetch import Content, Fetcher, Moved
+from vfs.formats import Advisor, Known, advisor_for
+from vfs.node import Node
+from vfs.readahead import Readahead
+from vfs.tree import Tree
+from vfs.versions import SINGLE_READ
+
+Piece = tuple[Block, int, int]
+"""A block and the part of it that is meant: from, to (bytes within the block)."""
+
+
+class Reader:
+    """One open handle of one file. Make it with `open_reader`, end it with `close`."""
+
+    def __init__(self, tree: Tree, fetcher: Fetcher, node: Node, content: Content) -> None:
+        self.tree = tree
+        self.fetcher = fetcher
+        self.node = node
+        self.content = content
+        self._pattern = Readahead()
+        self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
+        content.readers += 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the version that the reader gives; it only grows."""
+        return self.content.version.size
+
+    @property
+    def keep_pages(self) -> bool:
+        """Whether the kernel may go on using the pages that it has of this file."""
+        return not self.content.provisional
+
+    def read_now(self, start: int, length: int) -> list[Piece] | None:
+        """The pieces of [start, start + length), clipped at the end of the file, if no waiting is needed."""
+        content = self.content
+        if content.stale or content.provisional:
+            return None
+        end = min(start + length, content.version.size)
+        pieces = self.fetcher.ready(content, start, end)
+        if pieces is not None and start < end:
+            self._note(start, end)
+        return pieces
+
+    async def read(self, start: int, length: int) -> list[Piece]:
+        """As `read_now`, waiting for what is not in memory.
+
+        Raises StaleVersion when the version is gone, RemoteError and Unreachable as the remote does.
+        """
+        content = self.content
+        lenient = False
+        while True:
+            if content.stale:
+                raise StaleVersion(f"{content.path!r} was replaced")
+            await self.tree.versions.recheck(self.node)
+            end = min(start + length, content.version.size)
+            if start >= end:
+                return []
+            if not lenient:
+                self._note(start, end, before=True)
+            try:
+                await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
+            except Moved as moved:
+                await self.tree.versions.moved(self.node, moved.attributes)
+                lenient = content.append_only
+                continue
+            pieces = self.fetcher.ready(content, start, end)
+            if pieces is not None and not content.stale:
+                self._note(start, end)
+                self.tree.refresh_soon(self.node)
+                return pieces
+
+    def known(self) -> Known:
+        """The bytes of the file that are in memory, for who looks at its format."""
+        return _Known(self)
+
+    def close(self) -> None:
+        """Forget the access pattern and what was asked ahead for it."""
+        self.fetcher.cancel(self)
+        self.content.readers -= 1
+
+    def _demand(self, start: int, end: int) -> tuple[int, int]:
+        content = self.content
+        if not content.trusted and content.version.size <= SINGLE_READ:
+            return 0, content.version.size
+        return self._pattern.demand(start, end, content.version.size)
+
+    def _note(self, start: int, end: int, *, before: bool = False) -> None:
+        """Follow the pattern, and ask ahead for what it says; `before`: the bytes are not here yet."""
+        content, pattern = self.content, self._pattern
+        content.handed_out = True
+        was = pattern.run_start
+        pattern.touch(start, end)
+        if pattern.run_start != was:
+            self.fetcher.cancel(self)
+        if self._advisor is not None:
+            wanted = self._advisor.advise(_Known(self), start, end)
+            if wanted:
+                self.fetcher.ahead((self, "hint"), content, wanted)
+            if self._advisor.finished:
+                self._advisor = None
+        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window)
+        if ahead is not None:
+            self.fetcher.ahead(self, content, [ahead])
+
+
+class _Known:
+    """What an advisor may look at: the bytes of the file that are in memory."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.size = reader.size
+        self._reader = reader
+
+    def get(self, offset: int, length: int) -> bytes | None:
+        end = min(offset + length, self.size)
+        pieces = self._reader.fetcher.ready(self._reader.content, offset, end)
+        if pieces is None:
+            return None
+        return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
+
+
+async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
+    """Open a file node for reading.
+
+    Raises StaleVersion when the node is not what its name stands for now; else as `Versions.open`.
+    """
+    content = node.content
+    if not tree.fresh(node) and content is not None and (content.held or content.file is not None):
+        await tree.refresh(node)
+    if node.stale:
+        await tree.versions.settle_name(node)
+        raise StaleVersion(f"{node.path!r} was replaced")
+    return Reader(tree, fetcher, node, await tree.versions.open(node))

@@ -1,0 +1,180 @@
+"""From settings to a working stack: dialer → remote → cache, fetcher, tree; how it closes; what it says of itself.
+
+The only place that wires things together. Used on the event loop's thread; `probe` makes a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vfs.address import Address
+from vfs.cache.blocks import BlockCache
+from vfs.cache.disk import DiskCache
+from vfs.config import Settings
+from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RootUnusable, Unreachable
+from vfs.fetch import Fetcher
+from vfs.remote.pool import Pool
+from vfs.remote.transport import Dialer, Prompter
+from vfs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a first connection found."""
+
+    root: bytes
+    """The real path of the root on the server."""
+    entries: int
+    """Names in the root."""
+    rtt: float
+    """Round trip in seconds."""
+
+
+def make_dialer(settings: Settings, prompter: Prompter | None) -> Dialer:
+    """The dialer that `settings.transport` names."""
+    if settings.transport == "openssh":
+        from vfs.remote.openssh import OpensshDialer as Kind
+    else:
+        from vfs.remote.ssh import ParamikoDialer as Kind  # type: ignore[assignment]
+    return Kind(
+        settings.address,
+        settings.known_hosts,
+        prompter=prompter,
+        accept_new=settings.accept_new_host_key,
+        replace=settings.replace_host_key,
+    )
+
+
+class Stack:
+    """Everything between the server and a file's bytes, for one root."""
+
+    def __init__(self, settings: Settings, remote: Pool, cache: BlockCache, root: bytes) -> None:
+        self.settings = settings
+        self.remote = remote
+        self.cache = cache
+        self.fetcher = Fetcher(remote, cache)
+        self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
+        self.tree.versions.host = settings.address.host
+        self.started = time.time()
+
+    async def move(self, settings: Settings, prompter: Prompter | None = None) -> None:
+        """Go on over another address of the same files, with cache and open files kept.
+
+        Raises ConnectError when it cannot be reached; the old address is then kept.
+        """
+        dialer = make_dialer(settings, prompter)
+        await self.remote.move(dialer)
+        self.settings = settings
+        self.tree.versions.host = settings.address.host
+
+    def status(self) -> dict[str, Any]:
+        """What `artisync status` shows, in plain types."""
+        link, settings = self.remote.link, self.settings
+        remote = self.remote.stats()
+        return {
+            "profile": settings.profile_name,
+            "address": settings.address.line(),
+            "root": settings.remote_root,
+            "transport": settings.transport,
+            "state": "online" if link.online else "offline",
+            "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
+            "uptime_seconds": time.time() - self.started,
+            "cache": {"directory": str(settings.cache_dir), "limit": settings.cache_size, **self.cache.stats()},
+            "remote": remote,
+            "fetches": [
+                {"path": path.decode(errors="replace"), "bytes": size}
+                for path, size in self.fetcher.under_way()
+            ],
+        }
+
+    async def aclose(self) -> None:
+        """Close top to bottom; what waits to be written to the cache is written, within seconds."""
+        await self.tree.aclose()
+        await self.fetcher.aclose()
+        await self.remote.aclose()
+        await self.cache.close()
+
+
+@asynccontextmanager
+async def open_stack(
+    settings: Settings, prompter: Prompter | None = None, *, offline: bool = False
+) -> AsyncIterator[Stack]:
+    """Connect, and open the cache.
+
+    With `offline`, a host that does not answer is no failure if an earlier session left a listing of the root.
+    Raises ConnectError, RootUnusable, CacheUnusable.
+    """
+    disk = await asyncio.to_thread(DiskCache.open, settings.cache_dir, settings.cache_size)
+    cache = BlockCache(disk)
+    remote = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+    stack: Stack | None = None
+    try:
+        key = f"r:{settings.identity}"
+        try:
+            await remote.connect()
+            root = await real_root(remote, settings.root)
+            stack = Stack(settings, remote, cache, root)
+            cache.set_record(key, root)
+            await stack.tree.start()
+        except (Unreachable, TimeoutError, OSError) as error:
+            known = await cache.get_record(key)
+            if not offline or known is None:
+                raise
+            log.warning("coming up offline: %s", error)
+            stack = stack or Stack(settings, remote, cache, known)
+            if not await stack.tree.recall_root():
+                raise
+        yield stack
+    finally:
+        if stack is not None:
+            await stack.aclose()
+        else:
+            await remote.aclose()
+            await cache.close()
+
+
+async def real_root(remote: Pool, root: bytes) -> bytes:
+    """The root with links resolved. Raises RootUnusable when it is not a directory that can be listed."""
+    shown = root.decode(errors="replace")
+    try:
+        real = await remote.realpath(root)
+        attributes = await remote.stat(real)
+    except NoSuchPath as error:
+        raise RootUnusable(f"there is no {shown} on the server") from error
+    except AccessDenied as error:
+        raise RootUnusable(f"{shown} may not be read on the server") from error
+    if not attributes.is_dir:
+        raise RootUnusable(f"{shown} is not a directory on the server")
+    return real
+
+
+def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
+    """Connect once, and see whether the root can be listed. Raises ConnectError, RootUnusable. Blocks."""
+
+    async def run() -> ProbeResult:
+        remote = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+        try:
+            await remote.connect()
+            root = await real_root(remote, settings.root)
+            try:
+                entries = await remote.scandir(root)
+            except (AccessDenied, NoSuchPath, NotDirectory) as error:
+                raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
+            return ProbeResult(root, len(entries), remote.link.rtt)
+        finally:
+            await remote.aclose()
+
+    return asyncio.run(run())
+
+
+def with_address(settings: Settings, line: str) -> Settings:
+    """The same settings for a new address line."""
+    return replace(settings, address=Address.parse(line))

@@ -1,0 +1,464 @@
+"""The tree of entries and attributes: how old they are, who asks for them anew, and which node a name stands for.
+
+Owned by the event loop's thread; there are no locks. A listing gives the names and attributes of all entries of a
+directory and is the unit of freshness; a single name that is past the TTL is asked for alone. Each question is asked
+once at a time, however many wait for the answer. When the link is silent, what was last known is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import logging
+import posixpath
+import stat
+from collections.abc import Coroutine
+from typing import Any
+
+from vfs import links
+from vfs.cache.blocks import BlockCache
+from vfs.errors import NoSuchPath, NotDirectory, RemoteError, Unreachable
+from vfs.fetch import Fetcher
+from vfs.node import NEVER, Kind, Node, dump_listing, load_listing, version_of
+from vfs.remote.api import Attributes, Remote
+from vfs.version import Change, classify, settled
+from vfs.versions import Versions
+from vfs.walk import Walk
+
+log = logging.getLogger(__name__)
+
+FILE_SECONDS = 1.0
+"""A reader at the end of a file learns of growth when the kernel's attributes expire: at most this often."""
+SILENCE = 0.08
+"""Seconds without a byte, while an answer is due, after which what is last known is given instead."""
+SINGLY = 4
+"""So many names of one directory asked for within a TTL, and the directory is listed instead."""
+
+
+class Tree:
+    """Nodes by id, and below the root by name."""
+
+    def __init__(
+        self, remote: Remote, fetcher: Fetcher, cache: BlockCache, root: bytes, identity: str, ttl: float
+    ) -> None:
+        self.remote = remote
+        self.cache = cache
+        self.ttl = ttl
+        self.identity = identity
+        self._ids = itertools.count(1)
+        self._asking: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+        self.versions = Versions(self, fetcher, cache)
+        self.walk = Walk(self)
+        self.root = Node(
+            next(self._ids), None, b"", root, Attributes(stat.S_IFDIR | 0o555), asyncio.get_running_loop().time()
+        )
+        self.root.checked = NEVER
+        self.root.lookups = 1
+        self.nodes: dict[int, Node] = {self.root.id: self.root}
+
+    # --- what is known, without asking ----------------------------------------------------------------------
+
+    def fresh(self, node: Node) -> bool:
+        """Whether the node's attributes may be given out without asking."""
+        return not node.stale and node.pending is None and self._now() - node.checked < self.ttl
+
+    def listed(self, directory: Node) -> bool:
+        """Whether the directory's listing may be given out without asking."""
+        return not directory.stale and self._now() - directory.listed < self.ttl
+
+    def valid_for(self, node: Node) -> float:
+        """Seconds for which the kernel may keep what it is told of the node."""
+        if node.stale or node.pending is not None:
+            return 0.0
+        left = node.checked + self.ttl - self._now()
+        return max(0.0, min(left, FILE_SECONDS) if node.kind is Kind.FILE else left)
+
+    def absent_for(self, directory: Node) -> float:
+        """Seconds for which the kernel may keep that a name is not in the directory."""
+        return max(0.0, directory.listed + self.ttl - self._now())
+
+    def silent(self) -> bool:
+        """Whether the server cannot be asked just now: offline, or owing an answer for suspiciously long."""
+        link = self.remote.link
+        return not link.online or link.silence > max(SILENCE, 4 * link.rtt)
+
+    def peek(self, parent: Node, name: bytes) -> Node | None:
+        """The child if it is known and fresh; None says to `lookup`. Raises NoSuchPath if its absence is fresh."""
+        child = parent.children.get(name)
+        if child is not None:
+            return child if self.fresh(child) else None
+        if self.listed(parent):
+            raise NoSuchPath(name)
+        return None
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    async def lookup(self, parent: Node, name: bytes) -> Node:
+        """The node that a name stands for now.
+
+        Raises NoSuchPath when the server says so, Unreachable when it cannot be asked and nothing is known.
+        """
+        child = self.peek(parent, name)
+        if child is not None:
+            return child
+        if name not in parent.children and parent.listed == NEVER and self.silent():
+            await self._recall(parent)
+        child = parent.children.get(name)
+        if self._many(parent):
+            await self.refresh_listing(parent)
+        elif child is not None:
+            await self.refresh(child)
+        else:
+            await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
+        child = parent.children.get(name)
+        if child is not None and child.pending is not None:
+            await self.refresh(child)
+            child = parent.children.get(name)
+        if child is None:
+            raise NoSuchPath(f"{_join(parent.path, name)!r}")
+        return child
+
+    async def refresh(self, node: Node) -> None:
+        """Ask for a node's attributes if they are past the TTL. Afterwards `stale` may be set."""
+        if self.fresh(node) or node.stale:
+            return
+        await self._ask(("node", node.path), self._ask_node(node), known=self._known(node))
+
+    async def look(self, node: Node) -> None:
+        """Ask for a node's attributes whatever their age."""
+        if not node.stale:
+            await self._ask(("node", node.path), self._ask_node(node), known=False)
+
+    def refresh_soon(self, node: Node) -> None:
+        """Ask in the background, when half of the TTL is over."""
+        if self._now() - node.checked > self.ttl / 2 and ("node", node.path) not in self._asking:
+            if not node.stale and not self.silent():
+                self._start(("node", node.path), self._ask_node(node))
+
+    async def refresh_listing(self, directory: Node) -> None:
+        """List a directory if its listing is past the TTL.
+
+        Raises NoSuchPath when it is gone, Unreachable when it cannot be asked and was never listed.
+        """
+        if self.listed(directory):
+            return
+        if directory.listed == NEVER and self.silent():
+            await self._recall(directory)
+        await self._ask(("list", directory.path), self._list(directory), known=directory.listed > NEVER)
+
+    async def listing(self, directory: Node) -> list[Node]:
+        """The children of a directory, fresh."""
+        await self.refresh_listing(directory)
+        return list(directory.children.values())
+
+    async def find(self, path: bytes) -> Node:
+        """The node at a path relative to the root, links inside the root followed. Raises NoSuchPath, NotDirectory."""
+        node, hops = self.root, 0
+        todo = [word for word in path.split(b"/") if word not in (b"", b".")]
+        while todo:
+            word = todo.pop(0)
+            if word == b"..":
+                node = node.parent or node
+                continue
+            if node.kind is not Kind.DIRECTORY:
+                raise NotDirectory(f"{node.path!r}")
+            node = await self.lookup(node, word)
+            if node.kind is Kind.LINK:
+                hops += 1
+                if hops > 40:
+                    raise NoSuchPath(f"{node.path!r}: too many links")
+                todo = [w for w in node.target.split(b"/") if w not in (b"", b".")] + todo
+                node = node.parent or self.root
+        return node
+
+    async def start(self) -> None:
+        """Ask for the root once. Raises what the server says, Unreachable when it cannot be asked."""
+        await self._ask_node(self.root)
+
+    async def recall_root(self) -> bool:
+        """Whether an earlier mount left a listing of the root; it is shown while the server cannot be asked."""
+        return await self._recall(self.root)
+
+    # --- references ---------------------------------------------------------------------------------------------
+
+    def get(self, nodeid: int) -> Node:
+        """The node of a nodeid that the kernel holds. Raises KeyError for one that was forgotten."""
+        return self.nodes[nodeid]
+
+    def hold(self, node: Node) -> None:
+        """The kernel was given the node once more."""
+        node.lookups += 1
+        self.nodes[node.id] = node
+
+    def forget(self, nodeid: int, count: int) -> None:
+        """The kernel gave back `count` references."""
+        node = self.nodes.get(nodeid)
+        if node is None or node is self.root:
+            return
+        node.lookups -= count
+        if node.lookups <= 0:
+            del self.nodes[nodeid]
+
+    # --- what the server answered ---------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        parent: Node,
+        name: bytes,
+        attributes: Attributes,
+        at: float,
+        *,
+        target: bytes = b"",
+        real: bytes | None = None,
+    ) -> Node:
+        """Take in what the server said of a name, asked at `at`; the node that the name stands for afterwards."""
+        old = parent.children.get(name)
+        if old is None:
+            return self._new(parent, name, attributes, at, target, real)
+        if at < old.checked:
+            return old
+        same_kind = stat.S_IFMT(old.attributes.mode) == stat.S_IFMT(attributes.mode)
+        if not same_kind or old.target != target or old.real != real:
+            return self.replace(old, attributes, at, target, real)
+        if old.checked == NEVER:
+            old.since = at
+        if old.kind is not Kind.FILE:
+            if version_of(attributes) != old.version:
+                old.since = at
+            old.attributes, old.checked = attributes, at
+            return old
+        return self._observe_file(old, attributes, at)
+
+    def observe_node(self, node: Node, attributes: Attributes, at: float) -> None:
+        """Take in what the server said of a node's path, links followed where the node is shown in place of one."""
+        if node.parent is not None and not node.stale:
+            self.observe(node.parent, node.name, attributes, at, target=node.target, real=node.real)
+
+    def _observe_file(self, old: Node, attributes: Attributes, at: float) -> Node:
+        change = classify(old.version, version_of(attributes))
+        if change is Change.REPLACED:
+            return self.replace(old, attributes, at)
+        if change is Change.GROWN and self.versions.has_bytes(old):
+            old.pending = attributes
+            return old
+        if change is Change.GROWN:
+            self.versions.adopt(old, attributes, at)
+        old.attributes, old.pending, old.checked = attributes, None, at
+        self._settle(old)
+        return old
+
+    def _settle(self, node: Node) -> None:
+        if not node.settled and settled(node.version, node.checked - node.since, self.remote.link.server_time):
+            node.settled = True
+            self.versions.became_settled(node)
+
+    def replace(
+        self, old: Node, attributes: Attributes, at: float, target: bytes = b"", real: bytes | None = None
+    ) -> Node:
+        """The name stands for something else now: a new node takes its place."""
+        self._retire(old)
+        assert old.parent is not None
+        return self._new(old.parent, old.name, attributes, at, target, real)
+
+    def remove(self, node: Node) -> None:
+        """The server says that the name is gone."""
+        self._retire(node)
+        if node.parent is not None and node.parent.children.get(node.name) is node:
+            del node.parent.children[node.name]
+
+    def _retire(self, node: Node) -> None:
+        node.stale = True
+        self.versions.retire(node)
+        for child in node.children.values():
+            self._retire(child)
+
+    def _new(
+        self, parent: Node, name: bytes, attributes: Attributes, at: float, target: bytes, real: bytes | None
+    ) -> Node:
+        node = Node(next(self._ids), parent, name, _join(parent.path, name), attributes, at)
+        node.target, node.real, node.follow = target, real, real is not None
+        parent.children[name] = node
+        if node.kind is Kind.FILE:
+            self._settle(node)
+        return node
+
+    # --- questions ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, key: tuple[str, bytes], work: Coroutine[Any, Any, None], *, known: bool) -> None:
+        """Wait for the answer to a question, which is asked once at a time; not beyond a silence, if `known`."""
+        task = self._asking.get(key)
+        if task is not None:
+            work.close()
+        elif known and not self.remote.link.online:
+            work.close()
+            return
+        else:
+            task = self._start(key, work)
+        if known and self.silent():
+            return
+        while not task.done():
+            await asyncio.wait({task}, timeout=max(SILENCE, 4 * self.remote.link.rtt) if known else None)
+            if known and not task.done() and self.silent():
+                return
+        try:
+            task.result()
+        except Unreachable:
+            if not known:
+                raise
+
+    def _start(self, key: tuple[str, bytes], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._asking[key] = asyncio.ensure_future(work)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._asking.pop(key, None)
+            if not task.cancelled():
+                task.exception()
+
+        task.add_done_callback(over)
+        return task
+
+    async def _ask_node(self, node: Node) -> None:
+        at = self._now()
+        if node.pending is None:
+            try:
+                await self._ask_attributes(node)
+            except NoSuchPath:
+                if node.parent is not None:
+                    self.remove(node)
+                    return
+                raise
+        if node.pending is not None and not node.stale:
+            await self.versions.verify(node, at)
+
+    async def _ask_attributes(self, node: Node) -> None:
+        at = self._now()
+        if node.parent is None:
+            node.attributes, node.checked = await self.remote.stat(node.path), at
+            if not node.attributes.is_dir:
+                raise NotDirectory(f"{node.path!r}")
+        elif node.kind is Kind.LINK or node.follow:
+            await self._ask_name(node.parent, node.name)
+        else:
+            attributes = await self.remote.lstat(node.path)
+            if attributes.is_link:
+                await self._observe_link(node.parent, node.name, attributes, at)
+            else:
+                self.observe_node(node, attributes, at)
+
+    async def _ask_name(self, parent: Node, name: bytes) -> None:
+        at = self._now()
+        try:
+            attributes = await self.remote.lstat(_join(parent.path, name))
+        except NoSuchPath:
+            child = parent.children.get(name)
+            if child is not None and child.checked <= at:
+                self.remove(child)
+            raise
+        if attributes.is_link:
+            await self._observe_link(parent, name, attributes, at)
+        else:
+            self.observe(parent, name, attributes, at)
+
+    async def _observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
+        """Find out what a link is shown as, and take it in."""
+        path = _join(parent.path, name)
+        answers = await asyncio.gather(
+            self.remote.realpath(path), self.remote.stat(path), self.remote.readlink(path), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
+                raise answer
+        real, followed, text = answers
+        root = self.root.path
+        if isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
+            self.observe(parent, name, attributes, at, target=links.relative(root, path, real))
+        elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
+            self.observe(parent, name, followed, at, real=real)
+        else:
+            shown = text if isinstance(text, bytes) else b"unreadable"
+            self.observe(parent, name, attributes, at, target=links.nowhere(root, path, shown))
+
+    def _endless(self, parent: Node, real: bytes) -> bool:
+        """Whether a directory shown in place of a link would hold itself again."""
+        node: Node | None = parent
+        while node is not None:
+            if links.encloses(real, node.real or (self.root.path if node is self.root else b"\0")):
+                return True
+            node = node.parent
+        return False
+
+    async def _list(self, directory: Node) -> None:
+        at = self._now()
+        try:
+            entries = await self.remote.scandir(directory.path)
+        except NoSuchPath:
+            if directory.parent is not None and directory.checked <= at:
+                self.remove(directory)
+            raise
+        if directory.stale:
+            return
+        linked = [entry for entry in entries if entry.attributes.is_link]
+        await asyncio.gather(
+            *(self._observe_link(directory, entry.name, entry.attributes, at) for entry in linked)
+        )
+        names = set()
+        for entry in entries:
+            names.add(entry.name)
+            if not entry.attributes.is_link:
+                self.observe(directory, entry.name, entry.attributes, at)
+        for child in list(directory.children.values()):
+            if child.name not in names and child.checked <= at:
+                self.remove(child)
+        directory.listed = at
+        directory.asked.clear()
+        self._remember(directory)
+
+    def _many(self, directory: Node) -> bool:
+        """Note that a name was asked for alone; whether there were so many that a listing is cheaper."""
+        now = self._now()
+        directory.asked = [time for time in directory.asked if now - time < self.ttl]
+        directory.asked.append(now)
+        return len(directory.asked) >= SINGLY
+
+    # --- the last known tree --------------------------------------------------------------------------------------
+
+    def _key(self, directory: Node) -> str:
+        digest = hashlib.blake2b(posixpath.relpath(directory.path, self.root.path), digest_size=16).hexdigest()
+        return f"d:{self.identity}:{digest}"
+
+    def _remember(self, directory: Node) -> None:
+        self.cache.set_record(self._key(directory), dump_listing(list(directory.children.values())))
+
+    async def _recall(self, directory: Node) -> bool:
+        """Show what an earlier mount last knew of a directory; whether there was something."""
+        entries = load_listing(await self.cache.get_record(self._key(directory)))
+        if entries is None:
+            return False
+        for entry in entries:
+            if entry.name not in directory.children:
+                real = b"" if entry.follow else None
+                self._new(directory, entry.name, entry.attributes, NEVER, entry.target, real)
+        past = self._now() - self.ttl
+        directory.listed = max(directory.listed, past)
+        directory.checked = max(directory.checked, past)
+        return True
+
+    def _known(self, node: Node) -> bool:
+        """Whether there is anything to show of the node while it cannot be asked about."""
+        return node is not self.root or node.checked > NEVER
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def aclose(self) -> None:
+        """End the crawls and the questions under way."""
+        await self.walk.aclose()
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory.rstrip(b"/") + b"/" + name

@@ -1,0 +1,230 @@
+"""Which bytes belong to a file node: its lineage, growth or replacement, settled or not.
+
+Owned by the event loop's thread; there are no locks. The tree tells what the attributes say; here the bytes are asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from typing import Protocol
+
+from vfs import formats
+from vfs.cache.blocks import BlockCache
+from vfs.errors import NoSuchPath, StaleVersion
+from vfs.fetch import Content, Fetcher
+from vfs.node import FileRecord, Node, version_of
+from vfs.remote.api import Attributes
+from vfs.version import Change, classify
+
+log = logging.getLogger(__name__)
+
+SINGLE_READ = 32 << 10
+"""A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
+SETTLE_POLL = 0.25
+"""Seconds between two looks at a file that somebody waits for until it is settled."""
+RECHECK_LIMIT = 64 << 20
+"""Unsettled bytes given out beyond this are not compared later: the file counts as replaced."""
+
+
+class Names(Protocol):
+    """What the tree does for the versions."""
+
+    identity: str
+
+    def replace(self, old: Node, attributes: Attributes, at: float) -> Node: ...
+    def remove(self, node: Node) -> None: ...
+    def observe_node(self, node: Node, attributes: Attributes, at: float) -> None: ...
+    async def look(self, node: Node) -> None: ...
+
+
+class Versions:
+    """The contents of file nodes."""
+
+    def __init__(self, names: Names, fetcher: Fetcher, cache: BlockCache) -> None:
+        self.names = names
+        self.fetcher = fetcher
+        self.cache = cache
+        self.host = ""
+        """The host that answers now; bytes that came from another one are compared before they are trusted."""
+        self._opening: dict[Node, asyncio.Task[Content]] = {}
+
+    # --- what the tree tells ------------------------------------------------------------------------------------
+
+    def has_bytes(self, node: Node) -> bool:
+        """Whether anything of the file is here or was given to a program, so that growth must be verified."""
+        content = node.content
+        return content is not None and (content.handed_out or bool(content.held))
+
+    def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
+        """The file has grown to `attributes`: the same lineage, a new version."""
+        node.attributes, node.pending = attributes, None
+        node.checked = node.since = at
+        node.settled = False
+        content = node.content
+        if content is not None:
+            content.version = version_of(attributes)
+            content.trusted = content.append_only
+            self.fetcher.reopen(content)
+            self._record(node)
+
+    def became_settled(self, node: Node) -> None:
+        """The attributes of the node are settled; bytes fetched from now on are this version's for good."""
+        content = node.content
+        if content is not None and not content.trusted and not content.provisional:
+            content.trusted = True
+            self._record(node)
+
+    def retire(self, node: Node) -> None:
+        """The node's version is gone."""
+        content = node.content
+        if content is not None:
+            content.stale = True
+            self.fetcher.reopen(content)
+            self.cache.drop(content.lineage)
+
+    async def verify(self, node: Node, at: float) -> None:
+        """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
+        content, pending = node.content, node.pending
+        assert content is not None
+        assert pending is not None
+        try:
+            attributes = await self.fetcher.compare(content)
+        except NoSuchPath:
+            self.names.remove(node)
+            return
+        if node.stale:
+            return
+        if attributes is None or classify(node.version, version_of(attributes)) is Change.REPLACED:
+            self.names.replace(node, attributes or pending, at)
+        elif version_of(attributes) == node.version:
+            node.pending, node.checked = None, at
+        else:
+            self.adopt(node, attributes, at)
+
+    async def moved(self, node: Node, attributes: Attributes) -> None:
+        """A fetch found the file with other attributes than the node's. Raises StaleVersion unless it has grown."""
+        at = asyncio.get_running_loop().time()
+        if node.stale or node.parent is None:
+            raise StaleVersion(f"{node.path!r} was replaced")
+        if version_of(attributes) != node.version:
+            self.names.observe_node(node, attributes, at)
+        if node.pending is not None and not node.stale:
+            await self.verify(node, at)
+        if node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    async def open(self, node: Node) -> Content:
+        """The content behind a file node, fit to be read.
+
+        Waits until a file that is being rewritten is settled (the caller bounds the wait). Raises StaleVersion when
+        the node is not, or no longer, what the name stands for; RemoteError and Unreachable as the remote does.
+        """
+        content = await self._content(node)
+        if not content.held and content.version.size > 0:
+            at = asyncio.get_running_loop().time()
+            opened = content.file is not None
+            attributes = await self.fetcher.open(content)
+            if version_of(attributes) != content.version:
+                await self.moved(node, attributes)
+            elif not opened:
+                self.names.observe_node(node, attributes, at)
+        at_once = content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ
+        if node.stale or not at_once:
+            await self.settle_name(node)
+        await self.recheck(node)
+        if node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+        return content
+
+    async def settle_name(self, node: Node) -> None:
+        """Wait until what the node's name stands for is settled. Raises StaleVersion when that is another node."""
+        parent = node.parent
+        assert parent is not None
+        while True:
+            current = parent.children.get(node.name)
+            if current is None or current.settled or formats.append_only(current.name):
+                break
+            await asyncio.sleep(SETTLE_POLL)
+            await self.names.look(current)
+        if current is not node:
+            raise StaleVersion(f"{node.path!r} was replaced")
+
+    async def recheck(self, node: Node) -> None:
+        """Once a file is settled, compare what was given out before; equal bytes are kept, else it was replaced."""
+        content = node.content
+        if content is None or not content.provisional or not node.settled or node.stale:
+            return
+        spans, content.provisional = content.provisional, []
+        same = sum(end - start for start, end in spans) <= RECHECK_LIMIT
+        for start, end in spans if same else ():
+            same = same and await self._same(content, start, end)
+        if same:
+            content.trusted = True
+            self._record(node)
+        elif not node.stale:
+            self.names.replace(node, node.attributes, node.checked)
+
+    async def _same(self, content: Content, start: int, end: int) -> bool:
+        pieces = self.fetcher.ready(content, start, end)
+        if pieces is None:
+            return False
+        buffer = bytearray(end - start)
+        count, attributes = await self.fetcher.read_past_cache(content, start, memoryview(buffer))
+        known = b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
+        return version_of(attributes) == content.version and count == len(buffer) and buffer == known
+
+    async def known(self, node: Node) -> Content | None:
+        """The content of a file if there is one already, here or from an earlier mount; asks nobody."""
+        if node.content is None:
+            record = FileRecord.load(await self.cache.get_record(self._key(node)))
+            if record is None or record.version != node.version or record.host != self.host:
+                return None
+        return await self._content(node)
+
+    async def _content(self, node: Node) -> Content:
+        if node.content is not None:
+            return node.content
+        task = self._opening.get(node)
+        if task is None:
+            task = self._opening[node] = asyncio.ensure_future(self._find_content(node))
+            task.add_done_callback(lambda _: self._opening.pop(node, None))
+        return await asyncio.shield(task)
+
+    async def _find_content(self, node: Node) -> Content:
+        append_only = formats.append_only(node.name)
+        record = FileRecord.load(await self.cache.get_record(self._key(node)))
+        if record is not None:
+            change = classify(record.version, node.version)
+            if change is not Change.REPLACED:
+                content = Content(node.path, record.lineage, record.version, append_only, trusted=True)
+                content.on_disk = set(await self.cache.index(record.lineage))
+                content.held = set(content.on_disk)
+                if change is Change.SAME and record.host == self.host:
+                    node.content = content
+                    return content
+                attributes = await self.fetcher.compare(content) if content.held else None
+                if attributes is not None and version_of(attributes) == node.version:
+                    content.version = node.version
+                    content.trusted = append_only or node.settled
+                    node.content = content
+                    self._record(node)
+                    return content
+                self.fetcher.reopen(content)
+            self.cache.drop(record.lineage)
+        node.content = Content(node.path, os.urandom(16), node.version, append_only, append_only or node.settled)
+        self._record(node)
+        return node.content
+
+    def _record(self, node: Node) -> None:
+        content = node.content
+        if content is not None and content.trusted:
+            self.cache.set_record(self._key(node), FileRecord(content.lineage, content.version, self.host).dump())
+
+    def _key(self, node: Node) -> str:
+        digest = hashlib.blake2b(node.path, digest_size=16).hexdigest()
+        return f"f:{self.names.identity}:{digest}"

@@ -1,0 +1,46 @@
+"""The extended attributes of files: where the bytes are, whether they are pinned, whether the file is whole."""
+
+from __future__ import annotations
+
+from vfs import formats
+from vfs.fetch import Fetcher
+from vfs.node import Node
+from vfs.reader import open_reader
+from vfs.tree import Tree
+
+STATE = b"user.artisync.state"
+CACHED_BYTES = b"user.artisync.cached_bytes"
+PINNED = b"user.artisync.pinned"
+COMPLETE = b"user.artisync.complete"
+NAMES = (STATE, CACHED_BYTES, PINNED, COMPLETE)
+
+
+async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
+    """The value of one of `NAMES` for a file. Asks the server only where `complete` needs bytes that are not here."""
+    if name == COMPLETE:
+        return await _complete(tree, fetcher, node)
+    content = await tree.versions.known(node)
+    cached = tree.cache.cached_bytes(content.lineage) if content is not None else 0
+    if name == CACHED_BYTES:
+        return b"%d" % cached
+    if name == PINNED:
+        return b"yes" if content is not None and tree.cache.pinned(content.lineage) else b"no"
+    if cached and (node.stale or not tree.fresh(node) and tree.silent()):
+        return b"stale"
+    if cached >= node.version.size:
+        return b"cached"
+    return b"partial" if cached else b"remote"
+
+
+async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
+    wanted = formats.needed_for_complete(node.name, node.version.size)
+    if not wanted:
+        return b"unknown"
+    reader = await open_reader(tree, fetcher, node)
+    try:
+        for span in wanted:
+            await reader.read(span.start, span.end - span.start)
+        whole = formats.complete(node.name, reader.known())
+    finally:
+        reader.close()
+    return {True: b"yes", False: b"no", None: b"unknown"}[whole]
