@@ -20,7 +20,7 @@ from vfs import errors, xattrs
 from vfs.fetch import Fetcher
 from vfs.fuse import reply
 from vfs.fuse.reply import DirectoryBuffer, Entry, FileAttributes, FsAttributes
-from vfs.fuse.requests import Request, on_interrupt
+from vfs.fuse.requests import Request, forget_interrupt, on_interrupt
 from vfs.node import Kind, Node
 from vfs.reader import Piece, Reader, open_reader
 from vfs.remote.api import FsStats, Remote
@@ -224,13 +224,12 @@ class Operations:
                 shown = children[position - 2]
                 name = shown.name
                 held = plus and not shown.stale and shown.pending is None
-            attributes = self._file_attributes(shown)
             if not plus:
-                added = buffer.add_plain(name, attributes, position + 1)
+                added = buffer.add_plain(req, name, self._file_attributes(shown), position + 1)
             elif held:
-                added = buffer.add(name, self._entry_of(shown), attributes, position + 1)
+                added = buffer.add(req, name, self._entry_of(shown), position + 1)
             else:
-                added = buffer.add(name, None, attributes, position + 1)
+                added = buffer.add(req, name, Entry(0, self._file_attributes(shown), 0.0, 0.0), position + 1)
             if not added:
                 break
             if held:
@@ -305,8 +304,14 @@ class Operations:
     def _spawn(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(self._bounded(req, work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        on_interrupt(req, task.cancel)
+        interrupt = task.cancel
+        on_interrupt(req, interrupt)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            forget_interrupt(req, interrupt)
+
+        task.add_done_callback(over)
 
     async def _bounded(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, which answers the request, within the deadline; answer its failure otherwise."""
