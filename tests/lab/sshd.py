@@ -1,0 +1,199 @@
+"""A real sshd on loopback with keys of its own, for tests; as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from vfs.address import Address
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
+
+
+def make_key(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path:
+    """Make a key pair at `path` and `path`.pub."""
+    rounds = ["-a", "1"] if passphrase else []
+    words = ["ssh-keygen", "-q", "-t", kind, *rounds, "-N", passphrase, "-C", path.name, "-f", str(path)]
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def free_port() -> int:
+    """A loopback port at which nothing listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+class Sshd:
+    """`with Sshd(root) as server:` serves SFTP at `server.address` until the end of the block.
+
+    It runs as the present user and lets that user in with `server.user_key`; paths over SFTP are those of
+    this machine, `root` is where a test puts its files. `extra` are lines of sshd_config(5) that come first,
+    and so win. The test is skipped where there is no sshd.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        extra: Sequence[str] = (),
+        port: int | None = None,
+        log_level: str = "VERBOSE",
+    ) -> None:
+        if SSHD is None:
+            pytest.skip("no sshd on this machine (Debian: openssh-server)")
+        self._directory = tempfile.TemporaryDirectory(prefix="sshd-")
+        self.directory = Path(self._directory.name)
+        self.root = root if root is not None else self.directory / "root"
+        self.root.mkdir(exist_ok=True)
+        self.host_key = make_key(self.directory / "host_key")
+        self.user_key = make_key(self.directory / "user_key")
+        self.authorized_keys = self.directory / "authorized_keys"
+        shutil.copy(f"{self.user_key}.pub", self.authorized_keys)
+        self.port = free_port() if port is None else port
+        self.user = getpass.getuser()
+        self.log: list[str] = []
+        self._config = self.directory / "sshd_config"
+        self._config.write_text(
+            "\n".join(
+                [
+                    *extra,
+                    f"Port {self.port}",
+                    "ListenAddress 127.0.0.1",
+                    f"HostKey {self.host_key}",
+                    f"AuthorizedKeysFile {self.authorized_keys}",
+                    "PidFile none",
+                    "StrictModes no",
+                    "UsePAM no",
+                    "PasswordAuthentication no",
+                    "KbdInteractiveAuthentication no",
+                    "PermitRootLogin yes",
+                    "UseDNS no",
+                    "MaxStartups 200",
+                    "MaxSessions 100",
+                    f"LogLevel {log_level}",
+                    "Subsystem sftp internal-sftp",
+                    "",
+                ]
+            )
+        )
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> Address:
+        """Where it is, with the key that it accepts."""
+        return Address("127.0.0.1", self.port, self.user, (str(self.user_key),))
+
+    @property
+    def host_line(self) -> str:
+        """Its line for a known_hosts file."""
+        kind, blob = Path(f"{self.host_key}.pub").read_text().split()[:2]
+        return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
+
+    def authorize(self, key: Path) -> None:
+        """Let this key in too."""
+        with self.authorized_keys.open("a") as f:
+            f.write(Path(f"{key}.pub").read_text())
+
+    def new_host_key(self) -> None:
+        """Have another host key from the next `start` on, as a new container behind the same port has."""
+        for name in ("host_key", "host_key.pub"):
+            (self.directory / name).unlink()
+        make_key(self.host_key)
+
+    def start(self) -> None:
+        """Listen; returns once connections are taken. Also after a `stop`, on the same port."""
+        assert self._process is None
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        words = [str(SSHD), "-D", "-e", "-f", str(self._config)]
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        listening = threading.Event()
+        threading.Thread(target=self._read_log, args=(self._process, listening), daemon=True).start()
+        if not listening.wait(20) or self._process.poll() is not None:
+            said = "".join(self.log[-5:])
+            self.stop()
+            raise RuntimeError(f"sshd does not listen: {said}")
+
+    def stop(self) -> None:
+        """Stop listening and end all sessions at once. Idempotent."""
+        if self._process is None:
+            return
+        # No new session may start between looking for them and killing them.
+        self._process.send_signal(signal.SIGSTOP)
+        self.kill_sessions()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def kill_sessions(self) -> None:
+        """End the connections there are (the kernel closes their sockets); go on listening."""
+        if self._process is None:
+            return
+        for pid in _descendants(self._process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def sessions(self) -> int:
+        """How many processes serve connections."""
+        return 0 if self._process is None else len(_descendants(self._process.pid))
+
+    def __enter__(self) -> Sshd:
+        try:
+            self.start()
+        except BaseException:
+            self._directory.cleanup()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._directory.cleanup()
+
+    def _read_log(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr as lines:
+            for line in lines:
+                self.log.append(line)
+                if line.startswith("Server listening"):
+                    listening.set()
+        listening.set()
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes below `pid`, as /proc has them now."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name in parentheses may hold anything; the parent is the second word after it.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found

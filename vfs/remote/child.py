@@ -1,0 +1,114 @@
+"""A helper process beside a connection: `ssh`, or a ProxyCommand. Its words are kept, its end is awaited.
+
+Threads: per process one that reads its stderr and one that reaps it; both end with the process. `close` may
+be called from any thread. `_lock` guards `_tail` only and is a leaf.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+_KEPT = 16 * 1024
+"""Bytes of the latest stderr that are kept."""
+
+_GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+class Child:
+    """A process in a session of its own, so that a Ctrl-C in our terminal is not its business."""
+
+    def __init__(
+        self, argv: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError."""
+        # A socket instead of a pipe: shutting our end down wakes the thread that reads it.
+        self._stderr, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=theirs.fileno(),
+                env=env,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError:
+            self._stderr.close()
+            raise
+        finally:
+            theirs.close()
+        self.stdin: IO[bytes] | None = self._process.stdin
+        self.stdout: IO[bytes] | None = self._process.stdout
+        self.pid = self._process.pid
+        self._lock = threading.Lock()
+        self._tail = b""
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._read, name=f"stderr of {self.pid}", daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._reap, name=f"end of {self.pid}", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for its end; True once it has ended and its stderr is read."""
+        return self._ended.wait(timeout)
+
+    def words(self) -> str:
+        """The last of what it said on stderr."""
+        with self._lock:
+            return self._tail.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End it and what it started. Idempotent, does not wait; after a second it is killed."""
+        if self._ended.is_set():
+            return
+        self._signal(signal.SIGTERM)
+        timer = threading.Timer(_GRACE, self._kill)
+        timer.daemon = True
+        timer.start()
+
+    def _kill(self) -> None:
+        if not self._ended.is_set():
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Once it is reaped, its number may belong to somebody else.
+        if self._process.returncode is None:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = self._stderr.recv(4096)
+            except OSError:
+                return
+            if not chunk:
+                return
+            with self._lock:
+                self._tail = (self._tail + chunk)[-_KEPT:]
+
+    def _reap(self) -> None:
+        self._process.wait()
+        # Somebody else may hold the other end for ever (a ControlPersist master); what was said is kept.
+        self._stderr.shutdown(socket.SHUT_RD)
+        self._reader.join()
+        self._stderr.close()
+        self._ended.set()

@@ -1,0 +1,89 @@
+"""What the system's `ssh` says on stderr, sorted into our errors. Pure.
+
+ssh(1) exits with 255 whatever went wrong, so its words are all there is. They come from OpenSSH's
+sshconnect.c, sshconnect2.c, authfile.c, clientloop.c and misc.c, which do not translate them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from vfs import errors
+
+_SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
+    (r"Could not resolve hostname|Name or service not known|Temporary failure in name", errors.UnknownHost),
+    (r"Connection refused", errors.Refused),
+    (r"timed out|No route to host|Network is unreachable|Host is down|not responding", errors.NoAnswer),
+)
+
+_PLAIN = (
+    (r"subsystem request failed", "the server offers no SFTP"),
+    (r"administratively prohibited", "the jump host does not let connections through"),
+    (
+        r"kex_exchange_identification|Connection closed by|Connection reset by",
+        "the server closed the connection before anybody logged in; it may have too many (MaxStartups)",
+    ),
+)
+
+
+def error_of(words: str, place: str) -> errors.ConnectError:
+    """The error behind `words`, the stderr of an ssh that ended; `place` names the server for the message."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    said = "\n".join(lines)
+    special = _host_key(said, place) or _login(said, place)
+    if special is not None:
+        return special
+    for pattern, kind in _SIMPLE:
+        for line in lines:
+            if re.search(pattern, line):
+                return kind(_without_prefix(line))
+    for pattern, text in _PLAIN:
+        if re.search(pattern, said):
+            return errors.ConnectError(f"{place}: {text}")
+    if not lines:
+        return errors.ConnectError(f"{place}: ssh ended without a word")
+    return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
+
+
+def _host_key(said: str, place: str) -> errors.ConnectError | None:
+    if "REVOKED HOST KEY" in said:
+        return errors.HostKeyRevoked(f"the host key of {place} is revoked in a known_hosts file")
+    if "HOST IDENTIFICATION HAS CHANGED" in said or re.search(r"host key for \S+ has changed", said, re.I):
+        new = re.search(
+            r"fingerprint for the (\S+) key sent by the remote host is\s+(SHA256:\S+?)\.?$", said, re.M
+        )
+        old = re.search(r"Offending (?:\S+ )?key in (.+:[0-9]+)", said)
+        text = f"the host key of {place} is not the known one"
+        text += f" ({old.group(1)})" if old else ""
+        text += f" but {new.group(1)} {new.group(2)}" if new else ""
+        return errors.HostKeyChanged(text)
+    unknown = re.search(r"No (\S+) host key is known for (\S+)", said)
+    if unknown is not None:
+        return errors.HostKeyUnknown(f"no {unknown.group(1)} host key is known for {unknown.group(2)}")
+    if "Host key verification failed" in said:
+        return errors.HostKeyUnknown(f"{place}: the host key is not known")
+    return None
+
+
+def _login(said: str, place: str) -> errors.ConnectError | None:
+    denied = re.search(r"(?:(\S+): )?Permission denied \(([^)]*)\)", said)
+    if denied is None:
+        if "Too many authentication failures" in said:
+            return errors.AuthRejected(
+                f"{place} cut the connection after too many keys; "
+                "name the right one: `-i KEYFILE -o IdentitiesOnly=yes`"
+            )
+        return None
+    open_key = re.search(r"Permissions 0*([0-7]+) for '(.+)' are too open", said)
+    if open_key is not None:
+        mode, file = open_key.groups()
+        text = f"others can read the key file {file} (mode 0{mode}): `chmod 600 {shlex.quote(file)}`"
+        return errors.KeyFileUnusable(text)
+    return errors.AuthRejected(
+        f"{denied.group(1) or place} accepts none of the keys (it offers: {denied.group(2)})"
+    )
+
+
+def _without_prefix(line: str) -> str:
+    return re.sub(r"^(?:ssh: |fatal: |error: )+", "", line).rstrip(".")
