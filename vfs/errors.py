@@ -147,6 +147,11 @@ class MountPointUnusable(MountError):
     """Choose an empty directory of your own as the mount point."""
 
 
+class UnreadableFormat(ArtisyncError):
+    """`artisync inspect` knows PyTorch checkpoints, safetensors, NumPy arrays, zip, Parquet and HDF5 files, and
+    TensorBoard's event files; this is none, or its first bytes are damaged."""
+
+
 class CacheUnusable(ArtisyncError):
     """The cache directory cannot be used; name another with `--cache-dir`."""
 

@@ -1,0 +1,128 @@
+"""What files say of themselves: the ranges that will be read next, whether they are whole, how they grow.
+
+    advisor_for(name, size)              an Advisor for a file that is being opened, or None
+    complete(name, known)                is a checkpoint whole? None: cannot be told (yet)
+    needed_for_complete(name, size, …)   what must be known for that
+    append_only(name)                    is such a file only ever appended to?
+
+Names are the last component of a path. Pure: no I/O, no clock, no state but an Advisor's, which belongs to
+the thread that made it. Wrong or hostile bytes give no hint and no error. How to add a format:
+docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vfs.formats import events, hdf5, npy, parquet, safetensors, whole, zips
+from vfs.formats.advisor import Advisor, judge
+from vfs.formats.api import Format, Known, Misfit, Range, Steps, need, touched
+
+__all__ = [
+    "FORMATS",
+    "Advisor",
+    "Format",
+    "Known",
+    "Misfit",
+    "Range",
+    "advisor_for",
+    "append_only",
+    "complete",
+    "format_by_head",
+    "format_by_name",
+    "needed_for_complete",
+]
+
+FORMATS: tuple[Format, ...] = (
+    zips.FORMAT,
+    safetensors.FORMAT,
+    events.FORMAT,
+    npy.FORMAT,
+    parquet.FORMAT,
+    hdf5.FORMAT,
+    whole.FORMAT,
+)
+
+SMALLEST = 64 << 10
+"""Bytes. Smaller files come with the first read anyway, whatever they are."""
+
+_APPENDED = re.compile(rb"\.tfevents\.|\.(log|jsonl|csv|out|txt)$", re.IGNORECASE)
+
+
+class _Nothing:
+    """Known to be of some size, and nothing else."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def get(self, offset: int, length: int) -> bytes | None:
+        return None
+
+
+def format_by_name(name: bytes) -> Format | None:
+    """The format of files called `name`, if the name tells."""
+    for one in FORMATS:
+        if one.names is not None and one.names.search(name):
+            return one
+    return None
+
+
+def format_by_head(head: bytes) -> Format | None:
+    """The format of files that begin with `head` (16 bytes are enough), if that tells."""
+    for one in FORMATS:
+        if one.magic and head.startswith(one.magic):
+            return one
+    return None
+
+
+def advisor_for(name: bytes, size: int) -> Advisor | None:
+    """Who foresees the reads of a file called `name`, of `size` bytes, that is being opened; None: nobody
+    can.
+
+    A file whose name does not tell its format is recognised by its first bytes, once they are known.
+    """
+    if size < SMALLEST:
+        return None
+    known = format_by_name(name)
+    if known is None:
+        return None if append_only(name) else Advisor(_sniff(size), size)
+    return Advisor(known.advise(size), size) if known.advise is not None else None
+
+
+def _sniff(size: int) -> Steps[None]:
+    """Wait for a read of the head; then go on as the format that the first bytes show."""
+    for _ in range(4):
+        read = yield from touched()
+        if read.start < 16:
+            found = format_by_head((yield from need(0, 16)))
+            if found is not None and found.advise is not None:
+                yield from found.advise(size)
+            return
+
+
+def complete(name: bytes, known: Known) -> bool | None:
+    """Whether the file is whole, as far as its format tells: a zip has its end record where the size says, a
+    safetensors file is as long as its header says. None: the format does not tell, or too little is known.
+    """
+    return _judged(name, known)[0]
+
+
+def needed_for_complete(name: bytes, size: int, known: Known | None = None) -> tuple[Range, ...]:
+    """What must be known before `complete` can answer, given what is `known` already.
+
+    Ask again when these are known: one file may take a few rounds (two or three, of 8 KiB for a checkpoint).
+    Empty when nothing more would help; then `complete` has its answer.
+    """
+    return _judged(name, known if known is not None else _Nothing(size))[1]
+
+
+def _judged(name: bytes, known: Known) -> tuple[bool | None, tuple[Range, ...]]:
+    found = format_by_name(name)
+    if found is None or found.complete is None:
+        return None, ()
+    return judge(found.complete(known.size), known)
+
+
+def append_only(name: bytes) -> bool:
+    """Whether files called `name` are only ever appended to, so that what was read of one stays right."""
+    return _APPENDED.search(name) is not None

@@ -1,0 +1,233 @@
+"""Drives a format's steps: `Advisor` for the hints of an open file, `judge` for completeness, `run` for
+inspecting.
+
+What a format wants is granted within a budget, so that a format that is wrong about a file, or is lied to by
+it, wastes a bounded number of bytes. Owned by the event loop's thread; holds no lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from vfs.formats.api import PAGE, Known, Misfit, Need, Range, Sparse, Steps, Touched, Want
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MOST_RANGES = 20_000
+"""Ranges that are ever granted for one open file."""
+
+# What parsing bytes of any kind can raise: the end of a hint, never of a read.
+UNFIT = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+
+
+class Budget:
+    """Grants ranges while those that were granted and not read yet stay within max(4 MiB, 5 % of the file).
+
+    What does not fit waits; it is granted, in order, once half of the budget has been read. So a reader that
+    does what was foreseen is always served ahead, and one that does not costs no more than the budget.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.limit = max(4 << 20, size // 20)
+        self.unread = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._waiting: deque[Range] = deque()
+        self._left = MOST_RANGES
+        self._flowing = True
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.unread} of {self.limit} unread, {len(self._waiting)} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """Ranges that were wanted and not granted yet."""
+        return len(self._waiting)
+
+    def want(self, ranges: Iterable[Range], *, urgent: bool = False) -> None:
+        """Queue what of `ranges` (rounded to pages, neighbours joined) is not granted already."""
+        joined: list[Range] = []
+        for one in ranges:
+            wide = one.pages(self.size)
+            if not len(wide):
+                continue
+            if joined and joined[-1].start <= wide.start <= joined[-1].end + PAGE:
+                joined[-1] = Range(joined[-1].start, max(joined[-1].end, wide.end))
+            elif len(joined) < MOST_RANGES:
+                joined.append(wide)
+        if urgent:
+            self._waiting.extendleft(reversed(joined))
+            self._flowing = True
+        else:
+            self._waiting.extend(joined)
+
+    def read(self, touched: Range) -> None:
+        """`touched` is being read: what was granted up to its end was not in vain."""
+        i = bisect_right(self._ends, touched.start)
+        while i < len(self._starts) and self._starts[i] < touched.end:
+            start, end = self._starts[i], self._ends[i]
+            self.unread -= min(end, touched.end) - start
+            if end > touched.end:
+                self._starts[i] = touched.end
+                break
+            del self._starts[i], self._ends[i]
+        if self.unread <= self.limit // 2:
+            self._flowing = True
+
+    def grant(self) -> tuple[Range, ...]:
+        """What to fetch now."""
+        granted: list[Range] = []
+        while self._flowing and self._waiting and self._left:
+            first = self._waiting.popleft()
+            for new in self._without_unread(first):
+                room = (self.limit - self.unread) // PAGE * PAGE
+                if len(new) > room:
+                    self._waiting.appendleft(Range(new.start + room, first.end))
+                    self._flowing = False
+                    new = Range(new.start, new.start + room)
+                if len(new):
+                    self._hold(new)
+                    granted.append(new)
+                if not self._flowing:
+                    break
+        if not self._left:
+            self._waiting.clear()
+        return tuple(granted)
+
+    def _without_unread(self, one: Range) -> list[Range]:
+        parts = []
+        start = one.start
+        i = bisect_right(self._ends, start)
+        while i < len(self._starts) and self._starts[i] < one.end:
+            if self._starts[i] > start:
+                parts.append(Range(start, self._starts[i]))
+            start = self._ends[i]
+            i += 1
+        if start < one.end:
+            parts.append(Range(start, one.end))
+        return parts
+
+    def _hold(self, new: Range) -> None:
+        i = bisect_left(self._starts, new.start)
+        self._starts.insert(i, new.start)
+        self._ends.insert(i, new.end)
+        self.unread += len(new)
+        self._left -= 1
+
+
+class Advisor:
+    """The hints for one open file. Tell it each read; it says what to fetch along with it.
+
+    `finished` once it has nothing more to say (it need not be asked again); `sparse` once it knows that the
+    reader jumps, so that fetching more than was asked for is a waste. Hints are only hints: fetching them
+    late, in part or not at all is right too.
+    """
+
+    def __init__(self, steps: Steps[None], size: int) -> None:
+        self.budget = Budget(size)
+        self.sparse = False
+        self._steps: Steps[None] | None = steps
+        self._at: Need | Touched | None = None
+        self._asked = False
+        self._begun = False
+        self._last = Range(0, 0)
+
+    def __repr__(self) -> str:
+        return f"<Advisor at {self._at}, {self.budget}{', sparse' if self.sparse else ''}>"
+
+    @property
+    def finished(self) -> bool:
+        return self._steps is None and not self.budget.waiting
+
+    def advise(self, known: Known, touched: Range) -> tuple[Range, ...]:
+        """The ranges to fetch now, in one batch, given that `touched` is being read.
+
+        Whole pages, clipped at the end of the file, most urgent first; they may be known already, and may
+        overlap `touched`. Call it when the read is asked for, and again when its bytes are known if it was a
+        miss: each call may find more. Never raises on account of the file's bytes.
+        """
+        self.budget.read(touched)
+        if self._steps is not None:
+            try:
+                self._advance(self._steps, known, touched)
+            except StopIteration:
+                self._steps = None
+            except UNFIT as e:
+                log.debug("no more hints: %s", e)
+                self._steps = None
+        return self.budget.grant()
+
+    def _advance(self, steps: Steps[None], known: Known, touched: Range) -> None:
+        unseen = touched != self._last  # a miss is told twice: when it is asked for, and when it is there
+        answer: bytes | Range | None = None
+        while True:
+            if isinstance(self._at, Need):
+                wanted = self._at.range
+                if not 0 <= wanted.start <= wanted.end <= self.budget.size:
+                    raise Misfit(f"{wanted} is outside the file")
+                answer = known.get(wanted.start, len(wanted))
+                if answer is None:
+                    if not self._asked:
+                        self._asked = True
+                        self.budget.want([wanted], urgent=True)
+                    return
+            elif isinstance(self._at, Touched):
+                if not unseen:
+                    return
+                unseen = False
+                self._last = touched
+                answer = touched
+            if self._begun:
+                step = steps.send(answer)
+            else:
+                self._begun = True
+                step = next(steps)
+            answer, self._at, self._asked = None, None, False
+            match step:
+                case Want(ranges):
+                    self.budget.want(ranges)
+                case Sparse():
+                    self.sparse = True
+                case Need() | Touched():
+                    self._at = step
+
+
+def judge(steps: Steps[bool | None], known: Known) -> tuple[bool | None, tuple[Range, ...]]:
+    """The steps' verdict, and what must be known before there is one (then the verdict is None so far)."""
+    answer: bytes | None = None
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Need):
+                wanted = step.range
+                if not 0 <= wanted.start <= wanted.end <= known.size:
+                    return None, ()
+                answer = known.get(wanted.start, len(wanted))
+                if answer is None:
+                    return None, (wanted.pages(known.size),)
+            step = steps.send(answer)
+            answer = None
+    except StopIteration as e:
+        return (e.value if isinstance(e.value, bool) else None), ()
+    except UNFIT:
+        return None, ()
+
+
+def run(steps: Steps[T], read: Callable[[int, int], bytes]) -> T:
+    """What the steps return, reading what they need with `read(offset, length)` at once. Raises Misfit."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(
+                read(step.range.start, len(step.range)) if isinstance(step, Need) else None,
+            )
+    except StopIteration as e:
+        result: T = e.value
+        return result

@@ -1,0 +1,164 @@
+"""TensorBoard's event files: records of protobuf messages, appended while training goes on.
+
+Source: tensorflow/core/lib/io/record_writer.h for the records (u64 length, masked CRC-32C of the length, the
+data, masked CRC-32C of the data; little-endian), tensorboard/compat/proto/event.proto and summary.proto for
+the messages.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfs.formats.api import Format, Misfit, Range, Steps, want
+
+SMALL = 1 << 20
+"""Bytes. Smaller files are fetched whole at the first touch; TensorBoard reads all of every file."""
+
+HEAD = struct.Struct("<QL")
+FOOT = 4
+
+
+def advise(size: int) -> Steps[None]:
+    """All of a small file."""
+    if size <= SMALL:
+        yield from want([Range(0, size)])
+
+
+FORMAT = Format(title="events", names=re.compile(rb"\.tfevents\."), advise=advise)
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for n in range(256):
+        for _ in range(8):
+            n = (n >> 1) ^ (0x82F63B78 if n & 1 else 0)
+        table.append(n)
+    return table
+
+
+_CRC = _crc_table()
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C of `data`, rotated and offset as the records' format wants it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def record_length(head: bytes) -> int:
+    """The length of a record's data from its first 12 bytes. Raises Misfit if the checksum says it is no
+    record.
+    """
+    length, crc = HEAD.unpack(head)
+    if masked_crc(head[:8]) != crc:
+        raise Misfit("no record: the checksum of its length is wrong")
+    return int(length)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a summary; `kind` is empty where only an earlier record of the same tag tells it."""
+
+    tag: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is looked at of one record: seconds since 1970, the step, the values (in a `Summary`)."""
+
+    wall_time: float
+    step: int
+    file_version: str
+    values: tuple[Value, ...]
+
+
+def event(data: bytes) -> Event:
+    """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none."""
+    wall_time, step, version = 0.0, 0, ""
+    values: list[Value] = []
+    for number, value in fields(data):
+        match number, value:
+            case 1, float():
+                wall_time = value
+            case 2, int():
+                step = value - (1 << 64) if value >> 63 else value
+            case 3, bytes():
+                version = value.decode(errors="replace")
+            case 5, bytes():
+                values += (_value(part) for n, part in fields(value) if n == 1 and isinstance(part, bytes))
+    return Event(wall_time, step, version, tuple(values))
+
+
+def _value(data: bytes) -> Value:
+    tag, kind, plugin = "", "", ""
+    for number, value in fields(data):
+        match number, value:
+            case 1, bytes():
+                tag = value[:1024].decode(errors="replace")
+            case 2, float():
+                kind = "scalars"
+            case 4, bytes():
+                kind = "images"
+            case 5, bytes():
+                kind = "histograms"
+            case 6, bytes():
+                kind = "audio"
+            case 9, bytes():
+                plugin = _plugin(value)
+    return Value(tag, plugin or kind)
+
+
+def _plugin(metadata: bytes) -> str:
+    for number, value in fields(metadata):
+        if number == 1 and isinstance(value, bytes):
+            for inner, name in fields(value):
+                if inner == 1 and isinstance(name, bytes):
+                    return name[:64].decode(errors="replace")
+    return ""
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """The fields of a protobuf message: varints as int, fixed ones as float, the rest as bytes (clipped at
+    the end).
+
+    Source: protobuf.dev, Encoding. Raises Misfit for groups, which nobody writes, and for what is no message.
+    """
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield number, value
+        elif wire == 2:
+            length, at = _varint(data, at)
+            yield number, data[at : at + length]
+            at += length
+        elif wire in (1, 5):
+            width = 8 if wire == 1 else 4
+            if at + width > len(data):
+                return
+            yield number, struct.unpack_from("<d" if wire == 1 else "<f", data, at)[0]
+            at += width
+        else:
+            raise Misfit(f"wire type {wire}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise Misfit("a number that does not end")

@@ -1,0 +1,74 @@
+"""NumPy's .npy: a short header, then the array. Nothing to foresee: the header comes with the first page.
+
+Source: numpy.lib.format, "Format Specification": magic, version, length of the header (u16, from version 2 on
+u32), the header, a Python literal.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from dataclasses import dataclass
+
+from vfs.formats.api import Format, Misfit, Steps, need
+
+MAGIC = b"\x93NUMPY"
+LONGEST_HEADER = 10_000
+"""Bytes; NumPy itself refuses longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`data` is where the array begins; `itemsize` is None where the dtype is not a plain one."""
+
+    data: int
+    dtype: str
+    itemsize: int | None
+    shape: tuple[int, ...]
+    fortran: bool
+
+    @property
+    def nbytes(self) -> int | None:
+        return None if self.itemsize is None else self.itemsize * math.prod(self.shape)
+
+
+def header(start: int = 0) -> Steps[Header]:
+    """The header of the array that begins at `start` of the file. Raises Misfit."""
+    head = yield from need(start, start + 10)
+    if not head.startswith(MAGIC) or head[6] not in (1, 2, 3):
+        raise Misfit("no array")
+    at = 10 if head[6] == 1 else 12
+    if at == 12:
+        head = yield from need(start, start + at)
+    length = int.from_bytes(head[8:at], "little")
+    if length > LONGEST_HEADER:
+        raise Misfit(f"a header of {length} bytes")
+    text = yield from need(start + at, start + at + length)
+    try:
+        told = ast.literal_eval(text.decode("utf-8").strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise Misfit("the header is no literal") from None
+    match told:
+        case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)}:
+            if all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
+                return Header(start + at + length, str(descr)[:1024], _itemsize(descr), shape, fortran)
+    raise Misfit("the header lacks dtype or shape")
+
+
+def _itemsize(descr: object) -> int | None:
+    plain = (
+        re.fullmatch(r"[<>|=]?([biufcSVmMU?])(\d{1,9})(\[\w+\])?", descr) if isinstance(descr, str) else None
+    )
+    return None if plain is None else int(plain[2]) * (4 if plain[1] == "U" else 1)
+
+
+def complete(size: int) -> Steps[bool | None]:
+    """Whole if the array fits. A file that is longer is whole too: several arrays may follow each other."""
+    if size < 10:
+        return False
+    head = yield from header()
+    return None if head.nbytes is None else size >= head.data + head.nbytes
+
+
+FORMAT = Format(title="npy", names=re.compile(rb"\.npy$", re.IGNORECASE), magic=MAGIC, complete=complete)

@@ -1,0 +1,296 @@
+"""Reads a pickle without running it: what it would call becomes a `Made`, what it would import a `Symbol`.
+
+Nothing is imported, called or looked up by name, so no pickle can do harm; opcodes, bytes and objects are
+counted, so none can take much memory. Source: CPython's Lib/pickletools.py, which describes every opcode.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import IO, TypeAlias, cast
+
+from vfs.formats.api import Misfit
+
+MOST_BYTES = 32 << 20
+MOST_OPCODES = 3_000_000
+CHUNK = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbol:
+    """Something that would be imported."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Made:
+    """What calling `name` with `args` would make; `state` is what would be set on it, `pairs` what would be
+    put in.
+    """
+
+    name: str
+    args: tuple[Symbolic, ...] = ()
+    state: Symbolic = None
+    pairs: list[tuple[Symbolic, Symbolic]] = field(default_factory=list)
+    elements: list[Symbolic] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Mapping:
+    """A dict; its pairs in order, since keys need not be hashable here."""
+
+    pairs: list[tuple[Symbolic, Symbolic]] = field(default_factory=list)
+
+    def get(self, key: str) -> Symbolic:
+        """The last value of `key`, or None."""
+        return next((value for k, value in reversed(self.pairs) if isinstance(k, str) and k == key), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A persistent id: something that lies outside the pickle."""
+
+    id: Symbolic
+
+
+Plain: TypeAlias = bool | int | float | str | bytes | None
+Symbolic: TypeAlias = (
+    "Plain | list[Symbolic] | tuple[Symbolic, ...] | Mapping | Made | Symbol | Reference | object"
+)
+"""What a pickle is made of here. `object` is for what `rebuild` makes."""
+
+Rebuild: TypeAlias = Callable[[Made], object]
+"""May turn a call whose arguments are there into something that says more, or return it as it is."""
+
+_MARK = object()
+
+
+class Stream:
+    """A file to read forward, as pickletools wants it, from `read(offset, length)`; never more than `end`."""
+
+    def __init__(self, read: Callable[[int, int], bytes], start: int, end: int) -> None:
+        self._read = read
+        self._start = start
+        self._end = min(end, start + MOST_BYTES)
+        self._buffer = b""
+        self._at = 0
+
+    def tell(self) -> int:
+        """The offset in the file of the next byte."""
+        return self._start + self._at
+
+    def read(self, length: int) -> bytes:
+        """The next `length` bytes, fewer at the end."""
+        if length < 0 or not self._fill(length):
+            length = max(0, min(length, len(self._buffer) - self._at))
+        self._at += length
+        return self._buffer[self._at - length : self._at]
+
+    def readline(self) -> bytes:
+        """The bytes up to, and with, the next newline."""
+        wanted = CHUNK
+        more = self._fill(1)
+        while (found := self._buffer.find(b"\n", self._at)) < 0 and more:
+            more = self._fill(wanted)
+            wanted *= 2
+        return self.read(found + 1 - self._at if found >= 0 else len(self._buffer) - self._at)
+
+    def _fill(self, length: int) -> bool:
+        """Have `length` bytes in the buffer, or all that there are; whether they are that many."""
+        missing = self._at + length - len(self._buffer)
+        if missing > 0:
+            self._start += self._at
+            self._buffer = self._buffer[self._at :]
+            self._at = 0
+            offset = self._start + len(self._buffer)
+            self._buffer += self._read(offset, max(0, min(max(missing, CHUNK), self._end - offset)))
+        return len(self._buffer) - self._at >= length
+
+
+def load(stream: Stream, rebuild: Rebuild = lambda made: made) -> Symbolic:
+    """What the next pickle of `stream` is made of. Raises Misfit if it is none, is cut short, or is too
+    large.
+    """
+    machine = _Machine(rebuild)
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
+            if count > MOST_OPCODES:
+                raise Misfit(f"a pickle of more than {MOST_OPCODES} steps")
+            if opcode.name == "STOP":
+                return machine.stack.pop()
+            machine.step(opcode.name, argument)
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as e:
+        raise Misfit(f"the pickle cannot be read: {e}") from None
+    raise Misfit("the pickle does not end")
+
+
+_CONSTANTS: dict[str, Symbolic] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+# Strings, numbers and bytes: the opcode's argument is the value.
+_LITERAL = re.compile(r"(SHORT_)?(BIN)?(INT|LONG|FLOAT|STRING|UNICODE|BYTES)[1248]?|BYTEARRAY8")
+_LITERALS = frozenset(opcode.name for opcode in pickletools.opcodes if _LITERAL.fullmatch(opcode.name))
+_IGNORED = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
+
+
+class _Machine:
+    """The stack and the memo of pickle's machine, over symbolic objects."""
+
+    def __init__(self, rebuild: Rebuild) -> None:
+        self.stack: list[Symbolic] = []
+        self.memo: dict[int, Symbolic] = {}
+        self.rebuild = rebuild
+        self.copied = 0
+        self._steps: dict[str, Callable[[], None]] = {
+            "MARK": lambda: self.stack.append(_MARK),
+            "POP": lambda: self._drop(),
+            "POP_MARK": lambda: self._drop_to_mark(),
+            "DUP": lambda: self.stack.append(self.stack[-1]),
+            "EMPTY_LIST": lambda: self.stack.append([]),
+            "EMPTY_SET": lambda: self.stack.append([]),
+            "EMPTY_DICT": lambda: self.stack.append(Mapping()),
+            "LIST": lambda: self.stack.append(self._marked()),
+            "FROZENSET": lambda: self.stack.append(self._marked()),
+            "TUPLE": lambda: self.stack.append(tuple(self._marked())),
+            "TUPLE1": lambda: self._tuple(1),
+            "TUPLE2": lambda: self._tuple(2),
+            "TUPLE3": lambda: self._tuple(3),
+            "DICT": lambda: self.stack.append(Mapping(_paired(self._marked()))),
+            "APPEND": lambda: self._append([self._pop()]),
+            "APPENDS": lambda: self._append(self._marked()),
+            "ADDITEMS": lambda: self._append(self._marked()),
+            "SETITEM": lambda: self._set([self.stack.pop(-2), self._pop()]),
+            "SETITEMS": lambda: self._set(self._marked()),
+            "MEMOIZE": lambda: self.memo.__setitem__(len(self.memo), self.stack[-1]),
+            "STACK_GLOBAL": self._stack_global,
+            "REDUCE": self._call,
+            "NEWOBJ": self._call,
+            "NEWOBJ_EX": self._call_with_words,
+            "OBJ": self._call_marked,
+            "BUILD": self._build,
+            "BINPERSID": lambda: self.stack.append(Reference(self._pop())),
+            "NEXT_BUFFER": lambda: self.stack.append(b""),
+        }
+
+    def step(self, name: str, argument: object) -> None:
+        """Carry out one opcode."""
+        if name in _LITERALS:
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif (does := self._steps.get(name)) is not None:
+            does()
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int):
+            self.memo[argument] = self.stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET") and isinstance(argument, int):
+            self.stack.append(self.memo[argument])
+        elif name == "GLOBAL":
+            self.stack.append(Symbol(str(argument).replace(" ", ".", 1)))
+        elif name == "INST":
+            args = tuple(self._marked())
+            self.stack.append(self._made(Symbol(str(argument).replace(" ", ".", 1)), args))
+        elif name == "PERSID":
+            self.stack.append(Reference(str(argument)))
+        elif name in ("EXT1", "EXT2", "EXT4"):
+            self.stack.append(Symbol(f"copyreg.extension_{argument}"))
+        elif name not in _IGNORED:
+            raise Misfit(f"unknown opcode {name}")
+
+    def _pop(self) -> Symbolic:
+        if self.stack[-1] is _MARK:
+            raise Misfit("a mark where a value should be")
+        return self.stack.pop()
+
+    def _marked(self) -> list[Symbolic]:
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:
+            at -= 1
+            if at < 0:
+                raise Misfit("no mark")
+        values = self.stack[at + 1 :]
+        del self.stack[at:]
+        return values
+
+    def _drop(self) -> None:
+        self.stack.pop()
+
+    def _drop_to_mark(self) -> None:
+        self._marked()
+
+    def _tuple(self, length: int) -> None:
+        values = tuple(self.stack[-length:])
+        if len(values) < length or any(value is _MARK for value in values):
+            raise Misfit("too few values for a tuple")
+        self.stack[-length:] = [values]
+
+    def _append(self, values: Sequence[Symbolic]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Made):
+            target.elements.extend(values)
+        elif isinstance(target, list):
+            target.extend(values)
+        else:
+            raise Misfit("appends to what is no list")
+
+    def _set(self, values: Sequence[Symbolic]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, Mapping | Made):
+            raise Misfit("sets items of what is no dict")
+        target.pairs.extend(_paired(values))
+
+    def _stack_global(self) -> None:
+        name, module = self._pop(), self._pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise Misfit("a global without a name")
+        self.stack.append(Symbol(f"{module}.{name}"))
+
+    def _call(self) -> None:
+        args, what = self._pop(), self._pop()
+        if not isinstance(args, tuple):
+            raise Misfit("calls with what is no tuple")
+        self.stack.append(self._made(what, args))
+
+    def _call_with_words(self) -> None:
+        words, args, what = self._pop(), self._pop(), self._pop()
+        if not isinstance(args, tuple):
+            raise Misfit("calls with what is no tuple")
+        made = self._made(what, args)
+        if isinstance(made, Made) and isinstance(words, Mapping):
+            made.pairs.extend(words.pairs)
+        self.stack.append(made)
+
+    def _call_marked(self) -> None:
+        what, *args = self._marked()
+        self.stack.append(self._made(what, tuple(args)))
+
+    def _made(self, what: Symbolic, args: tuple[Symbolic, ...]) -> object:
+        name = what.name if isinstance(what, Symbol | Made) else type(what).__name__
+        if name in (
+            "collections.OrderedDict",
+            "collections.defaultdict",
+            "builtins.dict",
+            "__builtin__.dict",
+        ):
+            # Old protocols give the pairs as a list; the first argument of a defaultdict is its factory.
+            listed = args[-1] if args and isinstance(args[-1], list) else []
+            self.copied += len(listed)
+            if self.copied > MOST_OPCODES:
+                raise Misfit("the same pairs over and over")
+            return Mapping([(p[0], p[1]) for p in listed if isinstance(p, tuple | list) and len(p) == 2])
+        return self.rebuild(Made(name, args))
+
+    def _build(self) -> None:
+        state, target = self._pop(), self._pop()
+        if isinstance(target, Made):
+            target.state = state
+            self.stack.append(self.rebuild(target))
+        else:
+            self.stack.append(target)
+
+
+def _paired(values: Sequence[Symbolic]) -> list[tuple[Symbolic, Symbolic]]:
+    if len(values) % 2:
+        raise Misfit("a key without a value")
+    return list(zip(values[::2], values[1::2], strict=True))
