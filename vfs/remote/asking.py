@@ -18,15 +18,17 @@ _T = TypeVar("_T")
 
 
 class Deadline:
-    """When a connection must be there, in seconds from now. Used by one thread."""
+    """When a connection must be there, in seconds from now. One thread asks questions, any may look."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
+        self._asking_since: float | None = None
 
     @property
     def left(self) -> float:
-        """Seconds left, 0.0 when none are."""
-        return max(0.0, self._end - time.monotonic())
+        """Seconds left, 0.0 when none are. They do not run while a question is open."""
+        asking_since = self._asking_since
+        return max(0.0, self._end - (time.monotonic() if asking_since is None else asking_since))
 
     @property
     def passed(self) -> bool:
@@ -41,11 +43,12 @@ class Deadline:
 
     def without(self, question: Callable[[], _T]) -> _T:
         """Run `question` without its time being counted."""
-        began = time.monotonic()
+        began = self._asking_since = time.monotonic()
         try:
             return question()
         finally:
             self._end += time.monotonic() - began
+            self._asking_since = None
 
 
 class Asking:

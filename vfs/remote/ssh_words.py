@@ -1,4 +1,4 @@
-"""What the system's `ssh` says on stderr, sorted into our errors. Pure.
+"""What the system's `ssh` says on stderr, sorted into our errors.
 
 ssh(1) exits with 255 whatever went wrong, so its words are all there is. They come from OpenSSH's
 sshconnect.c, sshconnect2.c, authfile.c, clientloop.c and misc.c, which do not translate them.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 from vfs import errors
+from vfs.remote.hostkeys import read_entries
 
 _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"Could not resolve hostname|Name or service not known|Temporary failure in name", errors.UnknownHost),
@@ -53,17 +55,26 @@ def _host_key(said: str, place: str) -> errors.ConnectError | None:
         new = re.search(
             r"fingerprint for the (\S+) key sent by the remote host is\s+(SHA256:\S+?)\.?$", said, re.M
         )
-        old = re.search(r"Offending (?:\S+ )?key in (.+:[0-9]+)", said)
-        text = f"the host key of {place} is not the known one"
-        text += f" ({old.group(1)})" if old else ""
-        text += f" but {new.group(1)} {new.group(2)}" if new else ""
-        return errors.HostKeyChanged(text)
+        now = f" and now is {new.group(1)} {new.group(2)}" if new else " and is another one now"
+        return errors.HostKeyChanged(f"the host key of {place} was {_old_key(said)}{now}")
     unknown = re.search(r"No (\S+) host key is known for (\S+)", said)
     if unknown is not None:
         return errors.HostKeyUnknown(f"no {unknown.group(1)} host key is known for {unknown.group(2)}")
     if "Host key verification failed" in said:
         return errors.HostKeyUnknown(f"{place}: the host key is not known")
     return None
+
+
+def _old_key(said: str) -> str:
+    """The known key, from the line of the file that ssh names."""
+    found = re.search(r"Offending (?:\S+ )?key in (.+):([0-9]+)", said)
+    if found is None:
+        return "known"
+    file, number = Path(found.group(1)), int(found.group(2))
+    for entry in read_entries(file):
+        if entry.number == number:
+            return f"{entry.key.label} {entry.key.fingerprint} ({entry.place})"
+    return f"that of {file}:{number}"
 
 
 def _login(said: str, place: str) -> errors.ConnectError | None:
@@ -80,6 +91,9 @@ def _login(said: str, place: str) -> errors.ConnectError | None:
         mode, file = open_key.groups()
         text = f"others can read the key file {file} (mode 0{mode}): `chmod 600 {shlex.quote(file)}`"
         return errors.KeyFileUnusable(text)
+    missing = re.search(r"Identity file (.+) not accessible: (.+?)\.?$", said, re.M)
+    if missing is not None:
+        return errors.KeyFileUnusable(f"the key file {missing.group(1)}: {missing.group(2).lower()}")
     return errors.AuthRejected(
         f"{denied.group(1) or place} accepts none of the keys (it offers: {denied.group(2)})"
     )

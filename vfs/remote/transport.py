@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from vfs.errors import ConnectError
+
 
 class Transport(Protocol):
     """One SFTP subsystem's byte stream. `recv_into` is called by one thread, `send` by another, `close` by any."""
+
+    @property
+    def error(self) -> ConnectError | None:
+        """Why the stream ended before the server's first byte, where `dial` could not know it yet. Else None."""
+        ...
 
     def recv_into(self, view: memoryview) -> int:
         """Block until bytes are there; how many were written to the start of `view`. 0 at end of stream or error."""
@@ -24,7 +31,9 @@ class Transport(Protocol):
 class Prompter(Protocol):
     """Questions to a person on a terminal; None stands for "there is nobody to ask"."""
 
-    def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool: ...
+    def accept_host_key(
+        self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None
+    ) -> bool: ...
     def passphrase(self, key_file: str) -> str | None: ...
 
 
