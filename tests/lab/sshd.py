@@ -67,6 +67,8 @@ class Sshd:
         self.user = getpass.getuser()
         self.log: list[str] = []
         self._config = self.directory / "sshd_config"
+        own_subsystem = any(line.startswith("Subsystem") for line in extra)
+        subsystem = [] if own_subsystem else ["Subsystem sftp internal-sftp"]
         self._config.write_text(
             "\n".join(
                 [
@@ -85,7 +87,7 @@ class Sshd:
                     "MaxStartups 200",
                     "MaxSessions 100",
                     f"LogLevel {log_level}",
-                    "Subsystem sftp internal-sftp",
+                    *subsystem,
                     "",
                 ]
             )

@@ -47,7 +47,6 @@ _FIRM = (
     "RequestTTY=no",
     "ForwardAgent=no",
     "ForwardX11=no",
-    "LogLevel=ERROR",
 )
 """What holds whatever the line or the user's file says: a plain, quiet, strict stream. A master connection
 that is there is used, none is left behind."""
@@ -188,11 +187,15 @@ class OpensshDialer:
         options = [
             *firm,
             *_FIRM,
+            # A jump host's ssh tells only at this level that it did not get through.
+            f"LogLevel={'ERROR' if number == len(route) - 1 else 'INFO'}",
             f"BatchMode={'no' if self._asking.somebody else 'yes'}",
             f"UserKnownHostsFile={files}",
         ]
         if number > 0:
             options.append(f"ProxyCommand={self._proxy_command(route, number - 1, deadline)}")
+        elif hop.address.jump is not None:
+            options.append("ProxyJump=none")
         later = [*_PREFERRED, f"ConnectTimeout={max(1, int(deadline.left))}"]
         return [
             *self._ssh(),

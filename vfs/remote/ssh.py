@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import queue
-import re
 import socket
 import threading
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ class ParamikoDialer:
         try:
             target = resolve(self._address, self._ssh_config)
             session = self._log_in(target, way, deadline)
-            stream = ChannelStream(_open_sftp(session, target, way, deadline), way)
+            stream = ChannelStream(_open_sftp(session, target, way, deadline), way, target.place)
             way.settle()
         except BaseException:
             way.close()
@@ -311,15 +310,9 @@ def _through(session: paramiko.Transport, hop: Target, deadline: Deadline) -> pa
             "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=deadline.need(hop.place)
         )
     except paramiko.ChannelException as e:
-        text = f"the jump host does not get through to {hop.place}: {e.text or 'no reason given'}"
-        # RFC 4254, section 5.1: 1 is "administratively prohibited", 2 "connect failed".
-        if e.code == 2 and re.search("refused", e.text, re.I):
-            raise errors.Refused(text) from e
-        if e.code == 2 and re.search("not known|resol|unknown host", e.text, re.I):
-            raise errors.UnknownHost(text) from e
-        if e.code == 2 and re.search("timed out|no route|unreachable", e.text, re.I):
-            raise errors.NoAnswer(text) from e
-        raise errors.ConnectError(text) from e
+        text = f"the jump host does not get through to {hop.place}: {e.text.lower()}"
+        # RFC 4254, section 5.1: 2 is "connect failed"; paramiko keeps the server's own reason to itself.
+        raise (errors.Refused if e.code == 2 else errors.ConnectError)(text) from e
     except (paramiko.SSHException, OSError, EOFError) as e:
         raise errors.NoAnswer(f"no answer from {hop.place} through the jump host") from e
 

@@ -13,6 +13,7 @@ from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from vfs import errors
 from vfs.remote.child import Child
+from vfs.remote.ssh_words import NOT_BEGUN
 
 WINDOW = 64 << 20
 """Bytes that the server may send ahead of our reading: 100 ms of 5 Gbit/s."""
@@ -99,19 +100,26 @@ class ChannelStream:
     """A `Transport` over a channel with the SFTP subsystem at its other end."""
 
     error: errors.ConnectError | None = None
-    """Why the stream ended before it was of use: always None, since `dial` waits for all that can fail."""
+    """Why the stream ended before the server's first byte; set when `recv_into` gives 0, else None."""
 
-    def __init__(self, channel: paramiko.Channel, way: Way) -> None:
+    def __init__(self, channel: paramiko.Channel, way: Way, place: str) -> None:
         self._channel = channel
         self._way = way
+        self._place = place
+        self._begun = False
+        self._closed = False
 
     def recv_into(self, view: memoryview) -> int:
         try:
             data = self._channel.recv(len(view))
         except (OSError, EOFError, paramiko.SSHException):
-            return 0
+            data = b""
         count = len(data)
         view[:count] = data
+        if not self._begun:
+            self._begun = True
+            if count == 0 and not self._closed:
+                self.error = errors.ConnectError(f"{self._place}: {NOT_BEGUN}")
         return count
 
     def send(self, data: bytes | memoryview) -> None:
@@ -121,4 +129,5 @@ class ChannelStream:
             raise OSError(str(e)) from e
 
     def close(self) -> None:
+        self._closed = True
         self._way.close()

@@ -13,6 +13,8 @@ from pathlib import Path
 from vfs import errors
 from vfs.remote.hostkeys import read_entries
 
+NOT_BEGUN = "the connection ended before SFTP began; is an SFTP server installed there?"
+
 _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"Could not resolve hostname|Name or service not known|Temporary failure in name", errors.UnknownHost),
     (r"Connection refused", errors.Refused),
@@ -44,7 +46,7 @@ def error_of(words: str, place: str) -> errors.ConnectError:
         if re.search(pattern, said):
             return errors.ConnectError(f"{place}: {text}")
     if not lines:
-        return errors.ConnectError(f"{place}: ssh ended without a word")
+        return errors.ConnectError(f"{place}: {NOT_BEGUN}")
     return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
 
 
