@@ -370,7 +370,10 @@ def _agent_blobs() -> set[bytes]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return set()
-    if done.returncode != 0:
-        return set()
-    lines = [line.split() for line in done.stdout.splitlines()]
-    return {base64.b64decode(words[1]) for words in lines if len(words) > 1}
+    blobs = set()
+    for line in done.stdout.splitlines() if done.returncode == 0 else []:
+        try:
+            blobs.add(base64.b64decode(line.split()[1], validate=True))
+        except (IndexError, ValueError):
+            log.debug("ssh-add prints a line that is no key: %r", line)
+    return blobs
