@@ -174,7 +174,8 @@ class Advisor:
                     raise Misfit(f"{wanted} is outside the file")
                 answer = known.get(wanted.start, len(wanted))
                 if answer is None:
-                    if not self._asked:
+                    comes_anyway = touched.start <= wanted.start and wanted.end <= touched.end
+                    if not self._asked and not comes_anyway:
                         self._asked = True
                         self.budget.want([wanted], urgent=True)
                     return

@@ -55,10 +55,21 @@ def record_length(head: bytes) -> int:
     """The length of a record's data from its first 12 bytes. Raises Misfit if the checksum says it is no
     record.
     """
+    if len(head) != HEAD.size:
+        raise Misfit("a record is cut short")
     length, crc = HEAD.unpack(head)
     if masked_crc(head[:8]) != crc:
         raise Misfit("no record: the checksum of its length is wrong")
     return int(length)
+
+
+def is_record(head: bytes) -> bool:
+    """Whether a record can begin with these 12 bytes."""
+    try:
+        record_length(head)
+    except Misfit:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

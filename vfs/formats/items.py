@@ -50,6 +50,8 @@ class Items:
         if index < 0:
             return None
         thing = self.range(index)
-        if thing.start < touched.start - LEAD or len(thing) > WHOLE or thing.end <= touched.end:
+        if thing.start < touched.start - LEAD or len(thing) > WHOLE:
+            return None
+        if thing.end - touched.end <= len(touched) // 16:  # nearly all of it: not worth a request of its own
             return None
         return Range(touched.end, thing.end)

@@ -121,7 +121,7 @@ def load(stream: Stream, rebuild: Rebuild = lambda made: made) -> Symbolic:
             if count > MOST_OPCODES:
                 raise Misfit(f"a pickle of more than {MOST_OPCODES} steps")
             if opcode.name == "STOP":
-                return machine.stack.pop()
+                return machine.pop()
             machine.step(opcode.name, argument)
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as e:
         raise Misfit(f"the pickle cannot be read: {e}") from None
@@ -158,10 +158,10 @@ class _Machine:
             "TUPLE2": lambda: self._tuple(2),
             "TUPLE3": lambda: self._tuple(3),
             "DICT": lambda: self.stack.append(Mapping(_paired(self._marked()))),
-            "APPEND": lambda: self._append([self._pop()]),
+            "APPEND": lambda: self._append([self.pop()]),
             "APPENDS": lambda: self._append(self._marked()),
             "ADDITEMS": lambda: self._append(self._marked()),
-            "SETITEM": lambda: self._set([self.stack.pop(-2), self._pop()]),
+            "SETITEM": lambda: self._set([self.stack.pop(-2), self.pop()]),
             "SETITEMS": lambda: self._set(self._marked()),
             "MEMOIZE": lambda: self.memo.__setitem__(len(self.memo), self.stack[-1]),
             "STACK_GLOBAL": self._stack_global,
@@ -170,7 +170,7 @@ class _Machine:
             "NEWOBJ_EX": self._call_with_words,
             "OBJ": self._call_marked,
             "BUILD": self._build,
-            "BINPERSID": lambda: self.stack.append(Reference(self._pop())),
+            "BINPERSID": lambda: self.stack.append(Reference(self.pop())),
             "NEXT_BUFFER": lambda: self.stack.append(b""),
         }
 
@@ -198,7 +198,8 @@ class _Machine:
         elif name not in _IGNORED:
             raise Misfit(f"unknown opcode {name}")
 
-    def _pop(self) -> Symbolic:
+    def pop(self) -> Symbolic:
+        """The topmost value. Raises Misfit if it is a mark."""
         if self.stack[-1] is _MARK:
             raise Misfit("a mark where a value should be")
         return self.stack.pop()
@@ -241,19 +242,19 @@ class _Machine:
         target.pairs.extend(_paired(values))
 
     def _stack_global(self) -> None:
-        name, module = self._pop(), self._pop()
+        name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise Misfit("a global without a name")
         self.stack.append(Symbol(f"{module}.{name}"))
 
     def _call(self) -> None:
-        args, what = self._pop(), self._pop()
+        args, what = self.pop(), self.pop()
         if not isinstance(args, tuple):
             raise Misfit("calls with what is no tuple")
         self.stack.append(self._made(what, args))
 
     def _call_with_words(self) -> None:
-        words, args, what = self._pop(), self._pop(), self._pop()
+        words, args, what = self.pop(), self.pop(), self.pop()
         if not isinstance(args, tuple):
             raise Misfit("calls with what is no tuple")
         made = self._made(what, args)
@@ -282,7 +283,7 @@ class _Machine:
         return self.rebuild(Made(name, args))
 
     def _build(self) -> None:
-        state, target = self._pop(), self._pop()
+        state, target = self.pop(), self.pop()
         if isinstance(target, Made):
             target.state = state
             self.stack.append(self.rebuild(target))

@@ -38,7 +38,7 @@ _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A tensor or an array. `storage` is the record that its bytes lie in (None: in the pickle, or nowhere)."""
+    """A tensor or an array; `storage` names the record with its bytes (None: in the pickle, or nowhere)."""
 
     dtype: str
     shape: tuple[int, ...]
