@@ -1,0 +1,380 @@
+"""The block cache as the rest sees it: hot blocks in memory, least recently used first out, over the disk.
+
+Owned by the event loop's thread, without locks: everything here is called on it. The disk is read on a few
+threads, written by the cache's writer, and both hand back with `call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
+
+from cachetools import LRUCache
+
+from vfs.cache.block import Block
+from vfs.cache.disk import DiskCache
+from vfs.cache.writer import Report
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 64 << 20
+QUEUE_BYTES = 96 << 20
+READ_THREADS = 4
+INDEX_SECONDS = 5.0
+"""How old what we know of the disk may be before `index` looks again: other processes write there too."""
+STALL_SECONDS = 2.0
+"""When the disk has written nothing for this long, nobody waits for it any more."""
+
+Key = tuple[bytes, int]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class _Memory(LRUCache[Key, Block]):
+    """Bounded by the memory that the blocks take; tells what it let go."""
+
+    def __init__(self, size: int, forgotten: Callable[[Key], None]) -> None:
+        super().__init__(size, getsizeof=lambda block: block.footprint)
+        self._forgotten = forgotten
+
+    def popitem(self) -> tuple[Key, Block]:
+        key, block = super().popitem()
+        self._forgotten(key)
+        return key, block
+
+
+@dataclass(slots=True)
+class _Index:
+    """What the disk has of one lineage: index → valid bytes. `since` is when that was read; None: never."""
+
+    blocks: dict[int, int] = field(default_factory=dict)
+    since: float | None = None
+    reading: asyncio.Future[dict[int, int]] | None = None
+    news: dict[int, int] = field(default_factory=dict)
+    """What was stored while the disk was being asked."""
+
+    def store(self, index: int, valid: int) -> None:
+        self.blocks[index] = valid
+        if self.reading is not None:
+            self.news[index] = valid
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A block that is being read from the disk. `wanted` is False once its lineage was dropped."""
+
+    future: asyncio.Future[Block | None]
+    wanted: bool = True
+
+
+class BlockCache:
+    """Blocks by lineage (16 bytes that name one version lineage of one file) and index (offset // BLOCK).
+
+    `disk` may be None: then nothing outlives the process. `memory_bytes` bounds the blocks kept in memory,
+    `queue_bytes` those that wait to be written: `room` waits above it, and above 1.5 times that they are not
+    kept.
+    """
+
+    def __init__(
+        self, disk: DiskCache | None, memory_bytes: int = MEMORY_BYTES, queue_bytes: int = QUEUE_BYTES
+    ) -> None:
+        self._disk = disk
+        self._queue_bytes = queue_bytes
+        self._memory = _Memory(memory_bytes, self._forgotten)
+        self._held: dict[bytes, set[int]] = {}
+        self._unpersisted: set[Key] = set()
+        self._known: dict[bytes, _Index] = {}
+        self._loading: dict[Key, _Load] = {}
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="cache-read")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._progress: asyncio.Future[None] | None = None
+        self._records: dict[str, bytes] = {}
+        self._closed = False
+        self.hits = 0
+        self.misses = 0
+        self.forgotten = 0
+        self.unkept = 0
+        if disk is not None:
+            disk.on_report = self._report_from_writer
+
+    # --- blocks ---------------------------------------------------------------------------------------------
+
+    def get(self, lineage: bytes, index: int) -> Block | None:
+        """A block that is in memory."""
+        try:
+            block = self._memory[lineage, index]
+        except KeyError:
+            return None
+        self.hits += 1
+        return block
+
+    async def load(self, lineage: bytes, index: int) -> Block | None:
+        """A block from memory, from what waits to be written, or from the disk; None where there is none."""
+        block = self.get(lineage, index)
+        if block is not None:
+            return block
+        disk, key = self._disk, (lineage, index)
+        if disk is not None and not self._closed:
+            block = disk.pending(lineage, index)
+            if block is not None:
+                self._remember(key, block)
+                self.hits += 1
+                return block
+            known = self._known.get(lineage)
+            if known is None or known.since is None:
+                await self.index(lineage)
+                known = self._known.get(lineage)
+            if known is not None and index in known.blocks and not self._closed:
+                load = self._loading.get(key)
+                if load is None:
+                    load = _Load(self._call(disk.read, lineage, index))
+                    self._loading[key] = load
+                    load.future.add_done_callback(lambda _: self._loaded(key, load))
+                await asyncio.shield(load.future)
+                if load.wanted:
+                    block = self._memory.get(key) or load.future.result()
+        self.hits += block is not None
+        self.misses += block is None
+        return block
+
+    def put(self, lineage: bytes, index: int, block: Block, persist: bool) -> None:
+        """Keep a block in memory, and on the disk with `persist`: the ranges that are valid now. A block that
+        gained ranges is put again."""
+        key = (lineage, index)
+        self._remember(key, block)
+        if not persist:
+            self._unpersisted.add(key)
+            return
+        self._unpersisted.discard(key)
+        if self._disk is None or self._closed:
+            return
+        if self._disk.queue_bytes > self._queue_bytes * 3 // 2:
+            self.unkept += 1
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._disk.write(lineage, index, block)
+        known = self._known.setdefault(lineage, _Index())
+        known.store(index, block.valid_bytes)
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits to be written than should."""
+        return self._disk is not None and self._disk.queue_bytes > self._queue_bytes
+
+    async def room(self) -> None:
+        """Wait until the queue to the disk is below its bound, or the disk has not moved for
+        `STALL_SECONDS`."""
+        while self.congested and not self._closed:
+            if self._progress is None or self._progress.done():
+                self._loop = asyncio.get_running_loop()
+                self._progress = self._loop.create_future()
+            try:
+                await asyncio.wait_for(asyncio.shield(self._progress), STALL_SECONDS)
+            except TimeoutError:
+                return
+
+    async def index(self, lineage: bytes) -> dict[int, int]:
+        """The blocks that the disk has, or will have: index → valid bytes. Looks again when it last did so
+        more than `INDEX_SECONDS` ago."""
+        if self._disk is None or self._closed:
+            return {}
+        known = self._known.setdefault(lineage, _Index())
+        now = asyncio.get_running_loop().time()
+        if known.since is None or now - known.since > INDEX_SECONDS:
+            if known.reading is None:
+                known.news = {}
+                known.reading = self._call(self._disk.index, lineage)
+                known.reading.add_done_callback(lambda future: self._indexed(known, future))
+            await asyncio.shield(known.reading)
+        return dict(known.blocks)
+
+    def known(self, lineage: bytes) -> dict[int, int]:
+        """As `index`, as far as it is known now; not to be changed."""
+        known = self._known.get(lineage)
+        return known.blocks if known is not None else {}
+
+    def cached_bytes(self, lineage: bytes) -> int:
+        """Bytes of a lineage in memory or on the disk, as far as is known now."""
+        sizes = dict(self.known(lineage))
+        for index in self._held.get(lineage, ()):
+            block = self._memory.get((lineage, index))
+            if block is not None:
+                sizes[index] = max(sizes.get(index, 0), block.valid_bytes)
+        return sum(sizes.values())
+
+    def drop(self, lineage: bytes) -> None:
+        """Forget a lineage, in memory and on the disk."""
+        for index in list(self._held.get(lineage, ())):
+            self._release((lineage, index))
+        for key, load in list(self._loading.items()):
+            if key[0] == lineage:
+                load.wanted = False
+                del self._loading[key]
+        self._known.pop(lineage, None)
+        if self._disk is not None:
+            self._disk.drop(lineage)
+
+    def discard_unpersisted(self, lineage: bytes) -> None:
+        """Forget the blocks whose latest bytes were put without `persist`; what was persisted of them
+        stays."""
+        for index in list(self._held.get(lineage, ())):
+            if (lineage, index) in self._unpersisted:
+                self._release((lineage, index))
+        if self._disk is not None:
+            self._disk.keep_only_handed(lineage)
+
+    # --- pins and records -----------------------------------------------------------------------------------
+
+    def pin(self, lineage: bytes) -> None:
+        """Never evict a lineage from the disk."""
+        if self._disk is not None:
+            self._disk.pin(lineage)
+
+    def unpin(self, lineage: bytes) -> None:
+        if self._disk is not None:
+            self._disk.unpin(lineage)
+
+    def pinned(self, lineage: bytes) -> bool:
+        """Whether a lineage is pinned, as of the last `index`, `pin` or `unpin`."""
+        return self._disk is not None and self._disk.pinned(lineage)
+
+    async def get_record(self, key: str) -> bytes | None:
+        """A small value that was kept; None when there is none, or none that is sound."""
+        if self._disk is None or self._closed:
+            return self._records.get(key)
+        return await self._call(self._disk.get_record, key)
+
+    async def add_record(self, key: str, value: bytes) -> bytes:
+        """Keep a value unless there is one, whichever process is first; the one that is there then."""
+        if self._disk is None or self._closed:
+            return self._records.setdefault(key, value)
+        return await self._call(self._disk.add_record, key, value)
+
+    async def records(self, prefix: str) -> list[tuple[str, bytes]]:
+        """All values whose names begin with `prefix`, in order."""
+        if self._disk is None or self._closed:
+            return sorted(item for item in self._records.items() if item[0].startswith(prefix))
+        return await self._call(self._disk.records, prefix)
+
+    def set_record(self, key: str, value: bytes) -> None:
+        """Keep a small value under a name; written later, readable at once."""
+        if self._disk is None:
+            self._records[key] = value
+        else:
+            self._disk.set_record(key, value)
+
+    def delete_record(self, key: str) -> None:
+        if self._disk is None:
+            self._records.pop(key, None)
+        else:
+            self._disk.delete_record(key)
+
+    # --- its life -------------------------------------------------------------------------------------------
+
+    async def flush(self, seconds: float = 30.0) -> bool:
+        """Wait until what was put is on the disk, or cannot be, `seconds` at most; whether nothing waits."""
+        return self._disk is None or await asyncio.to_thread(self._disk.flush, seconds)
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Write what waits, for `seconds` at most, and let go of the disk."""
+        self._closed = True
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
+        self._threads.shutdown(wait=False)
+        if self._disk is not None:
+            await asyncio.to_thread(self._disk.close, seconds)
+
+    def stats(self) -> dict[str, int]:
+        """Counts and bytes since the start, in plain numbers."""
+        disk = self._disk
+        return {
+            "hits": self.hits,
+            "misses": self.misses,
+            "memory_bytes": int(self._memory.currsize),
+            "queue_bytes": disk.queue_bytes if disk is not None else 0,
+            "disk_bytes": disk.disk_bytes if disk is not None else 0,
+            "evictions": disk.evictions if disk is not None else 0,
+            "forgotten": self.forgotten,
+            "unkept": self.unkept,
+        }
+
+    # --- below ----------------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
+        self._loop = asyncio.get_running_loop()
+        return self._loop.run_in_executor(self._threads, function, *values)
+
+    def _remember(self, key: Key, block: Block) -> None:
+        self._memory[key] = block
+        self._held.setdefault(key[0], set()).add(key[1])
+
+    def _release(self, key: Key) -> None:
+        self._memory.pop(key, None)
+        self._unhold(key)
+
+    def _forgotten(self, key: Key) -> None:
+        """A block made way for another: its place on the disk was last used now."""
+        self.forgotten += 1
+        self._unhold(key)
+        if self._disk is not None and key[1] in self.known(key[0]):
+            self._disk.touch(*key)
+
+    def _unhold(self, key: Key) -> None:
+        lineage, index = key
+        self._unpersisted.discard(key)
+        held = self._held.get(lineage)
+        if held is not None:
+            held.discard(index)
+            if not held:
+                del self._held[lineage]
+
+    def _loaded(self, key: Key, load: _Load) -> None:
+        if not load.wanted:
+            return
+        self._loading.pop(key, None)
+        block = None if load.future.cancelled() else load.future.result()
+        if block is None:
+            known = self._known.get(key[0])
+            if known is not None and self._disk is not None and self._disk.pending(*key) is None:
+                known.blocks.pop(key[1], None)
+            return
+        held = self._memory.get(key)
+        if held is None:
+            self._remember(key, block)
+            return
+        for first, last in block.extents:  # fetched meanwhile: what the disk knows beyond that is added
+            for start, end in held.missing(first, min(last, held.capacity)):
+                held.write(start, block.view(start, end))
+
+    def _indexed(self, known: _Index, future: asyncio.Future[dict[int, int]]) -> None:
+        known.reading = None
+        if not future.cancelled():
+            known.blocks = {**future.result(), **known.news}
+            known.news = {}
+            known.since = asyncio.get_running_loop().time()
+
+    def _report_from_writer(self, report: Report) -> None:
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._reported, report)
+            except RuntimeError:
+                log.debug("the loop is closed; a report of the cache's writer is not needed any more")
+
+    def _reported(self, report: Report) -> None:
+        for (lineage, index), valid in report.written.items():
+            known = self._known.get(lineage)
+            if known is not None:
+                known.store(index, valid)
+        for lineage, index in report.lost:
+            known = self._known.get(lineage)
+            if known is not None and (self._disk is None or self._disk.pending(lineage, index) is None):
+                known.blocks.pop(index, None)
+                known.news.pop(index, None)
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)

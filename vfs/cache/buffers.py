@@ -1,0 +1,79 @@
+"""Page-aligned buffers for blocks, used again when a block is gone.
+
+A fresh megabyte costs 256 page faults, more than reading it from the disk; a recycled one costs nothing. Each
+buffer is an anonymous mapping: one page for a block file's header, then the data, so that a whole block goes
+to the disk with O_DIRECT from where it lies.
+
+Thread-safety: `Buffer()` and its end may happen on any thread; the free lists are plain lists whose `pop` and
+`append` are atomic, and their bound is only kept roughly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+
+PAGE = 4096
+"""The unit of O_DIRECT here: alignment of memory, file offset and length, in bytes (open(2); 4096 suits every
+disk)."""
+
+SIZES = (PAGE, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
+"""Bytes of data that a buffer can hold: small files do not take a megabyte each."""
+
+KEEP_BYTES = 32 << 20
+"""Bytes of free buffers of each size that are kept for use again."""
+
+_free: dict[int, list[mmap.mmap]] = {size: [] for size in SIZES}
+
+
+def pages(count: int) -> int:
+    """`count` bytes rounded up to whole pages."""
+    return -(-count // PAGE) * PAGE
+
+
+def _references(cell: list[mmap.mmap]) -> int:
+    return sys.getrefcount(cell[0])
+
+
+_ALONE = _references([mmap.mmap(-1, PAGE)])
+"""What `_references` says of a mapping that nobody else holds."""
+
+
+class Buffer:
+    """One page for a header and `size` bytes of data, page-aligned. The contents are whatever was there
+    before.
+
+    `capacity` is the least number of bytes of data (at most 1 MiB). `memory` is the whole, header included.
+    The mapping is used again after this object is gone, unless a view of it is still held somewhere.
+    """
+
+    __slots__ = ("_cell", "address", "memory", "size")
+
+    def __init__(self, capacity: int) -> None:
+        self.size = next(size for size in SIZES if size >= capacity)
+        try:
+            mapping = _free[self.size].pop()
+        except IndexError:
+            mapping = mmap.mmap(-1, PAGE + self.size)
+        self._cell = [mapping]
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        self.memory = memoryview(mapping)
+
+    def __del__(self, _free: dict[int, list[mmap.mmap]] = _free) -> None:
+        # A slice of `memory` that outlives us (a read still under way) keeps a reference to the mapping.
+        self.memory.release()
+        if _references(self._cell) == _ALONE:
+            free = _free[self.size]
+            if len(free) * self.size < KEEP_BYTES:
+                free.append(self._cell[0])
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that this buffer takes."""
+        return PAGE + self.size
+
+
+def free_bytes() -> int:
+    """Bytes held in the free lists."""
+    return sum(len(free) * (PAGE + size) for size, free in _free.items())

@@ -1,0 +1,328 @@
+"""The disk below the memory cache: blocks and small records, written behind by one thread, read by anyone.
+
+Thread-safety: all methods may be called on any thread. Those that say "at once" touch no disk, and are the
+only ones for the event loop's thread. No lock of its own: `Waiting` has one, SQLite the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from vfs.cache.block import Block
+from vfs.cache.files import Damaged
+from vfs.cache.rows import DatabaseBusy, block_key, parse_key
+from vfs.cache.store import DamagedFile, Store
+from vfs.cache.waiting import Waiting
+from vfs.cache.writer import Report, Warnings, Writer, cause_of
+from vfs.errors import CacheUnusable
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One row that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
+    record."""
+
+    lineage: bytes | None
+    index: int | None
+    error: str | None
+
+
+def _on_store(
+    method: Callable[Concatenate[DiskCache, Store, P], R],
+) -> Callable[Concatenate[DiskCache, P], R]:
+    """For the commands that look after a cache: they cannot do without the disk, and say why."""
+
+    @functools.wraps(method)
+    def call(self: DiskCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        store = self._writer.store
+        if store is None:
+            raise CacheUnusable(f"the cache in {self.directory} is not usable just now")
+        try:
+            return method(self, store, *args, **kwargs)
+        except _TROUBLE as error:
+            raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
+
+    return call
+
+
+class DiskCache:
+    """Blocks by lineage and index, and records by name. Made with `open`."""
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        self.directory = directory
+        self.limit = limit
+        self.on_report: Callable[[Report], None] | None = None
+        """Called on the writer thread after each batch; must neither block nor raise."""
+        self._waiting = Waiting()
+        self._warnings = Warnings()
+        self._writer = Writer(directory, limit, self._waiting, self._warnings, self._reported)
+
+    @classmethod
+    def open(cls, directory: Path, limit: int) -> DiskCache:
+        """Open the cache in `directory`, which is made if need be; `limit` in bytes of disk.
+
+        A damaged database, or one of another version, is made anew. Raises CacheUnusable when the directory
+        cannot be made or written. A full disk, or another process in the way, is no failure: the cache then
+        starts without its directory and tries it again.
+        """
+        directory = Path(os.path.abspath(directory))
+        if os.path.expandvars(directory) != str(directory):
+            raise CacheUnusable(f"a cache directory may not have a variable in its name: {directory}")
+        cache = cls(directory, limit)
+        store: Store | None = None
+        trouble: Exception | None = None
+        try:
+            store = Store.open(directory, renew=True)
+            for key, _ in store.rows.records("p:"):
+                cache._waiting.pins.add(key[2:])
+        except _TROUBLE as error:
+            if cause_of(error) not in ("full", "busy"):
+                raise CacheUnusable(f"the cache directory {directory} cannot be used: {error}") from error
+            trouble = error
+        cache._writer.start(store, trouble)
+        return cache
+
+    @property
+    def usable(self) -> bool:
+        """Whether the directory can be used just now. At once."""
+        return self._writer.store is not None
+
+    @property
+    def queue_bytes(self) -> int:
+        """Memory held by blocks that wait to be written. At once."""
+        return self._waiting.queue_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on the disk, as last looked at. At once."""
+        return self._writer.disk_bytes
+
+    @property
+    def evictions(self) -> int:
+        """Blocks that this process deleted to stay under the limit. At once."""
+        return self._writer.evictions
+
+    # --- blocks ---------------------------------------------------------------------------------------------
+
+    def write(self, lineage: bytes, index: int, block: Block) -> None:
+        """Hand a block over, with the ranges that are valid now; it replaces what the disk has of it. At
+        once."""
+        self._waiting.put(lineage, index, block)
+
+    def pending(self, lineage: bytes, index: int) -> Block | None:
+        """A block that is not written yet. At once."""
+        return self._waiting.block(lineage, index)
+
+    def keep_only_handed(self, lineage: bytes) -> None:
+        """Let go of what a lineage's waiting blocks gained since they were handed over. At once."""
+        self._waiting.keep_only_handed(lineage)
+
+    def read(self, lineage: bytes, index: int) -> Block | None:
+        """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
+        store = self._writer.store
+        if store is None or self._waiting.dropped(lineage):
+            return None
+        key = block_key(lineage, index)
+        try:
+            block, name = store.read(lineage, index)
+        except Damaged as error:
+            self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
+            self._waiting.condemn(key, error.name if isinstance(error, DamagedFile) else None)
+            return None
+        except _TROUBLE as error:
+            self._suspect(error)
+            return None
+        if block is not None:
+            self._waiting.touch(key)
+        elif name is not None:
+            self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
+            self._waiting.condemn(key, name)
+        return block
+
+    def touch(self, lineage: bytes, index: int) -> None:
+        """Note that a block is used. At once."""
+        self._waiting.touch(block_key(lineage, index))
+
+    def index(self, lineage: bytes) -> dict[int, int]:
+        """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
+        store = self._writer.store
+        waiting = self._waiting.blocks_of(lineage)
+        known: dict[int, int] = {}
+        if store is not None:
+            try:
+                if not self._waiting.dropped(lineage):
+                    known = store.rows.index(lineage)
+                pinned = store.rows.record(f"p:{lineage.hex()}") is not None
+                self._waiting.set_pin(lineage, pinned, write=False)
+            except (*_TROUBLE, Damaged) as error:
+                self._suspect(error)
+        return {**known, **waiting, **self._waiting.blocks_of(lineage)}
+
+    def drop(self, lineage: bytes) -> None:
+        """Delete all blocks of a lineage, those that wait too. At once; the files go later."""
+        self._waiting.drop(lineage)
+
+    # --- pins -----------------------------------------------------------------------------------------------
+
+    def pin(self, lineage: bytes) -> None:
+        """Never evict the blocks of a lineage, in whichever process. At once; kept on the disk."""
+        self._waiting.set_pin(lineage, True, write=True)
+
+    def unpin(self, lineage: bytes) -> None:
+        """Let the blocks of a lineage be evicted again. At once."""
+        self._waiting.set_pin(lineage, False, write=True)
+
+    def pinned(self, lineage: bytes) -> bool:
+        """Whether a lineage is pinned, as far as this process knows (`index` looks again). At once."""
+        return lineage.hex() in self._waiting.pins
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def set_record(self, key: str, value: bytes) -> None:
+        """Store a small value under a name that does not begin with `b:`. At once; written later."""
+        self._waiting.note(_record_key(key), value)
+
+    def delete_record(self, key: str) -> None:
+        """Delete a record. At once; deleted later."""
+        self._waiting.note(_record_key(key), None)
+
+    def get_record(self, key: str) -> bytes | None:
+        """A record's value; None when there is none, or none that is sound."""
+        waits, value = self._waiting.record(_record_key(key))
+        store = self._writer.store
+        if waits or store is None:
+            return value
+        try:
+            return store.rows.record(key)
+        except Damaged:
+            self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
+            self._waiting.condemn(key, None)
+        except _TROUBLE as error:
+            self._suspect(error)
+        return None
+
+    def add_record(self, key: str, value: bytes) -> bytes:
+        """Insert a record unless there is one, whichever process is first; the one that is there then."""
+        waits, kept = self._waiting.record(_record_key(key))
+        store = self._writer.store
+        if not waits and store is not None:
+            try:
+                return store.rows.add(key, value)
+            except _TROUBLE as error:
+                self._suspect(error)
+        if kept is None:
+            self._waiting.note(key, value)
+        return value if kept is None else kept
+
+    def records(self, prefix: str) -> list[tuple[str, bytes]]:
+        """All records whose names begin with `prefix`, in order."""
+        store = self._writer.store
+        found: dict[str, bytes | None] = {}
+        if store is not None:
+            try:
+                found.update(store.rows.records(prefix))
+            except _TROUBLE as error:
+                self._suspect(error)
+        found.update(self._waiting.records(prefix))
+        return sorted((key, value) for key, value in found.items() if value is not None)
+
+    # --- looking after it -----------------------------------------------------------------------------------
+
+    @_on_store
+    def usage(self, store: Store) -> int:
+        """Bytes on the disk, database included. Raises CacheUnusable, as all below do."""
+        return store.rows.usage()
+
+    @_on_store
+    def entries(self, store: Store) -> dict[bytes, tuple[int, int]]:
+        """Every lineage with its count of blocks and the valid bytes in them."""
+        return store.rows.lineages()
+
+    def verify(self) -> Iterator[Verdict]:
+        """Check every block and record that is on the disk; what is not sound is dropped."""
+        for key in self._keys():
+            verdict = self._verify(key)
+            if verdict is not None:
+                yield verdict
+
+    @_on_store
+    def prune(self, store: Store, target: int) -> int:
+        """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
+        freed."""
+        self.flush(60.0)
+        before = store.rows.usage()
+        self._writer.report({}, store.evict(before - target))
+        return before - store.rows.usage()
+
+    @_on_store
+    def clear(self, store: Store) -> None:
+        """Delete everything, records and pins too."""
+        lost = self._waiting.clear()
+        self._waiting.flush(60.0)
+        store.rows.clear()
+        self._writer.report({}, lost)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
+        that could be written (what the disk refused does not count)."""
+        return self._waiting.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what waits, for `timeout` seconds at most, and let go of the directory."""
+        self._waiting.close(time.monotonic() + timeout)
+        if not self._writer.join(timeout + 1.0):
+            log.warning("the disk of the cache does not answer; %d bytes were not kept", self.queue_bytes)
+
+    # --- below ----------------------------------------------------------------------------------------------
+
+    def _reported(self, report: Report) -> None:
+        if self.on_report is not None:
+            self.on_report(report)
+
+    def _suspect(self, error: Exception) -> None:
+        if cause_of(error) != "busy":
+            self._waiting.doubt(error)
+
+    @_on_store
+    def _keys(self, store: Store) -> list[object]:
+        return list(store.rows.all_keys())
+
+    @_on_store
+    def _verify(self, store: Store, key: object) -> Verdict | None:
+        place = parse_key(key)
+        lineage, index = place if place is not None else (None, None)
+        try:
+            if lineage is not None and index is not None:
+                block, name = store.read(lineage, index)
+                if block is None and name is None:
+                    return None  # evicted meanwhile
+                error = "the file is gone" if block is None else None
+            else:
+                store.rows.record(str(key))
+                error, name = None, None
+        except Damaged as damage:
+            error, name = str(damage), getattr(damage, "name", None)
+        if error is not None:
+            self._waiting.condemn(str(key), name)
+        return Verdict(lineage, index, error)
+
+
+def _record_key(key: str) -> str:
+    if key.startswith("b:"):
+        raise ValueError("names that begin with b: are for blocks")
+    return key

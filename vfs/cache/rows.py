@@ -1,0 +1,416 @@
+"""The cache's rows: diskcache over SQLite, with nothing pickled, and evictions of our own.
+
+A block's row names its file (`files.py` reads and writes it) and counts its valid bytes; a record's row holds
+its value with a checksum. Keys are text: `b:LINEAGE:INDEX` for blocks (hex, decimal), anything else for
+records; the tag of a block's row is its lineage. A block's file is deleted *before* its row is: a row without
+a file is a miss, a file without a row would be a leak.
+
+Thread-safety: `Rows` may be used on any thread (diskcache holds a connection per thread) and by several
+processes; no call waits for a lock of the database longer than `BUSY_SECONDS`. Not on the event loop's
+thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diskcache
+from diskcache.core import MODE_BINARY, MODE_RAW
+
+from vfs.cache.files import Damaged
+from vfs.errors import ArtisyncError
+
+BUSY_SECONDS = 0.5
+"""The longest wait for another process's transaction."""
+
+DATABASE = "cache.db"
+ROW_FORMAT = 1
+"""SQLite's `user_version` of a database that this module understands."""
+
+_NAME = re.compile(r"blocks/[0-9a-f]{16}/[0-9a-f]{3,8}/[0-9a-f]{32}-[0-9]{1,12}-[0-9a-f]{1,12}")
+_KEY = re.compile(r"b:([0-9a-f]{32}):([0-9]{1,12})")
+
+_PRAGMAS = {
+    "sqlite_auto_vacuum": 0,
+    "sqlite_cache_size": -2000,  # 2 MB for each thread
+    "sqlite_journal_mode": "wal",
+    "sqlite_journal_size_limit": 1 << 20,  # bytes: the log counts as part of the cache
+    "sqlite_mmap_size": 0,  # a database that is cut short under a mapping would kill us with SIGBUS
+    "sqlite_synchronous": 1,  # a power cut may lose the last rows, never break the database
+    "sqlite_wal_autocheckpoint": 256,  # pages
+}
+_SETTINGS = {*_PRAGMAS, *diskcache.DEFAULT_SETTINGS, "count", "size", "hits", "misses"}
+
+_PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a block lies: its file below the cache directory, the bytes that it takes and the valid ones in
+    it."""
+
+    name: str
+    size: int
+    valid: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction is to do, in this order: `drop` lineages, delete `bad` rows as long as they name
+    that file (None: whatever they name), store `blocks`, set `records` (None deletes), note the times of use
+    in `used`."""
+
+    drop: set[str] = field(default_factory=set)
+    bad: Mapping[str, str | None] = field(default_factory=dict)
+    blocks: Mapping[str, Stored] = field(default_factory=dict)
+    records: Mapping[str, bytes | None] = field(default_factory=dict)
+    used: Mapping[str, float] = field(default_factory=dict)
+
+
+class ForeignDatabase(ArtisyncError):
+    """The database was written by another version of artisync, or is none."""
+
+
+class DatabaseBusy(ArtisyncError):
+    """Another process has kept the database locked for too long."""
+
+
+def block_key(lineage: bytes, index: int) -> str:
+    return f"b:{lineage.hex()}:{index}"
+
+
+def parse_key(key: object) -> tuple[bytes, int] | None:
+    """The lineage and index of a block's key; None for anything else."""
+    match = _KEY.fullmatch(key) if isinstance(key, str) else None
+    return (bytes.fromhex(match[1]), int(match[2])) if match else None
+
+
+def is_block_name(name: object) -> bool:
+    """Whether a row's file name is one that we make: relative, and without a way out of the cache
+    directory."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+class _Disk(diskcache.Disk):
+    """Keys are text, values bytes or `Stored`. Whatever asks for unpickling is refused unread
+    (CVE-2025-69872)."""
+
+    def __init__(self, directory: str, **_settings: object) -> None:
+        self._directory = directory
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if raw and isinstance(key, str):
+            return key
+        raise Damaged("a key that is not text")
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, object]:
+        if isinstance(value, Stored):
+            return value.size, MODE_BINARY, value.name, value.valid
+        if isinstance(value, bytes) and not read:
+            return 0, MODE_RAW, None, sqlite3.Binary(value)
+        raise TypeError(f"a value must be bytes, not {type(value).__name__}")
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> Stored | bytes:
+        if mode == MODE_BINARY and is_block_name(filename) and isinstance(value, int):
+            return Stored(str(filename), 0, value)
+        if mode == MODE_RAW and filename is None and isinstance(value, bytes):
+            return value
+        raise Damaged("a row that artisync did not write")
+
+    def remove(self, file_path: object) -> None:
+        if is_block_name(file_path):
+            try:
+                os.unlink(os.path.join(self._directory, str(file_path)))
+            except OSError:
+                pass
+
+
+class Rows:
+    """One open database. Every method raises sqlite3.DatabaseError as SQLite does (OperationalError for a
+    full or failing disk), and `DatabaseBusy`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make the database in `directory`, which must be there. Raises also `ForeignDatabase`,
+        OSError."""
+        path = directory / DATABASE
+        self.path = path
+        self._directory = directory
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _check(path)
+        untyped: Any = diskcache.Cache
+        self._cache: Any = untyped(
+            str(directory),
+            timeout=BUSY_SECONDS,
+            disk=_Disk,
+            eviction_policy="none",
+            cull_limit=0,
+            size_limit=1 << 60,
+            statistics=0,
+            tag_index=1,
+            **_PRAGMAS,
+        )
+        self._sql(
+            "CREATE INDEX IF NOT EXISTS Cache_block_access ON Cache(access_time) WHERE filename IS NOT NULL"
+        )
+        self._inode = _inode(path)
+
+    def close(self) -> None:
+        """Close this thread's connection; the other threads' close when the object is gone."""
+        self._cache.close()
+
+    def check(self) -> None:
+        """Read the whole database. Raises sqlite3.DatabaseError when it is not sound."""
+        (answer,) = self._sql("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the database is no longer where it was: somebody deleted or replaced the directory."""
+        return self._inode is None or _inode(self.path) != self._inode
+
+    def usage(self) -> int:
+        """Bytes on the disk: block files and the database."""
+        own = sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        return int(self._cache.reset("size")) + own
+
+    # --- blocks ---------------------------------------------------------------------------------------------
+
+    def find(self, key: str) -> Stored | None:
+        """Where a block lies. Raises `Damaged` for a row that is not one of ours."""
+        found = self._cache.get(key)
+        if found is None or isinstance(found, Stored):
+            return found
+        raise Damaged("a block's row without a file")
+
+    def index(self, lineage: bytes) -> dict[int, int]:
+        """The blocks of a lineage: index → valid bytes."""
+        query = "SELECT key, value FROM Cache WHERE tag = ? AND filename IS NOT NULL"
+        rows = self._sql(query, (lineage.hex(),)).fetchall()
+        blocks = ((parse_key(key), value) for key, value in rows)
+        return {place[1]: value for place, value in blocks if place is not None and isinstance(value, int)}
+
+    def lineages(self) -> dict[bytes, tuple[int, int]]:
+        """Every lineage with its count of blocks and the valid bytes in them. Reads the whole index."""
+        query = "SELECT tag, COUNT(*), SUM(value) FROM Cache WHERE filename IS NOT NULL GROUP BY tag"
+        return {
+            bytes.fromhex(tag): (int(count), int(total or 0))
+            for tag, count, total in self._sql(query).fetchall()
+            if isinstance(tag, str) and re.fullmatch(r"[0-9a-f]{32}", tag)
+        }
+
+    def all_keys(self) -> Iterator[object]:
+        """Every key, in pieces, so that no transaction is held open meanwhile."""
+        last = 0
+        while rows := self._sql(
+            "SELECT rowid, key FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 200", (last,)
+        ).fetchall():
+            yield from (key for _, key in rows)
+            last = rows[-1][0]
+
+    def apply(self, changes: Changes) -> None:
+        """All of `changes` in one transaction, or nothing."""
+        for tag in changes.drop:  # thousands of files are deleted before others have to wait for us
+            for (name,) in self._sql("SELECT filename FROM Cache WHERE tag = ?", (tag,)).fetchall():
+                self._cache.disk.remove(name)
+        with self._transaction() as sql:
+            for tag in changes.drop:
+                self._delete(sql, "tag = ? AND filename IS NOT NULL", (tag,))
+            for key, name in changes.bad.items():
+                if name is None:
+                    self._delete(sql, "key = ?", (key,))
+                else:
+                    self._delete(sql, "key = ? AND filename = ?", (key, name))
+            for key, stored in changes.blocks.items():
+                for (old,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
+                    self._cache.disk.remove(old)
+                self._cache.set(key, stored, tag=key.split(":")[1])
+            for key, value in changes.records.items():
+                if value is None:
+                    sql("DELETE FROM Cache WHERE key = ? AND filename IS NULL", (key,))
+                else:
+                    self._cache.set(key, _seal(key, value))
+            for key, when in changes.used.items():
+                sql("UPDATE Cache SET access_time = ? WHERE key = ? AND raw = 1", (when, key))
+
+    def evict(self, count: int) -> list[tuple[str, str]]:
+        """Delete the blocks least recently used, none that is pinned, until `count` bytes of files are gone;
+        the key and file of each. Fewer, or none, when only pinned ones are left."""
+        gone: list[tuple[str, str]] = []
+        while count > 0:
+            with self._transaction() as sql:
+                rows = sql(
+                    "SELECT rowid, key, filename, size FROM Cache WHERE filename IS NOT NULL"
+                    f" AND (tag IS NULL OR tag NOT IN ({_PINNED})) ORDER BY access_time LIMIT 64"
+                ).fetchall()
+                for rowid, key, name, size in rows:
+                    if count <= 0:
+                        break
+                    self._cache.disk.remove(name)
+                    sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+                    gone.append((key, name))
+                    count -= size
+            if not rows:
+                break
+        return gone
+
+    def clear(self) -> None:
+        """Delete every row and its file, in pieces, and give the database's room back."""
+        more = True
+        while more:
+            with self._transaction() as sql:
+                more = self._delete(sql, "rowid IN (SELECT rowid FROM Cache LIMIT 500)", ())
+        try:
+            self._sql("VACUUM")
+            self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError:
+            pass  # another process is reading: its room is used again instead
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def record(self, key: str) -> bytes | None:
+        """A record's value. Raises `Damaged` when the checksum is wrong or the row is not one of ours."""
+        return _unseal(key, self._cache.get(key))
+
+    def records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """The sound records whose keys begin with `prefix`, in order."""
+        rows = self._sql(
+            "SELECT key, value FROM Cache WHERE key >= ? AND key < ?"
+            " AND filename IS NULL AND raw = 1 AND mode = ? ORDER BY key",
+            (prefix, prefix + "\U0010ffff", MODE_RAW),
+        ).fetchall()
+        for key, value in rows:
+            try:
+                found = _unseal(key, value)
+            except Damaged:
+                continue
+            if found is not None:
+                yield key, found
+
+    def add(self, key: str, value: bytes) -> bytes:
+        """Insert a record unless there is one; the one that is there then. A damaged one is replaced."""
+        with self._transaction():
+            try:
+                found = self.record(key)
+            except Damaged:
+                found = None
+            if found is None:
+                self._cache.set(key, _seal(key, value))
+        return value if found is None else found
+
+    # --- below ----------------------------------------------------------------------------------------------
+
+    @property
+    def _sql(self) -> Callable[..., Any]:
+        execute: Callable[..., Any] = self._cache._sql
+        return execute
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., Any]]:
+        try:
+            with self._cache.transact():
+                yield self._sql
+        except diskcache.Timeout as timeout:
+            # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
+            cause = timeout.__context__
+            if isinstance(cause, sqlite3.OperationalError) and not is_busy(cause):
+                raise cause from None
+            raise DatabaseBusy("another process keeps the cache's database locked") from None
+
+    def _delete(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> bool:
+        rows = sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall()
+        for rowid, name in rows:
+            self._cache.disk.remove(name)
+            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+        return bool(rows)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether the database itself is broken, rather than the disk below it full or failing."""
+    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_ERROR,  # a table or column is not there
+    )
+
+
+def _check(path: Path) -> None:
+    """Look at the database before diskcache does, which would wait for a minute, and trust what it finds."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        connection.execute("BEGIN IMMEDIATE")
+        if not tables and version == 0:
+            connection.execute(f"PRAGMA user_version = {ROW_FORMAT}")
+        elif version != ROW_FORMAT:
+            raise ForeignDatabase("it was written by another version of artisync")
+        elif tables and not _known(connection, tables):
+            raise ForeignDatabase("it holds what artisync does not write")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            raise DatabaseBusy("another process keeps the cache's database locked") from error
+        raise
+    finally:
+        connection.close()
+
+
+def _known(connection: sqlite3.Connection, tables: Iterable[str]) -> bool:
+    if not set(tables) <= {"Settings", "Cache"} or "Settings" not in tables:
+        return False
+    return {key for (key,) in connection.execute("SELECT key FROM Settings")} <= _SETTINGS
+
+
+def _seal(key: str, value: bytes) -> bytes:
+    return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass"))).to_bytes(4, "little") + value
+
+
+def _unseal(key: str, found: object) -> bytes | None:
+    if found is None:
+        return None
+    if not isinstance(found, bytes) or _seal(key, found[4:]) != found:
+        raise Damaged("a record's checksum is wrong")
+    return found[4:]
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

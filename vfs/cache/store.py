@@ -1,0 +1,230 @@
+"""One opened cache directory: its rows, its block files and this process's place among them.
+
+    cache.db            rows (`rows.py`), shared by all processes
+    blocks/EPOCH/NNN/   block files (`files.py`, `epoch.py`)
+    lock                held (flock) while a process opens or renews the database
+    aside-*/            what is being deleted
+
+Thread-safety: `read` on any thread but the event loop's, the rest on the cache's writer thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs.cache.block import Block, Extent
+from vfs.cache.epoch import Epoch, set_aside, sweep
+from vfs.cache.files import BlockFiles, Damaged
+from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, Stored, block_key, is_corrupt
+
+log = logging.getLogger(__name__)
+
+_OURS = (f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", "blocks", DATABASE)
+"""In the order in which they are set aside: a crash in between leaves the database to be found wanting again."""
+_LOCK_SECONDS = 2.0
+"""The longest wait for another process that opens the cache just now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A block that waits to be written: the ranges that were valid when it was handed over."""
+
+    lineage: bytes
+    index: int
+    block: Block
+    extents: tuple[Extent, ...]
+    due: float
+
+    @property
+    def whole(self) -> bool:
+        return self.extents == ((0, self.block.capacity),)
+
+    @property
+    def valid(self) -> int:
+        return sum(last - first for first, last in self.extents)
+
+
+class Store:
+    """Raises OSError and sqlite3.DatabaseError as they come, `DatabaseBusy` when another process is in the
+    way."""
+
+    def __init__(self, directory: Path, rows: Rows) -> None:
+        self.directory = directory
+        self.rows = rows
+        self.files = BlockFiles(directory)
+        self._epoch = Epoch(directory)
+        self._sweep: Iterator[None] | None = sweep(directory, self._epoch.id, self._named)
+        self.clean = True
+        """Whether every file that was written here is known to have its row."""
+
+    @classmethod
+    def open(cls, directory: Path, *, renew: bool, doubtful: bool = False) -> Store:
+        """Open a cache directory; what is missing is made, a corrupt database is set aside and made anew.
+
+        `renew`: one of another version, too, else `ForeignDatabase` is raised. `doubtful`: read the whole
+        database to see whether it is sound, since there was trouble with it.
+        """
+        _make(directory)
+        with _locked(directory / "lock"):
+            try:
+                return cls(directory, _open_rows(directory, doubtful))
+            except ForeignDatabase as error:
+                if not renew:
+                    raise
+                reason = str(error)
+            except sqlite3.DatabaseError as error:
+                if not is_corrupt(error):
+                    raise
+                reason = f"its database is damaged ({error})"
+            log.warning("the cache in %s is made anew: %s", directory, reason)
+            set_aside(directory, _OURS)
+            _make(directory)
+            return cls(directory, _open_rows(directory, doubtful=False))
+
+    def read(self, lineage: bytes, index: int) -> tuple[Block | None, str | None]:
+        """A block, or None; and the file that its row names, if that is gone. Raises `Damaged`."""
+        key = block_key(lineage, index)
+        before = None
+        while (stored := self.rows.find(key)) is not None and stored.name != before:
+            before = stored.name
+            try:
+                return self.files.read(stored.name, lineage, index), stored.name
+            except FileNotFoundError:
+                continue  # replaced just now: then the row names another
+            except Damaged as error:
+                raise DamagedFile(str(error), stored.name) from error
+        return None, before if stored is not None else None
+
+    def write(self, entries: Mapping[str, Entry], into: dict[str, Stored]) -> None:
+        """Write block files, and note each in `into`. Raises the first OSError, when all have been tried.
+
+        Two threads: while one waits for the disk the other reckons a checksum.
+        """
+        jobs = [(key, entry, self._epoch.name(entry.lineage, entry.index)) for key, entry in entries.items()]
+        troubles: list[OSError] = []
+        other = threading.Thread(
+            target=self._write, args=(jobs[1::2], into, troubles), name="cache-writer-2", daemon=True
+        )
+        if len(jobs) > 1:
+            other.start()
+        self._write(jobs[::2], into, troubles)
+        if len(jobs) > 1:
+            other.join()
+        if troubles:
+            raise troubles[0]
+
+    def _write(
+        self, jobs: list[tuple[str, Entry, str]], into: dict[str, Stored], troubles: list[OSError]
+    ) -> None:
+        for key, entry, name in jobs:
+            try:
+                try:
+                    size = self.files.write(name, entry.lineage, entry.index, entry.block, entry.extents)
+                except FileNotFoundError:  # emptied and tidied by another process
+                    (self.directory / name).parent.mkdir(mode=0o700, exist_ok=True)
+                    size = self.files.write(name, entry.lineage, entry.index, entry.block, entry.extents)
+            except OSError as error:
+                troubles.append(error)
+                return
+            into[key] = Stored(name, size, entry.valid)
+
+    def forget(self, stored: Mapping[str, Stored]) -> None:
+        """Delete files whose rows could not be committed."""
+        self.clean = False
+        for item in stored.values():
+            self.files.remove(item.name)
+
+    def evict(self, count: int) -> list[str]:
+        """Delete `count` bytes of blocks least recently used; their keys."""
+        gone = self.rows.evict(count)
+        self._epoch.tidy(name for _, name in gone)
+        return [key for key, _ in gone]
+
+    def sweep(self) -> bool:
+        """A step of clearing away what killed processes left; whether there is more to do."""
+        if self._sweep is not None:
+            try:
+                next(self._sweep)
+            except StopIteration:
+                self._sweep = None
+        return self._sweep is not None
+
+    @property
+    def sweeping(self) -> bool:
+        return self._sweep is not None
+
+    def close(self) -> None:
+        """Let go of the directory; this thread's connection is closed."""
+        self._sweep = None
+        try:
+            self._epoch.close(clean=self.clean)
+        except OSError as error:
+            log.debug("closing the cache: %s", error)
+        self.rows.close()
+
+    def _named(self, key: str) -> str | None:
+        try:
+            stored = self.rows.find(key)
+        except Damaged:
+            return None
+        return None if stored is None else stored.name
+
+
+class DamagedFile(Damaged):
+    """A block file that must not be used; `name` is the one that the row names."""
+
+    def __init__(self, reason: str, name: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+def _make(directory: Path) -> None:
+    """Make the directory, for this user alone. One that was there is made private if it is a cache, or
+    empty."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = {DATABASE, "blocks", "lock"}
+    names = set(os.listdir(directory))
+    if os.stat(directory).st_mode & 0o077 and (not names or DATABASE in names or names <= own):
+        os.chmod(directory, 0o700)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+    (directory / "blocks").mkdir(mode=0o700, exist_ok=True)
+
+
+def _open_rows(directory: Path, doubtful: bool) -> Rows:
+    rows = Rows(directory)
+    try:
+        if doubtful:
+            rows.check()
+    except sqlite3.DatabaseError:
+        rows.close()
+        raise
+    return rows
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise DatabaseBusy("another process has been opening the cache for too long") from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
