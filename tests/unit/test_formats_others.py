@@ -57,6 +57,12 @@ def test_one_tensor_costs_at_most_twice_its_bytes_and_little_waiting(model: byte
     assert link.fetched <= 2 * EACH + 2 * MIB
 
 
+def test_a_read_of_the_header_begins_no_tensor(model: bytes) -> None:
+    link = LongLink(b"model.safetensors", model)
+    link.read(0, 128 << 10)
+    assert link.fetched <= 128 << 10
+
+
 def test_several_processes_with_one_mapping_each_wait_little(model: bytes) -> None:
     link = LongLink(b"model.safetensors", model)
     for index in (90, 10, 70, 30):

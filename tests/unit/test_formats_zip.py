@@ -83,6 +83,25 @@ def test_one_tensor_of_a_mapped_load_comes_whole_and_alone(checkpoint: bytes) ->
     assert link.fetched - fetched <= 2 * (256 << 10) + (256 << 10)
 
 
+def test_the_header_of_the_first_tensor_is_not_taken_for_its_beginning(checkpoint: bytes) -> None:
+    link = LongLink(b"m.pt", checkpoint)
+    first = open_archive(link)["m/data/0"]
+    link.read(first - PAGE, 2 * PAGE)
+    assert not any(r.start <= first + (128 << 10) < r.end for r in link.wanted)
+
+
+def test_a_reader_that_runs_on_over_a_header_begins_no_other_tensor(checkpoint: bytes) -> None:
+    link = LongLink(b"m.pt", checkpoint)
+    where = load_mapped(link)
+    fetched = link.fetched
+    at, end = where["m/data/100"], where["m/data/101"]
+    for offset in range(at + 100, end, PAGE):
+        link.fault(offset)
+    beyond = [r for r in link.wanted if r.start >= end + (128 << 10) and len(r) > 2 * PAGE]
+    assert [r for r in beyond if r.end < where["m/data/110"]] == []
+    assert link.fetched - fetched <= 3 * (256 << 10)
+
+
 def test_small_tensors_are_walked_with_a_window_that_moves() -> None:
     data = torch_archive(2000, 16 << 10)
     link = LongLink(b"m.pt", data)
@@ -96,7 +115,7 @@ def test_a_plain_load_is_left_to_readahead(checkpoint: bytes) -> None:
     link = LongLink(b"m.pt", checkpoint)
     where = load_plain(link)
     walked = {offset // PAGE * PAGE for name, offset in where.items() if name.startswith("m/data/")}
-    assert len([r for r in link.wanted if r.start in walked and len(r) <= 2 * PAGE]) <= 4
+    assert len([r for r in link.wanted if r.start in walked and len(r) <= 2 * PAGE]) <= zips.FIRST_HEADERS
     assert link.advisor is not None
     assert not link.advisor.sparse
 

@@ -22,6 +22,9 @@ LEAD = (128 << 10) + 2 * PAGE
 """Bytes from a thing's start that may be with the kernel already, from a window around something before it.
 """
 
+GAP = 2 * PAGE
+"""Bytes that a reader that goes on may leave out because the kernel has them: a local header, read before."""
+
 
 class Items:
     """`starts` ascending; each thing reaches to the next start, the last one to `end`."""
@@ -29,7 +32,8 @@ class Items:
     def __init__(self, starts: Sequence[int], end: int) -> None:
         self._starts = starts
         self._end = end
-        self._ends: deque[int] = deque(maxlen=8)  # where the last reads ended, of several readers
+        # Where the last reads ended, of several readers, and whether each continued an earlier one.
+        self._ends: deque[tuple[int, bool]] = deque(maxlen=8)
 
     def at(self, offset: int) -> int:
         """The index of the thing that holds `offset`; -1 before the first."""
@@ -42,8 +46,10 @@ class Items:
 
     def begun(self, touched: Range) -> Range | None:
         """What is left of the thing whose reading `touched` begins, if it is a small one."""
-        continues = touched.start in self._ends
-        self._ends.append(touched.end)
+        continues = any(
+            end == touched.start or (ran and 0 <= touched.start - end <= GAP) for end, ran in self._ends
+        )
+        self._ends.append((touched.end, continues))
         if continues:
             return None
         index = self.at(min(touched.start + len(touched) // 2 + PAGE, touched.end) - 1)

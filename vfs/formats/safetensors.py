@@ -92,8 +92,9 @@ def advise(size: int) -> Steps[None]:
     starts = sorted(t.start for t in listed.tensors if t.start < t.end)
     things = Items(starts, min(size, listed.end))
     while True:
-        begun = things.begun((yield from touched()))
-        if begun is not None:
+        read = yield from touched()
+        begun = things.begun(read)
+        if begun is not None and read.start >= listed.data:
             yield from want([begun])
 
 

@@ -36,6 +36,7 @@ MOST_ENTRIES = 20_000
 LARGEST_DIRECTORY = 4 << 20
 LARGEST_PICKLE = 4 << 20
 SMALL = 64 << 10
+FIRST_HEADERS = 16
 BUFFER = 4096
 """Bytes that a Python file object reads for a local header's 30."""
 
@@ -166,7 +167,7 @@ def _first(listed: list[Entry], things: Items) -> list[Range]:
             ranges.append(Range(whole.start, min(whole.end, whole.start + LARGEST_PICKLE)))
         elif re.search(rb"(^|/)data/\d+$", entry.name):
             data += 1
-            if data <= 4:
+            if data <= FIRST_HEADERS:
                 ranges.append(_header(entry))
         elif len(whole) <= SMALL:
             ranges.append(whole)
@@ -200,8 +201,9 @@ def _walk(listed: list[Entry], things: Items, pickled: bool) -> Steps[None]:
             continue
         apart = False
         begun = things.begun(read)
-        if begun is not None:
-            yield from want([begun])
+        if begun is None or (pickled and read.end <= _header(listed[things.at(read.end)]).end):
+            continue  # the end of what was read before, and a bit of a header
+        yield from want([begun])
 
 
 def complete(size: int) -> Steps[bool | None]:
