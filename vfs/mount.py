@@ -119,7 +119,7 @@ def _verbs(stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio
         return {**shown, **stack.status()}
 
     async def move(arguments: dict[str, Any]) -> dict[str, Any]:
-        await stack.move(with_address(stack.settings, str(arguments["line"])))
+        await stack.move(with_address(stack.settings, str(arguments["line"]), str(arguments.get("transport"))))
         return {"address": stack.settings.address.line()}
 
     async def end(_: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from vfs.cache.block import Block
 from vfs.errors import StaleVersion
 from vfs.fetch import Content, Fetcher, Moved
-from vfs.formats import Advisor, Known, advisor_for
+from vfs.formats import Advisor, Known, Range, advisor_for
 from vfs.node import Node
 from vfs.readahead import Readahead
 from vfs.tree import Tree
@@ -29,6 +29,7 @@ class Reader:
         self.content = content
         self._pattern = Readahead()
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
+        self._sparse = False
         content.readers += 1
 
     @property
@@ -66,8 +67,7 @@ class Reader:
             end = min(start + length, content.version.size)
             if start >= end:
                 return []
-            if not lenient:
-                self._note(start, end, before=True)
+            self._note(start, end)
             try:
                 await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
             except Moved as moved:
@@ -76,7 +76,7 @@ class Reader:
                 continue
             pieces = self.fetcher.ready(content, start, end)
             if pieces is not None and not content.stale:
-                self._note(start, end)
+                self._advise(start, end)
                 self.tree.refresh_soon(self.node)
                 return pieces
 
@@ -87,31 +87,39 @@ class Reader:
     def close(self) -> None:
         """Forget the access pattern and what was asked ahead for it."""
         self.fetcher.cancel(self)
+        self.fetcher.cancel((self, "hint"))
         self.content.readers -= 1
 
     def _demand(self, start: int, end: int) -> tuple[int, int]:
         content = self.content
         if not content.trusted and content.version.size <= SINGLE_READ:
             return 0, content.version.size
+        if self._sparse:
+            return start, end
         return self._pattern.demand(start, end, content.version.size)
 
-    def _note(self, start: int, end: int, *, before: bool = False) -> None:
-        """Follow the pattern, and ask ahead for what it says; `before`: the bytes are not here yet."""
+    def _note(self, start: int, end: int) -> None:
+        """Follow the pattern, and ask ahead for what it and the file's format say."""
         content, pattern = self.content, self._pattern
         content.handed_out = True
         was = pattern.run_start
         pattern.touch(start, end)
         if pattern.run_start != was:
             self.fetcher.cancel(self)
-        if self._advisor is not None:
-            wanted = self._advisor.advise(_Known(self), start, end)
-            if wanted:
-                self.fetcher.ahead((self, "hint"), content, wanted)
-            if self._advisor.finished:
-                self._advisor = None
+        self._advise(start, end)
         ahead = pattern.ahead(content.version.size, self.fetcher.remote.window)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
+
+    def _advise(self, start: int, end: int) -> None:
+        if self._advisor is None:
+            return
+        wanted = self._advisor.advise(_Known(self), Range(start, end))
+        if wanted:
+            self.fetcher.ahead((self, "hint"), self.content, [(span.start, span.end) for span in wanted])
+        self._sparse = self._advisor.sparse
+        if self._advisor.finished:
+            self._advisor = None
 
 
 class _Known:

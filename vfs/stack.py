@@ -16,7 +16,7 @@ from typing import Any
 from vfs.address import Address
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
-from vfs.config import Settings
+from vfs.config import Settings, TransportName
 from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RootUnusable, Unreachable
 from vfs.fetch import Fetcher
 from vfs.remote.pool import Pool
@@ -175,6 +175,7 @@ def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
     return asyncio.run(run())
 
 
-def with_address(settings: Settings, line: str) -> Settings:
+def with_address(settings: Settings, line: str, transport: str) -> Settings:
     """The same settings for a new address line."""
-    return replace(settings, address=Address.parse(line))
+    kind: TransportName = "openssh" if transport == "openssh" else "paramiko"
+    return replace(settings, address=Address.parse(line), transport=kind)

@@ -33,14 +33,15 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
 
 
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
-    wanted = formats.needed_for_complete(node.name, node.version.size)
-    if not wanted:
+    if not formats.needed_for_complete(node.name, node.version.size):
         return b"unknown"
     reader = await open_reader(tree, fetcher, node)
     try:
-        for span in wanted:
-            await reader.read(span.start, span.end - span.start)
-        whole = formats.complete(node.name, reader.known())
+        known = reader.known()
+        while wanted := formats.needed_for_complete(node.name, known.size, known):
+            for span in wanted:
+                await reader.read(span.start, len(span))
+        whole = formats.complete(node.name, known)
     finally:
         reader.close()
     return {True: b"yes", False: b"no", None: b"unknown"}[whole]

@@ -35,7 +35,7 @@ _RANGE = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
-_BASE = os.O_CLOEXEC | os.O_NOFOLLOW
+_BASE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nothing but a regular file may hold us up
 
 
 class Damaged(ArtisyncError):

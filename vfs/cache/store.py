@@ -30,7 +30,9 @@ from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, Stored
 log = logging.getLogger(__name__)
 
 _OURS = (f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", "blocks", DATABASE)
-"""In the order in which they are set aside: a crash in between leaves the database to be found wanting again."""
+"""In the order in which they are set aside: after a crash in between, the database is found wanting again."""
+_STRANGE = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENXIO)
+"""What opening a file gives that is not the one that we wrote."""
 _LOCK_SECONDS = 2.0
 """The longest wait for another process that opens the cache just now."""
 
@@ -101,6 +103,10 @@ class Store:
                 return self.files.read(stored.name, lineage, index), stored.name
             except FileNotFoundError:
                 continue  # replaced just now: then the row names another
+            except OSError as error:
+                if error.errno not in _STRANGE:
+                    raise
+                raise DamagedFile(str(error), stored.name) from error
             except Damaged as error:
                 raise DamagedFile(str(error), stored.name) from error
         return None, before if stored is not None else None

@@ -1,0 +1,84 @@
+"""The command line: parse, call, print. One file per command; what is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NoReturn
+
+import click
+
+from vfs import __version__
+from vfs.cli import console, logs
+from vfs.errors import ArtisyncError, UsageError
+
+COMMANDS = {
+    "connect": "vfs.cli.connect",
+    "mount": "vfs.cli.mount",
+    "unmount": "vfs.cli.unmount",
+    "status": "vfs.cli.status",
+    "inspect": "vfs.cli.inspect",
+}
+"""Each module holds a click command called `command`."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="artisync")
+@logs.verbose_option
+def cli() -> None:
+    """A training cluster's artifacts as a local, read-only directory.
+
+    Start with: artisync connect "ssh -p PORT USER@HOST", then: artisync mount ./artifacts
+    """
+
+
+def main() -> NoReturn:
+    """The entry point. Exits with 0, 1 on failure, 2 on wrong usage, 130 on Ctrl-C."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command line's exit code; every error that is foreseen is told on stderr."""
+    sys.excepthook = _unexpected
+    try:
+        result = cli.main(args=list(arguments), prog_name="artisync", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as e:
+        e.show()
+        return e.exit_code
+    except ArtisyncError as e:
+        console.tell_error(e)
+        logs.tell_traceback(e)
+        return 2 if isinstance(e, UsageError) else 1
+    except BrokenPipeError:
+        # whoever read our output has left; the interpreter's own flush at exit must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug or a machine in trouble: one line, and the traceback for those who ask."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    console.tell(f"artisync: unexpected {kind.__name__}: {error}")
+    if not logs.tell_traceback(error):
+        console.tell("Run the command again with -v to see where.")

@@ -66,7 +66,7 @@ def _fill(st: object, attributes: FileAttributes) -> None:
     st.st_gid = attributes.gid  # type: ignore[attr-defined]
     st.st_size = attributes.size  # type: ignore[attr-defined]
     st.st_blocks = -(-attributes.size // 512)  # type: ignore[attr-defined]
-    st.st_blksize = 128 << 10  # type: ignore[attr-defined]
+    st.st_blksize = 4096  # type: ignore[attr-defined]  # Python reads so much for a small read after a seek
     seconds = int(attributes.mtime // 1)
     nanoseconds = int((attributes.mtime - seconds) * 1e9)
     for time in (st.st_atimespec, st.st_mtimespec, st.st_ctimespec):  # type: ignore[attr-defined]

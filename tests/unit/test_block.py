@@ -1,0 +1,140 @@
+"""A block's ranges, against a model that keeps a set of byte numbers; and the buffers below."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfs.cache import buffers
+from vfs.cache.block import BLOCK, MAX_EXTENTS, Block
+from vfs.cache.buffers import PAGE, Buffer
+
+SIZE = 60
+spans = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair)))
+steps = st.lists(st.tuples(st.sampled_from(["mark", "write", "clip"]), spans), max_size=30)
+
+
+def bytes_of(extents: list[tuple[int, int]]) -> set[int]:
+    return {at for first, last in extents for at in range(first, last)}
+
+
+@given(steps, spans)
+def test_ranges_behave_as_a_set_of_bytes(moves: list[tuple[str, tuple[int, int]]], asked: tuple[int, int]) -> None:
+    block, model = Block(SIZE), set[int]()
+    truth = bytes(range(SIZE))
+    for move, (start, end) in moves:
+        if move == "clip":
+            block.clip(end)
+            model -= set(range(end, SIZE))
+            continue
+        if move == "write":
+            block.write(start, truth[start:end])
+        else:
+            block.view(start, end)[:] = truth[start:end]
+            block.mark(start, end)
+        model |= set(range(start, end))
+    assert bytes_of(block.extents) == model
+    assert block.valid_bytes == len(model)
+    assert block.whole == (len(model) == SIZE)
+    gaps = zip(block.extents, block.extents[1:], strict=False)
+    assert all(before[1] < after[0] for before, after in gaps), "ranges are sorted and do not touch"
+    assert block.covers(*asked) == (set(range(*asked)) <= model)
+    assert bytes_of(block.missing(*asked)) == set(range(*asked)) - model
+    assert all(bytes(block.view(first, last)) == truth[first:last] for first, last in block.extents)
+
+
+@given(steps, st.integers(SIZE, 3 * PAGE))
+def test_a_grown_block_holds_the_same_ranges_and_bytes(
+    moves: list[tuple[str, tuple[int, int]]], capacity: int
+) -> None:
+    block = Block(SIZE)
+    for _, (start, end) in moves:
+        block.write(start, bytes(range(start, end)))
+    grown = block.grown(capacity)
+    assert grown.capacity == capacity
+    assert grown.extents == block.extents
+    assert all(grown.view(*extent) == block.view(*extent) for extent in block.extents)
+
+
+def test_a_block_does_not_shrink() -> None:
+    with pytest.raises(ValueError):
+        Block(10).grown(9)
+
+
+@pytest.mark.parametrize("capacity", [0, -1, BLOCK + 1])
+def test_a_block_holds_at_least_a_byte_and_at_most_a_mebibyte(capacity: int) -> None:
+    with pytest.raises(ValueError):
+        Block(capacity)
+
+
+@pytest.mark.parametrize("span", [(-1, 3), (5, 4), (0, 11)])
+def test_what_lies_outside_a_block_is_neither_shown_nor_marked(span: tuple[int, int]) -> None:
+    with pytest.raises(ValueError):
+        Block(10).view(*span)
+    with pytest.raises(ValueError):
+        Block(10).mark(*span)
+
+
+def test_a_whole_block_does_not_cover_what_is_beyond_its_end() -> None:
+    block = Block(10)
+    block.write(0, bytes(10))
+    assert block.covers(0, 10)
+    assert not block.covers(5, 11)
+
+
+def test_of_too_many_ranges_the_smallest_other_one_is_forgotten() -> None:
+    block = Block(BLOCK)
+    for at in range(MAX_EXTENTS):
+        block.mark(at * 100, at * 100 + (1 if at == 7 else 9))
+    block.mark(BLOCK - 1, BLOCK)
+    assert len(block.extents) == MAX_EXTENTS
+    assert block.covers(BLOCK - 1, BLOCK)
+    assert not block.covers(700, 701)
+    assert block.valid_bytes == sum(last - first for first, last in block.extents)
+
+
+def test_an_address_leads_to_the_byte_in_memory() -> None:
+    block = Block(PAGE * 2)
+    block.write(100, b"here")
+    assert ctypes.string_at(block.address(100), 4) == b"here"
+
+
+def test_memory_begins_at_a_page_so_that_it_can_go_to_the_disk_as_it_is() -> None:
+    for capacity in (1, PAGE, 70_000, BLOCK):
+        assert Block(capacity).address(0) % PAGE == 0
+
+
+def test_a_small_block_takes_little_memory() -> None:
+    assert Block(200).footprint <= 2 * PAGE
+    assert Block(60_000).footprint <= 64 * 1024 + PAGE
+
+
+def test_memory_is_used_again_when_a_block_is_gone() -> None:
+    block = Block(BLOCK)
+    address = block.address(0)
+    del block
+    assert Block(BLOCK).address(0) == address
+
+
+def test_memory_that_is_still_seen_is_not_used_again() -> None:
+    block = Block(BLOCK)
+    view, address = block.view(10, 20), block.address(0)
+    del block
+    gc.collect()
+    others = [Block(BLOCK) for _ in range(3)]
+    assert all(other.address(0) != address for other in others)
+    for other in others:
+        other.view(0, BLOCK)[:] = b"x" * BLOCK
+    view[:] = b"0123456789"
+    assert bytes(view) == b"0123456789"
+
+
+def test_no_more_than_the_bound_is_kept_for_use_again() -> None:
+    held = [Buffer(BLOCK) for _ in range(buffers.KEEP_BYTES // BLOCK + 8)]
+    del held
+    assert buffers.free_bytes() <= len(buffers.SIZES) * buffers.KEEP_BYTES * 2
+    assert len(buffers._free[BLOCK]) == buffers.KEEP_BYTES // BLOCK

@@ -1,0 +1,150 @@
+"""Words, numbers and questions for people. Messages go to stderr; rich is imported where it draws."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import sys
+import termios
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vfs.errors import ArtisyncError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def stdout() -> Console:
+    """A rich console for results; plain text when stdout is not a terminal or NO_COLOR is set."""
+    from rich.console import Console
+
+    # piped, nothing is cut or wrapped to a width that nobody has
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def tell(text: str) -> None:
+    """A line for people, on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell_error(error: ArtisyncError) -> None:
+    """What failed, and below it the cause and the next step."""
+    text = str(error)
+    if not text:
+        tell(f"artisync: {error.hint}")
+        return
+    tell(f"artisync: {text}")
+    if error.hint:
+        tell(error.hint)
+
+
+def printable(text: str) -> str:
+    """The text without control characters: names from a server must not drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode shows it
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def size(count: float) -> str:
+    """1610612736 → "1.5 GiB"."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1000 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+
+
+def rate(bytes_per_second: float) -> str:
+    """12300000 → "11.7 MiB/s"."""
+    return f"{size(bytes_per_second)}/s"
+
+
+def duration(seconds: float) -> str:
+    """190 → "3 min", 7500 → "2 h 5 min"."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def ago(seconds: float) -> str:
+    """190 → "3 min ago"; less than two seconds, and the future, are "just now"."""
+    return "just now" if seconds < 2 else f"{duration(seconds)} ago"
+
+
+# --- questions ----------------------------------------------------------------------------------------------------
+
+
+class TerminalPrompter:
+    """Asks on the terminal (implements `remote.transport.Prompter`). Blocking; any thread, one question at a time."""
+
+    def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
+        """Whether the person takes this host key; `old_fingerprint` is the one it would replace."""
+        if old_fingerprint is None:
+            tell(f"The server {host} is not known yet. Its {kind} key has the fingerprint\n  {fingerprint}")
+            return _yes("Is that the server you mean, and connect to it?")
+        tell(
+            f"The host key of {host} has CHANGED.\n  before: {old_fingerprint}\n  now:    {fingerprint} ({kind})\n"
+            "A new container behind the same address has a new key; so has somebody who listens in."
+        )
+        return _yes("Replace the old key by the new one?")
+
+    def passphrase(self, key_file: str) -> str | None:
+        """The passphrase, or None if there was no answer."""
+        try:
+            return getpass.getpass(f"Passphrase for the key {printable(key_file)}: ") or None
+        except EOFError:
+            return None
+
+
+def _yes(question: str) -> bool:
+    while True:
+        print(f"{question} [yes/no] ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if not answer:
+            tell("")
+            return False
+        if answer.strip().lower() in ("y", "yes"):
+            return True
+        if answer.strip().lower() in ("n", "no"):
+            return False
+
+
+def prompter() -> TerminalPrompter | None:
+    """Somebody to ask, or None when stdin is not a terminal."""
+    return TerminalPrompter() if sys.stdin is not None and sys.stdin.isatty() else None
+
+
+@contextlib.contextmanager
+def terminal_kept() -> Iterator[None]:
+    """Puts the terminal back as it was: a process that ends in a passphrase prompt leaves the echo off."""
+    try:
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (OSError, ValueError, AttributeError, termios.error):
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):
+            # only when it differs: a job in the background would be stopped for trying
+            if termios.tcgetattr(fd) != before:
+                termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -1,0 +1,35 @@
+"""`artisync inspect FILE`: what a file of a local path, such as one in a mount, holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from vfs.cli import logs
+from vfs.errors import UsageError
+
+
+@click.command(name="inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@logs.verbose_option
+def command(file: Path, as_json: bool) -> int:
+    """What a checkpoint or an event file holds: tensors, shapes, tags, steps; runs no pickle.
+
+    In a mount, only the bytes that tell are fetched.
+    """
+    from vfs.inspect import inspect_file, render
+
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            report = inspect_file(
+                os.fsencode(file.name), size, lambda offset, length: os.pread(opened.fileno(), length, offset)
+            )
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    click.echo(json.dumps(report.as_json(), indent=2) if as_json else render(report))
+    return 0

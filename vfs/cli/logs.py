@@ -1,0 +1,112 @@
+"""Where log messages go: to the terminal in one line each, or dated into the log file of a mount."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vfs.cli import console
+
+_LOG_LIMIT = 1 << 20
+"""Bytes above which a log file is set aside (as NAME.1) when a mount starts."""
+
+_verbosity = 0
+
+
+class _Terse(logging.Formatter):
+    """For people: no date, no traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"artisync: {console.printable(record.getMessage())}"
+
+
+_DATED = logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(threadName)s]: %(message)s")
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to what `sys.stderr` is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _set_up(ctx: click.Context, _param: click.Parameter, value: int) -> None:
+    global _verbosity
+    if ctx.resilient_parsing:
+        return
+    # `artisync -v mount` and `artisync mount -v` are the same
+    _verbosity = max(value, _verbosity if ctx.parent is not None else 0)
+    to_stderr(_Terse() if _verbosity == 0 else _DATED, logging.WARNING)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    envvar="ARTISYNC_VERBOSE",
+    callback=_set_up,
+    expose_value=False,
+    is_eager=True,
+    help="Say more; -vv says everything.",
+)
+
+
+def verbosity() -> int:
+    """How many -v the present command line has."""
+    return _verbosity
+
+
+def to_stderr(formatter: logging.Formatter, least: int) -> None:
+    """Log to stderr only, from the level `least` on, or lower if -v asks for it."""
+    _install(_Stderr(), formatter, least)
+
+
+def _install(handler: logging.Handler, formatter: logging.Formatter, least: int) -> None:
+    handler.setFormatter(formatter)
+    logging.getLogger().handlers[:] = [handler]
+    level = min(least, (logging.WARNING, logging.INFO, logging.DEBUG)[min(_verbosity, 2)])
+    logging.getLogger("vfs").setLevel(level)
+    # paramiko tells each lost connection with a traceback; what matters of it comes as our own errors
+    logging.getLogger("paramiko").setLevel(logging.INFO if _verbosity > 1 else logging.CRITICAL)
+    threading.excepthook = _thread_died
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "?"
+    error = args.exc_value or args.exc_type()
+    logging.getLogger("vfs").error("the thread %s ended with %r", name, error, exc_info=error)
+
+
+def daemon(log_file: Path) -> None:
+    """From now on, log dated to stderr, which is the log file by then, events of the link included."""
+    to_stderr(_DATED, logging.INFO)
+    logging.getLogger("vfs").debug("logging to %s", log_file)
+
+
+def to_file(log_file: Path) -> None:
+    """Log to this file only. Raises OSError."""
+    _install(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"), _DATED, logging.INFO)
+
+
+def open_log(log_file: Path) -> int:
+    """A descriptor that appends to the log file (0600), an overlong one being set aside. Raises OSError."""
+    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
+        log_file.replace(log_file.with_name(log_file.name + ".1"))
+    return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def tell_traceback(error: BaseException) -> bool:
+    """With -v, where the error came from, on stderr. Whether it was told."""
+    if not _verbosity:
+        return False
+    traceback.print_exception(error, file=sys.stderr)
+    return True

@@ -1,0 +1,176 @@
+"""The options that commands share, and how they become `Settings`.
+
+Each option is also `ARTISYNC_<OPTION>`, and most may stand in the profile.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from vfs import config
+from vfs.cli import logs
+from vfs.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Parsed(click.ParamType):
+    """A text that a parser of `vfs.config` understands; kept as text, so that it can be saved and passed on."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._parse(str(value))
+        except UsageError as e:
+            self.fail(str(e), param, ctx)
+        return str(value)
+
+
+class MountPoint(click.ParamType):
+    """A directory as an absolute path without symbolic links, found without touching a mount that may hang."""
+
+    name = "mountpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not value:
+            self.fail("the mount point is an empty path", param, ctx)
+        return real_path(value)
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """As `os.path.realpath`, but a mount point at the end of the path is not asked anything: it may be dead or hang."""
+    from vfs.fuse import mountpoint
+
+    here = Path(os.path.abspath(path))
+    for _ in range(40):  # as many links as Linux follows
+        here = Path(os.path.realpath(here.parent)) / here.name
+        if mountpoint.is_mounted(here):
+            return here
+        try:
+            here = Path(os.path.abspath(here.parent / os.readlink(here)))
+        except OSError:
+            return here
+    return here
+
+
+def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
+    envvar = "ARTISYNC_" + name.upper().replace("-", "_")
+    return click.option(f"--{name}", envvar=envvar, help=help, default=None, **more)
+
+
+_PATH = click.Path(path_type=str)
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "profile": _option("profile", "The saved server to use  [default: default]", metavar="NAME"),
+    "ssh": _option("ssh", "The ssh line of the server, instead of a profile's.", metavar="LINE"),
+    "remote_root": _option(
+        "remote-root",
+        f"The directory on the server  [default: {config.DEFAULT_ROOT}]",
+        metavar="PATH",
+        type=_Parsed("path", config.check_root),
+    ),
+    "cache_dir": _option("cache-dir", "Where fetched data is kept.", metavar="DIR", type=_PATH),
+    "cache_size": _option(
+        "cache-size",
+        "How much of it at most  [default: 20GiB]",
+        metavar="SIZE",
+        type=_Parsed("size", config.parse_size),
+    ),
+    "timeout": _option(
+        "timeout",
+        "The longest that one operation may wait for the server  [default: 30s]",
+        metavar="TIME",
+        type=_Parsed("duration", config.parse_duration),
+    ),
+    "ttl": _option(
+        "ttl",
+        "The longest that names and sizes may be out of date  [default: 2s]",
+        metavar="TIME",
+        type=_Parsed("duration", config.parse_duration),
+    ),
+    "transport": _option(
+        "transport",
+        "Who speaks SSH: paramiko, or the system's ssh  [default: paramiko]",
+        type=click.Choice(config.TRANSPORTS),
+    ),
+    "accept_new_host_key": _option(
+        "accept-new-host-key",
+        "Take the key of a server that is not known yet; a changed key is refused all the same.",
+        is_flag=True,
+    ),
+    "replace_host_key": _option(
+        "replace-host-key", "Ask about a changed host key instead of refusing it.", is_flag=True
+    ),
+    "foreground": _option("foreground", "Stay in the foreground; Ctrl-C unmounts.", is_flag=True),
+    "allow_other": _option("allow-other", "Let other users of this machine read the mount.", is_flag=True),
+    "log_file": _option("log-file", "Where the mount logs to.", metavar="FILE", type=_PATH),
+}
+"""By their names in `config.resolve`."""
+
+BASE = ("profile", "ssh", "remote_root", "cache_dir")
+"""What every command that talks to the server takes."""
+
+
+def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds these options and -v; the command gets what was given of them as `given`, for `config.resolve`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in names}
+            return command(*args, given=_weigh(click.get_current_context(), given), **kwargs)
+
+        decorated: Callable[..., Any] = logs.verbose_option(wrapper)
+        for name in reversed(names):
+            decorated = OPTIONS[name](decorated)
+        return decorated
+
+    return decorate
+
+
+def settings_options(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the base options, `more` of OPTIONS, and -v; the command gets `settings: config.Settings`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapper(*args: Any, given: dict[str, Any], **kwargs: Any) -> Any:
+            return command(*args, settings=config.resolve(given), **kwargs)
+
+        return given_options(*BASE, *more)(wrapper)
+
+    return decorate
+
+
+def _weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """A server named on the command line, by line or by profile, beats one named the other way in the environment."""
+    source = {name: ctx.get_parameter_source(name) for name in ("ssh", "profile") if name in given}
+    for name, other in (("ssh", "profile"), ("profile", "ssh")):
+        if (
+            source.get(name) is ParameterSource.COMMANDLINE
+            and source.get(other) is ParameterSource.ENVIRONMENT
+        ):
+            given = {**given, other: None}
+    return {**given, "verbose": logs.verbosity()}
+
+
+def command_line(ctx: click.Context) -> list[str]:
+    """The options of this command that came from the command line, as words for another process."""
+    words: list[str] = []
+    for param in ctx.command.params:
+        if not isinstance(param, click.Option) or param.name is None or not param.expose_value:
+            continue
+        if ctx.get_parameter_source(param.name) is not ParameterSource.COMMANDLINE:
+            continue
+        name = max(param.opts, key=len)
+        words += [name] if param.is_flag else [f"{name}={ctx.params[param.name]}"]
+    return [*words, *["-v"] * logs.verbosity()]

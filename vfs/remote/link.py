@@ -1,0 +1,84 @@
+"""What is known of the link: online or offline since when, how fast it is, what the server's clock says; and backoff.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 30.0
+RATE_SECONDS = 10.0
+"""How far back the best delivery rate is looked for."""
+
+
+def backoff(attempt: int, chance: float) -> float:
+    """Seconds to wait before retry number `attempt` (from 0): 1, 2, 4 … 30, each shortened by up to a half.
+
+    `chance`: a random number from 0 to 1, so that many clients do not come back at once.
+    """
+    return float(min(LAST_RETRY, FIRST_RETRY * 2 ** min(attempt, 10)) * (1 - chance / 2))
+
+
+class Link:
+    """The state that `api.LinkState` promises, and the meters behind it."""
+
+    def __init__(self) -> None:
+        self.online = False
+        self.since = asyncio.get_running_loop().time()
+        self.rtt = 0.0
+        self._clock: tuple[int, float] | None = None
+        self._rates: deque[tuple[float, float]] = deque()
+        self.delivered = 0
+        """Bytes of reads that have come, over all connections."""
+
+    def __repr__(self) -> str:
+        return f"<Link {'online' if self.online else 'offline'}, rtt {self.rtt * 1000:.1f} ms>"
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which an answer is due and no byte has come on any connection."""
+        return 0.0
+
+    def changed(self, online: bool) -> None:
+        """The link came up or went down."""
+        if online != self.online:
+            self.online, self.since = online, asyncio.get_running_loop().time()
+
+    def saw_rtt(self, seconds: float) -> None:
+        """A connection's smallest round trip."""
+        if seconds > 0 and (self.rtt == 0.0 or seconds < self.rtt):
+            self.rtt = seconds
+
+    def saw_clock(self, clock: tuple[int, float] | None) -> None:
+        """A connection read the server's clock: Unix seconds, and the loop's time then."""
+        if clock is not None:
+            self._clock = clock
+
+    @property
+    def server_time(self) -> float | None:
+        """A low estimate of the server's present time; our own clock where the server does not tell."""
+        if self._clock is None:
+            return time.time()
+        seconds, at = self._clock
+        return seconds + asyncio.get_running_loop().time() - at
+
+    def sample(self, size: int, began: float, delivered_then: int) -> None:
+        """`size` bytes came, asked for at `began` when `delivered_then` bytes had come before."""
+        now = asyncio.get_running_loop().time()
+        self.delivered += size
+        if now > began:
+            self._rates.append((now, (self.delivered - delivered_then) / (now - began)))
+        while self._rates and now - self._rates[0][0] > RATE_SECONDS:
+            self._rates.popleft()
+        while len(self._rates) > 256:
+            self._rates.popleft()
+
+    @property
+    def rate(self) -> float:
+        """The best delivery rate seen lately, in bytes per second."""
+        now = asyncio.get_running_loop().time()
+        return max((rate for at, rate in self._rates if now - at <= RATE_SECONDS), default=0.0)

@@ -1,0 +1,440 @@
+"""One SFTP connection: pipelined requests over one transport, a reader thread and a writer thread.
+
+The event loop's thread asks; the writer thread sends; the reader thread receives, straight into the destination of a
+READ, and hands whole answers to the loop, many with one wake-up. `_queue` (a lock of its own inside `SimpleQueue`) is
+all that the threads share besides the decoder's table, whose single operations are atomic.
+
+A request fails with `LinkLost` only after the reader thread has ended: from then on nobody writes into its buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfs.errors import LinkLost, ProtocolViolation, RemoteError, ServerFailure
+from vfs.remote import wire
+from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.transport import Transport
+from vfs.remote.wire import Code, Decoder, Kind, Reply, Status
+
+log = logging.getLogger(__name__)
+
+DEAD_AFTER = 5.0
+"""Seconds without a byte, while an answer is due, after which a connection is given up."""
+KEEPALIVE = 10.0
+"""Seconds without traffic after which the server is asked for a sign of life."""
+READDIR_DEPTH = 32
+"""READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
+MOST_ENTRIES = 2_000_000
+"""Names in one directory beyond which a server is not believed."""
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request of one answer."""
+
+    future: asyncio.Future[Any]
+    about: bytes
+    sent: float
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """READs of one range and the FSTAT behind them. The reader thread fills `counts`; the last answer is delivered."""
+
+    future: asyncio.Future[tuple[int, Attributes]]
+    handle: bytes
+    offset: int
+    into: memoryview
+    sent: float
+    parts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By request id: where in `into`, and how long."""
+    counts: dict[int, int] = field(default_factory=dict)
+    missing: int = 0
+    attributes: Attributes | None = None
+    error: Status | None = None
+    about: bytes = b""
+
+
+class Connection:
+    """An SFTP session. Made on the loop's thread; `start` shakes hands; `close` may be called at any time.
+
+    `lost` is called on the loop's thread, once, when the connection has ended.
+    """
+
+    def __init__(self, transport: Transport, lost: Callable[[Connection], None]) -> None:
+        self._transport = transport
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._decoder: Decoder[Ask | Batch] = Decoder()
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._ids = 0
+        self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
+        self._scheduled = False
+        self._waiting: dict[Ask | Batch, None] = {}
+        self._ended: LinkLost | None = None
+        self._error: LinkLost | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._read_size = wire.DEFAULT_READ
+        self._statvfs = False
+        self.last_received = self._loop.time()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.requests = 0
+        self.in_flight = 0
+        """Bytes of reads asked for and not yet answered."""
+        self.rtt = 0.0
+        """The smallest time to an answer so far, in seconds."""
+        self.server_clock: tuple[int, float] | None = None
+        """The server's time (Unix seconds) and the loop's when it was read."""
+        self._threads = [
+            threading.Thread(target=self._receive, name="sftp reader", daemon=True),
+            threading.Thread(target=self._send, name="sftp writer", daemon=True),
+        ]
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended is not None else "open"
+        return f"<Connection {state}, {len(self._waiting)} waiting, {self.in_flight} bytes under way>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be sent."""
+        return self._ended is None and self._error is None
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which an answer is due and no byte has come."""
+        if not self._waiting:
+            return 0.0
+        oldest = next(iter(self._waiting)).sent
+        return max(0.0, self._loop.time() - max(oldest, self.last_received))
+
+    async def start(self) -> None:
+        """Shake hands, and learn the server's limits and clock. Raises LinkLost, ProtocolViolation."""
+        for thread in self._threads:
+            thread.start()
+        self._tick()
+        ask = Ask(self._loop.create_future(), b"", self._loop.time())
+        self._decoder.expect_version(ask)
+        self._waiting[ask] = None
+        self._queue.put(wire.init())
+        version = await ask.future
+        self._statvfs = b"statvfs@openssh.com" in version.extensions
+        began = self._loop.time()
+        clock = self._request(Kind.ATTRS, wire.request, Kind.STAT, b"/proc/self")
+        if b"limits@openssh.com" in version.extensions:
+            try:
+                limits = wire.parse_limits(await self._extended(b"limits@openssh.com", None))
+                if limits.read:
+                    self._read_size = min(max(limits.read, 4096), wire.MAX_READ)
+            except RemoteError as error:
+                log.debug("no limits: %s", error)
+        try:
+            # The inode of our own server process is made at this first look, so its mtime is the present time.
+            attributes = await clock
+            if attributes.mtime > 0:
+                self.server_clock = attributes.mtime, began
+        except RemoteError as error:
+            log.debug("no clock: %s", error)
+
+    def close(self) -> None:
+        """Hang up. What waits fails with LinkLost once the reader thread has ended."""
+        self._give_up(LinkLost("the connection was closed"))
+
+    # --- requests (loop's thread) -------------------------------------------------------------------------------
+
+    def lstat(self, path: bytes) -> asyncio.Future[Attributes]:
+        return self._request(Kind.ATTRS, wire.request, Kind.LSTAT, path)
+
+    def stat(self, path: bytes) -> asyncio.Future[Attributes]:
+        return self._request(Kind.ATTRS, wire.request, Kind.STAT, path)
+
+    async def readlink(self, path: bytes) -> bytes:
+        return self._one_name(await self._request(Kind.NAME, wire.request, Kind.READLINK, path))
+
+    async def realpath(self, path: bytes) -> bytes:
+        return self._one_name(await self._request(Kind.NAME, wire.request, Kind.REALPATH, path))
+
+    async def statvfs(self, path: bytes) -> FsStats | None:
+        """None where the server does not offer it."""
+        if not self._statvfs:
+            return None
+        return wire.parse_statvfs(await self._extended(b"statvfs@openssh.com", path))
+
+    def open(self, path: bytes) -> asyncio.Future[bytes]:
+        """The handle of a file opened for reading."""
+        return self._request(Kind.HANDLE, _open_packet, None, path)
+
+    def close_handle(self, handle: bytes) -> None:
+        """Close a handle without waiting."""
+        if self.alive:
+            future = self._request(Kind.STATUS, wire.request, Kind.CLOSE, handle)
+            future.add_done_callback(_seen)
+
+    async def scandir(self, path: bytes) -> list[DirEntry]:
+        """The whole directory, without `.` and `..` and without names that no local file could have."""
+        handle = await self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path)
+        entries: list[DirEntry] = []
+        under_way: deque[asyncio.Future[Any]] = deque()
+        depth, more = 2, True
+        try:
+            while more or under_way:
+                while more and len(under_way) < depth:
+                    under_way.append(self._request(Kind.NAME, wire.request, Kind.READDIR, handle, about=path))
+                answer = await under_way.popleft()
+                if isinstance(answer, Status):
+                    more = False
+                    continue
+                if not answer:
+                    raise ProtocolViolation("a listing without names")
+                entries.extend(entry for entry in answer if _possible(entry.name))
+                depth = min(READDIR_DEPTH, depth * 2)
+                if len(entries) > MOST_ENTRIES:
+                    raise ServerFailure(f"{path!r} has more than {MOST_ENTRIES} entries")
+        finally:
+            for future in under_way:
+                future.add_done_callback(_seen)
+            self.close_handle(handle)
+        return entries
+
+    def read(
+        self, handle: bytes, offset: int, into: memoryview, about: bytes
+    ) -> asyncio.Future[tuple[int, Attributes]]:
+        """Fill `into` from `offset`: the count (short at the end of the file), and the attributes after the last byte."""
+        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about=about)
+        if not self.alive:
+            batch.future.set_exception(LinkLost("the connection has ended"))
+            return batch.future
+        self.in_flight += len(into)
+        size = len(into)
+        pieces = max(1, -(-size // self._read_size))
+        step = -(-size // pieces)
+        step = min(self._read_size, step + -step % 4096)
+        self._ask_parts(batch, [(at, min(step, size - at)) for at in range(0, size, step)])
+        return batch.future
+
+    def _ask_parts(self, batch: Batch, parts: list[tuple[int, int]]) -> None:
+        packets = []
+        batch.missing = len(parts) + 1
+        for at, length in parts:
+            number = self._next_id()
+            batch.parts[number] = at, length
+            self._decoder.expect(number, Kind.DATA, batch, batch.into[at : at + length])
+            packets.append(wire.read(number, batch.handle, batch.offset + at, length))
+        number = self._next_id()
+        self._decoder.expect(number, Kind.ATTRS, batch)
+        packets.append(wire.request(Kind.FSTAT, number, batch.handle))
+        self.requests += len(packets)
+        self._waiting[batch] = None
+        self._queue.put(b"".join(packets))
+
+    def _request(
+        self, expected: Kind, encode: Any, kind: Kind | None, text: bytes, *, about: bytes | None = None
+    ) -> asyncio.Future[Any]:
+        number = self._next_id()
+        packet = encode(number, text) if kind is None else encode(kind, number, text)
+        return self._put(expected, number, packet, text if about is None else about)
+
+    def _extended(self, name: bytes, path: bytes | None) -> asyncio.Future[bytes]:
+        number = self._next_id()
+        return self._put(Kind.EXTENDED_REPLY, number, wire.extended(number, name, path), path or name)
+
+    def _put(self, expected: Kind, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
+        ask = Ask(self._loop.create_future(), about, self._loop.time())
+        if not self.alive:
+            ask.future.set_exception(LinkLost("the connection has ended"))
+            return ask.future
+        self._decoder.expect(number, expected, ask)
+        self._waiting[ask] = None
+        self.requests += 1
+        self._queue.put(packet)
+        return ask.future
+
+    def _next_id(self) -> int:
+        self._ids = (self._ids + 1) & 0xFFFFFFFF
+        return self._ids
+
+    @staticmethod
+    def _one_name(entries: list[DirEntry] | Status) -> bytes:
+        if isinstance(entries, Status) or len(entries) != 1:
+            raise ServerFailure("one name was due")
+        return entries[0].name
+
+    # --- answers (loop's thread) ------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        while self._done:
+            item = self._done.popleft()
+            if isinstance(item, Batch):
+                self._finish(item)
+            elif isinstance(item, tuple):
+                self._answer(*item)
+
+    def _answer(self, ask: Ask, reply: Reply[Ask | Batch]) -> None:
+        self._waiting.pop(ask, None)
+        taken = self._loop.time() - ask.sent
+        if self.rtt == 0.0 or taken < self.rtt:
+            self.rtt = taken
+        if ask.future.done():
+            return
+        value = reply.value
+        if isinstance(value, Status) and value.code not in (Code.OK, Code.EOF):
+            ask.future.set_exception(wire.error_of(value, ask.about))
+        else:
+            ask.future.set_result(value)
+
+    def _finish(self, batch: Batch) -> None:
+        """All answers of a batch are there: done, or the rest of what came short is asked for."""
+        self._waiting.pop(batch, None)
+        if batch.error is not None:
+            self.in_flight -= len(batch.into)
+            if not batch.future.done():
+                batch.future.set_exception(wire.error_of(batch.error, batch.about))
+            return
+        count, again, ended = 0, [], False
+        for number in sorted(batch.parts, key=lambda number: batch.parts[number][0]):
+            at, length = batch.parts[number]
+            got = batch.counts.get(number, 0)
+            if not ended and 0 < got < length:
+                again.append((at + got, length - got))
+            if got == 0 and not again:
+                ended = True
+            if not ended and not again:
+                count = at + got
+        if again and self.alive:
+            # A short answer in the middle is allowed [6.4]; what lies behind it is asked for once more.
+            first = again[0][0]
+            kept, batch.parts = batch.parts, {}
+            batch.counts.clear()
+            batch.parts[-1] = 0, first
+            batch.counts[-1] = first
+            rest = [(first, again[0][1])]
+            rest += [part for part in kept.values() if part[0] > first]
+            self._ask_parts(batch, rest)
+            return
+        self.in_flight -= len(batch.into)
+        if batch.future.done():
+            return
+        if batch.attributes is None:
+            batch.future.set_exception(LinkLost("the connection ended"))
+        else:
+            batch.future.set_result((count, batch.attributes))
+
+    def _tick(self) -> None:
+        """Look after the connection once a second while something is due, else as rarely as a keepalive."""
+        self._timer = None
+        if not self.alive:
+            return
+        idle = self._loop.time() - self.last_received
+        if self.silence > DEAD_AFTER:
+            self._give_up(LinkLost(f"no answer for {self.silence:.0f} s"))
+            return
+        if not self._waiting and idle >= KEEPALIVE:
+            self._request(Kind.NAME, wire.request, Kind.REALPATH, b".").add_done_callback(_seen)
+        wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
+        self._timer = self._loop.call_later(wait, self._tick)
+
+    def _give_up(self, error: LinkLost) -> None:
+        if self._error is None:
+            self._error = error
+            self._queue.put(None)
+            # Closing may wait for a thread of paramiko's: not on the loop.
+            threading.Thread(target=self._transport.close, name="sftp close", daemon=True).start()
+
+    def _end(self, error: LinkLost) -> None:
+        """The reader thread is about to end: nothing more comes."""
+        self._deliver()
+        self._ended = self._error or error
+        self._give_up(self._ended)
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting, self._waiting = self._waiting, {}
+        self.in_flight = 0
+        for item in waiting:
+            if not item.future.done():
+                item.future.set_exception(type(self._ended)(str(self._ended)))
+                item.future.exception()
+        self._lost(self)
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        decoder, transport = self._decoder, self._transport
+        error = LinkLost("the server closed the connection")
+        try:
+            while count := transport.recv_into(decoder.get_buffer()):
+                self.last_received = self._loop.time()
+                self.bytes_received += count
+                for reply in decoder.received(count):
+                    self._take(reply)
+        except ProtocolViolation as violation:
+            log.warning("the connection is dropped: %s", violation)
+            error = violation
+        except (OSError, EOFError) as failure:
+            error = LinkLost(str(failure))
+        refused = getattr(transport, "error", None)
+        self._call(self._end, refused if isinstance(refused, LinkLost) else error)
+
+    def _take(self, reply: Reply[Ask | Batch]) -> None:
+        token = reply.token
+        if isinstance(token, Ask):
+            self._done.append((token, reply))
+        else:
+            value = reply.value
+            if isinstance(value, int):
+                token.counts[reply.request_id] = value
+            elif isinstance(value, Attributes):
+                token.attributes = value
+            elif isinstance(value, Status) and value.code != Code.EOF:
+                token.error = value
+            token.missing -= 1
+            if token.missing:
+                return
+            self._done.append(token)
+        if not self._scheduled:
+            self._scheduled = True
+            self._call(self._deliver)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            log.debug("the event loop has ended")
+
+    def _send(self) -> None:
+        while True:
+            packets = [self._queue.get()]
+            while not self._queue.empty():
+                packets.append(self._queue.get())
+            data = b"".join(packet for packet in packets if packet is not None)
+            try:
+                if data:
+                    self._transport.send(data)
+                    self.bytes_sent += len(data)
+            except (OSError, EOFError) as error:
+                log.debug("cannot send: %s", error)
+                self._call(self._give_up, LinkLost(f"cannot send: {error}"))
+                return
+            if None in packets:
+                return
+
+
+def _open_packet(number: int, path: bytes) -> bytes:
+    return wire.open_for_reading(number, path)
+
+
+def _possible(name: bytes) -> bool:
+    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,439 @@
+"""SFTP version 3 without I/O: requests as bytes, and a decoder of the reply stream that checks every length.
+
+Sources: draft-ietf-secsh-filexfer-02 (numbers in brackets are its sections), OpenSSH's PROTOCOL, section 4.
+
+Threads: the functions are pure. A `Decoder` is fed by one thread; `expect` may be called from any thread, but
+before the request is sent. No lock: `pending` is a dict, whose single operations are atomic.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from vfs import errors
+from vfs.remote.api import Attributes, DirEntry, FsStats
+
+VERSION_NUMBER = 3
+MAX_PACKET = 256 * 1024
+"""The longest packet that OpenSSH sends or takes (SFTP_MAX_MSG_LENGTH), without its length field."""
+MAX_READ = 255 * 1024
+"""The most that one READ asks for: what `limits@openssh.com` of OpenSSH allows."""
+DEFAULT_READ = 32 * 1024
+"""What every server answers in one piece [section 3: packets of 34000 bytes must be supported]."""
+MAX_HANDLE = 256
+"""The longest handle [6.3]."""
+MAX_SIZE = 2**63 - 1
+"""The largest file offset of Linux."""
+
+
+class Kind(IntEnum):
+    """Packet types [section 3]."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    LSTAT = 7
+    FSTAT = 8
+    OPENDIR = 11
+    READDIR = 12
+    REALPATH = 16
+    STAT = 17
+    READLINK = 19
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
+
+
+class Code(IntEnum):
+    """Status codes [section 7]."""
+
+    OK = 0
+    EOF = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    BAD_MESSAGE = 5
+    NO_CONNECTION = 6
+    CONNECTION_LOST = 7
+    OP_UNSUPPORTED = 8
+
+
+class Status(NamedTuple):
+    """What an SSH_FXP_STATUS says; `message` is the server's own words, printable and bounded."""
+
+    code: int
+    message: str
+
+
+class Version(NamedTuple):
+    """What an SSH_FXP_VERSION says: extension names and their data."""
+
+    number: int
+    extensions: dict[bytes, bytes]
+
+
+class Limits(NamedTuple):
+    """`limits@openssh.com` (PROTOCOL 4.8), in bytes; 0 stands for "not told"."""
+
+    packet: int
+    read: int
+    write: int
+    handles: int
+
+
+_ERRORS: dict[int, type[errors.RemoteError]] = {
+    Code.NO_SUCH_FILE: errors.NoSuchPath,
+    Code.PERMISSION_DENIED: errors.AccessDenied,
+    Code.OP_UNSUPPORTED: errors.Unsupported,
+}
+
+
+def error_of(status: Status, about: bytes) -> errors.RemoteError:
+    """The exception for a status that is not OK, about the path `about`."""
+    kind = _ERRORS.get(status.code, errors.ServerFailure)
+    words = status.message or f"status {status.code}"
+    return kind(f"{about.decode(errors='backslashreplace')}: {words}")
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+_HEAD = struct.Struct(">IBII")
+_READ_TAIL = struct.Struct(">QI")
+_NO_ATTRS = b"\0\0\0\0"
+_OPEN_READ = b"\0\0\0\1"  # SSH_FXF_READ [6.3]
+
+
+def init() -> bytes:
+    """SSH_FXP_INIT [section 4]."""
+    return struct.pack(">IBI", 5, Kind.INIT, VERSION_NUMBER)
+
+
+def request(kind: Kind, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
+    """A request whose body is one string (a path or a handle) and then `tail`."""
+    return b"".join((_HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)), text, tail))
+
+
+def open_for_reading(request_id: int, path: bytes) -> bytes:
+    """SSH_FXP_OPEN, for reading only [6.3]."""
+    return request(Kind.OPEN, request_id, path, _OPEN_READ + _NO_ATTRS)
+
+
+def read(request_id: int, handle: bytes, offset: int, size: int) -> bytes:
+    """SSH_FXP_READ of `size` bytes from `offset` [6.4]."""
+    return request(Kind.READ, request_id, handle, _READ_TAIL.pack(offset, size))
+
+
+def extended(request_id: int, name: bytes, path: bytes | None = None) -> bytes:
+    """SSH_FXP_EXTENDED with a path, or with nothing, as its data [section 8]."""
+    tail = b"" if path is None else struct.pack(">I", len(path)) + path
+    return request(Kind.EXTENDED, request_id, name, tail)
+
+
+# --- parts of replies -------------------------------------------------------------------------------------
+
+_U32 = struct.Struct(">I")
+_TYPE_ID = struct.Struct(">BI")
+_USUAL_ATTRS = struct.Struct(">IQIIIII")
+_SIZE, _UIDGID, _PERMISSIONS, _TIMES, _EXTENDED = 0x1, 0x2, 0x4, 0x8, 0x80000000
+_USUAL = _SIZE | _UIDGID | _PERMISSIONS | _TIMES
+_KNOWN = _USUAL | _EXTENDED
+
+
+def _u32(packet: bytes, at: int) -> tuple[int, int]:
+    if at + 4 > len(packet):
+        raise errors.ProtocolViolation("a number runs over the end of its packet")
+    return _U32.unpack_from(packet, at)[0], at + 4
+
+
+def _string(packet: bytes, at: int) -> tuple[bytes, int]:
+    length, at = _u32(packet, at)
+    end = at + length
+    if end > len(packet):
+        raise errors.ProtocolViolation(f"a string of {length} bytes runs over the end of its packet")
+    return packet[at:end], end
+
+
+def _end(packet: bytes, at: int) -> None:
+    if at != len(packet):
+        raise errors.ProtocolViolation(f"{len(packet) - at} bytes too many at the end of a packet")
+
+
+def _attributes(packet: bytes, at: int) -> tuple[Attributes, int]:
+    """ATTRS [section 5]."""
+    if at + 32 <= len(packet):
+        flags, size, uid, gid, mode, _, mtime = _USUAL_ATTRS.unpack_from(packet, at)
+        if flags == _USUAL:
+            if size > MAX_SIZE:
+                raise errors.ProtocolViolation(f"a file size of {size}")
+            return Attributes(mode, size, mtime, uid, gid), at + 32
+    flags, at = _u32(packet, at)
+    if flags & ~_KNOWN:
+        raise errors.ProtocolViolation(f"attributes of an unknown kind ({flags:#x})")
+    size = uid = gid = mode = mtime = 0
+    if flags & _SIZE:
+        high, at = _u32(packet, at)
+        low, at = _u32(packet, at)
+        size = high << 32 | low
+        if size > MAX_SIZE:
+            raise errors.ProtocolViolation(f"a file size of {size}")
+    if flags & _UIDGID:
+        uid, at = _u32(packet, at)
+        gid, at = _u32(packet, at)
+    if flags & _PERMISSIONS:
+        mode, at = _u32(packet, at)
+    if flags & _TIMES:
+        _, at = _u32(packet, at)
+        mtime, at = _u32(packet, at)
+    if flags & _EXTENDED:
+        count, at = _u32(packet, at)
+        if count > (len(packet) - at) // 8:
+            raise errors.ProtocolViolation(f"{count} extended attributes in one packet")
+        for _ in range(2 * count):
+            _, at = _string(packet, at)
+    return Attributes(mode, size, mtime, uid, gid), at
+
+
+def _words(text: bytes) -> str:
+    """A server's text, made fit for a terminal and a log."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200].decode(errors="replace"))
+
+
+# Each of these decodes one type of reply; byte 0 is the type and 1 to 4 the id.
+
+
+def _status(packet: bytes) -> Status:
+    code, at = _u32(packet, 5)
+    if at == len(packet):  # some servers leave the words out
+        return Status(code, "")
+    message, at = _string(packet, at)
+    if at < len(packet):
+        _, at = _string(packet, at)
+    _end(packet, at)
+    return Status(code, _words(message))
+
+
+def _handle(packet: bytes) -> bytes:
+    handle, at = _string(packet, 5)
+    _end(packet, at)
+    if len(handle) > MAX_HANDLE:
+        raise errors.ProtocolViolation(f"a handle of {len(handle)} bytes")
+    return handle
+
+
+def _attrs(packet: bytes) -> Attributes:
+    attributes, at = _attributes(packet, 5)
+    _end(packet, at)
+    return attributes
+
+
+def _names(packet: bytes) -> list[DirEntry]:
+    count, at = _u32(packet, 5)
+    if count > (len(packet) - at) // 12:
+        raise errors.ProtocolViolation(f"{count} names in a packet of {len(packet)} bytes")
+    entries = []
+    for _ in range(count):
+        name, at = _string(packet, at)
+        length, at = _u32(packet, at)  # the "long name" for people is skipped
+        attributes, at = _attributes(packet, at + length)
+        entries.append(DirEntry(name, attributes))
+    _end(packet, at)
+    return entries
+
+
+def _version(packet: bytes) -> Version:
+    number, at = _u32(packet, 1)
+    if number != VERSION_NUMBER:
+        raise errors.ProtocolViolation(f"the server speaks SFTP version {number}, not {VERSION_NUMBER}")
+    extensions: dict[bytes, bytes] = {}
+    while at < len(packet):
+        name, at = _string(packet, at)
+        extensions[name], at = _string(packet, at)
+    return Version(number, extensions)
+
+
+def parse_limits(data: bytes) -> Limits:
+    """The reply to `limits@openssh.com`. Raises `ProtocolViolation`."""
+    if len(data) != 32:
+        raise errors.ProtocolViolation(f"limits of {len(data)} bytes")
+    return Limits(*struct.unpack(">4Q", data))
+
+
+def parse_statvfs(data: bytes) -> FsStats:
+    """The reply to `statvfs@openssh.com` (PROTOCOL 4.5). Raises `ProtocolViolation`."""
+    if len(data) != 88:
+        raise errors.ProtocolViolation(f"a statvfs of {len(data)} bytes")
+    bsize, frsize, blocks, free, available, files, ffree, favail, _, _, name_max = struct.unpack(">11Q", data)
+    return FsStats(bsize, frsize, blocks, free, available, files, ffree, favail, name_max)
+
+
+# --- the stream of replies --------------------------------------------------------------------------------
+
+Token = TypeVar("Token")
+Value = int | bytes | Status | Attributes | list[DirEntry] | Version
+
+
+class Reply(NamedTuple, Generic[Token]):
+    """One whole reply. `value`: for DATA the count of bytes that were put into the destination, for
+    EXTENDED_REPLY the bytes behind the id, for the others what their names say."""
+
+    token: Token
+    request_id: int
+    kind: int
+    value: Value
+
+
+class _Expected(NamedTuple, Generic[Token]):
+    kind: int
+    token: Token
+    into: memoryview | None
+
+
+def _rest(packet: bytes) -> bytes:
+    return packet[5:]
+
+
+_DECODERS: dict[int, Callable[[bytes], Value]] = {
+    Kind.STATUS: _status,
+    Kind.HANDLE: _handle,
+    Kind.NAME: _names,
+    Kind.ATTRS: _attrs,
+    Kind.VERSION: _version,
+    Kind.EXTENDED_REPLY: _rest,
+}
+_VERSION_ID = -1
+_SCRATCH = 4 + MAX_PACKET
+_NEAR = 16 * 1024
+_BULK = 32 * 1024
+
+
+class Decoder(Generic[Token]):
+    """Turns received bytes into replies; what a READ brings goes straight to its destination.
+
+    Use: receive into `get_buffer()`, say how much came to `received(n)`, which returns the replies that are
+    whole. Memory is bounded by one packet and by the destinations that were given. After a
+    `ProtocolViolation` the decoder is of no more use.
+    """
+
+    def __init__(self) -> None:
+        self.pending: dict[int, _Expected[Token]] = {}
+        """What was asked and not yet answered, oldest first."""
+        self._scratch = memoryview(bytearray(_SCRATCH))
+        self._start = 0
+        self._end = 0
+        self._body: memoryview | None = None
+        self._body_reply: Reply[Token] | None = None
+        self._bulk = False
+
+    def expect(self, request_id: int, kind: Kind, token: Token, into: memoryview | None = None) -> None:
+        """A request goes out whose answer is a `kind` (or a STATUS); DATA goes to `into`, which bounds it."""
+        self.pending[request_id] = _Expected(kind, token, into)
+
+    def expect_version(self, token: Token) -> None:
+        """An INIT goes out."""
+        self.pending[_VERSION_ID] = _Expected(Kind.VERSION, token, None)
+
+    def get_buffer(self) -> memoryview:
+        """Where to receive next; never empty. Valid until the next call of `received`."""
+        if self._body is not None:
+            return self._body
+        start, end = self._start, self._end
+        if start:
+            self._scratch[: end - start] = self._scratch[start:end]
+            self._start, end = 0, end - start
+            self._end = end
+        # While bulk data comes, little is received here, so that little is copied to its destination.
+        return self._scratch[end : end + _NEAR] if self._bulk else self._scratch[end:]
+
+    def received(self, count: int) -> list[Reply[Token]]:
+        """`count` bytes were put into the buffer; the replies that are whole. Raises `ProtocolViolation`."""
+        body = self._body
+        if body is None:
+            self._end += count
+            return self._parse()
+        if count < len(body):
+            self._body = body[count:]
+            return []
+        reply = self._body_reply
+        assert reply is not None
+        self._body = self._body_reply = None
+        del self.pending[reply.request_id]
+        return [reply]
+
+    def _parse(self) -> list[Reply[Token]]:
+        scratch, start, end = self._scratch, self._start, self._end
+        replies: list[Reply[Token]] = []
+        bulk = False
+        while end - start >= 4:
+            (length,) = _U32.unpack_from(scratch, start)
+            if not 5 <= length <= MAX_PACKET:
+                raise errors.ProtocolViolation(
+                    f"not SFTP: {_words(bytes(scratch[start : min(end, start + 80)]))!r}"
+                )
+            there = end - start - 4
+            if there < 5:
+                break
+            kind, request_id = _TYPE_ID.unpack_from(scratch, start + 4)
+            if kind == Kind.DATA:
+                if there < 9:
+                    break
+                bulk = length > _BULK
+                size, expected = self._data(scratch, start, length, request_id)
+                reply = Reply(expected.token, request_id, kind, size)
+                into = expected.into
+                assert into is not None
+                have = min(there - 9, size)
+                start += 13
+                into[:have] = scratch[start : start + have]
+                start += have
+                if have < size:
+                    self._body, self._body_reply = into[have:size], reply
+                    break
+                del self.pending[request_id]
+                replies.append(reply)
+            else:
+                if there < length:
+                    break
+                packet = bytes(scratch[start + 4 : start + 4 + length])
+                start += 4 + length
+                replies.append(self._reply(kind, request_id, packet))
+        if start == end:
+            start = end = 0
+        self._start, self._end, self._bulk = start, end, bulk
+        return replies
+
+    def _data(
+        self, scratch: memoryview, start: int, length: int, request_id: int
+    ) -> tuple[int, _Expected[Token]]:
+        """Check a DATA's head; its size and whose it is."""
+        expected = self.pending.get(request_id)
+        if expected is None or expected.into is None or expected.kind != Kind.DATA:
+            raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
+        (size,) = _U32.unpack_from(scratch, start + 9)
+        if size != length - 9 or not 0 < size <= len(expected.into):
+            raise errors.ProtocolViolation(
+                f"{size} bytes of data in {length}, {len(expected.into)} asked for"
+            )
+        return size, expected
+
+    def _reply(self, kind: int, request_id: int, packet: bytes) -> Reply[Token]:
+        if kind == Kind.VERSION:
+            request_id = _VERSION_ID
+        expected = self.pending.get(request_id)
+        if expected is None:
+            raise errors.ProtocolViolation(f"a reply that nobody waits for (type {kind}, id {request_id})")
+        if kind not in (expected.kind, Kind.STATUS) or (request_id == _VERSION_ID and kind != Kind.VERSION):
+            raise errors.ProtocolViolation(f"a reply of type {kind} where {expected.kind} was due")
+        value: Value = _DECODERS[kind](packet)
+        if isinstance(value, Status) and value.code == Code.OK and expected.kind != Kind.STATUS:
+            raise errors.ProtocolViolation("an empty success where an answer was due")
+        del self.pending[request_id]
+        return Reply(expected.token, request_id, kind, value)
