@@ -304,7 +304,8 @@ def resolve(options: Mapping[str, object]) -> Settings:
         if profile is None and ssh is None:
             known = ", ".join(profile_names())
             raise ConfigError(
-                f"there is no profile {name or DEFAULT_PROFILE!r}" + (f" (there are: {known})" if known else "")
+                f"there is no profile {name or DEFAULT_PROFILE!r}"
+                + (f" (there are: {known})" if known else "")
             )
     if ssh is not None:
         address = Address.parse(cast("str | list[str]", ssh))

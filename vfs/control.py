@@ -279,7 +279,9 @@ def mounts() -> list[MountRecord]:
     found: dict[Path, MountRecord] = {}
     for directory in directories():
         try:
-            names = sorted(p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith("."))
+            names = sorted(
+                p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith(".")
+            )
         except OSError:
             continue
         for path in names:

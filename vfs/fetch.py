@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.blocks import BlockCache
@@ -190,7 +191,9 @@ class Fetcher:
         """Open the file on the server if it is not open; the attributes seen when it was opened."""
         return (await self._file(content)).attributes
 
-    async def read_past_cache(self, content: Content, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def read_past_cache(
+        self, content: Content, offset: int, into: memoryview
+    ) -> tuple[int, Attributes]:
         """Read from the server whatever is cached; the bytes are not kept."""
         return await (await self._file(content)).read(offset, into)
 
@@ -299,6 +302,9 @@ class Fetcher:
         except asyncio.CancelledError:
             error = ServerFailure("closed while reading")
             raise
+        except Exception:  # noqa: BLE001 the log has it; who waits gets EIO
+            log.exception("a fetch failed")
+            error = ServerFailure("a fetch failed")
         finally:
             self._flying -= job.size
             self._end(job, error)
@@ -336,9 +342,9 @@ class Fetcher:
         else:
             if block is None:
                 block = Block(capacity)
+            elif block.capacity < capacity:
+                block = block.grown(capacity)
             block.write(job.start, view)
-        if block.capacity < capacity:
-            block = block.grown(capacity)
         self.cache.put(content.lineage, job.index, block, persist=trusted)
         content.held.add(job.index)
         if trusted:
@@ -411,8 +417,8 @@ class Fetcher:
         ends = [spans[0], spans[-1]] if spans else []
         return [(index * BLOCK + a, bytes(block.view(a, b))) for block, index, a, b in ends]
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -20,7 +20,8 @@ def inside(root: bytes, path: bytes) -> bool:
 
 def relative(root: bytes, link: bytes, target: bytes) -> bytes:
     """The text of a link at `link` that leads to `target`; both are absolute, real, and inside `root`."""
-    assert inside(root, link) and inside(root, target)
+    assert inside(root, link)
+    assert inside(root, target)
     return posixpath.relpath(target, posixpath.dirname(link))
 
 

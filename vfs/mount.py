@@ -83,7 +83,15 @@ async def _serve(
 def mount_options(settings: Settings) -> list[str]:
     """What the mount is mounted with."""
     name = mountpoints.escape(f"{settings.address.host}:{settings.remote_root}")
-    options = ["ro", "nosuid", "nodev", "noatime", "default_permissions", f"fsname={name}", "subtype=artisync"]
+    options = [
+        "ro",
+        "nosuid",
+        "nodev",
+        "noatime",
+        "default_permissions",
+        f"fsname={name}",
+        "subtype=artisync",
+    ]
     if settings.allow_other:
         options.append("allow_other")
     return options
@@ -119,7 +127,9 @@ def _verbs(stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio
         return {**shown, **stack.status()}
 
     async def move(arguments: dict[str, Any]) -> dict[str, Any]:
-        await stack.move(with_address(stack.settings, str(arguments["line"]), str(arguments.get("transport"))))
+        await stack.move(
+            with_address(stack.settings, str(arguments["line"]), str(arguments.get("transport")))
+        )
         return {"address": stack.settings.address.line()}
 
     async def end(_: dict[str, Any]) -> dict[str, Any]:
@@ -134,5 +144,3 @@ def _remove(directory: Path) -> None:
         directory.rmdir()
     except OSError as error:
         log.debug("cannot remove %s: %s", directory, error)
-
-

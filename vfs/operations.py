@@ -342,7 +342,10 @@ class Operations:
     def _entry_of(self, node: Node) -> Entry:
         seconds = self.tree.valid_for(node)
         return Entry(
-            nodeid=node.id, attributes=self._file_attributes(node), attr_timeout=seconds, entry_timeout=seconds
+            nodeid=node.id,
+            attributes=self._file_attributes(node),
+            attr_timeout=seconds,
+            entry_timeout=seconds,
         )
 
     def _attributes(self, req: Request, node: Node) -> None:

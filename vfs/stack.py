@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +87,11 @@ class Stack:
             "state": "online" if link.online else "offline",
             "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
             "uptime_seconds": time.time() - self.started,
-            "cache": {"directory": str(settings.cache_dir), "limit": settings.cache_size, **self.cache.stats()},
+            "cache": {
+                "directory": str(settings.cache_dir),
+                "limit": settings.cache_size,
+                **self.cache.stats(),
+            },
             "remote": remote,
             "fetches": [
                 {"path": path.decode(errors="replace"), "bytes": size}

@@ -51,7 +51,12 @@ class Tree:
         self.versions = Versions(self, fetcher, cache)
         self.walk = Walk(self)
         self.root = Node(
-            next(self._ids), None, b"", root, Attributes(stat.S_IFDIR | 0o555), asyncio.get_running_loop().time()
+            next(self._ids),
+            None,
+            b"",
+            root,
+            Attributes(stat.S_IFDIR | 0o555),
+            asyncio.get_running_loop().time(),
         )
         self.root.checked = NEVER
         self.root.lookups = 1
@@ -132,9 +137,10 @@ class Tree:
 
     def refresh_soon(self, node: Node) -> None:
         """Ask in the background, when half of the TTL is over."""
-        if self._now() - node.checked > self.ttl / 2 and ("node", node.path) not in self._asking:
-            if not node.stale and not self.silent():
-                self._start(("node", node.path), self._ask_node(node))
+        key = "node", node.path
+        old = self._now() - node.checked > self.ttl / 2
+        if old and key not in self._asking and not node.stale and not self.silent():
+            self._start(key, self._ask_node(node))
 
     async def refresh_listing(self, directory: Node) -> None:
         """List a directory if its listing is past the TTL.
@@ -249,7 +255,9 @@ class Tree:
         return old
 
     def _settle(self, node: Node) -> None:
-        if not node.settled and settled(node.version, node.checked - node.since, self.remote.link.server_time):
+        if not node.settled and settled(
+            node.version, node.checked - node.since, self.remote.link.server_time
+        ):
             node.settled = True
             self.versions.became_settled(node)
 
@@ -364,7 +372,10 @@ class Tree:
         """Find out what a link is shown as, and take it in."""
         path = _join(parent.path, name)
         answers = await asyncio.gather(
-            self.remote.realpath(path), self.remote.stat(path), self.remote.readlink(path), return_exceptions=True
+            self.remote.realpath(path),
+            self.remote.stat(path),
+            self.remote.readlink(path),
+            return_exceptions=True,
         )
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
@@ -424,7 +435,9 @@ class Tree:
     # --- the last known tree --------------------------------------------------------------------------------------
 
     def _key(self, directory: Node) -> str:
-        digest = hashlib.blake2b(posixpath.relpath(directory.path, self.root.path), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(
+            posixpath.relpath(directory.path, self.root.path), digest_size=16
+        ).hexdigest()
         return f"d:{self.identity}:{digest}"
 
     def _remember(self, directory: Node) -> None:

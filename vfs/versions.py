@@ -133,7 +133,9 @@ class Versions:
                 await self.moved(node, attributes)
             elif not opened:
                 self.names.observe_node(node, attributes, at)
-        at_once = content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ
+        at_once = (
+            content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ
+        )
         if node.stale or not at_once:
             await self.settle_name(node)
         await self.recheck(node)
@@ -216,14 +218,18 @@ class Versions:
                     return content
                 self.fetcher.reopen(content)
             self.cache.drop(record.lineage)
-        node.content = Content(node.path, os.urandom(16), node.version, append_only, append_only or node.settled)
+        node.content = Content(
+            node.path, os.urandom(16), node.version, append_only, append_only or node.settled
+        )
         self._record(node)
         return node.content
 
     def _record(self, node: Node) -> None:
         content = node.content
         if content is not None and content.trusted:
-            self.cache.set_record(self._key(node), FileRecord(content.lineage, content.version, self.host).dump())
+            self.cache.set_record(
+                self._key(node), FileRecord(content.lineage, content.version, self.host).dump()
+            )
 
     def _key(self, node: Node) -> str:
         digest = hashlib.blake2b(node.path, digest_size=16).hexdigest()

@@ -49,7 +49,9 @@ class Walk:
         if before is None or before[1] is directory or now - before[0] > PATTERN_SECONDS:
             return
         if len(self._opened) > 1000:
-            self._opened = {node: seen for node, seen in self._opened.items() if now - seen[0] < PATTERN_SECONDS}
+            self._opened = {
+                node: seen for node, seen in self._opened.items() if now - seen[0] < PATTERN_SECONDS
+            }
         if not any(node in self._crawls for node in (parent, *_above(parent))):
             task = self._crawls[parent] = asyncio.ensure_future(self._crawl(parent))
             task.add_done_callback(lambda _: self._crawls.pop(parent, None))
@@ -74,7 +76,9 @@ class Walk:
             log.debug("cannot list %r ahead: %s", directory.path, error)
             return
         todo.extend(
-            child for child in directory.children.values() if child.kind is Kind.DIRECTORY and not child.follow
+            child
+            for child in directory.children.values()
+            if child.kind is Kind.DIRECTORY and not child.follow
         )
 
     def _wanted(self) -> bool:

@@ -16,7 +16,7 @@ NAMES = (STATE, CACHED_BYTES, PINNED, COMPLETE)
 
 
 async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
-    """The value of one of `NAMES` for a file. Asks the server only where `complete` needs bytes that are not here."""
+    """The value of one of `NAMES` for a file. Asks the server only where `complete` needs bytes."""
     if name == COMPLETE:
         return await _complete(tree, fetcher, node)
     content = await tree.versions.known(node)
@@ -25,7 +25,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
         return b"%d" % cached
     if name == PINNED:
         return b"yes" if content is not None and tree.cache.pinned(content.lineage) else b"no"
-    if cached and (node.stale or not tree.fresh(node) and tree.silent()):
+    if cached and (node.stale or (not tree.fresh(node) and tree.silent())):
         return b"stale"
     if cached >= node.version.size:
         return b"cached"

@@ -42,10 +42,21 @@ class Relay:
     bytes of one connection that may be under way in a direction. May be used from any thread.
     """
 
-    def __init__(self, target_port: int, rtt_ms: float = 0, rate_mbit: float = 0, window: int = WINDOW) -> None:
+    def __init__(
+        self, target_port: int, rtt_ms: float = 0, rate_mbit: float = 0, window: int = WINDOW
+    ) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(target_port), str(rtt_ms), str(rate_mbit), str(window)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                __file__,
+                str(target_port),
+                str(rtt_ms),
+                str(rate_mbit),
+                str(window),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -222,7 +233,9 @@ class _Way:
 class _Pair:
     """A connection: the client's socket, the target's, and a way in each direction."""
 
-    def __init__(self, link: _Link, selector: selectors.BaseSelector, client: socket.socket, target_port: int) -> None:
+    def __init__(
+        self, link: _Link, selector: selectors.BaseSelector, client: socket.socket, target_port: int
+    ) -> None:
         self._selector = selector
         self._sockets = (client, socket.socket())
         for end in self._sockets:

@@ -23,7 +23,9 @@ def bytes_of(extents: list[tuple[int, int]]) -> set[int]:
 
 
 @given(steps, spans)
-def test_ranges_behave_as_a_set_of_bytes(moves: list[tuple[str, tuple[int, int]]], asked: tuple[int, int]) -> None:
+def test_ranges_behave_as_a_set_of_bytes(
+    moves: list[tuple[str, tuple[int, int]]], asked: tuple[int, int]
+) -> None:
     block, model = Block(SIZE), set[int]()
     truth = bytes(range(SIZE))
     for move, (start, end) in moves:

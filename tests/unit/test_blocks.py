@@ -232,7 +232,9 @@ def test_what_a_load_brings_is_added_to_what_was_fetched_meanwhile(tmp_path: Pat
     run(tmp_path, second)
 
 
-def test_who_wants_room_waits_until_the_queue_is_below_its_bound(tmp_path: Path, gate: threading.Event) -> None:
+def test_who_wants_room_waits_until_the_queue_is_below_its_bound(
+    tmp_path: Path, gate: threading.Event
+) -> None:
     async def story(cache: BlockCache) -> None:
         for index in range(3):
             cache.put(LINEAGE, index, whole(size=BLOCK), persist=True)
@@ -284,7 +286,9 @@ def test_a_dropped_lineage_is_gone_from_memory_the_queue_and_the_disk(tmp_path: 
     run(tmp_path, second)
 
 
-def test_a_block_on_its_way_from_the_disk_is_not_given_out_once_its_lineage_is_dropped(tmp_path: Path) -> None:
+def test_a_block_on_its_way_from_the_disk_is_not_given_out_once_its_lineage_is_dropped(
+    tmp_path: Path,
+) -> None:
     async def first(cache: BlockCache) -> None:
         cache.put(LINEAGE, 0, whole(), persist=True)
 

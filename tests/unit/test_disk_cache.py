@@ -259,7 +259,11 @@ def test_a_row_that_names_a_file_elsewhere_leads_to_no_reading_and_no_deleting(
     cache.close()
     victim = tmp_path / "victim"
     victim.write_bytes(files(tmp_path / "cache")[0].read_bytes())
-    tamper(tmp_path, "UPDATE Cache SET filename = ?", name.replace("/victim", str(victim)) if name[0] == "/" else name)
+    tamper(
+        tmp_path,
+        "UPDATE Cache SET filename = ?",
+        name.replace("/victim", str(victim)) if name[0] == "/" else name,
+    )
     cache = cache_at()
     assert cache.read(LINEAGE, 0) is None
     assert cache.flush(10)
@@ -408,7 +412,8 @@ cache.close()
 def test_two_processes_share_one_cache(cache_at: Open, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path / "cache")]
     processes = [
-        subprocess.Popen([*command, str(mark), str(LIMIT)], stdout=subprocess.PIPE, text=True) for mark in (3, 4)
+        subprocess.Popen([*command, str(mark), str(LIMIT)], stdout=subprocess.PIPE, text=True)
+        for mark in (3, 4)
     ]
     answers = {process.communicate(timeout=60)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]

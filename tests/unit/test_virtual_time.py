@@ -56,7 +56,9 @@ def test_work_in_an_executor_takes_no_virtual_time() -> None:
         ticking = loop.create_task(asyncio.sleep(5))
         release = threading.Event()
         loop.call_soon(release.set)
-        answer = await asyncio.to_thread(lambda: "done" if release.wait(10) and not time.sleep(0.05) else "late")
+        answer = await asyncio.to_thread(
+            lambda: "done" if release.wait(10) and not time.sleep(0.05) else "late"
+        )
         elapsed = loop.time() - begin
         await ticking
         return answer, elapsed

@@ -40,7 +40,9 @@ def command(line: tuple[str, ...], given: dict[str, Any]) -> int:
     settings = _checked(settings, explicit=given.get("transport") is not None)
     unsaved = ("accept_new_host_key", "replace_host_key", "verbose", "remote_root")
     options = {key: value for key, value in chosen.items() if key not in unsaved and value is not None}
-    profile = config.Profile(name, settings.address, settings.remote_root, {**options, "transport": settings.transport})
+    profile = config.Profile(
+        name, settings.address, settings.remote_root, {**options, "transport": settings.transport}
+    )
     if saved is not None:
         profile = replace(profile, id=saved.id)
     config.save_profile(profile)
@@ -64,7 +66,9 @@ def _checked(settings: config.Settings, *, explicit: bool) -> config.Settings:
             raise error from None
         console.tell("paramiko could not log in, the system's ssh can: it is used from now on (openssh)")
     root = found.root.decode(errors="backslashreplace")
-    click.echo(f"connected to {settings.address.host}; {root} has {found.entries} entries; {found.rtt * 1000:.0f} ms away")
+    click.echo(
+        f"connected to {settings.address.host}; {root} has {found.entries} entries; {found.rtt * 1000:.0f} ms away"
+    )
     return settings
 
 
@@ -75,7 +79,11 @@ def _move(name: str, settings: config.Settings) -> int:
             continue
         try:
             control.call(
-                record.socket, "move", timeout=60.0, line=settings.address.line(), transport=settings.transport
+                record.socket,
+                "move",
+                timeout=60.0,
+                line=settings.address.line(),
+                transport=settings.transport,
             )
             click.echo(f"{record.mountpoint} has moved there")
         except ArtisyncError as error:

@@ -71,7 +71,9 @@ def _in_background(words: list[str], mountpoint: Path) -> int:
 
 def _detach(pipe: int, settings: config.Settings, mountpoint: Path) -> None:
     """Let go of the terminal, and tell the parent."""
-    log_file = settings.log_file or config.state_dir() / f"mount{str(mountpoint).replace('/', '-')[-200:]}.log"
+    log_file = (
+        settings.log_file or config.state_dir() / f"mount{str(mountpoint).replace('/', '-')[-200:]}.log"
+    )
     try:
         log = logs.open_log(log_file)
     except OSError as error:

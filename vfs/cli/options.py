@@ -21,7 +21,7 @@ from vfs.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A text that a parser of `vfs.config` understands; kept as text, so that it can be saved and passed on."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
@@ -36,7 +36,7 @@ class _Parsed(click.ParamType):
         return str(value)
 
 
-class MountPoint(click.ParamType):
+class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A directory as an absolute path without symbolic links, found without touching a mount that may hang."""
 
     name = "mountpoint"
@@ -153,7 +153,9 @@ def settings_options(*more: str) -> Callable[[Callable[..., Any]], Callable[...,
 
 def _weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """A server named on the command line, by line or by profile, beats one named the other way in the environment."""
-    source = {name: ctx.get_parameter_source(name) for name in ("ssh", "profile") if name in given}
+    source: dict[str, ParameterSource | None] = {
+        name: ctx.get_parameter_source(name) for name in ("ssh", "profile") if name in given
+    }
     for name, other in (("ssh", "profile"), ("profile", "ssh")):
         if (
             source.get(name) is ParameterSource.COMMANDLINE

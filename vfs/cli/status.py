@@ -63,6 +63,7 @@ def _text(status: dict[str, Any]) -> str:
         f" best {console.rate(remote['rate_bytes_per_s'])}",
     ]
     lines += [
-        f"  fetching {console.printable(one['path'])}  {console.size(one['bytes'])}" for one in status["fetches"]
+        f"  fetching {console.printable(one['path'])}  {console.size(one['bytes'])}"
+        for one in status["fetches"]
     ]
     return "\n".join(lines)

@@ -55,7 +55,8 @@ class Training:
     def advance(self, steps: int = 1) -> None:
         """Write what `steps` more steps of training leave behind."""
         records, lines = b"", []
-        for self.step in range(self.step + 1, self.step + 1 + steps):
+        for _ in range(steps):
+            self.step += 1
             wall_time = self.started + self.step * SECONDS_PER_STEP
             values = self.values(self.step)
             records += events.scalars(wall_time, self.step, values)
@@ -119,7 +120,9 @@ def generate(root: Path) -> list[Training]:
     return trainings
 
 
-def keep_training(trainings: list[Training], stop: threading.Event, seconds_per_step: float = SECONDS_PER_STEP) -> None:
+def keep_training(
+    trainings: list[Training], stop: threading.Event, seconds_per_step: float = SECONDS_PER_STEP
+) -> None:
     """Advance every training by one step each `seconds_per_step`, until `stop` is set.
 
     Event files and logs grow with each step; `best_model.pt` is replaced at the end of each epoch.

@@ -77,7 +77,9 @@ class _Login(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL if username == USER and key == self._key else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED if kind == "session" else paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return (
+            paramiko.OPEN_SUCCEEDED if kind == "session" else paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        )
 
 
 class _File(paramiko.SFTPHandle):
@@ -201,7 +203,9 @@ def serve(directory: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve from a temporary directory below `arguments[0]`, or below the system's; remove it at the end."""
-    directory = Path(tempfile.mkdtemp(prefix="artisync-demo-server-", dir=arguments[0] if arguments else None))
+    directory = Path(
+        tempfile.mkdtemp(prefix="artisync-demo-server-", dir=arguments[0] if arguments else None)
+    )
     try:
         serve(directory)
     except BrokenPipeError:  # the process that started us is gone already

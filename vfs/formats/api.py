@@ -20,7 +20,7 @@ PAGE = 4096
 T = TypeVar("T")
 
 
-class Misfit(ValueError):  # noqa: N818  (a verdict on bytes, not on us)
+class Misfit(ValueError):
     """The bytes are not what the format says they should be: damaged, cut short, hostile or of another
     format.
     """

@@ -80,7 +80,7 @@ class IoVec(C.Structure):
     _fields_ = (("base", P), ("length", C.c_size_t))
 
 
-OPERATIONS = (  # struct fuse_lowlevel_ops, in order
+OPERATIONS = (  # noqa: SIM905 # struct fuse_lowlevel_ops, in order
     "init destroy lookup forget getattr setattr readlink mknod mkdir unlink rmdir symlink rename link open read "
     "write flush release fsync opendir readdir releasedir fsyncdir statfs setxattr getxattr listxattr removexattr "
     "access create getlk setlk bmap ioctl poll write_buf retrieve_reply forget_multi flock fallocate readdirplus "

@@ -150,7 +150,9 @@ def check_fuse(*, allow_other: bool = False) -> None:
     """See whether this user can mount. Raises FuseMissing, or MountError when `allow_other` is forbidden."""
     if sys.platform == "linux":
         if not DEVICE.exists():
-            raise FuseMissing(f"there is no {DEVICE} (in a container, it needs `--device /dev/fuse --cap-add SYS_ADMIN`)")
+            raise FuseMissing(
+                f"there is no {DEVICE} (in a container, it needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
+            )
         if not os.access(DEVICE, os.R_OK | os.W_OK):
             raise FuseMissing(f"this user may not open {DEVICE}: `sudo chmod 666 {DEVICE}`")
         if os.getuid() != 0 and shutil.which("fusermount3") is None:

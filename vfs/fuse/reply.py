@@ -121,7 +121,7 @@ def memory(req: Request, pieces: Sequence[tuple[int, int]]) -> bool:
     if len(pieces) == 1:
         address, length = pieces[0]
         return bool(lib.fuse_reply_buf(req, address, length) == 0)
-    vector = (IoVec * max(1, len(pieces)))(*pieces)
+    vector = (IoVec * max(1, len(pieces)))(*(IoVec(address, length) for address, length in pieces))
     return bool(lib.fuse_reply_iov(req, vector, len(pieces)) == 0)
 
 

@@ -43,7 +43,7 @@ def forget_interrupt(req: Request, callback: Callable[[], object]) -> None:
         del _waiting[req]
 
 
-@INTERRUPT
+@INTERRUPT  # type: ignore[untyped-decorator]
 def _interrupted(req: int, _data: object) -> None:
     callback = _waiting.pop(req, None)
     if callback is not None:

@@ -167,6 +167,7 @@ class Session:
 
     def _make_operations(self) -> Operations:
         operations = Operations()
+        function: Callable[..., None]
         for name in OPERATIONS:
             if name == "init":
                 prototype, function = C.CFUNCTYPE(None, P, C.POINTER(ConnInfo)), _init

@@ -13,7 +13,15 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from vfs.errors import ArtisyncError, ConnectError, LinkLost, NoAnswer, ProtocolViolation, ServerFailure, Unreachable
+from vfs.errors import (
+    ArtisyncError,
+    ConnectError,
+    LinkLost,
+    NoAnswer,
+    ProtocolViolation,
+    ServerFailure,
+    Unreachable,
+)
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.link import Link, backoff
 from vfs.remote.sftp import Connection
