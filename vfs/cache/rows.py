@@ -148,7 +148,7 @@ class Rows:
         path = directory / DATABASE
         self.path = path
         self._directory = directory
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _create(path)
         _check(path)
         untyped: Any = diskcache.Cache
         self._cache: Any = untyped(
@@ -179,7 +179,7 @@ class Rows:
 
     @property
     def gone(self) -> bool:
-        """Whether the database is no longer where it was: somebody deleted or replaced the directory."""
+        """Whether the database is no longer where it was: somebody deleted, replaced or emptied it."""
         return self._inode is None or _inode(self.path) != self._inode
 
     def usage(self) -> int:
@@ -359,6 +359,19 @@ def is_corrupt(error: sqlite3.Error) -> bool:
     )
 
 
+def _create(path: Path) -> None:
+    """Make an empty database for this user alone, unless there is one.
+
+    One that is there is not opened: closing it again would drop every lock that SQLite holds on it in this
+    process (fcntl(2)), and another process would then take its log away under us.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not _size(str(path)):
+            raise sqlite3.DatabaseError("it is empty") from None
+
+
 def _check(path: Path) -> None:
     """Look at the database before diskcache does, which would wait for a minute, and trust what it finds."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -406,7 +419,7 @@ def _inode(path: Path) -> tuple[int, int] | None:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_size else None
 
 
 def _size(path: str) -> int:

@@ -192,27 +192,25 @@ class Writer:
         if not batch.blocks:
             return {}
         sizes = {key: PAGE + pages(max(entry.valid, 1)) for key, entry in batch.blocks.items()}
-        room = self._limit - store.rows.usage()
-        if sum(sizes.values()) > room:
-            if batch.used:
-                self._apply(store, Changes(used=batch.used))
-            self._evict(store, sum(sizes.values()) - room, gone)
+        need, room = sum(sizes.values()), self._limit - store.rows.usage()
+        if need > room and batch.used:
+            self._apply(store, Changes(used=batch.used))
+        while need > room and self._evict(store, need - room, gone):
             room = self._limit - store.rows.usage()
+        if need <= room:
+            return dict(batch.blocks)
+        self._warnings.tell(
+            "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
+        )
         fitting = {}
         for key, entry in batch.blocks.items():
             room -= sizes[key]
             if room >= 0:
                 fitting[key] = entry
-            else:
-                self._warnings.tell(
-                    "limit",
-                    "the cache in %s is too small for more: its limit, and what is pinned",
-                    self._directory,
-                )
-                break
         return fitting
 
-    def _evict(self, store: Store, count: int, gone: list[str]) -> None:
+    def _evict(self, store: Store, count: int, gone: list[str]) -> int:
+        """Delete `count` bytes of blocks, and note them in `gone`; how many blocks there were to delete."""
         for attempt in range(BUSY_ATTEMPTS):
             try:
                 keys = store.evict(count)
@@ -222,7 +220,8 @@ class Writer:
             else:
                 self.evictions += len(keys)
                 gone.extend(keys)
-                return
+                return len(keys)
+        return 0
 
     # --- trouble --------------------------------------------------------------------------------------------
 
