@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.files import BlockFiles, Damaged
+from vfs.cache.writer import Report
 from vfs.errors import CacheUnusable
 
 LINEAGE = b"\x01" * 16
@@ -63,7 +64,7 @@ def files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("blocks/*/*/*"))
 
 
-# --- what comes back ----------------------------------------------------------------------------------------------
+# --- what comes back ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 200_000, BLOCK - 1, BLOCK])
@@ -154,7 +155,7 @@ def test_a_block_file_is_never_written_over(tmp_path: Path) -> None:
     assert bytes(store.read("a", LINEAGE, 0).view(0, 1)) == b"1"
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 @given(at=st.integers(0, 4096 + 4095), flip=st.integers(1, 255))
@@ -300,7 +301,7 @@ def test_what_is_not_bytes_is_not_stored_and_a_record_cannot_pose_as_a_block(cac
         cache.set_record("b:00000000000000000000000000000000:0", b"x")
 
 
-# --- what makes way -----------------------------------------------------------------------------------------------------
+# --- what makes way -----------------------------------------------------------------------------------------
 
 
 def test_it_stays_under_its_limit(cache_at: Open, tmp_path: Path) -> None:
@@ -378,7 +379,12 @@ def test_who_listens_hears_what_was_written_and_what_made_way(cache_at: Open) ->
     written: dict[tuple[bytes, int], int] = {}
     lost: list[tuple[bytes, int]] = []
     cache = cache_at(8 << 20)
-    cache.on_report = lambda report: (written.update(report.written), lost.extend(report.lost))[0]  # type: ignore[func-returns-value]
+
+    def listen(report: Report) -> None:
+        written.update(report.written)
+        lost.extend(report.lost)
+
+    cache.on_report = listen
     for index in range(12):
         put(cache, LINEAGE, index, size=BLOCK)
     assert set(written) == {(LINEAGE, index) for index in range(12)}
@@ -386,7 +392,7 @@ def test_who_listens_hears_what_was_written_and_what_made_way(cache_at: Open) ->
     assert lost
 
 
-# --- who shares it --------------------------------------------------------------------------------------------------------
+# --- who shares it ------------------------------------------------------------------------------------------
 
 WRITER = """
 import sys
@@ -433,7 +439,7 @@ def test_two_processes_keep_to_one_limit(cache_at: Open, tmp_path: Path) -> None
     assert all(verdict.error is None for verdict in cache_at(8 << 20).verify())
 
 
-# --- the rest ---------------------------------------------------------------------------------------------------------------
+# --- the rest -----------------------------------------------------------------------------------------------
 
 
 def test_everything_belongs_to_the_user_alone(cache_at: Open, tmp_path: Path) -> None:
