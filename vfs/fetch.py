@@ -302,7 +302,7 @@ class Fetcher:
         except asyncio.CancelledError:
             error = ServerFailure("closed while reading")
             raise
-        except Exception:  # noqa: BLE001 the log has it; who waits gets EIO
+        except Exception:
             log.exception("a fetch failed")
             error = ServerFailure("a fetch failed")
         finally:

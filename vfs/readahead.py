@@ -13,7 +13,7 @@ RUN_TO_OPEN = 192 * KIB
 """A run this long is sequential: two of the kernel's 128 KiB requests, or what a small reader took before."""
 GROWTH = 8
 """The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB."""
-SLACK = 256 * KIB
+SLACK = 128 * KIB
 """The kernel sends its own readahead out of order by about this much; that is no seek."""
 RANDOM_UNIT = 32 * KIB
 """What a small read at a random place is rounded to."""
@@ -29,6 +29,8 @@ class Readahead:
     """The access pattern of one open file. Offsets in bytes."""
 
     run_start: int = -1
+    run: int = 0
+    """Bytes that the run has read so far, gaps not counted."""
     position: int = -1
     """Where the run ends so far; the next request of a sequential reader starts here."""
     frontier: int = 0
@@ -36,14 +38,15 @@ class Readahead:
 
     @property
     def sequential(self) -> bool:
-        return self.position - self.run_start >= RUN_TO_OPEN
+        return self.run >= RUN_TO_OPEN
 
     def touch(self, start: int, end: int) -> None:
         """Note a request for [start, end)."""
         if self.run_start <= start <= self.position + SLACK and self.position >= 0:
+            self.run += max(0, end - max(start, self.position))
             self.position = max(self.position, end)
         else:
-            self.run_start, self.position, self.frontier = start, end, end
+            self.run_start, self.position, self.frontier, self.run = start, end, end, end - start
 
     def demand(self, start: int, end: int, size: int) -> tuple[int, int]:
         """The range to fetch for a request [start, end) that somebody waits for; never less than the request."""
@@ -52,14 +55,17 @@ class Readahead:
         unit = RANDOM_UNIT
         return start - start % unit, min(size, end + -end % unit)
 
-    def ahead(self, size: int, limit: int) -> tuple[int, int] | None:
-        """The range to fetch beyond the run now, or None; `limit` bounds the window in bytes."""
+    def ahead(self, size: int, limit: int, growth: int = GROWTH) -> tuple[int, int] | None:
+        """The range to fetch beyond the run now, or None; `limit` bounds the window, in bytes.
+
+        `growth`: how many times the run the window may be; 1 for a reader that is known to jump.
+        """
         if not self.sequential:
             return None
-        window = min(limit, GROWTH * (self.position - self.run_start))
+        window = min(limit, growth * self.run)
         start = max(self.frontier, self.position)
         end = self.position + window
-        if window >= WHOLE:
+        if window >= WHOLE and growth > 1:
             end += -end % WHOLE
         end = min(size, end)
         if end - start < min(AHEAD_UNIT, window) and end < size:

@@ -11,7 +11,7 @@ from vfs.errors import StaleVersion
 from vfs.fetch import Content, Fetcher, Moved
 from vfs.formats import Advisor, Known, Range, advisor_for
 from vfs.node import Node
-from vfs.readahead import Readahead
+from vfs.readahead import GROWTH, Readahead
 from vfs.tree import Tree
 from vfs.versions import SINGLE_READ
 
@@ -107,7 +107,7 @@ class Reader:
         if pattern.run_start != was:
             self.fetcher.cancel(self)
         self._advise(start, end)
-        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window)
+        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, 1 if self._sparse else GROWTH)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 

@@ -17,7 +17,16 @@ from vfs.address import Address
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.config import Settings, TransportName
-from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RootUnusable, Unreachable
+from vfs.errors import (
+    AccessDenied,
+    NoAnswer,
+    NoSuchPath,
+    NotDirectory,
+    Refused,
+    RootUnusable,
+    UnknownHost,
+    Unreachable,
+)
 from vfs.fetch import Fetcher
 from vfs.remote.pool import Pool
 from vfs.remote.transport import Dialer, Prompter
@@ -128,7 +137,7 @@ async def open_stack(
             stack = Stack(settings, remote, cache, root)
             cache.set_record(key, root)
             await stack.tree.start()
-        except (Unreachable, TimeoutError, OSError) as error:
+        except (Unreachable, Refused, NoAnswer, UnknownHost, TimeoutError, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:
                 raise

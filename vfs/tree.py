@@ -110,7 +110,7 @@ class Tree:
         if name not in parent.children and parent.listed == NEVER and self.silent():
             await self._recall(parent)
         child = parent.children.get(name)
-        if self._many(parent):
+        if self._many(parent) and not self.silent():
             await self.refresh_listing(parent)
         elif child is not None:
             await self.refresh(child)

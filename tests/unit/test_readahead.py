@@ -85,7 +85,7 @@ def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[t
         assert low <= start
         assert end <= high <= SIZE
         if ahead is not None:
-            run = pattern.position - pattern.run_start
+            run = pattern.run
             assert ahead[0] >= pattern.position
             assert ahead[0] < ahead[1] <= SIZE
             assert ahead[1] - pattern.position <= min(LIMIT, GROWTH * run) + MIB

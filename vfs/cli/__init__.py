@@ -21,6 +21,7 @@ COMMANDS = {
     "unmount": "vfs.cli.unmount",
     "status": "vfs.cli.status",
     "inspect": "vfs.cli.inspect",
+    "demo": "vfs.cli.demo",
 }
 """Each module holds a click command called `command`."""
 

@@ -196,7 +196,7 @@ class Pool:
         rtt = self.link.rtt
         if rtt < NEAR:
             return 6 * MIB
-        return int(min(MOST_WINDOW, max(8 * MIB, 1.6 * self.link.rate * rtt + 2 * MIB)))
+        return int(min(MOST_WINDOW, max(16 * MIB, 1.6 * self.link.rate * rtt + 2 * MIB)))
 
     async def lstat(self, path: bytes) -> Attributes:
         return await self._ask(lambda connection: connection.lstat(path))

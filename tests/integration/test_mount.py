@@ -1,0 +1,199 @@
+"""A real mount over a real sshd: the tree as on the server, read-only, fresh, cached."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.mounted import Mounted, eventually
+from tests.lab.sshd import Sshd
+
+pytestmark = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is not open to this user"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "artifacts"
+    (root / "exp-1/checkpoints").mkdir(parents=True)
+    (root / "exp-1/logs").mkdir()
+    (root / "exp-1/logs/console.log").write_text("hello\n" * 1000)
+    old(root / "exp-1/checkpoints/best_model.pt", os.urandom(5 << 20))
+    return root
+
+
+def old(path: Path, content: bytes) -> None:
+    """A file that nobody is writing any more."""
+    path.write_bytes(content)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+@pytest.fixture(params=["paramiko", "openssh"])
+def mounted(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Iterator[Mounted]:
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path, "--transport", request.param)
+        with mounted:
+            yield mounted
+
+
+def received(mounted: Mounted) -> int:
+    answer = json.loads(mounted.artisync("status", "--json", str(mounted.path)).stdout)
+    return int(answer["mounts"][0]["remote"]["bytes_received"])
+
+
+def test_the_tree_is_the_servers(mounted: Mounted, root: Path) -> None:
+    assert subprocess.run(["diff", "-r", root, mounted.path], check=False).returncode == 0
+
+
+def test_odd_names_are_shown_as_they_are(mounted: Mounted, root: Path) -> None:
+    names = [b"\xff\xfe not utf-8", b"new\nline", b"x" * 255, b" ", b"\\"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(name)
+    assert eventually(lambda: set(names) <= set(os.listdir(os.fsencode(mounted.path))))
+    for name in names:
+        assert Path(os.fsdecode(os.fsencode(mounted.path) + b"/" + name)).read_bytes() == name
+
+
+def test_every_change_is_refused_as_read_only(mounted: Mounted) -> None:
+    log = mounted.path / "exp-1/logs/console.log"
+    changes: list[Callable[[], object]] = [
+        lambda: (mounted.path / "new").write_text(""),
+        lambda: log.unlink(),
+        lambda: log.rename(mounted.path / "x"),
+        lambda: log.chmod(0o777),
+        lambda: (mounted.path / "d").mkdir(),
+        lambda: (mounted.path / "exp-1").rmdir(),
+        lambda: (mounted.path / "l").symlink_to("a"),
+        lambda: os.truncate(log, 0),
+        lambda: os.utime(log, (0, 0)),
+    ]
+    for change in changes:
+        with pytest.raises(OSError, match="Read-only") as caught:
+            change()
+        assert caught.value.errno == errno.EROFS
+
+
+def test_a_second_read_and_one_after_a_remount_move_no_data(mounted: Mounted, root: Path) -> None:
+    name = "exp-1/checkpoints/best_model.pt"
+    want = (root / name).read_bytes()
+    assert (mounted.path / name).read_bytes() == want
+    before = received(mounted)
+    assert (mounted.path / name).read_bytes() == want
+    assert received(mounted) - before < 20_000
+    mounted.unmount()
+    mounted.mount()
+    assert (mounted.path / name).read_bytes() == want
+    assert received(mounted) < 100_000
+
+
+def test_mappings_show_the_same_bytes(mounted: Mounted, root: Path) -> None:
+    name = "exp-1/checkpoints/best_model.pt"
+    want = (root / name).read_bytes()
+    with open(mounted.path / name, "rb") as file:
+        for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+            with mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
+                assert mapped[:] == want
+
+
+def test_a_sparse_file_of_five_gigabytes_is_read_at_its_end(mounted: Mounted, root: Path) -> None:
+    with open(root / "big", "wb") as file:
+        file.seek(5 << 30)
+        file.write(b"the end")
+    os.utime(root / "big", (1_700_000_000, 1_700_000_000))
+    assert eventually((mounted.path / "big").exists)
+    with open(mounted.path / "big", "rb") as file:
+        assert file.seek(-7, os.SEEK_END) == 5 << 30
+        assert file.read() == b"the end"
+
+
+def test_links_never_lead_out_of_the_mount(mounted: Mounted, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("outside")
+    (root / "inside").symlink_to(root / "exp-1")
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "dangling").symlink_to("/nowhere/at/all")
+    (root / "loop").symlink_to("loop")
+    assert eventually(lambda: len(os.listdir(mounted.path)) == 5)
+    assert os.readlink(mounted.path / "inside") == "exp-1"
+    assert not (mounted.path / "out").is_symlink()
+    assert (mounted.path / "out").read_text() == "outside"
+    assert not os.readlink(mounted.path / "dangling").startswith("/")
+    assert not (mounted.path / "dangling").exists()
+    assert not (mounted.path / "loop").exists()
+
+
+def test_an_open_file_shows_what_is_appended(mounted: Mounted, root: Path) -> None:
+    log = root / "exp-1/logs/console.log"
+    with open(mounted.path / "exp-1/logs/console.log", "rb", buffering=0) as file:
+        assert file.read(1 << 20) == log.read_bytes()
+        with log.open("ab") as appended:
+            appended.write(b"more\n")
+        assert eventually(lambda: file.read(100) == b"more\n")
+
+
+def test_a_replaced_checkpoint_is_stale_for_the_old_handle_and_new_for_a_new_one(
+    mounted: Mounted, root: Path
+) -> None:
+    name = "exp-1/checkpoints/best_model.pt"
+    with open(mounted.path / name, "rb", buffering=0) as file:
+        file.read(10)
+        new = os.urandom(5 << 20)
+        (root / "tmp").write_bytes(new)
+        os.rename(root / "tmp", root / name)
+        assert eventually(lambda: (mounted.path / name).read_bytes() == new, 12)
+        with pytest.raises(OSError, match="Stale"):
+            file.seek(4 << 20)
+            file.read(10)
+
+
+def test_ten_thousand_entries_are_listed(mounted: Mounted, root: Path) -> None:
+    (root / "many").mkdir()
+    for i in range(10_000):
+        (root / f"many/{i}").touch()
+    assert eventually((mounted.path / "many").exists)
+    assert len(os.listdir(mounted.path / "many")) == 10_000
+
+
+def test_a_missing_root_is_told_with_the_next_step(root: Path, tmp_path: Path) -> None:
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root / "not-there", tmp_path)
+        done = mounted.artisync("mount", *mounted.words, str(mounted.path))
+        assert done.returncode == 1
+        assert "not-there" in done.stderr
+        assert "--remote-root" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_killed_mount_is_cleaned_up_by_the_next(mounted: Mounted) -> None:
+    answer = json.loads(mounted.artisync("status", "--json", str(mounted.path)).stdout)
+    os.kill(answer["mounts"][0]["pid"], 9)
+
+    def dead() -> bool:
+        try:
+            os.listdir(mounted.path)
+        except OSError as error:
+            return error.errno == errno.ENOTCONN
+        return False
+
+    assert eventually(dead)
+    mounted.mount()
+    assert os.listdir(mounted.path) == ["exp-1"]
+
+
+def test_with_the_server_gone_a_remount_shows_what_was_read(root: Path, tmp_path: Path) -> None:
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path)
+        with mounted as path:
+            want = (path / "exp-1/checkpoints/best_model.pt").read_bytes()
+            os.listdir(path / "exp-1/checkpoints")
+            os.listdir(path / "exp-1")
+            os.listdir(path)
+    with mounted as path:
+        assert (path / "exp-1/checkpoints/best_model.pt").read_bytes() == want

@@ -1,0 +1,72 @@
+"""A real mount for tests: the `artisync mount` command with a cache and a configuration of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tests.lab.sshd import Sshd
+
+
+class Mounted:
+    """`with Mounted(sshd, root, tmp_path) as path:` mounts `root` of the server at `path`."""
+
+    def __init__(self, sshd: Sshd, root: Path, place: Path, *options: str) -> None:
+        self.path = place / "mnt"
+        self.log = place / "mount.log"
+        self.cache = place / "cache"
+        self.environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(place / "config"),
+            "XDG_STATE_HOME": str(place / "state"),
+            "XDG_RUNTIME_DIR": str(place),
+        }
+        words = ["--ssh", sshd.address.line(), "--remote-root", str(root), "--cache-dir", str(self.cache)]
+        self.words = [*words, "--accept-new-host-key", "--log-file", str(self.log), *options]
+
+    def artisync(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "vfs", *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def mount(self) -> Path:
+        done = self.artisync("mount", *self.words, str(self.path))
+        assert done.returncode == 0, done.stderr
+        assert os.path.ismount(self.path)
+        return self.path
+
+    def unmount(self) -> None:
+        done = self.artisync("unmount", str(self.path))
+        assert done.returncode == 0, done.stderr
+        assert not os.path.ismount(self.path)
+
+    def __enter__(self) -> Path:
+        return self.mount()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if os.path.ismount(self.path):
+            self.unmount()
+        text = self.log.read_text() if self.log.exists() else ""
+        assert "Traceback" not in text, text[-2000:]
+
+
+def eventually(true: object, seconds: float = 6.0) -> bool:
+    """Whether the callable becomes true within `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False

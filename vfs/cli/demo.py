@@ -1,0 +1,21 @@
+"""`artisync demo`: a live mount without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vfs.cli import console, logs
+from vfs.cli.options import MountPoint
+
+
+@click.command(name="demo")
+@logs.verbose_option
+@click.argument("mountpoint", type=MountPoint(), required=False)
+def command(mountpoint: Path | None) -> int:
+    """Mount two generated experiments that go on training, at MOUNTPOINT; Ctrl-C leaves nothing behind."""
+    from vfs import mount
+    from vfs.demo.run import run
+
+    return run(mountpoint, mount=mount.run, tell=console.tell)
