@@ -147,10 +147,12 @@ def test_a_replaced_checkpoint_is_stale_for_the_old_handle_and_new_for_a_new_one
         new = os.urandom(5 << 20)
         (root / "tmp").write_bytes(new)
         os.rename(root / "tmp", root / name)
-        assert eventually(lambda: (mounted.path / name).read_bytes() == new, 12)
+        before = os.fstat(file.fileno()).st_ino
+        assert eventually(lambda: (mounted.path / name).stat().st_ino != before)
         with pytest.raises(OSError, match="Stale"):
             file.seek(4 << 20)
             file.read(10)
+    assert (mounted.path / name).read_bytes() == new
 
 
 def test_ten_thousand_entries_are_listed(mounted: Mounted, root: Path) -> None:

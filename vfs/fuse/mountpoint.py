@@ -84,7 +84,7 @@ def is_mounted(path: Path) -> bool:
 def is_dead(path: Path) -> bool:
     """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected")."""
     try:
-        os.stat(path)
+        os.statvfs(path)  # a stat may still be answered from the kernel's cache
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
