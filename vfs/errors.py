@@ -135,7 +135,7 @@ class ConfigError(ArtisyncError):
 
 
 class MountError(ArtisyncError):
-    """The mount could not be made."""
+    """The mount could not be made or ended; run the command again with `-v` for more."""
 
 
 class FuseMissing(MountError):
@@ -160,7 +160,7 @@ class NotMounted(ArtisyncError):
     """artisync has nothing mounted there; `artisync status` shows what is."""
 
 
-class MountBusy(ArtisyncError):
+class MountBusy(MountError):
     """Programs have files open in the mount or work in it (`fuser -vm` shows them): leave it, or `artisync unmount
     --force`."""
 

@@ -35,7 +35,8 @@ def run(
     Raises MountError and ConnectError before that. Blocks; must be called on the main thread.
     """
     mountpoints.check_fuse(allow_other=settings.allow_other)
-    created = not mountpoint.exists()
+    # a dead mount there cannot even be asked whether it exists
+    created = not mountpoints.is_mounted(mountpoint) and not mountpoint.exists()
     mountpoints.check_usable(mountpoint)
     try:
         return asyncio.run(_serve(settings, mountpoint, ready, prompter))

@@ -60,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     """One command line's exit code; every error that is foreseen is told on stderr."""
     sys.excepthook = _unexpected
     try:
-        result = cli.main(args=list(arguments), prog_name="artisync", standalone_mode=False)
+        with console.terminal_kept():
+            result = cli.main(args=list(arguments), prog_name="artisync", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
         return 130

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from vfs import config, control
+from vfs import config
 from vfs.cli import console
 from vfs.cli.options import given_options
-from vfs.errors import ArtisyncError, AuthRejected, ConnectError
+from vfs.errors import (
+    ArtisyncError,
+    AuthRejected,
+    ConfigError,
+    ConnectError,
+    KeyFileUnusable,
+    PassphraseNeeded,
+)
+
+SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport")
+"""Options that the profile keeps when they are given on the command line."""
 
 
-@click.command(name="connect", context_settings={"ignore_unknown_options": True})
+class LineCommand(click.Command):
+    """Leaves the options of an unquoted ssh line alone: those after `--`, and those after the word `ssh`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._sort(list(args)))
+
+    def _sort(self, args: list[str]) -> list[str]:
+        """Our own (long) options first, then `--` and the words of the line."""
+        takes_value = {
+            name: isinstance(param, click.Option) and not param.is_flag and not param.count
+            for param in self.params
+            for name in param.opts
+            if name.startswith("--")
+        }
+        ours: list[str] = []
+        while args and args[0] not in ("--", "ssh"):
+            ours.append(args.pop(0))
+            if takes_value.get(ours[-1]) and args:
+                ours.append(args.pop(0))
+        if not args:
+            return ours
+        if args[0] == "--":
+            return ours + args
+        words: list[str] = []
+        while args:
+            word = args.pop(0)
+            if word in ("-h", "--help") or word.partition("=")[0] in takes_value:
+                ours.append(word)
+                if takes_value.get(word) and args:
+                    ours.append(args.pop(0))
+            else:
+                words.append(word)
+        return [*ours, "--", *words]
+
+
+@click.command(name="connect", cls=LineCommand)
 @given_options(
     "profile",
     "remote_root",
@@ -26,67 +73,98 @@ from vfs.errors import ArtisyncError, AuthRejected, ConnectError
     "replace_host_key",
 )
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(line: tuple[str, ...], given: dict[str, Any]) -> int:
+@click.pass_context
+def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) -> int:
     """Check the server of an ssh LINE, as the control panel shows it, and remember it.
 
-    Quote the line, or put it after `--`. Live mounts of the profile move to the new address.
+    \b
+    artisync connect "ssh -p 30022 user@host"
+    artisync connect -- ssh -p 30022 user@host
+
+    Live mounts of the profile move to the new address, with open files and cache kept.
     """
-    name = str(given.pop("profile", None) or config.DEFAULT_PROFILE)
-    saved = config.load_profile(name)
-    words: str | list[str] = line[0] if len(line) == 1 else list(line)
-    kept = {**(saved.options if saved else {}), "remote_root": saved.remote_root if saved else None}
+    name = str(given.pop("profile") or config.DEFAULT_PROFILE)
+    saved = _saved(name)
+    kept: dict[str, Any] = {**saved.options, "remote_root": saved.remote_root} if saved else {}
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
-    settings = config.resolve({**chosen, "ssh": words})
-    settings = _checked(settings, explicit=given.get("transport") is not None)
-    unsaved = ("accept_new_host_key", "replace_host_key", "verbose", "remote_root")
-    options = {key: value for key, value in chosen.items() if key not in unsaved and value is not None}
-    profile = config.Profile(
-        name, settings.address, settings.remote_root, {**options, "transport": settings.transport}
-    )
-    if saved is not None:
-        profile = replace(profile, id=saved.id)
-    config.save_profile(profile)
-    click.echo(f"profile {name} saved; next: artisync mount ./artifacts")
-    return _move(name, settings)
+    settings = config.resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
+    settings = _checked(settings, chosen=given["transport"] is not None)
+
+    options = dict(saved.options) if saved else {}
+    for key in SAVED:
+        if ctx.get_parameter_source(key) is ParameterSource.COMMANDLINE:
+            options[key] = str(settings.cache_dir) if key == "cache_dir" else given[key]
+    options["transport"] = settings.transport
+    profile = config.Profile(name, settings.address, settings.remote_root, options)
+    config.save_profile(replace(profile, id=saved.id) if saved else profile)
+    console.tell(f"Saved as the profile {name}.")
+    return _move_mounts(name, settings)
 
 
-def _checked(settings: config.Settings, *, explicit: bool) -> config.Settings:
-    """Connect once; over the system's ssh where paramiko cannot log in and ssh can."""
-    from vfs.stack import probe
-
+def _saved(name: str) -> config.Profile | None:
     try:
-        found = probe(settings, console.prompter())
-    except AuthRejected as error:
-        if explicit or settings.transport == "openssh":
+        return config.load_profile(name)
+    except ConfigError as e:
+        console.tell(f"artisync: {e}; it is written anew")
+        return None
+
+
+def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
+    """Connect once, over the system's ssh where paramiko cannot log in and ssh can; the settings that worked."""
+    try:
+        _probe(settings)
+    except ConnectError as e:
+        # what is no matter of logging in fails over ssh just as well
+        hopeful = isinstance(e, AuthRejected | KeyFileUnusable | PassphraseNeeded) or type(e) is ConnectError
+        if chosen or settings.transport == "openssh" or not hopeful or shutil.which("ssh") is None:
             raise
         settings = replace(settings, transport="openssh")
         try:
-            found = probe(settings, console.prompter())
+            _probe(settings)
         except ConnectError:
-            raise error from None
-        console.tell("paramiko could not log in, the system's ssh can: it is used from now on (openssh)")
-    root = found.root.decode(errors="backslashreplace")
-    click.echo(
-        f"connected to {settings.address.host}; {root} has {found.entries} entries; {found.rtt * 1000:.0f} ms away"
-    )
+            raise e from None
+        console.tell("paramiko could not log in, the system's ssh can; this profile uses it from now on.")
     return settings
 
 
-def _move(name: str, settings: config.Settings) -> int:
-    failed = 0
-    for record in control.mounts():
-        if record.profile != name:
-            continue
+def _probe(settings: config.Settings) -> None:
+    from vfs.remote.hostkeys import read_entries
+    from vfs.stack import probe
+
+    known = {entry.key for entry in read_entries(settings.known_hosts)}
+    found = probe(settings, console.prompter())
+    for entry in read_entries(settings.known_hosts):
+        if entry.key not in known:
+            console.tell(f"Remembered the server's {entry.key.label} key {entry.key.fingerprint}.")
+    root = found.root.decode(errors="surrogateescape")
+    names = "1 entry" if found.entries == 1 else f"{found.entries} entries"
+    console.tell(
+        f"Connected to {settings.address.host} ({found.rtt * 1000:.0f} ms away); {root} holds {names}."
+    )
+
+
+def _move_mounts(name: str, settings: config.Settings) -> int:
+    """Exit code 1 if a live mount of the profile did not follow."""
+    from vfs import control
+
+    code = 0
+    mounts = [record for record in control.mounts() if record.profile == name]
+    for record in mounts:
         try:
             control.call(
                 record.socket,
                 "move",
-                timeout=60.0,
+                timeout=settings.timeout + 10.0,
                 line=settings.address.line(),
                 transport=settings.transport,
             )
-            click.echo(f"{record.mountpoint} has moved there")
-        except ArtisyncError as error:
-            console.tell(f"artisync: {record.mountpoint} could not move: {error}")
-            failed = 1
-    return failed
+        except ArtisyncError as e:
+            console.tell(f"artisync: the mount at {record.mountpoint} could not move:")
+            console.tell_error(e)
+            code = 1
+        else:
+            console.tell(f"The mount at {record.mountpoint} has moved to it.")
+    if not mounts:
+        profile = "" if name == config.DEFAULT_PROFILE else f"--profile {name} "
+        console.tell(f"Next: artisync mount {profile}./artifacts")
+    return code

@@ -85,10 +85,9 @@ def _thread_died(args: threading.ExceptHookArgs) -> None:
     logging.getLogger("vfs").error("the thread %s ended with %r", name, error, exc_info=error)
 
 
-def daemon(log_file: Path) -> None:
-    """From now on, log dated to stderr, which is the log file by then, events of the link included."""
+def daemon() -> None:
+    """From now on, log dated to stderr, which is a log file by then, events of the link included."""
     to_stderr(_DATED, logging.INFO)
-    logging.getLogger("vfs").debug("logging to %s", log_file)
 
 
 def to_file(log_file: Path) -> None:

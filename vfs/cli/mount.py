@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import click
 
 from vfs import config
-from vfs.cli import console, logs
-from vfs.cli.options import MountPoint, command_line, settings_options
-
-READY_FD = "ARTISYNC_READY_FD"
-"""Names the pipe on which the child says that it is ready."""
+from vfs.cli import background, console, logs
+from vfs.cli.options import MOUNT_KIND, MountPoint, command_line, settings_options
+from vfs.errors import UsageError
 
 
 @click.command(name="mount")
@@ -35,56 +32,80 @@ def command(ctx: click.Context, mountpoint: Path, settings: config.Settings) -> 
 
     Returns once the mount answers, and goes on in the background until `artisync unmount`.
     """
-    if not settings.foreground:
-        return _in_background(command_line(ctx), mountpoint)
-    from vfs import mount
+    if settings.foreground:
+        return _serve(settings, mountpoint)
+    return _in_background(command_line(ctx), mountpoint)
 
-    pipe = os.environ.pop(READY_FD, None)
+
+def _in_background(words: list[str], mountpoint: Path) -> int:
+    from vfs.fuse import mountpoint as mountpoints
+
+    # a mounted place is not looked at: its process may be dead or hang
+    made = not mountpoints.is_mounted(mountpoint) and not mountpoint.exists()
+    try:
+        code = background.start(["mount", "--foreground", *words, "--", str(mountpoint)])
+    except KeyboardInterrupt:
+        _clean(mountpoint, made=made)
+        return 130
+    if code == 0:
+        console.tell(f"{mountpoint} is mounted; `artisync unmount` ends it.")
+    return code
+
+
+def _clean(mountpoint: Path, *, made: bool) -> None:
+    """After a child that was killed half-way: no dead mount, and no directory that was not there."""
+    from vfs import control
+    from vfs.fuse import mountpoint as mountpoints
+
+    found = mountpoints.mount_info(mountpoint)
+    if found is not None and found.kind == MOUNT_KIND and control.find(mountpoint) is None:
+        mountpoints.unmount(mountpoint, force=True)
+    if made and not mountpoints.is_mounted(mountpoint):
+        try:
+            mountpoint.rmdir()
+        except OSError:
+            return
+
+
+def _serve(settings: config.Settings, mountpoint: Path) -> int:
+    """Be the mount; with a parent that waits, let go of the terminal once it answers."""
+    pipe = background.take_pipe()
+    log = _open_log(settings, mountpoint, daemon=pipe is not None)
 
     def ready(message: str) -> None:
         if message:
             console.tell(f"artisync: {message}")
         if pipe is not None:
-            _detach(int(pipe), settings, mountpoint)
+            background.detach(pipe, log)
+            logs.daemon()
         else:
-            console.tell(f"{mountpoint} is mounted; Ctrl-C unmounts it")
+            console.tell(f"{mountpoint} is mounted; Ctrl-C unmounts it.")
+
+    from vfs import mount
 
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 
 
-def _in_background(words: list[str], mountpoint: Path) -> int:
-    reading, writing = os.pipe()
-    argv = [sys.executable, "-m", "vfs", "mount", "--foreground", *words, "--", str(mountpoint)]
-    with console.terminal_kept():
-        child = subprocess.Popen(argv, pass_fds=[writing], env={**os.environ, READY_FD: str(writing)})
-        os.close(writing)
-        try:
-            with os.fdopen(reading, "rb") as pipe:
-                if pipe.read() == b"ready":
-                    return 0
-            return child.wait() or 1
-        except KeyboardInterrupt:
-            child.terminate()
-            child.wait()
-            return 130
-
-
-def _detach(pipe: int, settings: config.Settings, mountpoint: Path) -> None:
-    """Let go of the terminal, and tell the parent."""
-    log_file = (
-        settings.log_file or config.state_dir() / f"mount{str(mountpoint).replace('/', '-')[-200:]}.log"
-    )
+def _open_log(settings: config.Settings, mountpoint: Path, *, daemon: bool) -> int:
+    """Where output goes once there is no terminal. Raises UsageError when the file that was asked for cannot be had."""
     try:
-        log = logs.open_log(log_file)
-    except OSError as error:
-        console.tell(f"artisync: no log: {log_file}: {error.strerror}")
-        log = os.open(os.devnull, os.O_WRONLY)
-    null = os.open(os.devnull, os.O_RDONLY)
-    if os.getpid() != os.getsid(0):
-        os.setsid()
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    logs.daemon(log_file)
-    os.write(pipe, b"ready")
-    os.close(pipe)
+        if settings.log_file is not None:
+            if not daemon:
+                logs.to_file(settings.log_file)
+                return -1
+            return logs.open_log(settings.log_file)
+    except OSError as e:
+        raise UsageError(f"cannot write the log file {settings.log_file}: {e.strerror}") from e
+    try:
+        return logs.open_log(default_log(mountpoint)) if daemon else -1
+    except OSError as e:
+        console.tell(f"artisync: no log is kept: {default_log(mountpoint)}: {e.strerror}")
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def default_log(mountpoint: Path) -> Path:
+    """The log of a background mount, without `--log-file`."""
+    from vfs import control
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", mountpoint.name, flags=re.ASCII)[:60]
+    return config.state_dir() / "logs" / f"{name}-{control.key(mountpoint)}.log"

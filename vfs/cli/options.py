@@ -18,6 +18,9 @@ from vfs import config
 from vfs.cli import logs
 from vfs.errors import UsageError
 
+MOUNT_KIND = "fuse.artisync"
+"""The type under which the kernel lists our mounts."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -3,67 +3,98 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vfs import control
-from vfs.cli import console, logs
-from vfs.cli.options import MountPoint
-from vfs.errors import ArtisyncError, MountPointUnusable
+from vfs.cli import console, logs, status_view
+from vfs.cli.options import MOUNT_KIND, MountPoint
+from vfs.errors import ArtisyncError, NotMounted
+
+INTERVAL = 1.0
+"""Seconds between two looks of `--watch`."""
+
+ANSWER_SECONDS = 5.0
 
 
 @click.command(name="status")
 @click.argument("mountpoint", type=MountPoint(), required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line per second.")
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 @logs.verbose_option
 def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
-    """What the mounts are doing: link, cache, traffic, fetches under way."""
-    while True:
-        found = _ask(mountpoint)
-        if watch and not as_json:
-            click.clear()
-        if as_json:
-            click.echo(json.dumps({"mounts": found}, indent=None if watch else 2))
-        else:
-            click.echo("\n\n".join(map(_text, found)) or "nothing is mounted")
-        if not watch:
+    """What the mount at MOUNTPOINT, or every mount, is doing: link, cache, traffic, fetches under way."""
+    if watch:
+        try:
+            _watch(mountpoint, as_json=as_json)
+        except KeyboardInterrupt:  # the ordinary way to stop watching
             return 0
-        time.sleep(1.0)
+    mounts = _ask(mountpoint)
+    if as_json:
+        click.echo(json.dumps({"mounts": mounts}, indent=2))
+    else:
+        console.stdout().print(status_view.render(mounts))
+    return 1 if any("error" in mount for mount in mounts) else 0
+
+
+def _watch(mountpoint: Path | None, *, as_json: bool) -> None:
+    if as_json or not sys.stdout.isatty():
+        for mounts in _looks(mountpoint):
+            if as_json:
+                click.echo(json.dumps({"mounts": mounts}))
+            else:
+                console.stdout().print(status_view.render(mounts))
+            sys.stdout.flush()
+        return
+    from rich.live import Live
+
+    with Live(console=console.stdout(), auto_refresh=False) as live:
+        for mounts in _looks(mountpoint):
+            live.update(status_view.render(mounts), refresh=True)
+
+
+def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:
+    while True:
+        yield _ask(mountpoint)
+        time.sleep(INTERVAL)
 
 
 def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
+    """What each mount answers; of one that does not, where it is and `error`."""
     records = [record for record in control.mounts() if mountpoint in (None, record.mountpoint)]
     if mountpoint is not None and not records:
-        raise MountPointUnusable(f"{mountpoint} is not a live mount of artisync")
-    answers = []
+        raise _nothing_there(mountpoint)
+    answers: list[dict[str, Any]] = []
     for record in records:
         try:
-            answers.append(control.call(record.socket, "status"))
-        except ArtisyncError as error:
-            answers.append({"mountpoint": str(record.mountpoint), "pid": record.pid, "error": str(error)})
+            answers.append(control.call(record.socket, "status", timeout=ANSWER_SECONDS))
+        except NotMounted:  # unmounted while we asked
+            continue
+        except ArtisyncError as e:
+            answers.append(
+                {
+                    "mountpoint": str(record.mountpoint),
+                    "profile": record.profile,
+                    "pid": record.pid,
+                    "state": "silent",
+                    "error": f"{e}; `artisync unmount --force` ends it",
+                }
+            )
     return answers
 
 
-def _text(status: dict[str, Any]) -> str:
-    place = console.printable(str(status["mountpoint"]))
-    if "error" in status:
-        return f"{place}: no answer from process {status['pid']} ({status['error']})"
-    cache, remote = status["cache"], status["remote"]
-    used, limit = console.size(cache.get("disk_bytes", 0)), console.size(cache["limit"])
-    lines = [
-        f"{place}  {status['state']} for {console.duration(status['since_seconds'])}",
-        f"  server   {console.printable(status['address'])}  {console.printable(status['root'])}"
-        f"  ({status['transport']}, {remote['connections']} connections, rtt {remote['rtt_ms']:.1f} ms)",
-        f"  cache    {used} of {limit}, {cache.get('hits', 0)} hits, {cache.get('misses', 0)} misses",
-        f"  traffic  {console.size(remote['bytes_received'])} received in {remote['requests']} requests,"
-        f" best {console.rate(remote['rate_bytes_per_s'])}",
-    ]
-    lines += [
-        f"  fetching {console.printable(one['path'])}  {console.size(one['bytes'])}"
-        for one in status["fetches"]
-    ]
-    return "\n".join(lines)
+def _nothing_there(mountpoint: Path) -> NotMounted:
+    from vfs.fuse import mountpoint as mountpoints
+
+    found = mountpoints.mount_info(mountpoint)
+    if found is not None and found.kind == MOUNT_KIND:
+        return NotMounted(
+            f"the mount at {mountpoint} is dead: its process has ended; "
+            "`artisync unmount` cleans it up, and so does the next `artisync mount`"
+        )
+    return NotMounted(f"nothing of artisync is mounted at {mountpoint}")

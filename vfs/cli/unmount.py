@@ -1,45 +1,70 @@
-"""`artisync unmount`."""
+"""`artisync unmount`: also for a dead mount, and with `--force` for a busy or a hanging one."""
 
 from __future__ import annotations
 
-import os
-import time
+import signal
 from pathlib import Path
 
 import click
 
 from vfs import control
-from vfs.cli import logs
-from vfs.cli.options import MountPoint
-from vfs.errors import MountPointUnusable
+from vfs.cli import console, logs
+from vfs.cli.background import Process
+from vfs.cli.options import MOUNT_KIND, MountPoint
+from vfs.errors import MountError, NotMounted
 
-PATIENCE = 10.0
-"""Seconds to wait for the mount's process to end; what it still writes to the cache takes a moment."""
+PATIENCE = 20.0
+"""Seconds for the mount's process to end; what it still writes to the cache takes a moment."""
+
+FORCED_PATIENCE = 5.0
+"""Seconds for a process that was told to end, before it is killed."""
 
 
 @click.command(name="unmount")
-@click.option("--force", is_flag=True, help="Also when programs still use it.")
+@click.option("--force", is_flag=True, help="Also when programs still use it or the mount hangs.")
 @logs.verbose_option
 @click.argument("mountpoint", type=MountPoint())
 def command(mountpoint: Path, force: bool) -> int:
-    """Unmount MOUNTPOINT, also one whose process has died."""
+    """Unmount MOUNTPOINT, also one whose process has died.
+
+    Returns once the mount's process has ended and what it fetched is in the cache.
+    """
     from vfs.fuse import mountpoint as mountpoints
 
-    if not mountpoints.is_mounted(mountpoint):
-        raise MountPointUnusable(f"{mountpoint} is not mounted")
+    # nothing here looks at the mount itself: its process may hang
     record = control.find(mountpoint)
-    mountpoints.unmount(mountpoint, force=force or mountpoints.is_dead(mountpoint))
-    end = time.monotonic() + PATIENCE
-    while record is not None and _runs(record.pid) and time.monotonic() < end:
-        time.sleep(0.02)
+    found = mountpoints.mount_info(mountpoint)
+    if found is None and record is None:
+        raise NotMounted(f"nothing is mounted at {mountpoint}")
+    if found is not None and found.kind != MOUNT_KIND:
+        raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
+    if record is None:
+        _unmount_dead(mountpoint, force=force)
+        return 0
+    with Process(record.pid) as process:
+        if found is not None:
+            mountpoints.unmount(mountpoint, force=force)
+        if force:
+            # a mount that is in use lives on, out of sight, as long as its process does
+            process.send(signal.SIGTERM)
+            if not process.ended(FORCED_PATIENCE):
+                process.send(signal.SIGKILL)
+        if not process.ended(PATIENCE):
+            console.tell(
+                f"artisync: unmounted, but its process {record.pid} has not ended; "
+                "`artisync unmount --force` ends it"
+            )
+            return 1
     return 0
 
 
-def _runs(pid: int) -> bool:
+def _unmount_dead(mountpoint: Path, *, force: bool) -> None:
+    """A mount that nobody answers for may go even when a shell still stands in it."""
+    from vfs.fuse import mountpoint as mountpoints
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        mountpoints.unmount(mountpoint, force=force)
+    except MountError:
+        if not mountpoints.is_dead(mountpoint):
+            raise
+        mountpoints.unmount(mountpoint, force=True)

@@ -1,0 +1,82 @@
+"""The command line in a home of its own, and a kernel that only pretends to mount."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vfs import control, errors
+from vfs.cli import run
+from vfs.cli.options import MOUNT_KIND
+from vfs.fuse import mountpoint as mountpoints
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CONFIG", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(control, "directories", lambda: [tmp_path / "run"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Artisync = Callable[..., Said]
+
+
+@pytest.fixture
+def artisync(home: Path, capsys: pytest.CaptureFixture[str]) -> Artisync:
+    def call(*words: str | Path) -> Said:
+        capsys.readouterr()
+        code = run([str(word) for word in words])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+@dataclass
+class Kernel:
+    """What is mounted, and what was asked of it."""
+
+    mounted: dict[Path, str]
+    busy: bool = False
+    dead: bool = False
+    asked: list[tuple[Path, bool]] | None = None
+
+    def mount_info(self, path: Path) -> mountpoints.MountInfo | None:
+        kind = self.mounted.get(path)
+        return None if kind is None else mountpoints.MountInfo(path, kind, "source")
+
+    def is_mounted(self, path: Path) -> bool:
+        return path in self.mounted
+
+    def is_dead(self, _: Path) -> bool:
+        return self.dead
+
+    def unmount(self, path: Path, *, force: bool = False) -> None:
+        self.asked = [*(self.asked or []), (path, force)]
+        if self.busy and not force:
+            raise errors.MountBusy(f"{path} is in use by bash (7)")
+        del self.mounted[path]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
+    made = Kernel({home / "m": MOUNT_KIND})
+    for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
+        monkeypatch.setattr(mountpoints, name, getattr(made, name))
+    return made

@@ -1,0 +1,138 @@
+"""`artisync status`, asked of control sockets without mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.live_mount import live
+from tests.unit.conftest import Artisync, Kernel, Said
+
+LINE = "ssh -p 30022 user@host"
+Json = dict[str, Any]
+
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+STATUS: Json = {
+    "mountpoint": "/mnt/a",
+    "pid": 7,
+    "profile": "default",
+    "address": LINE,
+    "root": "/shared/artifacts",
+    "transport": "paramiko",
+    "state": "online",
+    "since_seconds": 190.0,
+    "uptime_seconds": 7500.0,
+    "cache": {
+        "directory": "/cache",
+        "disk_bytes": 3 << 29,
+        "limit": 20 << 30,
+        "hits": 97,
+        "misses": 3,
+        "queue_bytes": 0,
+    },
+    "remote": {
+        "connections": 2,
+        "bytes_received": 310 << 20,
+        "requests": 40,
+        "rtt_ms": 51.0,
+        "rate_bytes_per_s": 12 << 20,
+    },
+    "fetches": [{"path": "exp/\x1b[31mbest.pt", "bytes": 1 << 20}],
+}
+
+
+async def told(_: Json) -> Json:
+    return STATUS
+
+
+def test_status_without_mounts_says_so(artisync: Artisync) -> None:
+    assert artisync("status") == Said(0, "Nothing is mounted.\n", "")
+    assert json.loads(artisync("status", "--json").out) == {"mounts": []}
+
+
+def test_status_tells_what_each_mount_answers(artisync: Artisync) -> None:
+    with live(Path("/mnt/a"), {"status": told}):
+        said = artisync("status")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "/mnt/a  online for 3 min",
+        "  server   ssh -p 30022 user@host  /shared/artifacts",
+        "  mount    profile default · paramiko · process 7 · up 2 h 5 min",
+        "  cache    1.5 GiB of 20.0 GiB · 97% hits · /cache",
+        "  received 310 MiB in 40 requests · 2 connections · 51.0 ms round trip · 12.0 MiB/s",
+        "  fetching exp/\\x1b[31mbest.pt  1.0 MiB under way",
+    ]
+
+
+def test_status_shows_how_far_a_fetch_is(artisync: Artisync) -> None:
+    async def fetching(_: Json) -> Json:
+        fetches = [{"path": f"f{n}", "done": 1 << 20, "size": 4 << 20, "rate": 2 << 20} for n in range(12)]
+        return {**STATUS, "fetches": fetches}
+
+    with live(Path("/mnt/a"), {"status": fetching}):
+        lines = artisync("status").out.splitlines()
+    assert lines[-2:] == [
+        f"  fetching f9  {'━' * 5}{'╌' * 15}  25% of 4.0 MiB  2.0 MiB/s",
+        "           and 2 more",
+    ]
+
+
+def test_status_for_programs_is_what_the_mounts_answer(artisync: Artisync) -> None:
+    with live(Path("/mnt/a"), {"status": told}), live(Path("/mnt/b"), {"status": told}):
+        assert json.loads(artisync("status", "--json").out) == {"mounts": [STATUS, STATUS]}
+        assert json.loads(artisync("status", "--json", "/mnt/a").out) == {"mounts": [STATUS]}
+
+
+def test_a_mount_that_does_not_answer_is_told_beside_the_others(
+    artisync: Artisync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: Json) -> Json:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr("vfs.cli.status.ANSWER_SECONDS", 0.1)
+    with live(Path("/mnt/a"), {"status": told}), live(Path("/mnt/b"), {"status": never}):
+        said = artisync("status")
+        data = json.loads(artisync("status", "--json").out)
+    assert said.code == 1
+    assert "/mnt/a  online" in said.out
+    assert "/mnt/b  silent" in said.out
+    assert "unmount --force" in said.out
+    assert [mount["state"] for mount in data["mounts"]] == ["online", "silent"]
+
+
+def test_status_of_a_place_without_a_mount_is_an_error(artisync: Artisync, home: Path) -> None:
+    said = artisync("status", "nothing")
+    assert said.code == 1
+    assert f"nothing of artisync is mounted at {home / 'nothing'}" in said.err
+
+
+def test_watching_goes_on_until_ctrl_c_and_that_is_no_failure(
+    artisync: Artisync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vfs.cli.status.time.sleep", sleep)
+    with live(Path("/mnt/a"), {"status": told}):
+        said = artisync("status", "--watch", "--json")
+    assert said.code == 0
+    assert [json.loads(line) for line in said.out.splitlines()] == [{"mounts": [STATUS]}] * 3
+
+
+def test_status_of_a_dead_mount_says_how_to_clean_up(artisync: Artisync, kernel: Kernel) -> None:
+    said = artisync("status", "m")
+    assert said.code == 1
+    assert "is dead" in said.err
+    assert "`artisync unmount`" in said.err

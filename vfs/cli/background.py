@@ -1,0 +1,180 @@
+"""How a mount goes into the background, and how one waits for a process to end.
+
+A daemon cannot be forked off a process with threads, so the parent starts a fresh child and waits on a pipe. The
+child keeps the terminal (for questions about host keys and passphrases) until the mount answers; then it lets go of it
+and writes `ready`. An end of the pipe without that word means that the child has failed and has said why itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import vfs
+from vfs.cli import console
+
+READY_FD = "ARTISYNC_READY_FD"
+"""Names the child's end of the pipe."""
+
+_READY = b"ready\n"
+_END_SECONDS = 3.0
+"""How long an unready child may take to end when asked."""
+
+
+# --- the parent ---------------------------------------------------------------------------------------------------
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Run `artisync ARGUMENTS` as a child until it says that it is ready: 0, or the exit code with which it failed.
+
+    KeyboardInterrupt (Ctrl-C, or SIGTERM or SIGHUP to us) ends the child and is raised on. Main thread only.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe, _signals_interrupt():
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "vfs", *arguments],
+                pass_fds=[writing],
+                env={**_environment(), READY_FD: str(writing)},
+            )
+        finally:
+            os.close(writing)
+        try:
+            if pipe.read() == _READY:
+                return 0
+            code = child.wait()
+        except KeyboardInterrupt:
+            _end(child)
+            raise
+    if code < 0:
+        console.tell(f"artisync: the mount's process was ended by {signal.Signals(-code).name}")
+    return code if code > 0 else 1
+
+
+def _environment() -> dict[str, str]:
+    """Ours, such that the child finds this very package: its own directory is left out of its path by `-P`."""
+    home = Path(vfs.__file__).parent.parent
+    if home.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)
+    more = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{more}" if more else str(home)}
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.terminate()
+        child.wait(_END_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # it hangs, or the person is in a hurry
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- the child ----------------------------------------------------------------------------------------------------
+
+
+def take_pipe() -> int | None:
+    """The descriptor on which a parent waits, if there is one; programs that we start do not inherit it."""
+    try:
+        pipe = int(os.environ.pop(READY_FD, ""))
+        os.set_inheritable(pipe, False)
+    except (ValueError, OSError):
+        return None
+    return pipe
+
+
+def detach(pipe: int, log: int) -> None:
+    """Let go of the terminal, the working directory and the standard streams (output goes to the descriptor `log`),
+    then tell the parent. When the parent has gone, end this process as SIGTERM does."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with contextlib.suppress(PermissionError):  # already a leader of its own
+        os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for spare in {null, log} - {0, 1, 2}:
+        os.close(spare)
+    try:
+        os.write(pipe, _READY)
+    except BrokenPipeError:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.close(pipe)
+
+
+# --- waiting ------------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """A process that is not our child, held (where the system can) such that its number cannot come to mean another."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._gone = False
+        self._fd: int | None = None
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._gone = True
+        except (AttributeError, OSError):  # before Linux 5.3
+            self._gone = not self._runs()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for its end at most so long; whether it has ended."""
+        if self._fd is not None:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            self._gone = bool(poll.poll(seconds * 1000))
+        end = time.monotonic() + seconds
+        while not self._gone and self._fd is None and time.monotonic() < end:
+            time.sleep(0.02)
+            self._gone = not self._runs()
+        return self._gone
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._fd is not None:
+                signal.pidfd_send_signal(self._fd, number)
+            elif not self._gone:
+                os.kill(self._pid, number)
+
+    def _runs(self) -> bool:
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True

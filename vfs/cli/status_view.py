@@ -1,0 +1,102 @@
+"""How `artisync status` shows what mounts answer. rich is imported when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vfs.cli.console import duration, printable, rate, size
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold red", "silent": "bold red"}
+_BAR = 20
+_FETCHES = 10
+"""How many fetches under way are listed of one mount."""
+
+
+def render(mounts: Sequence[Mapping[str, Any]]) -> Text:
+    """A block of lines for each mount."""
+    from rich.text import Text
+
+    if not mounts:
+        return Text("Nothing is mounted.")
+    return Text("\n\n").join(_block(mount) for mount in mounts)
+
+
+def _block(mount: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    state = str(mount.get("state", "?"))
+    head = Text.assemble(
+        (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold yellow"))
+    )
+    if "error" in mount:
+        return Text("\n").join([head, _line("problem", printable(str(mount["error"])))])
+    head.append(f" for {duration(mount.get('since_seconds', 0))}")
+    rows = [_server(mount), _mounted(mount), _cache(mount.get("cache", {})), _remote(mount.get("remote", {}))]
+    fetches = mount.get("fetches", [])
+    rows += [_line("fetching", _fetch(fetch)) for fetch in fetches[:_FETCHES]]
+    if len(fetches) > _FETCHES:
+        rows.append(_line("", f"and {len(fetches) - _FETCHES} more"))
+    return Text("\n").join([head, *rows])
+
+
+def _line(label: str, text: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(f"  {label:<9}", text, style="") if label else Text(f"  {'':<9}{text}")
+
+
+def _server(mount: Mapping[str, Any]) -> Text:
+    place = f"{mount.get('address', '?')}  {mount.get('root', '')}"
+    return _line("server", printable(place))
+
+
+def _mounted(mount: Mapping[str, Any]) -> Text:
+    profile = mount.get("profile")
+    parts = [
+        f"profile {profile}" if profile else "no profile",
+        str(mount.get("transport", "?")),
+        f"process {mount.get('pid', '?')}",
+        f"up {duration(mount.get('uptime_seconds', 0))}",
+    ]
+    return _line("mount", printable(" · ".join(parts)))
+
+
+def _cache(cache: Mapping[str, Any]) -> Text:
+    used = cache.get("disk_bytes", 0)
+    parts = [f"{size(used)} of {size(cache.get('limit', 0))}"]
+    asked = cache.get("hits", 0) + cache.get("misses", 0)
+    if asked:
+        parts.append(f"{cache.get('hits', 0) / asked:.0%} hits")
+    if queued := cache.get("queue_bytes", 0):
+        parts.append(f"{size(queued)} to be written")
+    parts.append(str(cache.get("directory", "")))
+    return _line("cache", printable(" · ".join(parts)))
+
+
+def _remote(remote: Mapping[str, Any]) -> Text:
+    count = remote.get("connections", 0)
+    parts = [
+        f"{size(remote.get('bytes_received', 0))} in {remote.get('requests', 0)} requests",
+        f"{count} connection{'' if count == 1 else 's'}",
+    ]
+    if remote.get("rtt_ms"):
+        parts.append(f"{remote['rtt_ms']:.1f} ms round trip")
+    if remote.get("rate_bytes_per_s"):
+        parts.append(rate(remote["rate_bytes_per_s"]))
+    return _line("received", " · ".join(parts))
+
+
+def _fetch(fetch: Mapping[str, Any]) -> str:
+    """Progress where the mount tells it, else what is under way."""
+    path = printable(str(fetch.get("path", "?")))
+    whole, done = fetch.get("size"), fetch.get("done")
+    if not whole or done is None:
+        return f"{path}  {size(fetch.get('bytes', 0))} under way"
+    share = min(1.0, done / whole)
+    filled = round(share * _BAR)
+    text = f"{path}  {'━' * filled}{'╌' * (_BAR - filled)} {share:4.0%} of {size(whole)}"
+    return f"{text}  {rate(fetch['rate'])}" if fetch.get("rate") else text
