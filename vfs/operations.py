@@ -310,6 +310,9 @@ class Operations:
         def over(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             forget_interrupt(req, interrupt)
+            if task.cancelled():  # before its first step, so that it did not answer
+                work.close()
+                reply.error(req, errno.EINTR)
 
         task.add_done_callback(over)
 

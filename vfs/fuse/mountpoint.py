@@ -1,6 +1,7 @@
 """Facts about mount points, without FUSE being loaded: what is mounted, what is dead, how to unmount.
 
-Nothing here looks below a mount point, so nothing can hang on a dead mount. Functions may be called from any thread.
+Nothing here asks a mounted file system anything from this process, so nothing hangs on one that does not answer.
+Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermount3(1), mount.fuse3(8).
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import errno
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.errors import FuseMissing, MountError, MountPointUnusable
+from vfs.errors import FuseMissing, MountBusy, MountError, MountPointUnusable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -24,7 +24,7 @@ DEVICE = Path("/dev/fuse")
 
 @dataclass(frozen=True, slots=True)
 class MountInfo:
-    """A mount: where, of which type (`fuse.artisync`), of what."""
+    """A mount: where, of which type (`fuse.sshfs`), of what."""
 
     path: Path
     kind: str
@@ -44,7 +44,7 @@ def escape(name: str) -> str:
 def parse_mountinfo(text: str) -> list[MountInfo]:
     """The mounts of a mountinfo file, in order; a later one of the same path covers an earlier one."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # other line ends are not escaped
         fields = line.split(" ")
         if "-" not in fields or len(fields) < 10:
             continue
@@ -81,17 +81,43 @@ def is_mounted(path: Path) -> bool:
     return mount_info(path) is not None
 
 
-def is_dead(path: Path) -> bool:
-    """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected")."""
+def is_dead(path: Path, timeout: float = 2.0) -> bool:
+    """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected").
+
+    A mount that does not answer within `timeout` seconds is not dead. Takes about 20 ms when something is mounted.
+    """
+    if not is_mounted(path):
+        return False
+    # in a process of its own, which is left behind if it hangs: nothing could kill it
+    asking = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _ASK, str(real(path))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        os.statvfs(path)  # a stat may still be answered from the kernel's cache
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
+        return asking.wait(timeout) == errno.ENOTCONN
+    except subprocess.TimeoutExpired:
+        _hanging[:] = [process for process in (*_hanging, asking) if process.poll() is None]
+        return False
+
+
+_hanging: list[subprocess.Popen[bytes]] = []
+_ASK = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])  # stat may be answered from the kernel's memory
+except OSError as error:
+    sys.exit(error.errno)
+"""
 
 
 def unmount(path: Path, *, force: bool = False) -> None:
-    """Unmount `path`; with `force` also while it is in use (it goes when its last user does). Raises MountError."""
+    """Unmount `path`; with `force` also while it is in use (it is gone at once, and ends with its last user).
+
+    Raises MountBusy, naming who uses it, and MountError.
+    """
     place = str(real(path))
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
     if helper is not None:
@@ -100,12 +126,15 @@ def unmount(path: Path, *, force: bool = False) -> None:
         command = ["umount", *(["-f"] if force else []), place]
     else:
         command = ["umount", *(["-l"] if force else []), place]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise MountError(f"{place} cannot be unmounted: {command[0]}: {error.strerror}") from error
     if done.returncode == 0:
         return
     users = busy(Path(place))
     if users:
-        raise MountError(f"{place} is in use by {', '.join(users)}: close them, or pass --force")
+        raise MountBusy(f"{place} is in use by {', '.join(users)}")
     raise MountError(f"{place} cannot be unmounted: {done.stderr.strip() or done.stdout.strip()}")
 
 
@@ -127,21 +156,24 @@ def check_usable(path: Path) -> None:
     """Make the directory if it is missing; clean up a dead mount of ours. Raises MountPointUnusable."""
     mounted = mount_info(path)
     if mounted is not None:
-        if not is_dead(path):
+        if not (mounted.kind.startswith(("fuse", "macfuse", "osxfuse")) and is_dead(path)):
             raise MountPointUnusable(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
-        unmount(path, force=True)
+        try:
+            unmount(path, force=True)
+        except MountError as error:
+            raise MountPointUnusable(f"{path} is a dead mount ({mounted.kind}), and {error}") from error
     try:
         path.mkdir(parents=True, exist_ok=True)
-        found = os.stat(path)
-        if not stat.S_ISDIR(found.st_mode):
-            raise MountPointUnusable(f"{path} is a file")
-        if os.getuid() not in (0, found.st_uid):
+        owner = os.stat(path).st_uid
+        if os.getuid() not in (0, owner):
             raise MountPointUnusable(f"{path} belongs to another user")
+        if not os.access(path, os.W_OK | os.X_OK):  # fusermount3 asks the same
+            raise MountPointUnusable(f"{path} is not writable")
         with os.scandir(path) as entries:
             if next(entries, None) is not None:
                 raise MountPointUnusable(f"{path} is not empty")
-    except FileExistsError as error:
-        raise MountPointUnusable(f"{path} is a file") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise MountPointUnusable(f"{error.filename} is a file") from error
     except OSError as error:
         raise MountPointUnusable(f"{path} cannot be used: {error.strerror}") from error
 
@@ -149,19 +181,32 @@ def check_usable(path: Path) -> None:
 def check_fuse(*, allow_other: bool = False) -> None:
     """See whether this user can mount. Raises FuseMissing, or MountError when `allow_other` is forbidden."""
     if sys.platform == "linux":
-        if not DEVICE.exists():
-            raise FuseMissing(
-                f"there is no {DEVICE} (in a container, it needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
-            )
-        if not os.access(DEVICE, os.R_OK | os.W_OK):
-            raise FuseMissing(f"this user may not open {DEVICE}: `sudo chmod 666 {DEVICE}`")
+        _check_device()
         if os.getuid() != 0 and shutil.which("fusermount3") is None:
-            raise FuseMissing("there is no fusermount3")
+            raise FuseMissing("there is no fusermount3, which mounts for users")
     if allow_other and os.getuid() != 0 and not _allows_other():
         raise MountError(
-            f"--allow-other needs the line `user_allow_other` in {FUSE_CONF}: "
+            f"allow_other needs the line `user_allow_other` in {FUSE_CONF}: "
             f"`echo user_allow_other | sudo tee -a {FUSE_CONF}`"
         )
+
+
+def _check_device() -> None:
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError as error:
+        raise FuseMissing(
+            f"there is no {DEVICE}: `sudo modprobe fuse` "
+            "(a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
+        ) from error
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise FuseMissing(
+                f"{DEVICE} is forbidden here: a container needs `--device /dev/fuse --cap-add SYS_ADMIN`"
+            ) from error
+        raise FuseMissing(f"this user may not open {DEVICE}: `sudo chmod 666 {DEVICE}`") from error
+    except OSError as error:
+        raise FuseMissing(f"{DEVICE} cannot be opened: {error.strerror}") from error
 
 
 def _allows_other() -> bool:

@@ -1,24 +1,32 @@
-"""Answers to FUSE requests. Each request is answered once; an answer returns False when the kernel gave up on it.
+"""Answers to FUSE requests, from any thread.
 
-libfuse allows replies from any thread; the structures that are filled here are used again, so artisync's rule is: one
-thread (the one that processes the session) answers.
+The first answer to a request counts. Answers return False when they did not reach the kernel: the request was answered
+before, or the kernel has given it up. A `DirectoryBuffer` belongs to one thread; nothing else here keeps state.
 """
 
 from __future__ import annotations
 
 import ctypes as C  # noqa: N812
+import itertools
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from vfs.fuse.library import EntryParam, FileInfo, IoVec, Stat, StatVfs, lib
+from vfs.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib
+from vfs.fuse.requests import Request, begin, claim
 
-Request = int
-"""A `fuse_req_t`."""
+MOST_PIECES = 1000
+"""Pieces in one answer; writev(2) takes 1024."""
 
 
 @dataclass(slots=True)
 class FileAttributes:
-    """What `stat` shows. Sizes in bytes, mtime in seconds; blocks of 512 bytes are counted from the size."""
+    """What `stat` shows. Size in bytes, mtime in seconds (also shown as atime and ctime), blocks of 512 bytes.
+
+    `blocks` None: as many as the size needs. `block_size` is what programs take as a good size for reads; Python reads
+    so much for a small read after a seek.
+    """
 
     ino: int
     mode: int
@@ -27,6 +35,8 @@ class FileAttributes:
     gid: int
     size: int
     mtime: float
+    blocks: int | None = None
+    block_size: int = 4096
 
 
 @dataclass(slots=True)
@@ -53,86 +63,77 @@ class FsAttributes:
     name_max: int = 255
 
 
-_stat = Stat()
-_entry = EntryParam()
-_open = FileInfo()
-
-
-def _fill(st: object, attributes: FileAttributes) -> None:
-    st.st_ino = attributes.ino  # type: ignore[attr-defined]
-    st.st_mode = attributes.mode  # type: ignore[attr-defined]
-    st.st_nlink = attributes.nlink  # type: ignore[attr-defined]
-    st.st_uid = attributes.uid  # type: ignore[attr-defined]
-    st.st_gid = attributes.gid  # type: ignore[attr-defined]
-    st.st_size = attributes.size  # type: ignore[attr-defined]
-    st.st_blocks = -(-attributes.size // 512)  # type: ignore[attr-defined]
-    st.st_blksize = 4096  # type: ignore[attr-defined]  # Python reads so much for a small read after a seek
-    seconds = int(attributes.mtime // 1)
-    nanoseconds = int((attributes.mtime - seconds) * 1e9)
-    for time in (st.st_atimespec, st.st_mtimespec, st.st_ctimespec):  # type: ignore[attr-defined]
-        time.tv_sec, time.tv_nsec = seconds, nanoseconds
-
-
-def _fill_entry(entry: Entry) -> EntryParam:
-    _entry.ino = entry.nodeid
-    _entry.generation = 0
-    _entry.attr_timeout = entry.attr_timeout
-    _entry.entry_timeout = entry.entry_timeout
-    _fill(_entry.attr, entry.attributes)
-    return _entry
+def _answer(req: Request, function: Any, *arguments: Any) -> bool:
+    address = claim(req)
+    if not address:
+        return False
+    try:
+        return bool(function(address, *arguments) == 0)
+    except C.ArgumentError:
+        begin(req, address)  # nothing was sent: it still waits
+        raise
 
 
 def error(req: Request, number: int) -> bool:
     """Fail with an errno; 0 is success without data."""
-    return bool(lib.fuse_reply_err(req, number) == 0)
+    return _answer(req, lib.fuse_reply_err, number)
 
 
 def none(req: Request) -> None:
     """End a request that has no answer (forget)."""
-    lib.fuse_reply_none(req)
+    _answer(req, lib.fuse_reply_none)
 
 
 def entry(req: Request, found: Entry) -> bool:
-    """Answer a lookup. When False, the kernel has not taken the reference."""
-    return bool(lib.fuse_reply_entry(req, C.byref(_fill_entry(found))) == 0)
+    """Answer a lookup. When True, and `nodeid` is not 0, the kernel holds one more reference to the nodeid."""
+    param = EntryParam(ino=found.nodeid, attr_timeout=found.attr_timeout, entry_timeout=found.entry_timeout)
+    _fill(param.attr, found.attributes)
+    return _answer(req, lib.fuse_reply_entry, C.byref(param))
 
 
 def attributes(req: Request, found: FileAttributes, timeout: float) -> bool:
     """Answer a getattr; the kernel may keep it for `timeout` seconds."""
-    _fill(_stat, found)
-    return bool(lib.fuse_reply_attr(req, C.byref(_stat), timeout) == 0)
+    st = Stat()
+    _fill(st, found)
+    return _answer(req, lib.fuse_reply_attr, C.byref(st), timeout)
 
 
-def opened(req: Request, fh: int, *, keep_cache: bool = False) -> bool:
-    """Answer an open with a handle. When False, there will be no release."""
-    info = FileInfo()
-    info.fh = fh
-    info.keep_cache = keep_cache
-    return bool(lib.fuse_reply_open(req, C.byref(info)) == 0)
+def opened(
+    req: Request, fh: int, *, keep_cache: bool = False, direct_io: bool = False, nonseekable: bool = False
+) -> bool:
+    """Answer an open or opendir with a handle (64 bits, the handler's own). When False, there will be no release.
+
+    `keep_cache`: the kernel keeps the pages that it has of this nodeid. `direct_io`: it keeps none.
+    """
+    info = FileInfo(fh=fh, keep_cache=keep_cache, direct_io=direct_io, nonseekable=nonseekable)
+    return _answer(req, lib.fuse_reply_open, C.byref(info))
 
 
 def data(req: Request, content: bytes) -> bool:
-    """Answer with bytes."""
-    return bool(lib.fuse_reply_buf(req, content, len(content)) == 0)
+    """Answer a read, getxattr or listxattr with bytes."""
+    return _answer(req, lib.fuse_reply_buf, content, len(content))
 
 
 def memory(req: Request, pieces: Sequence[tuple[int, int]]) -> bool:
-    """Answer with (address, length) pieces of memory, without a copy of ours; the caller keeps them alive meanwhile."""
+    """Answer with (address, length) pieces of memory, without a copy of ours; the caller keeps them alive meanwhile.
+
+    At most MOST_PIECES of them.
+    """
     if len(pieces) == 1:
-        address, length = pieces[0]
-        return bool(lib.fuse_reply_buf(req, address, length) == 0)
-    vector = (IoVec * max(1, len(pieces)))(*(IoVec(address, length) for address, length in pieces))
-    return bool(lib.fuse_reply_iov(req, vector, len(pieces)) == 0)
+        start, length = pieces[0]
+        return _answer(req, lib.fuse_reply_buf, start, length)
+    vector = struct.pack(f"@{2 * len(pieces)}N", *itertools.chain.from_iterable(pieces))  # struct iovec[]
+    return _answer(req, lib.fuse_reply_iov, vector, len(pieces))
 
 
 def text(req: Request, content: bytes) -> bool:
     """Answer a readlink."""
-    return bool(lib.fuse_reply_readlink(req, content) == 0)
+    return _answer(req, lib.fuse_reply_readlink, content)
 
 
 def xattr_size(req: Request, size: int) -> bool:
     """Answer how many bytes an extended attribute, or the list of their names, has."""
-    return bool(lib.fuse_reply_xattr(req, size) == 0)
+    return _answer(req, lib.fuse_reply_xattr, size)
 
 
 def statfs(req: Request, found: FsAttributes) -> bool:
@@ -142,7 +143,7 @@ def statfs(req: Request, found: FsAttributes) -> bool:
     st.f_blocks, st.f_bfree, st.f_bavail = found.blocks, found.free, found.available
     st.f_files, st.f_ffree, st.f_favail = found.files, found.files_free, found.files_free
     st.f_namemax = found.name_max
-    return bool(lib.fuse_reply_statfs(req, C.byref(st)) == 0)
+    return _answer(req, lib.fuse_reply_statfs, C.byref(st))
 
 
 class DirectoryBuffer:
@@ -150,21 +151,30 @@ class DirectoryBuffer:
 
     def __init__(self, size: int) -> None:
         self._buffer = C.create_string_buffer(size)
-        self._address = C.addressof(self._buffer)
+        self._start = self._address = C.addressof(self._buffer)
         self._left = size
+        self._entry = EntryParam()
+        self._stat = self._entry.attr
 
     def add(self, req: Request, name: bytes, found: Entry, next_offset: int) -> bool:
-        """Add an entry with its attributes (readdirplus); False when it does not fit. `nodeid` 0: the name only."""
-        _fill_entry(found)
+        """Add an entry with its attributes (readdirplus); False when it does not fit.
+
+        Once answered, the kernel holds a reference to its nodeid, except for `.` and `..`. `nodeid` 0: the name only.
+        """
+        param = self._entry
+        param.ino = found.nodeid
+        param.attr_timeout = found.attr_timeout
+        param.entry_timeout = found.entry_timeout
+        _fill(self._stat, found.attributes)
         return self._took(
-            lib.fuse_add_direntry_plus(req, self._address, self._left, name, C.byref(_entry), next_offset)
+            lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
         )
 
     def add_plain(self, req: Request, name: bytes, found: FileAttributes, next_offset: int) -> bool:
         """Add a name with its inode number and type (readdir); False when it does not fit."""
-        _fill(_stat, found)
+        self._stat.st_ino, self._stat.st_mode = found.ino, found.mode
         return self._took(
-            lib.fuse_add_direntry(req, self._address, self._left, name, C.byref(_stat), next_offset)
+            lib.fuse_add_direntry(None, self._address, self._left, name, C.byref(self._stat), next_offset)
         )
 
     def _took(self, size: int) -> bool:
@@ -176,5 +186,19 @@ class DirectoryBuffer:
 
     def reply(self, req: Request) -> bool:
         """Answer with what was added; nothing added is the end of the directory."""
-        used = len(self._buffer) - self._left
-        return bool(lib.fuse_reply_buf(req, C.addressof(self._buffer), used) == 0)
+        return memory(req, ((self._start, self._address - self._start),))
+
+
+def _fill(st: Any, found: FileAttributes) -> None:
+    st.st_ino = found.ino
+    st.st_mode = found.mode
+    st.st_nlink = found.nlink
+    st.st_uid = found.uid
+    st.st_gid = found.gid
+    st.st_size = found.size
+    st.st_blocks = -(-found.size // 512) if found.blocks is None else found.blocks
+    st.st_blksize = found.block_size
+    seconds = int(found.mtime // 1)
+    nanoseconds = int((found.mtime - seconds) * 1e9)
+    for time in (st.st_atimespec, st.st_mtimespec, st.st_ctimespec):
+        time.tv_sec, time.tv_nsec = seconds, nanoseconds

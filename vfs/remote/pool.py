@@ -89,6 +89,9 @@ class Pool:
         try:
             async with asyncio.timeout(timeout):
                 await connection.start()
+        except ConnectError:
+            connection.close()
+            raise
         except TimeoutError as error:
             connection.close()
             raise NoAnswer("the server does not answer the SFTP greeting") from error

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vfs.errors import LinkLost, ProtocolViolation, RemoteError, ServerFailure
+from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError, ServerFailure
 from vfs.remote import wire
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.transport import Transport
@@ -79,8 +79,8 @@ class Connection:
         self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
         self._scheduled = False
         self._waiting: dict[Ask | Batch, None] = {}
-        self._ended: LinkLost | None = None
-        self._error: LinkLost | None = None
+        self._ended: LinkError | None = None
+        self._error: LinkError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._read_size = wire.DEFAULT_READ
         self._statvfs = False
@@ -117,7 +117,10 @@ class Connection:
         return max(0.0, self._loop.time() - max(oldest, self.last_received))
 
     async def start(self) -> None:
-        """Shake hands, and learn the server's limits and clock. Raises LinkLost, ProtocolViolation."""
+        """Shake hands, and learn the server's limits and clock.
+
+        Raises LinkLost, ProtocolViolation, and ConnectError when the transport found out why nothing came.
+        """
         for thread in self._threads:
             thread.start()
         self._tick()
@@ -342,14 +345,14 @@ class Connection:
         wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
         self._timer = self._loop.call_later(wait, self._tick)
 
-    def _give_up(self, error: LinkLost) -> None:
+    def _give_up(self, error: LinkError) -> None:
         if self._error is None:
             self._error = error
             self._queue.put(None)
             # Closing may wait for a thread of paramiko's: not on the loop.
             threading.Thread(target=self._transport.close, name="sftp close", daemon=True).start()
 
-    def _end(self, error: LinkLost) -> None:
+    def _end(self, error: LinkError) -> None:
         """The reader thread is about to end: nothing more comes."""
         self._deliver()
         self._ended = self._error or error
@@ -368,7 +371,7 @@ class Connection:
 
     def _receive(self) -> None:
         decoder, transport = self._decoder, self._transport
-        error = LinkLost("the server closed the connection")
+        error: LinkError = LinkLost("the server closed the connection")
         try:
             while count := transport.recv_into(decoder.get_buffer()):
                 self.last_received = self._loop.time()
@@ -380,8 +383,9 @@ class Connection:
             error = violation
         except (OSError, EOFError) as failure:
             error = LinkLost(str(failure))
-        refused = getattr(transport, "error", None)
-        self._call(self._end, refused if isinstance(refused, LinkLost) else error)
+        if not self.bytes_received and transport.error is not None:
+            error = transport.error
+        self._call(self._end, error)
 
     def _take(self, reply: Reply[Ask | Batch]) -> None:
         token = reply.token
