@@ -22,9 +22,19 @@ def live(place: Path, verbs: dict[str, Any], profile: str | None = "default") ->
         server = asyncio.run_coroutine_threadsafe(
             control.announce(place, verbs, profile=profile), loop
         ).result(10)
-        yield
-        asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(_end(server), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+async def _end(server: control.Server) -> None:
+    await server.aclose()
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
