@@ -341,7 +341,7 @@ class Fetcher:
             block.mark(job.start, job.end)
         else:
             if block is None:
-                block = Block(capacity)
+                block = Block(capacity, sparse=True)
             elif block.capacity < capacity:
                 block = block.grown(capacity)
             block.write(job.start, view)

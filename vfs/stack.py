@@ -136,7 +136,10 @@ async def open_stack(
             root = await real_root(remote, settings.root)
             stack = Stack(settings, remote, cache, root)
             cache.set_record(key, root)
-            await stack.tree.start()
+            try:
+                await stack.tree.start()
+            except AccessDenied as error:
+                raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
         except (Unreachable, Refused, NoAnswer, UnknownHost, TimeoutError, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:

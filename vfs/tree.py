@@ -115,6 +115,7 @@ class Tree:
         elif child is not None:
             await self.refresh(child)
         else:
+            self._list_soon(parent)
             await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
         child = parent.children.get(name)
         if child is not None and child.pending is not None:
@@ -141,6 +142,12 @@ class Tree:
         old = self._now() - node.checked > self.ttl / 2
         if old and key not in self._asking and not node.stale and not self.silent():
             self._start(key, self._ask_node(node))
+
+    def _list_soon(self, directory: Node) -> None:
+        """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
+        key = "list", directory.path
+        if directory.listed == NEVER and key not in self._asking and not self.silent():
+            self._start(key, self._list(directory))
 
     async def refresh_listing(self, directory: Node) -> None:
         """List a directory if its listing is past the TTL.
@@ -179,8 +186,9 @@ class Tree:
         return node
 
     async def start(self) -> None:
-        """Ask for the root once. Raises what the server says, Unreachable when it cannot be asked."""
+        """List the root once. Raises what the server says, Unreachable when it cannot be asked."""
         await self._ask_node(self.root)
+        await self._list(self.root)
 
     async def recall_root(self) -> bool:
         """Whether an earlier mount left a listing of the root; it is shown while the server cannot be asked."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from vfs.cache.buffers import PAGE, Buffer
+from vfs.cache.buffers import PAGE, Buffer, pages
 
 BLOCK = 1 << 20
 """Bytes of a file in one block; block `i` starts at `i * BLOCK`."""
@@ -31,12 +31,13 @@ class Block:
 
     __slots__ = ("__weakref__", "_buffer", "_memory", "capacity", "extents", "valid_bytes")
 
-    def __init__(self, capacity: int, buffer: Buffer | None = None) -> None:
-        """`buffer`: one that holds the block's data already; the caller marks what is valid. Raises
-        ValueError when `capacity` is not between 1 and `BLOCK`, or more than the buffer holds."""
+    def __init__(self, capacity: int, buffer: Buffer | None = None, *, sparse: bool = False) -> None:
+        """`buffer`: one that holds the block's data already; the caller marks what is valid. `sparse`: little of
+        it will be filled, and it takes memory by the page. Raises ValueError when `capacity` is not between 1 and
+        `BLOCK`, or more than the buffer holds."""
         if not 0 < capacity <= BLOCK or (buffer is not None and buffer.size < capacity):
             raise ValueError(f"a block cannot hold {capacity} bytes")
-        self._buffer = Buffer(capacity) if buffer is None else buffer
+        self._buffer = Buffer(capacity, untouched=sparse) if buffer is None else buffer
         self._memory = self._buffer.memory
         self.capacity = capacity
         self.extents: list[Extent] = []
@@ -57,8 +58,11 @@ class Block:
 
     @property
     def footprint(self) -> int:
-        """Bytes of memory that the block takes."""
-        return self._buffer.footprint
+        """Bytes of memory that the block takes; what a sparse one takes grows with its ranges."""
+        whole = self._buffer.footprint
+        if not self._buffer.untouched:
+            return whole
+        return min(whole, PAGE + sum(pages(last) - first // PAGE * PAGE for first, last in self.extents))
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all of `start` to `end` is valid. An empty range always is."""
@@ -139,7 +143,7 @@ class Block:
         return self._copy(self.capacity, extents)
 
     def _copy(self, capacity: int, extents: Iterable[Extent]) -> Block:
-        block = Block(capacity)
+        block = Block(capacity, sparse=self._buffer.untouched)
         for first, last in extents:
             block.write(first, self.view(first, last))
         return block

@@ -45,17 +45,22 @@ class Buffer:
     before.
 
     `capacity` is the least number of bytes of data (at most 1 MiB). `memory` is the whole, header included.
-    The mapping is used again after this object is gone, unless a view of it is still held somewhere.
+    The mapping is used again after this object is gone, unless a view of it is still held somewhere. `untouched`: one
+    whose pages take memory only as they are written.
     """
 
-    __slots__ = ("_cell", "address", "memory", "size")
+    __slots__ = ("_cell", "address", "memory", "size", "untouched")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, untouched: bool = False) -> None:
         self.size = next(size for size in SIZES if size >= capacity)
-        try:
-            mapping = _free[self.size].pop()
-        except IndexError:
+        self.untouched = untouched
+        free = _free[self.size]
+        if untouched or not free:
             mapping = mmap.mmap(-1, PAGE + self.size)
+            if untouched and hasattr(mmap, "MADV_NOHUGEPAGE"):
+                mapping.madvise(mmap.MADV_NOHUGEPAGE)
+        else:
+            mapping = free.pop()
         self._cell = [mapping]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         self.memory = memoryview(mapping)
@@ -63,14 +68,14 @@ class Buffer:
     def __del__(self, _free: dict[int, list[mmap.mmap]] = _free) -> None:
         # A slice of `memory` that outlives us (a read still under way) keeps a reference to the mapping.
         self.memory.release()
-        if _references(self._cell) == _ALONE:
+        if not self.untouched and _references(self._cell) == _ALONE:
             free = _free[self.size]
             if len(free) * self.size < KEEP_BYTES:
                 free.append(self._cell[0])
 
     @property
     def footprint(self) -> int:
-        """Bytes of memory that this buffer takes."""
+        """Bytes of memory that this buffer takes once all of it was written."""
         return PAGE + self.size
 
 

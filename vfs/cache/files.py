@@ -191,7 +191,7 @@ def _unpack(buffer: Buffer, size: int, lineage: bytes, index: int) -> Block:
         block = Block(capacity, buffer)
         block.mark(0, capacity)
         return block
-    block, at = Block(capacity), PAGE
+    block, at = Block(capacity, sparse=length * 4 < capacity), PAGE
     for first, last in extents:
         block.write(first, memory[at : at + last - first])
         at += last - first

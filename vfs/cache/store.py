@@ -46,6 +46,8 @@ class Entry:
     block: Block
     extents: tuple[Extent, ...]
     due: float
+    footprint: int
+    """Bytes of memory that the block took then."""
 
     @property
     def whole(self) -> bool:

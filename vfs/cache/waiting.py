@@ -75,9 +75,10 @@ class Waiting:
             old = self._blocks.get(key)
             if old is not None:
                 due = min(due, old.due)
-                self.queue_bytes -= old.block.footprint
-            self._blocks[key] = Entry(lineage, index, block, tuple(block.extents), due)
-            self.queue_bytes += block.footprint
+                self.queue_bytes -= old.footprint
+            entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint)
+            self._blocks[key] = entry
+            self.queue_bytes += entry.footprint
             self._wake.notify_all()
 
     def block(self, lineage: bytes, index: int) -> Block | None:
@@ -100,14 +101,15 @@ class Waiting:
                 block = entry.block.copy(entry.extents)
                 with self._wake:
                     if self._blocks.get(key) is entry:
-                        self.queue_bytes += block.footprint - entry.block.footprint
-                        self._blocks[key] = Entry(lineage, entry.index, block, entry.extents, entry.due)
+                        size = block.footprint
+                        self.queue_bytes += size - entry.footprint
+                        self._blocks[key] = Entry(lineage, entry.index, block, entry.extents, entry.due, size)
 
     def drop(self, lineage: bytes) -> None:
         """The blocks of a lineage are to be deleted; those that wait are gone at once."""
         with self._wake:
             for key in [key for key, e in self._blocks.items() if e.lineage == lineage]:
-                self.queue_bytes -= self._blocks.pop(key).block.footprint
+                self.queue_bytes -= self._blocks.pop(key).footprint
             self._drops[lineage.hex()] = object()
             self._wake.notify_all()
 
@@ -195,7 +197,7 @@ class Waiting:
             for key, entry in batch.blocks.items():
                 if self._blocks.get(key) is entry:
                     del self._blocks[key]
-                    self.queue_bytes -= entry.block.footprint
+                    self.queue_bytes -= entry.footprint
             for tag, token in batch.drops.items():
                 if self._drops.get(tag) is token:
                     del self._drops[tag]
@@ -250,10 +252,10 @@ class Waiting:
             return batch
         for key, entry in self._blocks.items():
             if hurry or entry.due <= now:
-                if batch.blocks and size + entry.block.footprint > BATCH_BYTES:
+                if batch.blocks and size + entry.footprint > BATCH_BYTES:
                     break
                 batch.blocks[key] = entry
-                size += entry.block.footprint
+                size += entry.footprint
                 if len(batch.blocks) >= BATCH_ENTRIES:
                     break
         if not self._stuck:
