@@ -341,6 +341,7 @@ class Operations:
         entry = self._entry_of(node)
         if not reply.entry(req, entry):
             self.tree.forget(node.id, 1)
+        self.tree.list_soon(node)  # a name in it is asked for next
 
     def _entry_of(self, node: Node) -> Entry:
         seconds = self.tree.valid_for(node)

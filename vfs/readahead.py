@@ -17,6 +17,10 @@ SLACK = 128 * KIB
 """The kernel sends its own readahead out of order by about this much; that is no seek."""
 RANDOM_UNIT = 32 * KIB
 """What a small read at a random place is rounded to."""
+FIRST = 128 * KIB
+"""The kernel's request when a program reads a file from its beginning in large pieces."""
+FIRST_WINDOW = 2048 * KIB
+"""What is asked for beyond such a first request, one round trip before the run shows."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 
@@ -60,9 +64,12 @@ class Readahead:
 
         `growth`: how many times the run the window may be; 1 for a reader that is known to jump.
         """
-        if not self.sequential:
+        if self.sequential:
+            window = min(limit, growth * self.run)
+        elif growth > 1 and self.run_start == 0 and self.run >= FIRST:
+            window = min(limit, FIRST_WINDOW)
+        else:
             return None
-        window = min(limit, growth * self.run)
         start = max(self.frontier, self.position)
         end = self.position + window
         if window >= WHOLE and growth > 1:

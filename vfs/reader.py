@@ -9,7 +9,7 @@ from __future__ import annotations
 from vfs.cache.block import Block
 from vfs.errors import StaleVersion
 from vfs.fetch import Content, Fetcher, Moved
-from vfs.formats import Advisor, Known, Range, advisor_for
+from vfs.formats import Advisor, Known, Range, advisor_for, mapped
 from vfs.node import Node
 from vfs.readahead import GROWTH, Readahead
 from vfs.tree import Tree
@@ -29,6 +29,7 @@ class Reader:
         self.content = content
         self._pattern = Readahead()
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
+        self._mapped = mapped(node.name)
         self._sparse = False
         content.readers += 1
 
@@ -107,7 +108,8 @@ class Reader:
         if pattern.run_start != was:
             self.fetcher.cancel(self)
         self._advise(start, end)
-        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, 1 if self._sparse else GROWTH)
+        growth = 1 if self._sparse or (self._mapped and not pattern.sequential) else GROWTH
+        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, growth)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 

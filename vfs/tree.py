@@ -115,7 +115,7 @@ class Tree:
         elif child is not None:
             await self.refresh(child)
         else:
-            self._list_soon(parent)
+            self.list_soon(parent)
             await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
         child = parent.children.get(name)
         if child is not None and child.pending is not None:
@@ -143,10 +143,11 @@ class Tree:
         if old and key not in self._asking and not node.stale and not self.silent():
             self._start(key, self._ask_node(node))
 
-    def _list_soon(self, directory: Node) -> None:
+    def list_soon(self, directory: Node) -> None:
         """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
         key = "list", directory.path
-        if directory.listed == NEVER and key not in self._asking and not self.silent():
+        unknown = directory.kind is Kind.DIRECTORY and directory.listed == NEVER
+        if unknown and key not in self._asking and not self.silent():
             self._start(key, self._list(directory))
 
     async def refresh_listing(self, directory: Node) -> None:

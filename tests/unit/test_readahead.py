@@ -16,15 +16,28 @@ def read(pattern: Readahead, start: int, end: int, limit: int = LIMIT) -> tuple[
 
 
 def test_one_small_read_asks_for_nothing_ahead() -> None:
-    assert read(Readahead(), 0, 128 * KIB) is None
+    assert read(Readahead(), 0, 32 * KIB) is None
+    assert read(Readahead(), 7 * MIB, 7 * MIB + 128 * KIB) is None
+
+
+def test_a_large_read_at_the_beginning_opens_a_small_window_at_once() -> None:
+    start, end = read(Readahead(), 0, 128 * KIB) or (0, 0)
+    assert start == 128 * KIB
+    assert 2 * MIB <= end <= 3 * MIB
+
+
+def test_a_reader_that_is_known_to_jump_gets_none_for_its_first_read() -> None:
+    pattern = Readahead()
+    pattern.touch(0, 128 * KIB)
+    assert pattern.ahead(SIZE, LIMIT, growth=1) is None
 
 
 def test_a_second_adjacent_read_opens_a_window() -> None:
     pattern = Readahead()
-    read(pattern, 0, 128 * KIB)
-    start, end = read(pattern, 128 * KIB, 256 * KIB) or (0, 0)
-    assert start == 256 * KIB
-    assert end >= 2 * MIB
+    read(pattern, 9 * MIB, 9 * MIB + 128 * KIB)
+    start, end = read(pattern, 9 * MIB + 128 * KIB, 9 * MIB + 256 * KIB) or (0, 0)
+    assert start == 9 * MIB + 256 * KIB
+    assert end >= 11 * MIB
 
 
 def test_the_window_grows_with_the_run_up_to_the_limit() -> None:
@@ -65,7 +78,7 @@ def test_a_backward_reader_gets_no_readahead() -> None:
 
 def test_a_strided_reader_gets_no_readahead() -> None:
     pattern = Readahead()
-    assert [read(pattern, i * 2 * MIB, i * 2 * MIB + 128 * KIB) for i in range(50)] == [None] * 50
+    assert [read(pattern, i * 2 * MIB, i * 2 * MIB + 128 * KIB) for i in range(1, 50)] == [None] * 49
 
 
 def test_readahead_ends_at_the_end_of_the_file() -> None:

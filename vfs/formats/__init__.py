@@ -4,6 +4,7 @@
     complete(name, known)                is a checkpoint whole? None: cannot be told (yet)
     needed_for_complete(name, size, …)   what must be known for that
     append_only(name)                    is such a file only ever appended to?
+    mapped(name)                         is it usually mapped?
 
 Names are the last component of a path. Pure: no I/O, no clock, no state but an Advisor's, which belongs to
 the thread that made it. Wrong or hostile bytes give no hint and no error. How to add a format:
@@ -30,6 +31,7 @@ __all__ = [
     "complete",
     "format_by_head",
     "format_by_name",
+    "mapped",
     "needed_for_complete",
 ]
 
@@ -87,6 +89,11 @@ def advisor_for(name: bytes, size: int) -> Advisor | None:
     if known is None:
         return None if append_only(name) else Advisor(_sniff(size), size)
     return Advisor(known.advise(size), size) if known.advise is not None else None
+
+
+def mapped(name: bytes) -> bool:
+    """Whether programs usually map such a file: then the kernel's first 128 KiB do not promise that the rest is read."""
+    return format_by_name(name) in (safetensors.FORMAT, npy.FORMAT)
 
 
 def _sniff(size: int) -> Steps[None]:

@@ -35,6 +35,8 @@ NEAR = 0.003
 """Round trips (seconds) below which a second connection does not help."""
 DIAL_SECONDS = 10.0
 """The most that one attempt to connect may take, so that a link that comes back is noticed."""
+SPREAD = 8 * MIB
+"""A file this large (bytes) is opened on every connection at once, so that none waits for a handle later."""
 REFUSED_SECONDS = 60.0
 """How long no further connection is tried after the server refused one."""
 MOST_WINDOW = 48 * MIB
@@ -142,7 +144,10 @@ class Pool:
             return
         share, most = (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
         wanted = min(most, -(-min(self.window, self.in_flight + waiting) // share))
-        for _ in range(wanted - len(self._connections) - self._dialing):
+        self._add(wanted - len(self._connections) - self._dialing)
+
+    def _add(self, count: int) -> None:
+        for _ in range(count):
             self._dialing += 1
             asyncio.ensure_future(self._one_more()).add_done_callback(_seen)
 
@@ -155,10 +160,15 @@ class Pool:
         finally:
             self._dialing -= 1
 
+    @property
+    def alive(self) -> list[Connection]:
+        """The connections on which requests can be sent."""
+        return [connection for connection in self._connections if connection.alive]
+
     async def connection(self) -> Connection:
         """A live connection, the one with the least under way. Raises Unreachable when there is none for too long."""
         while True:
-            alive = [connection for connection in self._connections if connection.alive]
+            alive = self.alive
             if alive:
                 return min(alive, key=lambda connection: connection.in_flight)
             left = self.link.since + self.timeout - asyncio.get_running_loop().time()
@@ -173,10 +183,16 @@ class Pool:
             except TimeoutError as error:
                 raise Unreachable(str(self.last_error or "the link is down")) from error
 
-    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _ask(
+        self,
+        question: Callable[[Connection], Awaitable[T]],
+        choose: Callable[[Connection], Connection] | None = None,
+    ) -> T:
         violations = 0
         while True:
             connection = await self.connection()
+            if choose is not None:
+                connection = choose(connection)
             try:
                 return await question(connection)
             except ProtocolViolation as error:
@@ -262,6 +278,9 @@ class PoolFile:
         """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
         handle = self._handle(connection)
         self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
+        if self.attributes.size >= SPREAD:
+            for other in self._pool.alive:
+                self._handle(other)
 
     def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
         handle = self._handles.get(connection)
@@ -274,11 +293,20 @@ class PoolFile:
         """See `api.RemoteFile`."""
         self._reading += 1
         try:
-            return await self._pool._ask(lambda connection: self._read(connection, offset, into))
+            return await self._pool._ask(
+                lambda connection: self._read(connection, offset, into), self._with_handle
+            )
         finally:
             self._reading -= 1
             if self._closed and not self._reading:
                 self._close_handles()
+
+    def _with_handle(self, best: Connection) -> Connection:
+        """`best`, or while the file is only being opened there, the best connection on which it is open."""
+        if self._handle(best).done():
+            return best
+        ready = [one for one in self._pool.alive if one in self._handles and self._handles[one].done()]
+        return min(ready, key=lambda connection: connection.in_flight, default=best)
 
     async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
         link = self._pool.link
