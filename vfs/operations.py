@@ -24,6 +24,7 @@ from vfs.fuse.requests import Request, forget_interrupt, on_interrupt
 from vfs.node import Kind, Node
 from vfs.reader import Piece, Reader, open_reader
 from vfs.remote.api import FsStats, Remote
+from vfs.siblings import Siblings
 from vfs.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Operations:
         self.fetcher = fetcher
         self.remote = remote
         self.timeout = timeout
+        self.siblings = Siblings(tree, fetcher)
         self.uid, self.gid = os.getuid(), os.getgid()
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
@@ -161,6 +163,7 @@ class Operations:
         self._handles[fh] = reader
         if not reply.opened(req, fh, keep_cache=reader.keep_pages):
             self._close(fh)
+        self.siblings.note(node)
 
     def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
         reader = self._handles[fh]
@@ -287,6 +290,7 @@ class Operations:
 
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
+        await self.siblings.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -4,6 +4,7 @@
     complete(name, known)                is a checkpoint whole? None: cannot be told (yet)
     needed_for_complete(name, size, …)   what must be known for that
     append_only(name)                    is such a file only ever appended to?
+    is_events(name)                      is it an event file?
     mapped(name)                         is it usually mapped?
 
 Names are the last component of a path. Pure: no I/O, no clock, no state but an Advisor's, which belongs to
@@ -31,6 +32,7 @@ __all__ = [
     "complete",
     "format_by_head",
     "format_by_name",
+    "is_events",
     "mapped",
     "needed_for_complete",
 ]
@@ -89,6 +91,11 @@ def advisor_for(name: bytes, size: int) -> Advisor | None:
     if known is None:
         return None if append_only(name) else Advisor(_sniff(size), size)
     return Advisor(known.advise(size), size) if known.advise is not None else None
+
+
+def is_events(name: bytes) -> bool:
+    """Whether a file of that name is one of TensorBoard's event files."""
+    return format_by_name(name) is events.FORMAT
 
 
 def mapped(name: bytes) -> bool:
