@@ -33,7 +33,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
 
 
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
-    if not formats.needed_for_complete(node.name, node.version.size):
+    if formats.format_by_name(node.name) is None:
         return b"unknown"
     reader = await open_reader(tree, fetcher, node)
     try:

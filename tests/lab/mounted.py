@@ -16,6 +16,7 @@ class Mounted:
     """`with Mounted(sshd, root, tmp_path) as path:` mounts `root` of the server at `path`."""
 
     def __init__(self, sshd: Sshd, root: Path, place: Path, *options: str) -> None:
+        self.root = root
         self.path = place / "mnt"
         self.log = place / "mount.log"
         self.cache = place / "cache"

@@ -1,0 +1,47 @@
+"""One mount of a real sshd's tree for all tests here; each writes an experiment of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.mounted import Mounted
+from tests.lab.sshd import Sshd
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["paramiko", "openssh"])
+def mounted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse is not open to this user")
+    place = tmp_path_factory.mktemp("mounted")
+    with Sshd(place / "artifacts") as sshd:
+        options = ("--transport", request.param, "--ttl", "500ms")
+        mounted = Mounted(sshd, place / "artifacts", place, *options)
+        with mounted:
+            yield mounted
+
+
+@pytest.fixture
+def experiment(mounted: Mounted) -> Path:
+    """A new experiment on the server, in the guide's layout."""
+    path = mounted.root / f"exp-{next(NUMBERS)}"
+    for name in ("checkpoints", "tensorboard", "logs"):
+        (path / name).mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def shown(mounted: Mounted, experiment: Path) -> Path:
+    """The experiment as the mount shows it."""
+    return mounted.path / experiment.name
+
+
+def settle(path: Path) -> None:
+    """Make it a file that nobody has written to for long."""
+    os.utime(path, (1_700_000_000, 1_700_000_000))
