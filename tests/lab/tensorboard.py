@@ -32,8 +32,10 @@ class TensorBoard:
         self.url = f"http://127.0.0.1:{self.port}/"
         with log.open("w") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", f"--port={self.port}"]
-                + ["--host=127.0.0.1", "--reload_interval=1"],
+                [
+                    *(sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", f"--port={self.port}"),
+                    *("--host=127.0.0.1", "--reload_interval=1"),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
