@@ -1,4 +1,4 @@
-"""One mount of a real sshd's tree for all tests here; each writes an experiment of its own."""
+"""One mount of a real sshd's tree for the tests of a module; each writes an experiment of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lab.sshd import Sshd
 NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session", params=["paramiko", "openssh"])
+@pytest.fixture(scope="module", params=["paramiko", "openssh"])
 def mounted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is not open to this user")

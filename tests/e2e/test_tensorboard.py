@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,17 @@ class Run:
             self._writer.add_scalar("loss", 1 / self.step, self.step)
         self._writer.flush()
 
+    def end(self) -> None:
+        """Its writer has a thread."""
+        self._writer.close()
+
 
 @pytest.fixture
-def run(experiment: Path) -> Run:
+def run(experiment: Path) -> Iterator[Run]:
     run = Run(experiment)
     run.go_on(50)
-    return run
+    yield run
+    run.end()
 
 
 def test_scalars_are_served_and_new_ones_while_the_run_goes_on(run: Run, shown: Path, tmp_path: Path) -> None:
@@ -61,6 +67,7 @@ def test_a_run_that_begins_later_is_found(run: Run, mounted: Mounted, shown: Pat
         assert eventually(lambda: board.tags() == {"tensorboard": ["loss"]}, STARTS)
         later = Run(mounted.root / shown.name / "second")
         later.go_on(5)
+        later.end()
         assert eventually(lambda: board.steps("loss", "second/tensorboard") == list(range(1, 6)), NEWS), (
             board.tags()
         )
