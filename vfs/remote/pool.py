@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from vfs.errors import (
@@ -35,8 +36,6 @@ NEAR = 0.003
 """Round trips (seconds) below which a second connection does not help."""
 DIAL_SECONDS = 10.0
 """The most that one attempt to connect may take, so that a link that comes back is noticed."""
-SPREAD = 8 * MIB
-"""A file this large (bytes) is opened on every connection at once, so that none waits for a handle later."""
 REFUSED_SECONDS = 60.0
 """How long no further connection is tried after the server refused one."""
 MOST_WINDOW = 48 * MIB
@@ -91,9 +90,6 @@ class Pool:
         try:
             async with asyncio.timeout(timeout):
                 await connection.start()
-        except ConnectError:
-            connection.close()
-            raise
         except TimeoutError as error:
             connection.close()
             raise NoAnswer("the server does not answer the SFTP greeting") from error
@@ -144,10 +140,7 @@ class Pool:
             return
         share, most = (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
         wanted = min(most, -(-min(self.window, self.in_flight + waiting) // share))
-        self._add(wanted - len(self._connections) - self._dialing)
-
-    def _add(self, count: int) -> None:
-        for _ in range(count):
+        for _ in range(wanted - len(self._connections) - self._dialing):
             self._dialing += 1
             asyncio.ensure_future(self._one_more()).add_done_callback(_seen)
 
@@ -278,9 +271,6 @@ class PoolFile:
         """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
         handle = self._handle(connection)
         self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
-        if self.attributes.size >= SPREAD:
-            for other in self._pool.alive:
-                self._handle(other)
 
     def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
         handle = self._handles.get(connection)
@@ -326,9 +316,8 @@ class PoolFile:
 
     def _close_handles(self) -> None:
         handles, self._handles = self._handles, {}
-        for connection, handle in handles.items():
-            if handle.done() and not handle.cancelled() and handle.exception() is None and connection.alive:
-                connection.close_handle(handle.result())
+        for connection, handle in handles.items():  # one that is still being opened is closed when it comes
+            handle.add_done_callback(partial(_close_handle, connection))
 
 
 class _PoolLink(Link):
@@ -342,6 +331,11 @@ class _PoolLink(Link):
     def silence(self) -> float:
         silences = [connection.silence for connection in self._pool._connections]
         return min((one for one in silences if one > 0), default=0.0) if silences else 0.0
+
+
+def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
+    if not handle.cancelled() and handle.exception() is None and connection.alive:
+        connection.close_handle(handle.result())
 
 
 async def _in_thread(work: Callable[[], Transport]) -> Transport:
