@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vfs.cache.block import BLOCK, Block
+from vfs.cache.block import BLOCK, Block, little
 from vfs.cache.blocks import BlockCache
 from vfs.errors import ArtisyncError, ServerFailure, StaleVersion
 from vfs.remote.api import Attributes, Remote, RemoteFile
@@ -315,7 +315,7 @@ class Fetcher:
         start = job.index * BLOCK
         capacity = min(BLOCK, content.version.size - start)
         block = self.cache.get(content.lineage, job.index)
-        fresh = Block(capacity) if block is None and job.size * 4 >= capacity else None
+        fresh = Block(capacity) if block is None and not little(job.size, capacity) else None
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
         file = await self._file(content)
         version, trusted = content.version, content.trusted
@@ -341,7 +341,7 @@ class Fetcher:
             block.mark(job.start, job.end)
         else:
             if block is None:
-                block = Block(capacity, sparse=True)
+                block = Block(capacity, sparse=little(job.size, capacity))
             elif block.capacity < capacity:
                 block = block.grown(capacity)
             block.write(job.start, view)

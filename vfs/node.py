@@ -103,6 +103,10 @@ class Node:
     def kind(self) -> Kind:
         return kind_of(self.attributes.mode)
 
+    def ancestors(self) -> list[Node]:
+        """The directories above it, the root first."""
+        return [] if self.parent is None else [*self.parent.ancestors(), self.parent]
+
     @property
     def version(self) -> Version:
         return version_of(self.attributes)

@@ -141,14 +141,11 @@ class Operations:
     def access(self, req: Request, nodeid: int, mask: int) -> None:
         node = self._node(req, nodeid)
         if node is not None:
-            reply.error(req, errno.EROFS if mask & os.W_OK else 0)
+            reply.error(req, 0)
 
     # --- files ------------------------------------------------------------------------------------------------
 
     def open(self, req: Request, nodeid: int, flags: int) -> None:
-        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            reply.error(req, errno.EROFS)
-            return
         node = self._node(req, nodeid)
         if node is None:
             return
@@ -280,13 +277,13 @@ class Operations:
         self._spawn(req, self._getxattr(req, node, name, size))
 
     async def _getxattr(self, req: Request, node: Node, name: bytes, size: int) -> None:
-        _xattr(req, await xattrs.value(self.tree, self.fetcher, node, name), size)
+        reply.xattr(req, await xattrs.value(self.tree, self.fetcher, node, name), size)
 
     def listxattr(self, req: Request, nodeid: int, size: int) -> None:
         node = self._node(req, nodeid)
         if node is not None:
             names = xattrs.NAMES if node.kind is Kind.FILE else ()
-            _xattr(req, b"".join(name + b"\0" for name in names), size)
+            reply.xattr(req, b"".join(name + b"\0" for name in names), size)
 
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
@@ -383,12 +380,3 @@ _NOTHING = FileAttributes(ino=0, mode=0, nlink=0, uid=0, gid=0, size=0, mtime=0)
 
 def _data(req: Request, pieces: list[Piece]) -> None:
     reply.memory(req, [(block.address(a), b - a) for block, a, b in pieces])
-
-
-def _xattr(req: Request, value: bytes, size: int) -> None:
-    if size == 0:
-        reply.xattr_size(req, len(value))
-    elif size < len(value):
-        reply.error(req, errno.ERANGE)
-    else:
-        reply.data(req, value)

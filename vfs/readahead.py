@@ -39,6 +39,8 @@ class Readahead:
     """Where the run ends so far; the next request of a sequential reader starts here."""
     frontier: int = 0
     """Everything of the run before this was asked for already."""
+    eager: bool = True
+    """Whether a large first read at the beginning opens a window at once."""
 
     @property
     def sequential(self) -> bool:
@@ -66,7 +68,7 @@ class Readahead:
         """
         if self.sequential:
             window = min(limit, growth * self.run)
-        elif growth > 1 and self.run_start == 0 and self.run >= FIRST:
+        elif self.eager and growth > 1 and self.run_start == 0 and self.run >= FIRST:
             window = min(limit, FIRST_WINDOW)
         else:
             return None

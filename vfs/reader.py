@@ -27,9 +27,8 @@ class Reader:
         self.fetcher = fetcher
         self.node = node
         self.content = content
-        self._pattern = Readahead()
+        self._pattern = Readahead(eager=not mapped(node.name))
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
-        self._mapped = mapped(node.name)
         self._sparse = False
         content.readers += 1
 
@@ -108,8 +107,7 @@ class Reader:
         if pattern.run_start != was:
             self.fetcher.cancel(self)
         self._advise(start, end)
-        growth = 1 if self._sparse or (self._mapped and not pattern.sequential) else GROWTH
-        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, growth)
+        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, 1 if self._sparse else GROWTH)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 

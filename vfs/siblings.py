@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from vfs import formats
 from vfs.errors import ArtisyncError
 from vfs.fetch import Fetcher
-from vfs.node import Kind, Node
+from vfs.node import NEVER, Kind, Node
 from vfs.tree import Tree
+from vfs.walk import PATTERN_SECONDS
 
 log = logging.getLogger(__name__)
 
-PATTERN_SECONDS = 5.0
-"""Event files of two directories opened within this time are a pattern."""
+LOOK_SECONDS = 0.25
+"""How often the tree is looked through for event files at most; a crawl may still be finding more."""
 AT_ONCE = 64
 """Files opened on the server at a time."""
 MOST_OF_ONE = 4 << 20
@@ -38,6 +39,7 @@ class Siblings:
         self._opened: dict[Node, float] = {}
         """For each directory: when one of its event files was last opened."""
         self._task: asyncio.Task[None] | None = None
+        self._looked = NEVER
 
     def note(self, node: Node) -> None:
         """A program opened a file."""
@@ -46,7 +48,9 @@ class Siblings:
         now = asyncio.get_running_loop().time()
         self._opened[node.parent] = now
         self._opened = {parent: at for parent, at in self._opened.items() if now - at < PATTERN_SECONDS}
-        if len(self._opened) > 1 and (self._task is None or self._task.done()):
+        busy = self._task is not None and not self._task.done()
+        if len(self._opened) > 1 and not busy and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
             wanted = list(self._wanted(_common(list(self._opened))))
             if wanted:
                 self._task = asyncio.ensure_future(self._fetch(wanted))
@@ -89,12 +93,7 @@ class Siblings:
 
 def _common(nodes: list[Node]) -> Node:
     """The lowest directory that all of `nodes` are in, or are."""
-    paths = []
-    for node in nodes:
-        path = [node]
-        while path[-1].parent is not None:
-            path.append(path[-1].parent)
-        paths.append(path[::-1])
+    paths = [[*node.ancestors(), node] for node in nodes]
     common = paths[0][0]
     for level in zip(*paths, strict=False):
         if any(node is not level[0] for node in level):

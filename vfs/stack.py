@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,10 +136,8 @@ async def open_stack(
             root = await real_root(remote, settings.root)
             stack = Stack(settings, remote, cache, root)
             cache.set_record(key, root)
-            try:
+            with _listing(settings):
                 await stack.tree.start()
-            except AccessDenied as error:
-                raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
         except (Unreachable, Refused, NoAnswer, UnknownHost, TimeoutError, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:
@@ -172,6 +170,15 @@ async def real_root(remote: Pool, root: bytes) -> bytes:
     return real
 
 
+@contextmanager
+def _listing(settings: Settings) -> Iterator[None]:
+    """Raises RootUnusable when the root cannot be listed in the block."""
+    try:
+        yield
+    except (AccessDenied, NoSuchPath, NotDirectory) as error:
+        raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
+
+
 def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
     """Connect once, and see whether the root can be listed. Raises ConnectError, RootUnusable. Blocks."""
 
@@ -180,10 +187,8 @@ def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
         try:
             await remote.connect()
             root = await real_root(remote, settings.root)
-            try:
+            with _listing(settings):
                 entries = await remote.scandir(root)
-            except (AccessDenied, NoSuchPath, NotDirectory) as error:
-                raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
             return ProbeResult(root, len(entries), remote.link.rtt)
         finally:
             await remote.aclose()

@@ -145,9 +145,10 @@ class Tree:
 
     def list_soon(self, directory: Node) -> None:
         """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
+        if directory.kind is not Kind.DIRECTORY or directory.listed > NEVER:
+            return
         key = "list", directory.path
-        unknown = directory.kind is Kind.DIRECTORY and directory.listed == NEVER
-        if unknown and key not in self._asking and not self.silent():
+        if key not in self._asking and not self.silent():
             self._start(key, self._list(directory))
 
     async def refresh_listing(self, directory: Node) -> None:
@@ -188,8 +189,7 @@ class Tree:
 
     async def start(self) -> None:
         """List the root once. Raises what the server says, Unreachable when it cannot be asked."""
-        await self._ask_node(self.root)
-        await self._list(self.root)
+        await asyncio.gather(self._ask_node(self.root), self._list(self.root))
 
     async def recall_root(self) -> bool:
         """Whether an earlier mount left a listing of the root; it is shown while the server cannot be asked."""
@@ -401,12 +401,10 @@ class Tree:
 
     def _endless(self, parent: Node, real: bytes) -> bool:
         """Whether a directory shown in place of a link would hold itself again."""
-        node: Node | None = parent
-        while node is not None:
-            if links.encloses(real, node.real or (self.root.path if node is self.root else b"\0")):
-                return True
-            node = node.parent
-        return False
+        return any(
+            links.encloses(real, node.real or (self.root.path if node is self.root else b"\0"))
+            for node in (parent, *parent.ancestors())
+        )
 
     async def _list(self, directory: Node) -> None:
         at = self._now()

@@ -52,7 +52,7 @@ class Walk:
             self._opened = {
                 node: seen for node, seen in self._opened.items() if now - seen[0] < PATTERN_SECONDS
             }
-        if not any(node in self._crawls for node in (parent, *_above(parent))):
+        if not any(node in self._crawls for node in (parent, *parent.ancestors())):
             task = self._crawls[parent] = asyncio.ensure_future(self._crawl(parent))
             task.add_done_callback(lambda _: self._crawls.pop(parent, None))
 
@@ -91,11 +91,3 @@ class Walk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _above(node: Node) -> list[Node]:
-    result = []
-    while node.parent is not None:
-        node = node.parent
-        result.append(node)
-    return result

@@ -33,15 +33,17 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
 
 
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
-    if formats.format_by_name(node.name) is None:
-        return b"unknown"
-    reader = await open_reader(tree, fetcher, node)
-    try:
-        known = reader.known()
-        while wanted := formats.needed_for_complete(node.name, known.size, known):
-            for span in wanted:
-                await reader.read(span.start, len(span))
-        whole = formats.complete(node.name, known)
-    finally:
-        reader.close()
+    size = node.version.size
+    if not formats.needed_for_complete(node.name, size):
+        whole = formats.complete(node.name, formats.Nothing(size))
+    else:
+        reader = await open_reader(tree, fetcher, node)
+        try:
+            known = reader.known()
+            while wanted := formats.needed_for_complete(node.name, known.size, known):
+                for span in wanted:
+                    await reader.read(span.start, len(span))
+            whole = formats.complete(node.name, known)
+        finally:
+            reader.close()
     return {True: b"yes", False: b"no", None: b"unknown"}[whole]

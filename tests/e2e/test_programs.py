@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.conftest import settle
-from tests.lab.mounted import eventually
+from tests.lab.mounted import eventually, needs_fuse, settle
+
+pytestmark = needs_fuse
 
 SOON = 10.0
 """Seconds; the mount's TTL and tail's own interval are 3 of them."""

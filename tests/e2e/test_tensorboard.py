@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.chromium import Chromium
-from tests.lab.mounted import Mounted, eventually
+from tests.lab.mounted import Mounted, eventually, needs_fuse
 from tests.lab.tensorboard import TensorBoard
 
+pytestmark = needs_fuse
 summary = pytest.importorskip("tensorboard.summary", reason="no TensorBoard in this environment")
 
 STARTS = 30.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import settle
-from tests.lab.mounted import eventually
+from tests.lab.mounted import eventually, needs_fuse, settle
 
+pytestmark = needs_fuse
 torch = pytest.importorskip("torch", reason="no torch in this environment (pip install torch)")
 
 

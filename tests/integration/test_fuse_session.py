@@ -172,18 +172,10 @@ class SmallHandler:
         if name != b"user.colour":
             reply.error(req, errno.ENODATA)
         else:
-            self.xattr(req, b"blue", size)
+            reply.xattr(req, b"blue", size)
 
     def listxattr(self, req: int, nodeid: int, size: int) -> None:
-        self.xattr(req, b"user.colour\0", size)
-
-    def xattr(self, req: int, value: bytes, size: int) -> None:
-        if size == 0:
-            reply.xattr_size(req, len(value))
-        elif size < len(value):
-            reply.error(req, errno.ERANGE)
-        else:
-            reply.data(req, value)
+        reply.xattr(req, b"user.colour\0", size)
 
 
 class Mounted:

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import Mounted, eventually
+from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
 from tests.lab.sshd import Sshd
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is not open to this user"
-)
+pytestmark = needs_fuse
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def old(path: Path, content: bytes) -> None:
     """A file that nobody is writing any more."""
     path.write_bytes(content)
-    os.utime(path, (1_700_000_000, 1_700_000_000))
+    settle(path)
 
 
 @pytest.fixture(params=["paramiko", "openssh"])
@@ -107,7 +105,7 @@ def test_a_sparse_file_of_five_gigabytes_is_read_at_its_end(mounted: Mounted, ro
     with open(root / "big", "wb") as file:
         file.seek(5 << 30)
         file.write(b"the end")
-    os.utime(root / "big", (1_700_000_000, 1_700_000_000))
+    settle(root / "big")
     assert eventually((mounted.path / "big").exists)
     with open(mounted.path / "big", "rb") as file:
         assert file.seek(-7, os.SEEK_END) == 5 << 30
@@ -199,3 +197,20 @@ def test_with_the_server_gone_a_remount_shows_what_was_read(root: Path, tmp_path
             os.listdir(path)
     with mounted as path:
         assert (path / "exp-1/checkpoints/best_model.pt").read_bytes() == want
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "answer"),
+    [
+        ("short.pt", b"PK\x03\x04", b"no"),
+        ("events.out.tfevents.1.host", b"x" * 100, b"unknown"),
+        ("notes.bin", b"x" * 100, b"unknown"),
+    ],
+)
+def test_whether_a_file_is_complete_is_told_without_a_byte_of_it_where_its_size_says_it(
+    mounted: Mounted, root: Path, name: str, content: bytes, answer: bytes
+) -> None:
+    old(root / name, content)
+    assert eventually((mounted.path / name).exists)
+    assert os.getxattr(mounted.path / name, "user.artisync.complete") == answer
+    assert os.getxattr(mounted.path / name, "user.artisync.cached_bytes") == b"0"

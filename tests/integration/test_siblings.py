@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import Mounted, eventually
+from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
 from tests.lab.sshd import Sshd
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is not open to this user"
-)
+pytestmark = needs_fuse
 
 RUNS = 8
 
@@ -26,7 +24,7 @@ def runs(tmp_path: Path) -> Iterator[list[Path]]:
         path = root / f"exp-{run}/tensorboard/events.out.tfevents.1700000000.host"
         path.parent.mkdir(parents=True)
         path.write_bytes(os.urandom(20_000))
-        os.utime(path, (1_700_000_000, 1_700_000_000))
+        settle(path)
         (path.parent / "notes.bin").write_bytes(b"not an event file")
     with Sshd() as sshd, Mounted(sshd, root, tmp_path) as mount:
         for _ in os.walk(mount):

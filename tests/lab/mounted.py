@@ -9,7 +9,18 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import pytest
+
 from tests.lab.sshd import Sshd
+
+needs_fuse = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is not open to this user"
+)
+
+
+def settle(path: Path) -> None:
+    """Make it a file that nobody has written to for long."""
+    os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
 class Mounted:

@@ -32,6 +32,10 @@ def test_a_reader_that_is_known_to_jump_gets_none_for_its_first_read() -> None:
     assert pattern.ahead(SIZE, LIMIT, growth=1) is None
 
 
+def test_a_mapped_file_gets_none_for_its_first_read() -> None:
+    assert read(Readahead(eager=False), 0, 128 * KIB) is None
+
+
 def test_a_second_adjacent_read_opens_a_window() -> None:
     pattern = Readahead()
     read(pattern, 9 * MIB, 9 * MIB + 128 * KIB)

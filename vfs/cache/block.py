@@ -22,6 +22,11 @@ Extent = tuple[int, int]
 """A range of a block: first byte, and the byte after the last."""
 
 
+def little(filled: int, capacity: int) -> bool:
+    """Whether so few bytes of a block are filled that it should take memory by the page."""
+    return filled * 4 < capacity
+
+
 class Block:
     """`capacity` bytes of a file (at most `BLOCK`; less at its end), of which `extents` are valid.
 

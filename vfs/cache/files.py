@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfs.cache.block import BLOCK, MAX_EXTENTS, Block, Extent
+from vfs.cache.block import BLOCK, MAX_EXTENTS, Block, Extent, little
 from vfs.cache.buffers import PAGE, Buffer, pages
 from vfs.errors import ArtisyncError
 
@@ -191,7 +191,7 @@ def _unpack(buffer: Buffer, size: int, lineage: bytes, index: int) -> Block:
         block = Block(capacity, buffer)
         block.mark(0, capacity)
         return block
-    block, at = Block(capacity, sparse=length * 4 < capacity), PAGE
+    block, at = Block(capacity, sparse=little(length, capacity)), PAGE
     for first, last in extents:
         block.write(first, memory[at : at + last - first])
         at += last - first

@@ -26,6 +26,7 @@ __all__ = [
     "Format",
     "Known",
     "Misfit",
+    "Nothing",
     "Range",
     "advisor_for",
     "append_only",
@@ -53,7 +54,7 @@ SMALLEST = 64 << 10
 _APPENDED = re.compile(rb"\.tfevents\.|\.(log|jsonl|csv|out|txt)$", re.IGNORECASE)
 
 
-class _Nothing:
+class Nothing:
     """Known to be of some size, and nothing else."""
 
     def __init__(self, size: int) -> None:
@@ -127,7 +128,7 @@ def needed_for_complete(name: bytes, size: int, known: Known | None = None) -> t
     Ask again when these are known: one file may take a few rounds (two or three, of 8 KiB for a checkpoint).
     Empty when nothing more would help; then `complete` has its answer.
     """
-    return _judged(name, known if known is not None else _Nothing(size))[1]
+    return _judged(name, known if known is not None else Nothing(size))[1]
 
 
 def _judged(name: bytes, known: Known) -> tuple[bool | None, tuple[Range, ...]]:

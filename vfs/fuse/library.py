@@ -155,12 +155,8 @@ for _library, _name, _restype, _argtypes in (
     (lib, "fuse_add_direntry_plus", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),
     (lib, "fuse_req_ctx", C.POINTER(Context), [P]),
     (lib, "fuse_req_interrupted", C.c_int, [P]),
-    (
-        waiting,
-        "fuse_req_interrupt_func",
-        None,
-        [P, INTERRUPT, P],
-    ),  # its lock is held during interrupt callbacks
+    # its lock is held during interrupt callbacks
+    (waiting, "fuse_req_interrupt_func", None, [P, INTERRUPT, P]),
 ):
     _function = getattr(_library, _name, None)
     if _function is None:

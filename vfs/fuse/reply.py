@@ -7,6 +7,7 @@ before, or the kernel has given it up. A `DirectoryBuffer` belongs to one thread
 from __future__ import annotations
 
 import ctypes as C  # noqa: N812
+import errno
 import itertools
 import struct
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ def opened(
 
 
 def data(req: Request, content: bytes) -> bool:
-    """Answer a read, getxattr or listxattr with bytes."""
+    """Answer a read with bytes."""
     return _answer(req, lib.fuse_reply_buf, content, len(content))
 
 
@@ -131,9 +132,11 @@ def text(req: Request, content: bytes) -> bool:
     return _answer(req, lib.fuse_reply_readlink, content)
 
 
-def xattr_size(req: Request, size: int) -> bool:
-    """Answer how many bytes an extended attribute, or the list of their names, has."""
-    return _answer(req, lib.fuse_reply_xattr, size)
+def xattr(req: Request, value: bytes, size: int) -> bool:
+    """Answer a getxattr or listxattr that has room for `size` bytes; 0 asks how many there are (getxattr(2))."""
+    if size == 0:
+        return _answer(req, lib.fuse_reply_xattr, len(value))
+    return error(req, errno.ERANGE) if size < len(value) else data(req, value)
 
 
 def statfs(req: Request, found: FsAttributes) -> bool:
