@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -37,7 +38,10 @@ class Mounted:
             "XDG_STATE_HOME": str(place / "state"),
             "XDG_RUNTIME_DIR": str(place),
         }
-        words = ["--ssh", sshd.address.line(), "--remote-root", str(root), "--cache-dir", str(self.cache)]
+        # The user's own known_hosts may know another key at this port.
+        options_of_ssh = (("UserKnownHostsFile", str(place / "no_known_hosts")),)
+        address = dataclasses.replace(sshd.address, options=options_of_ssh)
+        words = ["--ssh", address.line(), "--remote-root", str(root), "--cache-dir", str(self.cache)]
         self.words = [*words, "--accept-new-host-key", "--log-file", str(self.log), *options]
 
     def artisync(self, *words: str) -> subprocess.CompletedProcess[str]:
