@@ -45,6 +45,15 @@ class ServerFailure(RemoteError):
     """The server could not do it (SSH_FX_FAILURE); it may be out of handles or its disk may be failing."""
 
 
+class NoSuchExperiment(ArtisyncError):
+    """`artisync ls` shows what is there; a sync takes some minutes to appear, `artisync wait EXPERIMENT` waits for
+    it."""
+
+
+class AmbiguousExperiment(ArtisyncError):
+    """Type more of the name."""
+
+
 # --- the link -----------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +154,14 @@ class FuseMissing(MountError):
 
 class MountPointUnusable(MountError):
     """Choose an empty directory of your own as the mount point."""
+
+
+class DestinationUnusable(ArtisyncError):
+    """Name a directory of this machine that can be written, with room for the files."""
+
+
+class DestinationBusy(ArtisyncError):
+    """Wait until it is over, or pull into another directory."""
 
 
 class UnreadableFormat(ArtisyncError):

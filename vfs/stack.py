@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vfs.address import Address
 from vfs.cache.blocks import BlockCache
@@ -33,6 +33,8 @@ from vfs.remote.transport import Dialer, Prompter
 from vfs.tree import Tree
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,22 @@ async def open_stack(
         else:
             await remote.aclose()
             await cache.close()
+
+
+def run(
+    settings: Settings,
+    work: Callable[[Stack], Awaitable[T]],
+    prompter: Prompter | None = None,
+    *,
+    offline: bool = False,
+) -> T:
+    """What `work` returns, given a stack of its own. Blocks; raises as `open_stack`, and what `work` raises."""
+
+    async def main() -> T:
+        async with open_stack(settings, prompter, offline=offline) as stack:
+            return await work(stack)
+
+    return asyncio.run(main())
 
 
 async def real_root(remote: Pool, root: bytes) -> bytes:

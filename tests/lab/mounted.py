@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
 import pytest
 
+from tests.lab.client import Client
 from tests.lab.sshd import Sshd
 
 needs_fuse = pytest.mark.skipif(
@@ -24,36 +22,14 @@ def settle(path: Path) -> None:
     os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
-class Mounted:
+class Mounted(Client):
     """`with Mounted(sshd, root, tmp_path) as path:` mounts `root` of the server at `path`."""
 
     def __init__(self, sshd: Sshd, root: Path, place: Path, *options: str) -> None:
-        self.root = root
+        super().__init__(sshd, root, place)
         self.path = place / "mnt"
         self.log = place / "mount.log"
-        self.cache = place / "cache"
-        self.environment = {
-            **os.environ,
-            "XDG_CONFIG_HOME": str(place / "config"),
-            "XDG_STATE_HOME": str(place / "state"),
-            "XDG_RUNTIME_DIR": str(place),
-        }
-        # The user's own known_hosts may know another key at this port.
-        options_of_ssh = (("UserKnownHostsFile", str(place / "no_known_hosts")),)
-        address = dataclasses.replace(sshd.address, options=options_of_ssh)
-        words = ["--ssh", address.line(), "--remote-root", str(root), "--cache-dir", str(self.cache)]
-        self.words = [*words, "--accept-new-host-key", "--log-file", str(self.log), *options]
-
-    def artisync(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as this user would."""
-        return subprocess.run(
-            [sys.executable, "-m", "vfs", *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        self.words = [*self.server, "--accept-new-host-key", "--log-file", str(self.log), *options]
 
     def mount(self) -> Path:
         done = self.artisync("mount", *self.words, str(self.path))

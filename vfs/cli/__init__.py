@@ -20,7 +20,9 @@ COMMANDS = {
     "mount": "vfs.cli.mount",
     "unmount": "vfs.cli.unmount",
     "status": "vfs.cli.status",
+    "ls": "vfs.cli.ls",
     "inspect": "vfs.cli.inspect",
+    "pull": "vfs.cli.pull",
     "demo": "vfs.cli.demo",
 }
 """Each module holds a click command called `command`."""

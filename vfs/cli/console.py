@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vfs.errors import ArtisyncError
@@ -21,6 +21,26 @@ def stdout() -> Console:
 
     # piped, nothing is cut or wrapped to a width that nobody has
     return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; a column whose name begins with ">" is set to the right. Piped: fields between tabs, no head."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(printable(field) for field in row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        drawn.add_column(
+            name.removeprefix(">"), justify="right" if name[0] == ">" else "left", overflow="fold"
+        )
+    for row in rows:
+        drawn.add_row(*(Text(printable(field)) for field in row))
+    stdout().print(drawn)
 
 
 def tell(text: str) -> None:

@@ -1,0 +1,68 @@
+"""A user's machine for tests: the `artisync` command with a home of its own, and a server that it talks to."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab.sshd import Sshd
+from vfs.address import Address
+
+
+class Client:
+    """Commands of somebody who reaches `root` of the server; configuration, state and cache are below `place`."""
+
+    def __init__(self, sshd: Sshd, root: Path, place: Path, *, port: int | None = None) -> None:
+        """`port`: that of a relay in front of the server."""
+        self.root = root
+        self.place = place
+        self.cache = place / "cache"
+        self.environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(place / "config"),
+            "XDG_STATE_HOME": str(place / "state"),
+            "XDG_RUNTIME_DIR": str(place),
+        }
+        # The user's own known_hosts may know another key at this port.
+        options_of_ssh = (("UserKnownHostsFile", str(place / "no_known_hosts")),)
+        self.address: Address = dataclasses.replace(
+            sshd.address, options=options_of_ssh, port=port or sshd.port
+        )
+        self.server = [
+            "--ssh",
+            self.address.line(),
+            "--remote-root",
+            str(root),
+            "--cache-dir",
+            str(self.cache),
+        ]
+
+    def artisync(self, *words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "vfs", *map(str, words)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ask(self, command: str, *words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command that talks to the server."""
+        done = self.artisync(command, *self.server, "--accept-new-host-key", *words, timeout=timeout)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def start(self, command: str, *words: str | Path) -> subprocess.Popen[str]:
+        """Start such a command and go on."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "vfs", command, *self.server, "--accept-new-host-key", *map(str, words)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )

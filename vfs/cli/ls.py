@@ -1,0 +1,109 @@
+"""`artisync ls`: what is on the server, with and without a mount."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import posixpath
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfs import config
+from vfs.cli import console
+from vfs.cli.options import settings_options
+from vfs.errors import NoSuchPath
+
+if TYPE_CHECKING:
+    from vfs.stack import Stack
+
+Row = dict[str, Any]
+SORTS = ("name", "size", "files", "changed", "cached")
+
+
+@click.command(name="ls")
+@settings_options("transport", "accept_new_host_key")
+@click.argument("experiment", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--sort", type=click.Choice(SORTS), default="name", help="By what  [default: name]")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+def command(
+    settings: config.Settings, experiment: str | None, as_json: bool, sort: str, reverse: bool
+) -> int:
+    """List the experiments, or the files of one EXPERIMENT.
+
+    With size, number of files, newest checkpoint, last change, and how much of it is cached. Numbers are sorted from
+    the largest or newest down. Without a connection, what was last seen is shown.
+    """
+    from vfs import stack
+
+    async def look(opened: Stack) -> tuple[list[Row], bool]:
+        rows = await (_files(opened, experiment) if experiment else _experiments(opened))
+        return rows, opened.remote.link.online
+
+    rows, online = stack.run(settings, look, console.prompter(), offline=True)
+    key = sort if not rows or sort in rows[0] else "name"
+    rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return 0
+    if not online:
+        console.tell("artisync: the server does not answer; this is what was last seen of it.")
+    if not rows:
+        console.tell(f"There is nothing in {experiment or settings.remote_root} yet.")
+        return 0
+    columns = FILE_COLUMNS if experiment else EXPERIMENT_COLUMNS
+    console.table(columns, [_shown(row, experiment is not None) for row in rows])
+    return 0
+
+
+EXPERIMENT_COLUMNS = ("experiment", ">size", ">files", "newest checkpoint", "last change", ">cached")
+FILE_COLUMNS = ("file", ">size", "last change", ">cached")
+
+
+def _shown(row: Row, file: bool) -> tuple[str, ...]:
+    now = time.time()
+    cached = f"{row['cached'] * 100 // max(1, row['size'])}%" if row["size"] else "-"
+    changed = console.ago(now - row["changed"]) if row["changed"] else "-"
+    if file:
+        return row["name"], console.size(row["size"]), changed, cached
+    newest = row["checkpoint"]
+    if newest is not None:
+        newest = f"{posixpath.basename(newest)}, {console.ago(now - row['checkpoint_changed'])}"
+    return row["name"], console.size(row["size"]), str(row["files"]), newest or "-", changed, cached
+
+
+async def _experiments(stack: Stack) -> list[Row]:
+    from vfs.experiments import experiments, summary
+
+    found = await experiments(stack.tree)
+    summaries = await asyncio.gather(*(summary(stack.tree, name, node) for name, node in found.items()))
+    return [asdict(one) for one in summaries]
+
+
+async def _files(stack: Stack, name: str) -> list[Row]:
+    from vfs.experiments import cached_bytes, find_path, walk
+    from vfs.node import Kind
+
+    tree = stack.tree
+    top = await find_path(tree, name)
+    if top.kind is not Kind.DIRECTORY:
+        raise NoSuchPath(f"{name} is a file; `artisync inspect` and `artisync cat` show what is in it")
+    rows = []
+    async for node in walk(tree, top):
+        if node.kind not in (Kind.FILE, Kind.LINK):
+            continue
+        link = node.kind is Kind.LINK
+        rows.append(
+            {
+                "name": os.fsdecode(posixpath.relpath(node.path, top.path))
+                + (f" -> {os.fsdecode(node.target)}" if link else ""),
+                "size": 0 if link else node.version.size,
+                "changed": float(node.version.mtime),
+                "cached": 0 if link else await cached_bytes(tree, node),
+            }
+        )
+    return rows

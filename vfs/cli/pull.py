@@ -1,0 +1,229 @@
+"""`artisync pull`: copies of experiments, as `scp -r` makes them, but resumable, and never of two versions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfs import config
+from vfs.cli import console, progress
+from vfs.cli.options import MOUNT_KIND, settings_options
+from vfs.errors import DestinationUnusable, LinkError, UsageError
+from vfs.progress import Progress
+
+if TYPE_CHECKING:
+    from vfs.pull import Item, Outcome, Pull
+    from vfs.stack import Stack
+
+WATCH_SECONDS = 2.0
+"""How long `--watch` rests between two looks at least; a look that takes long is followed by a longer rest."""
+REST = 10
+"""A rest is so many times as long as the look before it, so that a large tree is not asked for all the time."""
+LONGEST_REST = 60.0
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A time of this machine's clock: "2h" ago, "3d" ago, or a date such as 2026-11-25 or 2026-11-25T18:30."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            pass
+        days = text.removesuffix("d")
+        try:
+            seconds = float(days) * 86400 if days != text else config.parse_duration(text)
+        except (ValueError, UsageError):
+            self.fail(f"{text!r} is no time; write it like 2h, 3d or 2026-11-25T18:30", param, ctx)
+        return time.time() - seconds
+
+
+@click.command(name="pull")
+@settings_options("cache_size", "transport", "accept_new_host_key")
+@click.argument("names", nargs=-1, required=True, metavar="[EXPERIMENT]... DEST")
+@click.option("--all", "everything", is_flag=True, help="All experiments.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(("tensorboard", "checkpoints", "logs")),
+    help="Only these directories of each experiment; may be given several times.",
+)
+@click.option("--newer-than", type=Moment(), help="Only files written since then: 2h, 3d, 2026-11-25.")
+@click.option("--dry-run", is_flag=True, help="Say what would be pulled, and pull nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace also the files that were changed here.")
+@click.option("--watch", is_flag=True, help="Go on, and keep DEST up to date until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
+def command(
+    settings: config.Settings,
+    names: tuple[str, ...],
+    everything: bool,
+    only: tuple[str, ...],
+    newer_than: float | None,
+    dry_run: bool,
+    overwrite: bool,
+    watch: bool,
+    as_json: bool,
+) -> int:
+    """Copy experiments into the directory DEST: `artisync pull exp-1 ./artifacts` makes ./artifacts/exp-1.
+
+    Files that are there already are not fetched again, and what was stopped goes on where it was. Nothing is removed
+    from DEST. A file that is being written on the server is pulled once it is whole.
+    """
+    from vfs import stack
+    from vfs.pull import Selection
+    from vfs.pulled import Pulled
+
+    *chosen, last = names
+    if everything == bool(chosen):
+        raise UsageError(
+            "name experiments or --all, not both"
+            if everything
+            else f"name an experiment (or --all) and the directory to copy into; {last!r} alone is not enough"
+        )
+    if watch and dry_run:
+        raise UsageError("--watch and --dry-run do not go together")
+    destination = _destination(last)
+    selection = Selection(frozenset(only), newer_than)
+    counted = Progress()
+    try:
+        with Pulled(destination) as pulled:
+
+            async def work(opened: Stack) -> int:
+                from vfs.pull import Pull
+
+                patience = 0.0 if watch else settings.timeout
+                pull = Pull(
+                    opened, destination, pulled, selection, counted, overwrite=overwrite, patience=patience
+                )
+                wanted = None if everything else chosen
+                if watch:
+                    return await _watch(pull, wanted)
+                items = await pull.plan(wanted)
+                if dry_run:
+                    return _tell_plan(items, pull.outcome, as_json=as_json)
+                pull.check_room(items)
+                began = time.monotonic()
+                try:
+                    await pull.fetch(items)
+                finally:
+                    _tell_outcome(pull.outcome, time.monotonic() - began, as_json=as_json)
+                return 1 if pull.outcome.failed or pull.outcome.kept or pull.outcome.unsettled else 0
+
+            with progress.shown(counted):
+                return stack.run(settings, work, console.prompter())
+    except KeyboardInterrupt:
+        console.tell("Stopped; the same command goes on where it was.")
+        return 0 if watch else 130
+
+
+def _destination(text: str) -> Path:
+    """Raises DestinationUnusable for a file, and for a place inside one of our mounts."""
+    from vfs.fuse import mountpoint as mountpoints
+
+    path = Path(text).absolute()
+    for place in (path, *path.parents):
+        found = mountpoints.mount_info(place)
+        if found is not None and found.kind == MOUNT_KIND:
+            raise DestinationUnusable(f"{path} is inside the mount at {place}, which is read-only")
+        if found is not None:
+            break
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not nearest.is_dir():
+        raise DestinationUnusable(f"{nearest} is a file")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationUnusable(f"{path} cannot be made: {error.strerror}") from error
+    return path
+
+
+async def _watch(pull: Pull, wanted: list[str] | None) -> int:
+    """Pull again and again; a server that does not answer is waited for."""
+    offline = False
+    first = True
+    while True:
+        began = time.monotonic()
+        try:
+            items = await pull.plan(wanted)
+            looked = time.monotonic() - began
+            pull.check_room(items)
+            await pull.fetch(items)
+        except LinkError as error:
+            if first:
+                raise
+            looked = 0.0
+            if not offline:
+                console.tell(f"artisync: {error or error.hint} It goes on when the server answers.")
+            offline = True
+        else:
+            if offline:
+                console.tell("The server answers again.")
+            offline = False
+            _tell_round(pull, first=first)
+            first = False
+        await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
+
+
+def _tell_round(pull: Pull, *, first: bool) -> None:
+    outcome, pull.outcome = pull.outcome, type(pull.outcome)()
+    if first or outcome.files:
+        console.tell(f"{datetime.now():%H:%M:%S} pulled {_count(outcome)}")
+    for name, reason in outcome.failed:
+        console.tell(f"artisync: {name}: {reason}")
+    if first:
+        _tell_kept(outcome)
+
+
+def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
+    from vfs.node import Kind
+
+    files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
+    if as_json:
+        click.echo(
+            json.dumps([{"name": i.name, "size": i.size, "action": i.action.value} for i in files], indent=2)
+        )
+    else:
+        console.table(
+            ("file", ">to fetch", "why"), [(i.name, console.size(i.size), i.action.value) for i in files]
+        )
+        total = sum(item.size for item in files)
+        console.tell(f"{len(files)} files, {console.size(total)}; {outcome.same} are there already.")
+    _tell_kept(outcome)
+    return 0
+
+
+def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(outcome), "seconds": round(seconds, 3)}, indent=2))
+    rate = console.rate(outcome.size / seconds) if seconds > 0.2 else "at once"
+    console.tell(f"Pulled {_count(outcome)} in {seconds:.1f} s ({rate}).")
+    for name in outcome.unsettled:
+        console.tell(f"artisync: {name} was being written all the while; pull again later, or with --watch.")
+    for name, reason in outcome.failed:
+        console.tell(f"artisync: {name}: {reason}")
+    _tell_kept(outcome)
+
+
+def _tell_kept(outcome: Outcome) -> None:
+    for name in outcome.kept[:10]:
+        console.tell(f"artisync: {name} was changed here and is left as it is; --overwrite replaces it.")
+    if len(outcome.kept) > 10:
+        console.tell(f"artisync: so are {len(outcome.kept) - 10} more files.")
+
+
+def _count(outcome: Outcome) -> str:
+    files = "1 file" if outcome.files == 1 else f"{outcome.files} files"
+    there = f"; {outcome.same} were there already" if outcome.same else ""
+    return f"{files}, {console.size(outcome.size)}{there}"

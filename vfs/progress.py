@@ -1,0 +1,17 @@
+"""How far a long work is: counted where it is done, drawn by whoever looks. Plain numbers; readable from any thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Progress:
+    """Sizes in bytes. `total` is 0 until it is known."""
+
+    total: int = 0
+    done: int = 0
+    files: int = 0
+    files_done: int = 0
+    doing: str = ""
+    """What is being looked at or worked on, for people."""
