@@ -301,6 +301,21 @@ def find(mountpoint: Path) -> MountRecord | None:
     return next((record for record in mounts() if record.mountpoint == mountpoint), None)
 
 
+def mount_of(settings: config.Settings) -> MountRecord | None:
+    """A live mount of the same profile, root and cache, or None; one that does not answer is none."""
+    for record in mounts():
+        if settings.profile_name is None or record.profile != settings.profile_name:
+            continue
+        try:
+            status = call(record.socket, "status", timeout=5.0)
+        except ArtisyncError:
+            continue
+        directory = status.get("cache", {}).get("directory")
+        if (status.get("root"), directory) == (settings.remote_root, str(settings.cache_dir)):
+            return record
+    return None
+
+
 def _read_record(path: Path) -> MountRecord | None:
     try:
         data = json.loads(path.read_bytes())

@@ -81,6 +81,10 @@ class StaleVersion(ArtisyncError):
     """The file was replaced on the server; open it again to read the new version."""
 
 
+class BeingWritten(StaleVersion):
+    """The file is being written on the server; try again when that is over."""
+
+
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +158,23 @@ class FuseMissing(MountError):
 
 class MountPointUnusable(MountError):
     """Choose an empty directory of your own as the mount point."""
+
+
+class WaitedTooLong(ArtisyncError):
+    """A sync takes minutes to appear; was it started in the control panel? `artisync ls` shows what is there."""
+
+
+class TensorBoardMissing(ArtisyncError):
+    """Install it where artisync can find it: `pip install tensorboard`, or for a command of its own `pipx install
+    tensorboard`."""
+
+
+class TensorBoardFailed(ArtisyncError):
+    """TensorBoard ended by itself; its last words are above."""
+
+
+class PortInUse(ArtisyncError):
+    """Another program (an older TensorBoard?) listens there; leave `--port` out to have a free one chosen."""
 
 
 class DestinationUnusable(ArtisyncError):

@@ -11,7 +11,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vfs.config import Settings
 from vfs.fuse import mountpoint as mountpoints
 from vfs.fuse.session import Session
 from vfs.operations import Operations
+from vfs.prefetch import prefetch, unpin
 from vfs.remote.transport import Prompter
 from vfs.stack import Stack, open_stack, with_address
 
@@ -137,7 +138,13 @@ def _verbs(stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio
         stop.set()
         return {}
 
-    return {"status": status, "move": move, "stop": end}
+    def fetch(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        return prefetch(stack, arguments["paths"], pin=bool(arguments.get("pin")))
+
+    async def let_go(arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"unpinned": await unpin(stack, arguments["paths"])}
+
+    return {"status": status, "move": move, "stop": end, "prefetch": fetch, "unpin": let_go}
 
 
 def _remove(directory: Path) -> None:

@@ -29,22 +29,15 @@ from vfs.errors import (
 from vfs.node import Kind, Node
 from vfs.progress import Progress
 from vfs.pulled import Action, Left, Pulled, decide
-from vfs.reader import Piece, Reader, open_reader
+from vfs.reader import Piece, Reader
 from vfs.stack import Stack
 from vfs.version import Version
+from vfs.whole import Lanes, chunks, with_reader
 
 log = logging.getLogger(__name__)
 
 PARTS = ("tensorboard", "checkpoints", "logs")
 """The directories of an experiment that can be asked for."""
-CHUNK = 4 << 20
-"""Bytes read at a time."""
-SMALL = 1 << 20
-SMALL_AT_ONCE = 64
-LARGE_AT_ONCE = 3
-"""A large file alone fills the link; a few let one's end overlap with the next one's beginning."""
-ATTEMPTS = 5
-"""How often a file that changes while it is read is begun anew."""
 PART = ".artisync-part"
 """How the name of a file ends that is not whole yet."""
 
@@ -77,6 +70,8 @@ class Item:
     """Bytes to be fetched, as far as the listing tells."""
     link: str | None = None
     """The text of a symbolic link to be made instead of a file."""
+    done: int = 0
+    """Bytes that were written."""
 
 
 @dataclass(slots=True)
@@ -116,8 +111,7 @@ class Pull:
         self._selection = selection
         self._overwrite = overwrite
         self._patience = patience
-        self._small = asyncio.Semaphore(SMALL_AT_ONCE)
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._lanes = Lanes()
         self.progress = progress
         self.outcome = Outcome()
 
@@ -235,7 +229,7 @@ class Pull:
             raise error from None
 
     async def _bring(self, item: Item) -> None:
-        async with self._small if item.size <= SMALL else self._large:
+        async with self._lanes.of(item.size):
             self.progress.doing = item.name
             try:
                 if item.link is not None:
@@ -257,31 +251,12 @@ class Pull:
                 self.progress.files_done += 1
 
     async def _bring_file(self, item: Item) -> None:
-        path = experiments.relative(self._tree, item.node)
-        for attempt in range(ATTEMPTS):
-            node = item.node if attempt == 0 else await self._tree.find(path)
-            before = self.progress.done
-            try:
-                async with asyncio.timeout(max(self._patience, 0.001)) as patience:
-                    if not node.settled:
-                        await self._tree.versions.settle_name(node)
-                    patience.reschedule(None)
-                    reader = await open_reader(self._tree, self._fetcher, node)
-            except StaleVersion:
-                continue
-            except TimeoutError as error:
-                if not patience.expired():
-                    raise
-                raise StaleVersion(f"{path!r} is being written") from error
-            try:
-                await self._copy(reader, item)
-            except StaleVersion:
-                self.progress.done = before
-                continue
-            finally:
-                reader.close()
-            return
-        raise StaleVersion(f"{path!r} changes all the time")
+        async def copy(reader: Reader) -> None:
+            self.progress.done -= item.done  # what a version that went away had brought
+            item.done = 0
+            await self._copy(reader, item)
+
+        await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
 
     async def _copy(self, reader: Reader, item: Item) -> None:
         """The version that the reader has now, whole, in the item's place."""
@@ -293,14 +268,14 @@ class Pull:
         if start is not None:
             self._pulled.note(item.name, Left(start, 0, lineage, growing_to=version.size))
             with open(target, "r+b", buffering=0) as file:
-                await self._write(reader, file.fileno(), start, version.size)
+                await self._write(reader, item, file.fileno(), start, version.size)
                 _stamp(file.fileno(), version)
         else:
             self._make_directory(target.parent)
             part = target.with_name(f".{target.name[:200]}{PART}")
             try:
                 with _create(part, reader.node.attributes.mode) as file:
-                    await self._write(reader, file.fileno(), 0, version.size)
+                    await self._write(reader, item, file.fileno(), 0, version.size)
                     _stamp(file.fileno(), version)
                 # before the rename, so that a kill between the two leaves nothing that looks changed here
                 self._pulled.note(item.name, done)
@@ -319,16 +294,12 @@ class Pull:
         start = left.size if left.growing_to is not None else found.st_size
         return start if start <= version.size else None
 
-    async def _write(self, reader: Reader, fd: int, start: int, end: int) -> None:
-        while start < end:
-            pieces = reader.read_now(start, min(CHUNK, end - start))
-            if pieces is None:
-                pieces = await reader.read(start, min(CHUNK, end - start))
-            count = sum(b - a for _, a, b in pieces)
-            if not count:
-                raise StaleVersion(f"{reader.node.path!r} became shorter")
+    async def _write(self, reader: Reader, item: Item, fd: int, start: int, end: int) -> None:
+        async for pieces in chunks(reader, start, end):
             await asyncio.to_thread(_write_pieces, fd, start, pieces)
+            count = sum(b - a for _, a, b in pieces)
             start += count
+            item.done += count
             self.progress.done += count
             self.outcome.size += count
 

@@ -21,11 +21,17 @@ COMMANDS = {
     "unmount": "vfs.cli.unmount",
     "status": "vfs.cli.status",
     "ls": "vfs.cli.ls",
+    "wait": "vfs.cli.wait",
     "inspect": "vfs.cli.inspect",
+    "prefetch": "vfs.cli.prefetch",
+    "pin": "vfs.cli.prefetch:pin",
+    "unpin": "vfs.cli.prefetch:unpin",
     "pull": "vfs.cli.pull",
+    "cat": "vfs.cli.cat",
+    "tensorboard": "vfs.cli.tensorboard",
     "demo": "vfs.cli.demo",
 }
-"""Each module holds a click command called `command`."""
+"""Where each command is: a module, and in it `command` or the name after the colon."""
 
 
 class LazyGroup(click.Group):
@@ -37,7 +43,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name or "command")
         return command
 
 

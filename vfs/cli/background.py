@@ -59,6 +59,16 @@ def start(arguments: Sequence[str]) -> int:
     return code if code > 0 else 1
 
 
+def popen(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start `artisync ARGUMENTS` in a session of its own: a Ctrl-C on the terminal does not reach it."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "vfs", *arguments],
+        stdin=subprocess.DEVNULL,
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
 def _environment() -> dict[str, str]:
     """Ours, such that the child finds this very package: its own directory is left out of its path by `-P`."""
     home = Path(vfs.__file__).parent.parent

@@ -39,6 +39,11 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return str(value)
 
 
+def duration_type() -> click.ParamType:  # type: ignore[type-arg,unused-ignore]
+    """A duration such as 30s, kept as text for `config.parse_duration`."""
+    return _Parsed("duration", config.parse_duration)
+
+
 class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A directory as an absolute path without symbolic links, found without touching a mount that may hang."""
 

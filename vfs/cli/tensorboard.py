@@ -1,0 +1,122 @@
+"""`artisync tensorboard`: several experiments side by side, with no mount needed beforehand."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from vfs import config
+from vfs.cli import background, console
+from vfs.cli.options import command_line, settings_options
+from vfs.errors import ArtisyncError, FuseMissing, NoSuchExperiment
+
+COPY_SECONDS = 60.0
+"""How long the first copy may take to begin, where nothing can be mounted."""
+
+
+@click.command(name="tensorboard")
+@settings_options("cache_size", "transport", "accept_new_host_key")
+@click.argument("experiments", nargs=-1)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Where it listens  [default: 6006 or the next free]"
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    settings: config.Settings,
+    experiments: tuple[str, ...],
+    port: int | None,
+    open_browser: bool,
+) -> int:
+    """Run TensorBoard over EXPERIMENTS, or over all of them, each a run of its own; live while training goes on.
+
+    A live mount is used if there is one; else there is one for as long as this runs. Ctrl-C ends all.
+    """
+    from vfs import tensorboard
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    tensorboard.program()  # before anything is mounted
+    port = tensorboard.choose_port(port)
+    words = [word for word in command_line(ctx) if not word.startswith(("--port", "--open"))]
+    directory = Path(tempfile.mkdtemp(prefix="artisync-tensorboard-"))
+    try:
+        with _root(settings, words, experiments, directory / "mount") as root:
+            (directory / "runs").mkdir()
+            runs = tensorboard.Runs(directory / "runs", root, experiments)
+            for name in runs.update():
+                console.tell(f"{name} has no tensorboard directory yet; it is shown as soon as it has.")
+            with tensorboard.running(runs, port) as process:
+                click.echo(f"http://localhost:{port}/")
+                console.tell("Ctrl-C ends it.")
+                if open_browser:
+                    webbrowser.open(f"http://localhost:{port}/")
+                tensorboard.serve(runs, process)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _root(settings: config.Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
+    """Where the experiments are: in a live mount, in one made at `place`, or in a copy that is kept up to date."""
+    from vfs import control
+    from vfs.fuse import mountpoint as mountpoints
+
+    live = control.mount_of(settings)
+    if live is not None:
+        yield live.mountpoint
+        return
+    try:
+        mountpoints.check_fuse(allow_other=False)
+    except FuseMissing as error:
+        console.tell(f"artisync: {error}. TensorBoard reads a copy that is kept up to date.")
+        with _copy(words, names, place) as root:
+            yield root
+        return
+    if background.start(["mount", "--foreground", *words, "--", str(place)]) != 0:
+        raise click.exceptions.Exit(1)
+    try:
+        yield place
+    finally:
+        try:
+            mountpoints.unmount(place, force=True)
+        except ArtisyncError as error:
+            console.tell_error(error)
+
+
+@contextmanager
+def _copy(words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
+    what = ["--", *names] if names else ["--all", "--"]
+    pulling = background.popen(["pull", *words, "--only=tensorboard", "--watch", *what, str(place)])
+    try:
+        end = time.monotonic() + COPY_SECONDS
+        while not place.is_dir() or not any(place.iterdir()):
+            if pulling.poll() is not None:
+                raise click.exceptions.Exit(1)  # it has told why
+            if time.monotonic() > end:
+                raise NoSuchExperiment("no experiment with a tensorboard directory has come")
+            time.sleep(0.1)
+        yield place
+    finally:
+        pulling.send_signal(signal.SIGINT)
+        try:
+            pulling.wait(5)
+        except subprocess.TimeoutExpired:
+            pulling.kill()

@@ -1,0 +1,124 @@
+"""Fetching files into the cache before they are read, and pinning them there.
+
+Used by a mount, for a command that asks it, and by a command on a stack of its own. On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from vfs import experiments
+from vfs.errors import ArtisyncError, LinkError, NoSuchPath
+from vfs.node import Kind, Node
+from vfs.progress import Progress
+from vfs.reader import Reader
+from vfs.stack import Stack
+from vfs.whole import Lanes, chunks, with_reader
+
+INTERVAL = 0.2
+"""Seconds between two reports."""
+
+
+async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[dict[str, Any]]:
+    """Fetch all files at and below `paths` (relative to the root), and pin them with `pin`.
+
+    Yields how far it is, as the fields of Progress; in the end {"failed": [[name, reason], …]} too. Closing the
+    iterator ends the work. Raises NoSuchExperiment, NoSuchPath, Unreachable.
+    """
+    progress = Progress()
+    failed: list[tuple[str, str]] = []
+    work = asyncio.ensure_future(_fetch(stack, paths, progress, failed, pin=pin))
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=INTERVAL)
+            yield asdict(progress)
+        work.result()
+        yield {**asdict(progress), "failed": failed}
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def unpin(stack: Stack, paths: Sequence[str]) -> int:
+    """Let the files at and below `paths` be evicted again; how many had been pinned. Raises as `prefetch`."""
+    count = 0
+    for node in await _files(stack, paths):
+        content = await stack.tree.versions.known(node)
+        if content is not None and stack.cache.pinned(content.lineage):
+            stack.cache.unpin(content.lineage)
+            count += 1
+    return count
+
+
+async def _fetch(
+    stack: Stack, paths: Sequence[str], progress: Progress, failed: list[tuple[str, str]], *, pin: bool
+) -> None:
+    nodes = await _files(stack, paths)
+    progress.files = len(nodes)
+    progress.total = sum(node.version.size for node in nodes)
+    lanes = Lanes()
+
+    async def one(node: Node) -> None:
+        name = os.fsdecode(experiments.relative(stack.tree, node))
+        async with lanes.of(node.version.size):
+            progress.doing = name
+            try:
+                await _one(stack, node, progress, pin=pin)
+            except LinkError:
+                raise
+            except NoSuchPath:
+                return
+            except (ArtisyncError, TimeoutError) as error:
+                failed.append((name, str(error) or "no answer"))
+                return
+            progress.files_done += 1
+
+    tasks = [asyncio.ensure_future(one(node)) for node in nodes]
+    try:
+        await asyncio.gather(*tasks)
+        await stack.cache.flush()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> None:
+    counted = 0
+
+    async def use(reader: Reader) -> None:
+        nonlocal counted
+        progress.done -= counted
+        counted = 0
+        content = reader.content
+        if pin:
+            stack.cache.pin(content.lineage)
+        size = content.version.size
+        if stack.cache.cached_bytes(content.lineage) < size:
+            async for pieces in chunks(reader, 0, size):
+                count = sum(b - a for _, a, b in pieces)
+                counted += count
+                progress.done += count
+        else:
+            counted = size
+            progress.done += size
+
+    await with_reader(stack.tree, stack.fetcher, node, stack.settings.timeout, use)
+
+
+async def _files(stack: Stack, paths: Sequence[str]) -> list[Node]:
+    """The files at and below the paths, each once."""
+    found: dict[Node, None] = {}
+    for path in paths:
+        node = await experiments.find_path(stack.tree, path) if path.strip("/.") else stack.tree.root
+        if node.kind is Kind.FILE:
+            found[node] = None
+        elif node.kind is Kind.DIRECTORY:
+            async for below in experiments.walk(stack.tree, node):
+                if below.kind is Kind.FILE:
+                    found[below] = None
+    return list(found)

@@ -1,0 +1,69 @@
+"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from vfs import experiments, xattrs
+from vfs.errors import LinkError
+from vfs.node import Kind, Node, version_of
+from vfs.stack import Stack
+from vfs.version import Version
+
+POLL = 1.0
+"""Seconds between two looks; the listings behind them are as old as the TTL allows."""
+
+
+async def wait(
+    stack: Stack, name: str, settle: float, *, complete: bool, say: Callable[[str], None]
+) -> experiments.Summary:
+    """Return what is in the experiment once it exists and nothing in it has changed for `settle` seconds.
+
+    With `complete`, also every checkpoint must be whole as far as its format tells. `say` is told what is seen. A
+    server that does not answer is waited for. Cancel it to bound the wait.
+    """
+    loop = asyncio.get_running_loop()
+    seen: dict[str, Version] | None = None
+    since = loop.time()
+    while True:
+        try:
+            known = await experiments.experiments(stack.tree)
+            top = known.get(name.strip("/"))
+            if top is None:
+                seen = None
+                like = experiments.nearest(name, known)
+                others = f" ({', '.join(like)} is)" if like else f" ({len(known)} others are)"
+                say(f"{name} is not there yet{others}")
+            else:
+                nodes = [node async for node in experiments.walk(stack.tree, top) if node.kind is Kind.FILE]
+                now = {os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes}
+                if now != seen:
+                    seen, since = now, loop.time()
+                quiet = loop.time() - since
+                size = sum(version.size for version in now.values())
+                what = f"{name}: {len(now)} files, {size / 1e6:.1f} MB"
+                if not now:
+                    say(f"{name} is there, and empty")
+                elif quiet < settle:
+                    say(f"{what}; waiting for {settle:g} s without a change")
+                elif complete and (unfinished := await _unfinished(stack, nodes)):
+                    say(f"{what}; not whole yet: {', '.join(unfinished)}")
+                elif stack.remote.link.online:
+                    return await experiments.summary(stack.tree, name, top)
+        except (LinkError, TimeoutError):
+            since = loop.time()
+        if not stack.remote.link.online:
+            since = loop.time()
+            say("the server does not answer; waiting for it")
+        await asyncio.sleep(POLL)
+
+
+async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:
+    """The checkpoints that are cut short."""
+    checkpoints = [node for node in nodes if node.name.endswith(experiments.CHECKPOINTS)]
+    values = await asyncio.gather(
+        *(xattrs.value(stack.tree, stack.fetcher, node, xattrs.COMPLETE) for node in checkpoints)
+    )
+    return [os.fsdecode(node.name) for node, value in zip(checkpoints, values, strict=True) if value == b"no"]
