@@ -214,3 +214,35 @@ def test_whether_a_file_is_complete_is_told_without_a_byte_of_it_where_its_size_
     assert eventually((mounted.path / name).exists)
     assert os.getxattr(mounted.path / name, "user.artisync.complete") == answer
     assert os.getxattr(mounted.path / name, "user.artisync.cached_bytes") == b"0"
+
+
+def test_an_unmount_leaves_open_files_readable_and_the_process_ends_with_them(
+    root: Path, tmp_path: Path
+) -> None:
+    old(root / "exp-1/data.bin", os.urandom(300_000))
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path)
+        path = mounted.mount()
+        with open(path / "exp-1/data.bin", "rb") as file:
+            head = file.read(1000)
+            done = mounted.artisync("unmount", str(path))
+            assert done.returncode == 0
+            assert "can go on reading" in done.stderr
+            assert not os.path.ismount(path)
+            assert head + file.read() == (root / "exp-1/data.bin").read_bytes()
+        pattern = f"mount.*{path}"
+        assert eventually(lambda: subprocess.run(["pgrep", "-f", pattern], check=False).returncode != 0)
+
+
+def test_an_unmount_is_refused_while_somebody_works_in_the_mount(root: Path, tmp_path: Path) -> None:
+    (root / "exp-1").mkdir(exist_ok=True)
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path)
+        path = mounted.mount()
+        with subprocess.Popen(["sleep", "60"], cwd=path / "exp-1") as standing:
+            done = mounted.artisync("unmount", str(path))
+            assert done.returncode == 1
+            assert f"sleep ({standing.pid})" in done.stderr
+            assert os.path.ismount(path)
+            standing.kill()
+        mounted.unmount()

@@ -54,6 +54,8 @@ class Kernel:
 
     mounted: dict[Path, str]
     busy: bool = False
+    standing: bool = True
+    """Of a busy one: whether somebody's working directory is in it; else only files are open."""
     dead: bool = False
     asked: list[tuple[Path, bool]] | None = None
 
@@ -73,10 +75,18 @@ class Kernel:
             raise errors.MountBusy(f"{path} is in use by bash (7)")
         del self.mounted[path]
 
+    def users(self, _: Path) -> list[str]:
+        return ["bash (7)"] if self.busy else []
+
+    def standing_in(self, _: Path) -> list[str]:
+        return ["bash (7)"] if self.busy and self.standing else []
+
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
     made = Kernel({home / "m": MOUNT_KIND})
     for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
         monkeypatch.setattr(mountpoints, name, getattr(made, name))
+    monkeypatch.setattr(mountpoints, "busy", made.users)
+    monkeypatch.setattr(mountpoints, "standing_in", made.standing_in)
     return made

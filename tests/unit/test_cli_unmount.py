@@ -74,6 +74,16 @@ def test_a_busy_mount_stays_and_who_uses_it_is_told(artisync: Artisync, kernel: 
     assert "--force" in said.err
 
 
+def test_open_files_stay_readable_after_an_unmount(artisync: Artisync, kernel: Kernel, home: Path) -> None:
+    kernel.busy, kernel.standing = True, False
+    with mount_process(home / "m", STAYS) as process:
+        said = artisync("unmount", "m")
+        assert process.poll() is None
+    assert said.code == 0
+    assert "bash (7) can go on reading" in said.err
+    assert kernel.mounted == {}
+
+
 @pytest.mark.parametrize("program", [STAYS, DEAF])
 def test_force_unmounts_a_busy_mount_and_ends_its_process_even_a_hanging_one(
     artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch, program: str

@@ -34,18 +34,31 @@ COMMANDS = {
 """Where each command is: a module, and in it `command` or the name after the colon."""
 
 
+def load(name: str) -> click.Command:
+    """A command, imported only when it is asked for; each option can also be given as `ARTISYNC_<OPTION>`."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute or "command")
+    _name_variables(command)
+    return command
+
+
+def _name_variables(command: click.Command) -> None:
+    for param in command.params:
+        if isinstance(param, click.Option) and param.envvar is None and not param.is_eager:
+            param.envvar = "ARTISYNC_" + max(param.opts, key=len).lstrip("-").upper().replace("-", "_")
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _name_variables(inner)
+
+
 class LazyGroup(click.Group):
-    """Imports a command's module only when it is asked for."""
+    """Knows its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name or "command")
-        return command
+        return load(cmd_name) if cmd_name in COMMANDS else None
 
 
 @click.group(

@@ -11,7 +11,7 @@ from vfs import control
 from vfs.cli import console, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MOUNT_KIND, MountPoint
-from vfs.errors import MountError, NotMounted
+from vfs.errors import MountBusy, MountError, NotMounted
 
 PATIENCE = 20.0
 """Seconds for the mount's process to end; what it still writes to the cache takes a moment."""
@@ -27,7 +27,8 @@ FORCED_PATIENCE = 5.0
 def command(mountpoint: Path, force: bool) -> int:
     """Unmount MOUNTPOINT, also one whose process has died.
 
-    Returns once the mount's process has ended and what it fetched is in the cache.
+    Returns once the mount's process has ended and what it fetched is in the cache. Programs that have files open can
+    go on reading those; one that works in the mount (a shell that stands there) keeps it, unless with --force.
     """
     from vfs.fuse import mountpoint as mountpoints
 
@@ -42,8 +43,8 @@ def command(mountpoint: Path, force: bool) -> int:
         _unmount_dead(mountpoint, force=force)
         return 0
     with Process(record.pid) as process:
-        if found is not None:
-            mountpoints.unmount(mountpoint, force=force)
+        if found is not None and not _unmount(mountpoint, force=force):
+            return 0
         if force:
             # a mount that is in use lives on, out of sight, as long as its process does
             process.send(signal.SIGTERM)
@@ -56,6 +57,27 @@ def command(mountpoint: Path, force: bool) -> int:
             )
             return 1
     return 0
+
+
+def _unmount(mountpoint: Path, *, force: bool) -> bool:
+    """Whether the mount is gone; else it is out of sight, and lives on for those that have files of it open.
+
+    Raises MountBusy while somebody stands in it.
+    """
+    from vfs.fuse import mountpoint as mountpoints
+
+    try:
+        mountpoints.unmount(mountpoint, force=force)
+    except MountBusy:
+        users = mountpoints.busy(mountpoint)
+        if mountpoints.standing_in(mountpoint):
+            raise
+        mountpoints.unmount(mountpoint, force=True)
+        console.tell(
+            f"Unmounted. {', '.join(users)} can go on reading the files that are open, until they are closed."
+        )
+        return False
+    return True
 
 
 def _unmount_dead(mountpoint: Path, *, force: bool) -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,12 +141,20 @@ def unmount(path: Path, *, force: bool = False) -> None:
 
 def busy(path: Path) -> list[str]:
     """Processes of which a working directory or an open file is below `path`, as `name (pid)`; Linux only."""
+    return _users(path, lambda process: [process / "cwd", *(process / "fd").iterdir()])
+
+
+def standing_in(path: Path) -> list[str]:
+    """Processes of which the working directory is below `path`, as `name (pid)`; Linux only."""
+    return _users(path, lambda process: [process / "cwd"])
+
+
+def _users(path: Path, links: Callable[[Path], list[Path]]) -> list[str]:
     below = f"{real(path)}/"
     users = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = [process / "cwd", *(process / "fd").iterdir()]
-            if any(f"{os.readlink(link)}/".startswith(below) for link in links):
+            if any(f"{os.readlink(link)}/".startswith(below) for link in links(process)):
                 users.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
         except OSError:
             continue
