@@ -1,8 +1,8 @@
 """An asyncio loop whose clock jumps to the next timer when nothing else is ready, so that tests of minutes take none.
 
 Work on other threads takes real time and no virtual time: while executor calls (`run_in_executor`, `to_thread`) are
-under way, or a `hold()` is open, the loop waits for them before it jumps. It waits `PATIENCE` seconds at most, so that
-a test can leave a thread stuck on purpose and see the deadline of whoever waits for it.
+under way, a `hold()` is open, or `busy` says so, the loop waits for them before it jumps. It waits `PATIENCE` seconds at
+most, so that a test can leave a thread stuck on purpose and see the deadline of whoever waits for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ _LIMIT = 30.0
 """Real seconds that it waits for known work on other threads when no timer could end the wait."""
 _GRACE = 0.002
 """Real seconds that it waits for sockets and pipes that are watched."""
+_POLL = 0.0005
+"""Real seconds between two looks at busy threads."""
 _START = 1000.0
 """Virtual seconds at the start: not zero, so that a time that was never set does not look like the present."""
 
@@ -30,11 +33,15 @@ class Stuck(RuntimeError):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with `time()` of its own. Belongs to one thread, as every loop."""
+    """An event loop with `time()` of its own. Belongs to one thread, as every loop.
 
-    def __init__(self) -> None:
+    `busy` tells whether threads that the loop does not know have something to do: no jump before they have done it.
+    """
+
+    def __init__(self, busy: Callable[[], bool] | None = None) -> None:
         self._now = _START
         self._held = 0
+        self.busy = busy or (lambda: False)
         super().__init__(_Selector(self))
         self._own_fds = 1  # the pipe by which other threads wake the loop
 
@@ -89,7 +96,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
         if not events and timeout != 0:
-            events = super().select(self._patience(timeout))
+            events = self._until_idle() or super().select(self._patience(timeout))
             if not events and timeout is None:
                 waiting = ", ".join(repr(task) for task in asyncio.all_tasks(self._loop))
                 raise Stuck(f"nothing is scheduled; waiting: {waiting}")
@@ -98,6 +105,14 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
         elif timeout is not None:
             self._loop.advance(timeout)
         return events
+
+    def _until_idle(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for what other threads have to do; what they bring, if anything."""
+        end = time.monotonic() + PATIENCE
+        while self._loop.busy() and time.monotonic() < end:
+            if events := super().select(_POLL):
+                return events
+        return super().select(0)  # they may have come between the last look and their rest
 
     def _patience(self, timeout: float | None) -> float:
         """Real seconds to wait before a jump."""
@@ -109,10 +124,12 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
         return _GRACE if self._loop.outstanding or self._loop.watches_files else 0.0
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+def run_virtual(main: Coroutine[Any, Any, T], busy: Callable[[], bool] | None = None) -> T:
     """Run `main` to its end on a loop with virtual time, cancel what it left behind, and give its result.
+
+    `busy` as for `VirtualLoop`.
 
     Raises what `main` raises; `Stuck` when it waits for something that nobody will do.
     """
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(busy)) as runner:
         return runner.run(main)

@@ -1,0 +1,68 @@
+"""One connection over a server that answers in any order and in pieces of any size: right bytes, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.lab.engine_threads import Threads, run_engine
+from tests.lab.fake_server import FakeServer, Session
+from vfs.remote.sftp import Connection
+
+CONTENT = random.Random(6).randbytes(3_000_000)
+BIG = b"/a/big"
+
+
+async def connected(server: FakeServer) -> tuple[Connection, Session]:
+    """A connection that has shaken hands, and the server's end of it."""
+    session = server.connect()
+    connection = Connection(session, lambda _: None)
+    await connection.start()
+    return connection, session
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 3_100_000), st.integers(1, 1 << 20)), min_size=1, max_size=5),
+    pieces=st.lists(st.sampled_from([1, 2, 3, 5, 12, 13, 14, 100, 4096, 70_000, 1 << 20]), min_size=1),
+    shortest=st.sampled_from([None, 1, 50_000, 200_000]),
+    seed=st.integers(0, 1 << 32),
+)
+def test_bytes_are_right_in_whatever_order_and_pieces_they_come(
+    spans: list[tuple[int, int]], pieces: list[int], shortest: int | None, seed: int
+) -> None:
+    """Also when the server sends less than was asked for, which it may [6.4]."""
+    chance = random.Random(seed)
+    if sum(pieces) / len(pieces) < 1000:
+        spans = [(start, min(size, 20_000)) for start, size in spans]
+
+    async def main(threads: Threads) -> None:
+        server = FakeServer(threads, {BIG: CONTENT}, pieces=itertools.cycle(pieces))
+        server.order = lambda answers: chance.sample(answers, len(answers))
+        if shortest is not None:
+            server.shorten = lambda size: chance.randint(min(size, shortest), size)
+        connection, session = await connected(server)
+        handle = await connection.open(BIG)
+        buffers = [bytearray(size) for _, size in spans]
+        answers = await asyncio.gather(
+            *(
+                connection.read(handle, start, memoryview(buffer), BIG)
+                for (start, _), buffer in zip(spans, buffers, strict=True)
+            )
+        )
+        for (start, size), buffer, (count, attributes) in zip(spans, buffers, answers, strict=True):
+            want = CONTENT[start : start + size]
+            assert count == len(want)
+            assert buffer[:count] == want
+            assert attributes.size == len(CONTENT)
+        assert connection.in_flight == 0
+        connection.close_handle(handle)
+        await connection.lstat(BIG)
+        assert session.handles == {}
+        connection.close()
+
+    run_engine(main)
