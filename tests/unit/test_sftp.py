@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab.engine_threads import Threads, run_engine
-from tests.lab.fake_server import FakeServer, Session
+from tests.lab.fake_server import Asked, FakeServer, Session
 from vfs.remote.sftp import Connection
+from vfs.remote.wire import Kind
 
 CONTENT = random.Random(6).randbytes(3_000_000)
 BIG = b"/a/big"
@@ -66,3 +67,18 @@ def test_bytes_are_right_in_whatever_order_and_pieces_they_come(
         connection.close()
 
     run_engine(main)
+
+
+def test_what_came_short_is_asked_for_once_more_and_nothing_else() -> None:
+    async def main(threads: Threads) -> list[Asked]:
+        server = FakeServer(threads, {BIG: CONTENT}, shorten=lambda size: min(size, 100 << 10))
+        connection, _ = await connected(server)
+        handle = await connection.open(BIG)
+        buffer = bytearray(1 << 20)
+        count, _ = await connection.read(handle, 0, memoryview(buffer), BIG)
+        assert buffer[:count] == CONTENT[: 1 << 20]
+        connection.close()
+        return server.asked(Kind.READ)
+
+    reads = run_engine(main)
+    assert sum(int.from_bytes(asked.tail[8:]) for asked in reads) < 3 << 20

@@ -57,6 +57,9 @@ class Batch:
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By request id: where in `into`, and how long."""
     counts: dict[int, int] = field(default_factory=dict)
+    """By request id: how much came."""
+    came: dict[int, int] = field(default_factory=dict)
+    """By place in `into`: how much came, in the rounds that are over."""
     missing: int = 0
     attributes: Attributes | None = None
     error: Status | None = None
@@ -302,27 +305,20 @@ class Connection:
             if not batch.future.done():
                 batch.future.set_exception(wire.error_of(batch.error, batch.about))
             return
-        count, again, ended = 0, [], False
-        for number in sorted(batch.parts, key=lambda number: batch.parts[number][0]):
-            at, length = batch.parts[number]
+        again = []
+        for number, (at, length) in batch.parts.items():
             got = batch.counts.get(number, 0)
-            if not ended and 0 < got < length:
+            batch.came[at] = got
+            if 0 < got < length:
                 again.append((at + got, length - got))
-            if got == 0 and not again:
-                ended = True
-            if not ended and not again:
-                count = at + got
         if again and self.alive:
-            # A short answer in the middle is allowed [6.4]; what lies behind it is asked for once more.
-            first = again[0][0]
-            kept, batch.parts = batch.parts, {}
-            batch.counts.clear()
-            batch.parts[-1] = 0, first
-            batch.counts[-1] = first
-            rest = [(first, again[0][1])]
-            rest += [part for part in kept.values() if part[0] > first]
-            self._ask_parts(batch, rest)
+            # A short answer in the middle is allowed [6.4]; what is missing is asked for once more.
+            batch.parts, batch.counts = {}, {}
+            self._ask_parts(batch, again)
             return
+        count = 0
+        while got := batch.came.get(count, 0):
+            count += got
         self.in_flight -= len(batch.into)
         if batch.future.done():
             return
