@@ -10,20 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab.engine_threads import Threads, run_engine
-from tests.lab.fake_server import Asked, FakeServer, Session
-from vfs.remote.sftp import Connection
+from tests.lab.fake_server import Asked
+from tests.unit.one_connection import connected
 from vfs.remote.wire import Kind
 
 CONTENT = random.Random(6).randbytes(3_000_000)
 BIG = b"/a/big"
-
-
-async def connected(server: FakeServer) -> tuple[Connection, Session]:
-    """A connection that has shaken hands, and the server's end of it."""
-    session = server.connect()
-    connection = Connection(session, lambda _: None)
-    await connection.start()
-    return connection, session
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,11 +34,11 @@ def test_bytes_are_right_in_whatever_order_and_pieces_they_come(
         spans = [(start, min(size, 20_000)) for start, size in spans]
 
     async def main(threads: Threads) -> None:
-        server = FakeServer(threads, {BIG: CONTENT}, pieces=itertools.cycle(pieces))
+        server, session, connection, _ = await connected(threads, pieces=itertools.cycle(pieces))
+        server.files[BIG] = CONTENT
         server.order = lambda answers: chance.sample(answers, len(answers))
         if shortest is not None:
             server.shorten = lambda size: chance.randint(min(size, shortest), size)
-        connection, session = await connected(server)
         handle = await connection.open(BIG)
         buffers = [bytearray(size) for _, size in spans]
         answers = await asyncio.gather(
@@ -71,8 +63,8 @@ def test_bytes_are_right_in_whatever_order_and_pieces_they_come(
 
 def test_what_came_short_is_asked_for_once_more_and_nothing_else() -> None:
     async def main(threads: Threads) -> list[Asked]:
-        server = FakeServer(threads, {BIG: CONTENT}, shorten=lambda size: min(size, 100 << 10))
-        connection, _ = await connected(server)
+        server, _, connection, _ = await connected(threads, shorten=lambda size: min(size, 100 << 10))
+        server.files[BIG] = CONTENT
         handle = await connection.open(BIG)
         buffer = bytearray(1 << 20)
         count, _ = await connection.read(handle, 0, memoryview(buffer), BIG)

@@ -25,7 +25,8 @@ from vfs.errors import (
 )
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.link import Link, backoff
-from vfs.remote.sftp import Connection
+from vfs.remote.listing import scandir
+from vfs.remote.sftp import Connection, seen
 from vfs.remote.transport import Dialer, Transport
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class Pool:
         wanted = min(most, -(-min(self.window, self.in_flight + waiting) // share))
         for _ in range(wanted - len(self._connections) - self._dialing):
             self._dialing += 1
-            asyncio.ensure_future(self._one_more()).add_done_callback(_seen)
+            asyncio.ensure_future(self._one_more()).add_done_callback(seen)
 
     async def _one_more(self) -> None:
         try:
@@ -223,7 +224,7 @@ class Pool:
         return await self._ask(lambda connection: connection.realpath(path))
 
     async def scandir(self, path: bytes) -> list[DirEntry]:
-        return await self._ask(lambda connection: connection.scandir(path))
+        return await self._ask(lambda connection: scandir(connection, path))
 
     async def statvfs(self, path: bytes) -> FsStats | None:
         return await self._ask(lambda connection: connection.statvfs(path))
@@ -276,7 +277,7 @@ class PoolFile:
         handle = self._handles.get(connection)
         if handle is None or (handle.done() and (handle.cancelled() or handle.exception() is not None)):
             handle = self._handles[connection] = connection.open(self.path)
-            handle.add_done_callback(_seen)
+            handle.add_done_callback(seen)
         return handle
 
     async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
@@ -368,8 +369,3 @@ async def _in_thread(work: Callable[[], Transport]) -> Transport:
 
     threading.Thread(target=run, name="connector", daemon=True).start()
     return await future
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

@@ -11,29 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import posixpath
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError, ServerFailure
+from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError
 from vfs.remote import wire
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.transport import Transport
 from vfs.remote.wire import Code, Decoder, Kind, Reply, Status
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEAD_AFTER = 5.0
 """Seconds without a byte, while an answer is due, after which a connection is given up."""
 KEEPALIVE = 10.0
 """Seconds without traffic after which the server is asked for a sign of life."""
-READDIR_DEPTH = 32
-"""READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
-MOST_ENTRIES = 2_000_000
-"""Names in one directory beyond which a server is not believed."""
+OVERTAKEN = 30.0
+"""Seconds by which requests sent later may be answered earlier; then a server is not going to answer at all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +43,7 @@ class Ask:
     future: asyncio.Future[Any]
     about: bytes
     sent: float
+    expected: Kind
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +88,8 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._read_size = wire.DEFAULT_READ
         self._statvfs = False
+        self._latest = 0.0
+        """When the youngest request that was answered so far was sent."""
         self.last_received = self._loop.time()
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -127,9 +130,9 @@ class Connection:
         for thread in self._threads:
             thread.start()
         self._tick()
-        ask = Ask(self._loop.create_future(), b"", self._loop.time())
+        ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION)
         self._decoder.expect_version(ask)
-        self._waiting[ask] = None
+        self._await(ask)
         self._queue.put(wire.init())
         version = await ask.future
         self._statvfs = b"statvfs@openssh.com" in version.extensions
@@ -137,7 +140,7 @@ class Connection:
         clock = self._request(Kind.ATTRS, wire.request, Kind.STAT, b"/proc/self")
         if b"limits@openssh.com" in version.extensions:
             try:
-                limits = wire.parse_limits(await self._extended(b"limits@openssh.com", None))
+                limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
                 if limits.read:
                     self._read_size = min(max(limits.read, 4096), wire.MAX_READ)
             except RemoteError as error:
@@ -163,16 +166,21 @@ class Connection:
         return self._request(Kind.ATTRS, wire.request, Kind.STAT, path)
 
     async def readlink(self, path: bytes) -> bytes:
+        """The text of a link, whatever the server says it is."""
         return self._one_name(await self._request(Kind.NAME, wire.request, Kind.READLINK, path))
 
     async def realpath(self, path: bytes) -> bytes:
-        return self._one_name(await self._request(Kind.NAME, wire.request, Kind.REALPATH, path))
+        """An absolute path without `.`, `..` or NUL."""
+        path = self._one_name(await self._request(Kind.NAME, wire.request, Kind.REALPATH, path))
+        if not path.startswith(b"/"):
+            raise self.violated(f"a real path that is not absolute: {path!r}")
+        return posixpath.normpath(path)
 
     async def statvfs(self, path: bytes) -> FsStats | None:
         """None where the server does not offer it."""
         if not self._statvfs:
             return None
-        return wire.parse_statvfs(await self._extended(b"statvfs@openssh.com", path))
+        return await self._extended(b"statvfs@openssh.com", path, wire.parse_statvfs)
 
     def open(self, path: bytes) -> asyncio.Future[bytes]:
         """The handle of a file opened for reading."""
@@ -182,33 +190,15 @@ class Connection:
         """Close a handle without waiting."""
         if self.alive:
             future = self._request(Kind.STATUS, wire.request, Kind.CLOSE, handle)
-            future.add_done_callback(_seen)
+            future.add_done_callback(seen)
 
-    async def scandir(self, path: bytes) -> list[DirEntry]:
-        """The whole directory, without `.` and `..` and without names that no local file could have."""
-        handle = await self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path)
-        entries: list[DirEntry] = []
-        under_way: deque[asyncio.Future[Any]] = deque()
-        depth, more = 2, True
-        try:
-            while more or under_way:
-                while more and len(under_way) < depth:
-                    under_way.append(self._request(Kind.NAME, wire.request, Kind.READDIR, handle, about=path))
-                answer = await under_way.popleft()
-                if isinstance(answer, Status):
-                    more = False
-                    continue
-                if not answer:
-                    raise ProtocolViolation("a listing without names")
-                entries.extend(entry for entry in answer if _possible(entry.name))
-                depth = min(READDIR_DEPTH, depth * 2)
-                if len(entries) > MOST_ENTRIES:
-                    raise ServerFailure(f"{path!r} has more than {MOST_ENTRIES} entries")
-        finally:
-            for future in under_way:
-                future.add_done_callback(_seen)
-            self.close_handle(handle)
-        return entries
+    def opendir(self, path: bytes) -> asyncio.Future[bytes]:
+        """The handle of a directory."""
+        return self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path)
+
+    def readdir(self, handle: bytes, about: bytes) -> asyncio.Future[list[DirEntry] | Status]:
+        """Some more names, or the status that says there are none."""
+        return self._request(Kind.NAME, wire.request, Kind.READDIR, handle, about=about)
 
     def read(
         self, handle: bytes, offset: int, into: memoryview, about: bytes
@@ -238,7 +228,7 @@ class Connection:
         self._decoder.expect(number, Kind.ATTRS, batch)
         packets.append(wire.request(Kind.FSTAT, number, batch.handle))
         self.requests += len(packets)
-        self._waiting[batch] = None
+        self._await(batch)
         self._queue.put(b"".join(packets))
 
     def _request(
@@ -248,30 +238,46 @@ class Connection:
         packet = encode(number, text) if kind is None else encode(kind, number, text)
         return self._put(expected, number, packet, text if about is None else about)
 
-    def _extended(self, name: bytes, path: bytes | None) -> asyncio.Future[bytes]:
+    async def _extended(self, name: bytes, path: bytes | None, parse: Callable[[bytes], T]) -> T:
         number = self._next_id()
-        return self._put(Kind.EXTENDED_REPLY, number, wire.extended(number, name, path), path or name)
+        packet = wire.extended(number, name, path)
+        answer = await self._put(Kind.EXTENDED_REPLY, number, packet, path or name)
+        try:
+            return parse(answer)
+        except ProtocolViolation as violation:
+            raise self.violated(str(violation)) from None
 
     def _put(self, expected: Kind, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
-        ask = Ask(self._loop.create_future(), about, self._loop.time())
+        ask = Ask(self._loop.create_future(), about, self._loop.time(), expected)
         if not self.alive:
             ask.future.set_exception(LinkLost("the connection has ended"))
             return ask.future
         self._decoder.expect(number, expected, ask)
-        self._waiting[ask] = None
+        self._await(ask)
         self.requests += 1
         self._queue.put(packet)
         return ask.future
+
+    def _await(self, item: Ask | Batch) -> None:
+        if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:
+            self._timer.cancel()  # it was set when nothing was due
+            self._timer = self._loop.call_later(DEAD_AFTER, self._tick)
+        self._waiting[item] = None
 
     def _next_id(self) -> int:
         self._ids = (self._ids + 1) & 0xFFFFFFFF
         return self._ids
 
-    @staticmethod
-    def _one_name(entries: list[DirEntry] | Status) -> bytes:
-        if isinstance(entries, Status) or len(entries) != 1:
-            raise ServerFailure("one name was due")
+    def _one_name(self, entries: list[DirEntry] | Status) -> bytes:
+        if isinstance(entries, Status) or len(entries) != 1 or b"\0" in entries[0].name:
+            raise self.violated("one path was due")
         return entries[0].name
+
+    def violated(self, what: str) -> ProtocolViolation:
+        """What to raise; the connection is dropped."""
+        log.warning("the connection is dropped: %s", what)
+        self._give_up(ProtocolViolation(what))
+        return ProtocolViolation(what)
 
     # --- answers (loop's thread) ------------------------------------------------------------------------------------
 
@@ -286,13 +292,15 @@ class Connection:
 
     def _answer(self, ask: Ask, reply: Reply[Ask | Batch]) -> None:
         self._waiting.pop(ask, None)
+        self._latest = max(self._latest, ask.sent)
         taken = self._loop.time() - ask.sent
         if self.rtt == 0.0 or taken < self.rtt:
             self.rtt = taken
-        if ask.future.done():
-            return
         value = reply.value
-        if isinstance(value, Status) and value.code not in (Code.OK, Code.EOF):
+        if ask.future.done():
+            if isinstance(value, bytes) and ask.expected == Kind.HANDLE:  # nobody waits for it any more
+                self.close_handle(value)
+        elif isinstance(value, Status) and value.code != (Code.EOF if ask.expected == Kind.NAME else Code.OK):
             ask.future.set_exception(wire.error_of(value, ask.about))
         else:
             ask.future.set_result(value)
@@ -300,6 +308,7 @@ class Connection:
     def _finish(self, batch: Batch) -> None:
         """All answers of a batch are there: done, or the rest of what came short is asked for."""
         self._waiting.pop(batch, None)
+        self._latest = max(self._latest, batch.sent)
         if batch.error is not None:
             self.in_flight -= len(batch.into)
             if not batch.future.done():
@@ -313,7 +322,7 @@ class Connection:
                 again.append((at + got, length - got))
         if again and self.alive:
             # A short answer in the middle is allowed [6.4]; what is missing is asked for once more.
-            batch.parts, batch.counts = {}, {}
+            batch.parts, batch.counts, batch.sent = {}, {}, self._loop.time()
             self._ask_parts(batch, again)
             return
         count = 0
@@ -322,13 +331,13 @@ class Connection:
         self.in_flight -= len(batch.into)
         if batch.future.done():
             return
-        if batch.attributes is None:
+        if again or batch.attributes is None:
             batch.future.set_exception(LinkLost("the connection ended"))
         else:
             batch.future.set_result((count, batch.attributes))
 
     def _tick(self) -> None:
-        """Look after the connection once a second while something is due, else as rarely as a keepalive."""
+        """Look after the connection: every second while something is due, else as rarely as a keepalive."""
         self._timer = None
         if not self.alive:
             return
@@ -336,8 +345,11 @@ class Connection:
         if self.silence > DEAD_AFTER:
             self._give_up(LinkLost(f"no answer for {self.silence:.0f} s"))
             return
+        if self._waiting and self._latest - next(iter(self._waiting)).sent > OVERTAKEN:
+            self._give_up(LinkLost("a request is not answered, others are"))
+            return
         if not self._waiting and idle >= KEEPALIVE:
-            self._request(Kind.NAME, wire.request, Kind.REALPATH, b".").add_done_callback(_seen)
+            self._request(Kind.NAME, wire.request, Kind.REALPATH, b".").add_done_callback(seen)
         wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
         self._timer = self._loop.call_later(wait, self._tick)
 
@@ -367,21 +379,23 @@ class Connection:
 
     def _receive(self) -> None:
         decoder, transport = self._decoder, self._transport
-        error: LinkError = LinkLost("the server closed the connection")
+        error: LinkError = LinkLost("the connection failed")
         try:
             while count := transport.recv_into(decoder.get_buffer()):
                 self.last_received = self._loop.time()
                 self.bytes_received += count
                 for reply in decoder.received(count):
                     self._take(reply)
+            error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)
             error = violation
         except (OSError, EOFError) as failure:
             error = LinkLost(str(failure))
-        if not self.bytes_received and transport.error is not None:
-            error = transport.error
-        self._call(self._end, error)
+        finally:  # whatever happens: nobody may wait for a thread that is gone
+            if not self.bytes_received and transport.error is not None:
+                error = transport.error
+            self._call(self._end, error)
 
     def _take(self, reply: Reply[Ask | Batch]) -> None:
         token = reply.token
@@ -393,7 +407,9 @@ class Connection:
                 token.counts[reply.request_id] = value
             elif isinstance(value, Attributes):
                 token.attributes = value
-            elif isinstance(value, Status) and value.code != Code.EOF:
+            elif isinstance(value, Status) and (
+                value.code != Code.EOF or reply.request_id not in token.parts
+            ):
                 token.error = value
             token.missing -= 1
             if token.missing:
@@ -431,10 +447,7 @@ def _open_packet(number: int, path: bytes) -> bytes:
     return wire.open_for_reading(number, path)
 
 
-def _possible(name: bytes) -> bool:
-    return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
+def seen(future: asyncio.Future[Any]) -> None:
+    """A failure that nobody waits for has been seen."""
     if not future.cancelled():
         future.exception()

@@ -1,0 +1,54 @@
+"""A directory read over one connection: many READDIRs under way, bounded, hostile names left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from vfs.errors import ServerFailure
+from vfs.remote.api import DirEntry
+from vfs.remote.sftp import Connection, seen
+from vfs.remote.wire import Status
+
+DEPTH = 32
+"""READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
+MOST_ENTRIES = 500_000
+"""Names in one directory beyond which a server is not believed: some 100 MB."""
+LONGEST_NAME = 255
+"""Bytes in a name that Linux takes (NAME_MAX)."""
+
+
+async def scandir(connection: Connection, path: bytes) -> list[DirEntry]:
+    """The whole directory, without `.` and `..` and without names that no local file could have."""
+    handle = await connection.opendir(path)
+    entries: list[DirEntry] = []
+    under_way: deque[asyncio.Future[Any]] = deque()
+    depth, more, count = 2, True, 0
+    try:
+        while more or under_way:
+            while more and len(under_way) < depth:
+                under_way.append(connection.readdir(handle, path))
+            answer = await under_way.popleft()
+            if isinstance(answer, Status):
+                more = False
+                continue
+            if not answer:
+                raise connection.violated("a listing without names")
+            count += len(answer)
+            if count > MOST_ENTRIES:
+                raise ServerFailure(f"{path!r} has more than {MOST_ENTRIES} entries")
+            entries.extend(entry for entry in answer if _possible(entry.name))
+            depth = min(DEPTH, depth * 2)
+    finally:
+        for future in under_way:
+            future.add_done_callback(seen)
+        connection.close_handle(handle)
+    return entries
+
+
+def _possible(name: bytes) -> bool:
+    """Whether a local file could have this name."""
+    if name in (b"", b".", b"..") or len(name) > LONGEST_NAME:
+        return False
+    return b"/" not in name and b"\0" not in name
