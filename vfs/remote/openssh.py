@@ -22,7 +22,7 @@ from pathlib import Path
 
 from vfs import errors
 from vfs.address import Address
-from vfs.remote import ssh_words
+from vfs.remote import ssh_words, tcp
 from vfs.remote.asking import Asking, Deadline
 from vfs.remote.askpass import Askpass
 from vfs.remote.child import Child
@@ -74,7 +74,7 @@ class Hop:
 
     @property
     def place(self) -> str:
-        return f"{self.host}:{self.port}"
+        return tcp.place(self.host, self.port)
 
 
 class OpensshDialer:

@@ -1,15 +1,12 @@
 """SSH by paramiko: connect, verify the host key, log in, start the SFTP subsystem.
 
 Threads: `dial` may run on several at once; each call has its own connection, deadline and agent. What they
-share is in `Asking`, `KeyRing` and `KnownHosts`. A name is looked up on a thread of its own, since that
-cannot be cut short.
+share is in `Asking`, `KeyRing` and `KnownHosts`.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import queue
 import socket
 import threading
 from collections.abc import Sequence
@@ -19,7 +16,7 @@ import paramiko
 
 from vfs import errors
 from vfs.address import Address
-from vfs.remote import ssh_words
+from vfs.remote import ssh_words, tcp
 from vfs.remote.asking import Asking, Deadline
 from vfs.remote.child import Child
 from vfs.remote.hostkeys import HostKey, KnownHosts
@@ -40,7 +37,6 @@ REKEY_PACKETS = 1 << 31
 """RFC 4344, section 3.1."""
 
 _MAX_JUMPS = 8
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
 
 
 class ParamikoDialer:
@@ -103,7 +99,7 @@ class ParamikoDialer:
     def _reach(self, target: Target, way: Way, deadline: Deadline) -> socket.socket:
         """A stream to the host's SSH port: TCP, or what the ProxyCommand makes."""
         if target.proxy_command is None:
-            sock = _connect(target, deadline)
+            sock = tcp.connect(target.host, target.port, deadline)
         else:
             sock, theirs = socket.socketpair()
             with theirs:
@@ -223,58 +219,6 @@ def _rejected(
     elif offered and "publickey" not in offered:
         text += f"; it takes no keys at all, but {', '.join(offered)}"
     return errors.AuthRejected(text)
-
-
-def _connect(target: Target, deadline: Deadline) -> socket.socket:
-    """A TCP connection to the first of the host's addresses that answers."""
-    found = _look_up(target, deadline)
-    failure: OSError | None = None
-    for number, (family, kind, protocol, _, place) in enumerate(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(deadline.need(target.place) / (len(found) - number))
-            sock.connect(place)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return sock
-        except OSError as e:
-            sock.close()
-            if not isinstance(failure, ConnectionRefusedError):
-                failure = e
-        except BaseException:
-            sock.close()
-            raise
-    if isinstance(failure, ConnectionRefusedError):
-        raise errors.Refused(f"{target.place} refuses the connection") from failure
-    if failure is None or isinstance(failure, TimeoutError) or failure.errno in _UNREACHABLE:
-        why = "no answer in time" if failure is None or failure.strerror is None else failure.strerror.lower()
-        raise errors.NoAnswer(f"{target.place}: {why}") from failure
-    raise errors.ConnectError(f"{target.place}: {failure.strerror}") from failure
-
-
-_AddressInfo = list[
-    tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...] | tuple[int, bytes]]
-]
-
-
-def _look_up(target: Target, deadline: Deadline) -> _AddressInfo:
-    answers: queue.SimpleQueue[_AddressInfo | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(list(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)))
-        except (OSError, UnicodeError) as e:
-            answers.put(e)
-
-    threading.Thread(target=ask, name=f"look-up of {target.host}", daemon=True).start()
-    try:
-        answer = answers.get(timeout=deadline.need(target.place))
-    except queue.Empty:
-        raise errors.UnknownHost(f"nobody tells the address of {target.host!r} in time") from None
-    if isinstance(answer, OSError | UnicodeError):
-        why = answer.strerror if isinstance(answer, OSError) else str(answer)
-        raise errors.UnknownHost(f"{target.host!r}: {why}") from answer
-    return answer
 
 
 def _no_handshake(failure: Exception, target: Target, way: Way, deadline: Deadline) -> errors.ConnectError:

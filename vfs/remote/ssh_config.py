@@ -19,6 +19,7 @@ import paramiko
 
 from vfs import errors
 from vfs.address import Address
+from vfs.remote import tcp
 from vfs.remote.hostkeys import SYSTEM_FILE, host_name
 from vfs.remote.keyfiles import DEFAULT_NAMES
 
@@ -53,8 +54,7 @@ class Target:
     @property
     def place(self) -> str:
         """`host:port`, for messages."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return tcp.place(self.host, self.port)
 
 
 def resolve(address: Address, ssh_config: Path | None = None) -> Target:
