@@ -123,6 +123,11 @@ class HostKeyRevoked(ConnectError):
     """That host key is marked as revoked in a known_hosts file: ask whoever runs the server before connecting."""
 
 
+class NoSftp(ConnectError):
+    """The server lets you in and offers no SFTP: the container's image needs an SFTP server
+    (`apt install openssh-sftp-server`) and the line `Subsystem sftp internal-sftp` in sshd_config."""
+
+
 class KeyFileUnusable(ConnectError):
     """The private key cannot be used; `chmod 600` it, or name another one with `-i`."""
 

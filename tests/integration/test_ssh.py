@@ -230,6 +230,27 @@ def test_an_alias_of_the_users_configuration_is_a_host(place: Place, server: Ssh
         pass
 
 
+def test_where_an_address_leads_is_told_without_going_there(place: Place, server: Sshd) -> None:
+    place.configure("Host box\n  HostName 10.0.0.7\n  Port 30022\n  User me\n  HostKeyAlias rack-7\n")
+    found = place.dialer(Address("box")).destination(10)
+    assert (found.place, found.user, found.key_name) == ("10.0.0.7:30022", "me", "rack-7")
+    assert place.theirs in found.known_hosts
+    assert found.by_way_of is None
+    assert place.dialer(Address("box", jump="a,gate")).destination(10).by_way_of == "the jump host gate"
+    command = (("ProxyCommand", "nc %h %p"),)
+    assert place.dialer(Address("box", options=command)).destination(10).by_way_of == "a ProxyCommand"
+
+
+def test_the_key_that_logged_in_is_told(place: Place, server: Sshd) -> None:
+    place.trust(server)
+    dialer = place.dialer(server.address)
+    with connected(dialer):
+        pass
+    known = place.kind is ParamikoDialer
+    shown = f"with {server.user_key} (ED25519 {fingerprint(server.user_key)})"
+    assert dialer.login == (shown if known else "")
+
+
 def test_an_included_file_counts(place: Place, server: Sshd) -> None:
     place.trust(server)
     (place.directory / "more").write_text(f"Host box\n  HostName 127.0.0.1\n  Port {server.port}\n")
@@ -343,7 +364,8 @@ def test_the_server_is_asked_for_the_kind_of_host_key_that_is_known(place: Place
 def test_a_key_that_the_server_does_not_know_is_named(place: Place, server: Sshd, tmp_path: Path) -> None:
     place.trust(server)
     stranger = make_key(tmp_path / "stranger")
-    fails(place.dialer(replace(server.address, keys=(str(stranger),))), errors.AuthRejected, str(stranger))
+    shown = f"{stranger} (ED25519 {fingerprint(stranger)})"
+    fails(place.dialer(replace(server.address, keys=(str(stranger),))), errors.AuthRejected, shown)
 
 
 def test_no_key_at_all_is_a_rejection(place: Place, server: Sshd) -> None:
@@ -589,13 +611,13 @@ def test_a_server_that_hangs_up_at_once_is_said_to_do_so(place: Place) -> None:
 def test_a_server_without_sftp_is_said_to_have_none(place: Place) -> None:
     with Sshd(extra=["Subsystem other /bin/true"]) as server:
         place.trust(server)
-        fails(place.dialer(server.address), errors.ConnectError, "offers no SFTP")
+        fails(place.dialer(server.address), errors.NoSftp, "offers no SFTP")
 
 
 def test_a_server_whose_sftp_program_is_missing_is_said_to_miss_it(place: Place) -> None:
     with Sshd(extra=["Subsystem sftp /no/such/program"]) as server:
         place.trust(server)
-        fails(place.dialer(server.address), errors.ConnectError)
+        fails(place.dialer(server.address), errors.NoSftp)
 
 
 # --- by way of others

@@ -58,7 +58,7 @@ me@box: Permission denied (publickey).
             "/k: no such file",
         ),
         ("Received disconnect: Too many authentication failures", errors.AuthRejected, "IdentitiesOnly"),
-        ("subsystem request failed on channel 0", errors.ConnectError, "offers no SFTP"),
+        ("subsystem request failed on channel 0", errors.NoSftp, "offers no SFTP"),
         ("kex_exchange_identification: Connection closed by remote host", errors.ConnectError, "MaxStartups"),
         (
             "channel 0: open failed: administratively prohibited: open failed",
@@ -71,7 +71,7 @@ me@box: Permission denied (publickey).
             "refused",
         ),
         ("Bad owner or permissions on /home/me/.ssh/config", errors.ConnectError, "/home/me/.ssh/config"),
-        ("", errors.ConnectError, "before SFTP began"),
+        ("", errors.NoSftp, "before SFTP began"),
     ],
 )
 def test_the_words_of_ssh_become_an_error_of_ours(

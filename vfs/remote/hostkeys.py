@@ -47,6 +47,9 @@ class HostKey:
         """The kind as ssh names it to people: `ED25519`, `ECDSA`, `RSA`."""
         return self.kind.removeprefix("sk-").removeprefix("ssh-").split("@")[0].split("-")[0].upper()
 
+    def __str__(self) -> str:
+        return f"{self.label} {self.fingerprint}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -102,8 +105,11 @@ class KnownHosts:
 
     def kinds(self, name: str) -> list[str]:
         """The kinds of keys known for `name`: ask the server for these first, lest it shows another."""
-        known = self._deciding(name) or self._deciding(_without_port(name))
-        return list(dict.fromkeys(e.key.kind for e in known))
+        return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
+
+    def trusted(self, name: str) -> list[Entry]:
+        """The lines of which a key proves that the server is `name`."""
+        return self._deciding(name) or self._deciding(_without_port(name))
 
     def by_authority(self, name: str) -> Entry | None:
         """The line that lets a certificate authority vouch for `name`, if there is one."""
@@ -186,8 +192,7 @@ class KnownHosts:
         return []
 
     def _changed_text(self, name: str, old: Entry, key: HostKey) -> str:
-        text = f"the host key of {name} was {old.key.label} {old.key.fingerprint} ({old.place}) and now is "
-        text += f"{key.label} {key.fingerprint}"
+        text = f"the host key of {name} was {old.key} ({old.place}) and now is {key}"
         if old.file != self.ours:
             text += f"; if that is right, `ssh-keygen -f {old.file} -R '{name}'` makes ssh forget the old one"
         return text

@@ -13,6 +13,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfs.remote.hostkeys import HostKey
+
 _MAGIC = b"openssh-key-v1\0"
 _BEGIN = "-----BEGIN OPENSSH PRIVATE KEY-----"
 _END = "-----END OPENSSH PRIVATE KEY-----"
@@ -33,6 +35,11 @@ class KeyFile:
     """The public key (RFC 4253, section 6.6) if it can be told without the passphrase."""
     problem: str | None = None
     """Why the file must not be used, with the command that helps; None if it may."""
+
+    @property
+    def label(self) -> str:
+        """The path, and which key it is if that can be told."""
+        return str(self.path) if self.blob is None else f"{self.path} ({_public(self.blob)})"
 
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r}, encrypted={self.encrypted}, problem={self.problem!r})"
@@ -74,6 +81,7 @@ def _look_inside(text: str) -> tuple[bool, bytes | None]:
         _kdf, rest = _string(rest)
         _options, rest = _string(rest)
         blob, _rest = _string(rest[4:])
+        _string(blob)  # its kind
     except (binascii.Error, ValueError):
         return False, None
     return cipher != b"none", blob
@@ -87,10 +95,17 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
     return data[4 : 4 + length], data[4 + length :]
 
 
+def _public(blob: bytes) -> HostKey:
+    """The blob with the kind of key that it begins with."""
+    return HostKey(_string(blob)[0].decode("ascii", "replace"), blob)
+
+
 def _public_half(path: Path) -> bytes | None:
     """The blob in `KEY.pub`, if that file is there."""
     try:
         words = Path(f"{path}.pub").read_text("ascii", "replace").split()
-        return base64.b64decode(words[1], validate=True) if len(words) > 1 else None
+        blob = base64.b64decode(words[1], validate=True) if len(words) > 1 else b""
+        _string(blob)
+        return blob
     except (OSError, ValueError):
         return None

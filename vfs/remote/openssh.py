@@ -29,6 +29,7 @@ from vfs.remote.child import Child
 from vfs.remote.hostkeys import HostKey, KnownHosts, host_name, read_entries
 from vfs.remote.keyfiles import read_key_file
 from vfs.remote.pipe_stream import PipeStream
+from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,11 @@ class Hop:
     host: str
     port: int
     key_name: str
+    user: str
     known_hosts: tuple[Path, ...]
     key_files: tuple[Path, ...]
     jump: str
+    proxy_command: bool
 
     @property
     def place(self) -> str:
@@ -82,6 +85,8 @@ class OpensshDialer:
     byte."""
 
     window_limited = True
+    login = ""
+    """ssh does not tell."""
 
     def __init__(
         self,
@@ -102,6 +107,14 @@ class OpensshDialer:
         self._asking = Asking(prompter)
         self._settings: dict[Address, Hop] = {}
         self._verified: set[str] = set()
+
+    def destination(self, timeout: float) -> Destination:
+        """As `Dialer.destination`."""
+        *before, hop = self._route(self._address, Deadline(timeout))
+        way = "a ProxyCommand" if hop.proxy_command else None
+        if before:
+            way = f"the jump host {before[-1].host}"
+        return Destination(hop.host, hop.port, hop.user, hop.key_name, hop.known_hosts, by_way_of=way)
 
     def dial(self, timeout: float) -> Transport:
         """As `Dialer.dial`, but what fails at the login ends the stream with `Transport.error` set.
@@ -289,7 +302,7 @@ class OpensshDialer:
         locked = [str(f.path) for f in files if f.encrypted and f.blob not in in_agent]
         if locked:
             return errors.PassphraseNeeded(f"the key {locked[0]} is locked with a passphrase ({error})")
-        tried = [str(f.path) for f in files] + ["the agent's keys"] * bool(in_agent)
+        tried = [f.label for f in files] + ["the agent's keys"] * bool(in_agent)
         return errors.AuthRejected(f"{error}; tried: {', '.join(tried) or 'no key, as there is none'}")
 
 
@@ -342,9 +355,11 @@ def _parse_settings(address: Address, printed: str) -> Hop:
         host=host,
         port=port,
         key_name=host_name(host, port, found["hostkeyalias"][0] if "hostkeyalias" in found else None),
+        user=one("user", address.user or ""),
         known_hosts=tuple(Path(f).expanduser() for f in known_hosts),
         key_files=tuple(Path(f).expanduser() for f in found.get("identityfile", []) if f != "none"),
         jump=one("proxyjump", "none"),
+        proxy_command=one("proxycommand", "none") != "none",
     )
 
 

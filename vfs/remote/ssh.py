@@ -23,6 +23,7 @@ from vfs.remote.hostkeys import HostKey, KnownHosts
 from vfs.remote.ssh_config import Target, resolve
 from vfs.remote.ssh_keys import Agent, KeyRing
 from vfs.remote.ssh_stream import PACKET, WINDOW, ChannelStream, Chunks, Way
+from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
 log = logging.getLogger(__name__)
@@ -61,9 +62,20 @@ class ParamikoDialer:
         self._accept_new = accept_new
         self._replace = replace
         self._ssh_config = ssh_config
+        self.login = ""
         self._asking = Asking(prompter)
         self._keys = KeyRing(self._asking)
         _quiet_paramiko()
+
+    def destination(self, timeout: float) -> Destination:
+        """As `Dialer.destination`."""
+        target = resolve(self._address, self._ssh_config)
+        way = "a ProxyCommand" if target.proxy_command else None
+        if target.jumps:
+            way = f"the jump host {target.jumps[-1].host}"
+        return Destination(
+            target.host, target.port, target.user, target.key_name, target.known_hosts, by_way_of=way
+        )
 
     def dial(self, timeout: float) -> Transport:
         """As `Dialer.dial`; the time in which a person answers does not count.
@@ -75,6 +87,7 @@ class ParamikoDialer:
         try:
             target = resolve(self._address, self._ssh_config)
             session = self._log_in(target, way, deadline)
+            self.login = way.login
             stream = ChannelStream(_open_sftp(session, target, way, deadline), way, target.place)
             way.settle()
         except BaseException:
@@ -146,10 +159,11 @@ class ParamikoDialer:
                 target.key_name, key, prompter=person, accept_new=self._accept_new, replace=self._replace
             ),
         )
-        self._authenticate(session, target, deadline)
+        way.login = self._authenticate(session, target, deadline)
         return session
 
-    def _authenticate(self, session: paramiko.Transport, target: Target, deadline: Deadline) -> None:
+    def _authenticate(self, session: paramiko.Transport, target: Target, deadline: Deadline) -> str:
+        """Log in; how it was done, for people."""
         agent = None
         if target.agent is not None:
             try:
@@ -157,14 +171,14 @@ class ParamikoDialer:
             except (OSError, paramiko.SSHException) as e:
                 log.info("no ssh-agent at %s: %s", target.agent, e)
         try:
-            self._try_keys(session, target, agent, deadline)
+            return self._try_keys(session, target, agent, deadline)
         finally:
             if agent is not None:
                 agent.close()
 
     def _try_keys(
         self, session: paramiko.Transport, target: Target, agent: Agent | None, deadline: Deadline
-    ) -> None:
+    ) -> str:
         problems: list[errors.ConnectError] = []
         tried: list[str] = []
         for candidate in self._keys.candidates(target, agent, deadline, problems):
@@ -184,7 +198,7 @@ class ParamikoDialer:
                     "which artisync cannot give"
                 )
             self._keys.worked(target, candidate)
-            return
+            return f"with {candidate.label}"
         offered: list[str] = []
         if session.is_active():
             session.auth_timeout = deadline.need(target.place)
@@ -192,7 +206,7 @@ class ParamikoDialer:
                 # Some servers let anybody in who got this far (a VPN's own SSH); the others tell what they
                 # want.
                 if not session.auth_none(target.user):
-                    return
+                    return "without a key"
             except paramiko.BadAuthenticationType as e:
                 offered = list(e.allowed_types)
             except paramiko.SSHException as e:
@@ -276,7 +290,7 @@ def _open_sftp(session: paramiko.Transport, target: Target, way: Way, deadline: 
     except (paramiko.SSHException, OSError, EOFError) as e:
         if deadline.passed:
             raise errors.NoAnswer(f"no answer from {target.place} when SFTP was asked for") from e
-        raise errors.ConnectError(f"{target.place} offers no SFTP: {e}") from e
+        raise errors.NoSftp(f"{target.place} offers no SFTP: {e}") from e
     finally:
         watchdog.cancel()
     return channel

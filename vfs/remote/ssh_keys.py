@@ -83,7 +83,7 @@ class _AgentSigner(paramiko.PKey):
         try:
             return bytes(self._inner.sign_ssh_data(data, algorithm))
         except (paramiko.SSHException, OSError) as e:
-            log.info("the agent does not sign with %s: %s", _fingerprint(self), e)
+            log.info("the agent does not sign with %s: %s", _public(self), e)
             return b""
 
 
@@ -141,10 +141,10 @@ class KeyRing:
             elif file.problem is not None:
                 problems.append(errors.KeyFileUnusable(file.problem))
             elif known is not None and known[0] == file.text:
-                yield Candidate(str(file.path), known[1])
+                yield _of_file(file, known[1])
             elif not file.encrypted:
                 try:
-                    yield Candidate(str(file.path), self._load(file, None))
+                    yield _of_file(file, self._load(file, None))
                 except errors.ConnectError as e:
                     problems.append(e)
 
@@ -162,7 +162,7 @@ class KeyRing:
                 continue
             if key.asbytes() not in tried:
                 tried.add(key.asbytes())
-                yield Candidate(str(file.path), key)
+                yield _of_file(file, key)
 
     def _unlock(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
         wrong = None
@@ -224,11 +224,14 @@ def _not_for_us(file: KeyFile) -> str:
     )
 
 
+def _of_file(file: KeyFile, key: paramiko.PKey) -> Candidate:
+    return Candidate(f"{file.path} ({_public(key)})", key)
+
+
 def _of_agent(key: AgentKey) -> Candidate:
     signer = _AgentSigner(key)
-    return Candidate(f"the agent's {key.comment or 'key'} ({_fingerprint(signer)})", signer)
+    return Candidate(f"the agent's {key.comment or 'key'} ({_public(signer)})", signer)
 
 
-def _fingerprint(key: paramiko.PKey) -> str:
-    host_key = HostKey(key.get_name(), key.asbytes())
-    return f"{host_key.label} {host_key.fingerprint}"
+def _public(key: paramiko.PKey) -> HostKey:
+    return HostKey(key.get_name(), key.asbytes())

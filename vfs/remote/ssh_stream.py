@@ -72,6 +72,8 @@ class Way:
         self.sockets: list[socket.socket] = []
         self.children: list[Child] = []
         self.sessions: list[paramiko.Transport] = []
+        self.login = ""
+        """How the last of the sessions logged in, for people."""
 
     def settle(self) -> None:
         """The stream is made: from here on paramiko's threads need not look around so often."""
@@ -119,7 +121,7 @@ class ChannelStream:
         if not self._begun:
             self._begun = True
             if count == 0 and not self._closed:
-                self.error = errors.ConnectError(f"{self._place}: {NOT_BEGUN}")
+                self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
         return count
 
     def send(self, data: bytes | memoryview) -> None:

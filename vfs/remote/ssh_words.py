@@ -22,7 +22,6 @@ _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
 )
 
 _PLAIN = (
-    (r"subsystem request failed", "the server offers no SFTP"),
     (r"administratively prohibited", "the jump host does not let connections through"),
     (
         r"kex_exchange_identification|Connection closed by|Connection reset by",
@@ -42,11 +41,13 @@ def error_of(words: str, place: str) -> errors.ConnectError:
         for line in lines:
             if re.search(pattern, line):
                 return kind(_without_prefix(line))
+    if "subsystem request failed" in said:
+        return errors.NoSftp(f"{place} offers no SFTP")
     for pattern, text in _PLAIN:
         if re.search(pattern, said):
             return errors.ConnectError(f"{place}: {text}")
     if not lines:
-        return errors.ConnectError(f"{place}: {NOT_BEGUN}")
+        return errors.NoSftp(f"{place}: {NOT_BEGUN}")
     return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
 
 
@@ -75,7 +76,7 @@ def _old_key(said: str) -> str:
     file, number = Path(found.group(1)), int(found.group(2))
     for entry in read_entries(file):
         if entry.number == number:
-            return f"{entry.key.label} {entry.key.fingerprint} ({entry.place})"
+            return f"{entry.key} ({entry.place})"
     return f"that of {file}:{number}"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vfs.errors import ConnectError
+
+if TYPE_CHECKING:
+    from vfs.remote.tcp import Destination
 
 
 class Transport(Protocol):
@@ -43,6 +46,15 @@ class Dialer(Protocol):
     @property
     def window_limited(self) -> bool:
         """True where one stream is bound by a fixed window (2 MiB of the system's ssh), so that long links need more."""
+        ...
+
+    @property
+    def login(self) -> str:
+        """How the latest `dial` logged in, for people: "with …/id_ed25519 (ED25519 SHA256:…)". Empty if not known."""
+        ...
+
+    def destination(self, timeout: float) -> Destination:
+        """Where `dial` goes to. Blocks for `timeout` seconds at most; raises `errors.ConnectError`."""
         ...
 
     def dial(self, timeout: float) -> Transport:
