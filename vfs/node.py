@@ -1,4 +1,4 @@
-"""One inode of the tree: a directory, a shown link, or one version lineage of a file; and how listings are written down.
+"""One inode of the tree: a directory, a shown link, or one version lineage of a file.
 
 Nodes are made and changed by the tree only, on the event loop's thread.
 """
@@ -6,9 +6,7 @@ Nodes are made and changed by the tree only, on the event loop's thread.
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
-from dataclasses import dataclass
 from enum import Enum
 
 from vfs.fetch import Content
@@ -108,6 +106,11 @@ class Node:
         return [] if self.parent is None else [*self.parent.ancestors(), self.parent]
 
     @property
+    def relative(self) -> bytes:
+        """Its path below the root, of which it is empty."""
+        return b"/".join(node.name for node in (*self.ancestors()[1:], self))
+
+    @property
     def version(self) -> Version:
         return version_of(self.attributes)
 
@@ -121,73 +124,3 @@ def _ino(path: bytes, attributes: Attributes) -> int:
     birth = b"" if stat.S_ISDIR(attributes.mode) else b"%d.%d" % (attributes.size, attributes.mtime)
     digest = hashlib.blake2b(path + b"\0" + birth, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 1) | 1 << 8
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """What the cache remembers of a file between mounts: its lineage, the version it stands for, the host it was on."""
-
-    lineage: bytes
-    version: Version
-    host: str
-
-    def dump(self) -> bytes:
-        fields = {"lineage": self.lineage.hex(), "size": self.version.size, "mtime": self.version.mtime}
-        return json.dumps({**fields, "host": self.host}).encode()
-
-    @classmethod
-    def load(cls, data: bytes | None) -> FileRecord | None:
-        """None where there is no record, or none that can be understood."""
-        try:
-            fields = json.loads(data) if data is not None else None
-            if not isinstance(fields, dict):
-                return None
-            version = Version(int(fields["size"]), int(fields["mtime"]))
-            return cls(bytes.fromhex(fields["lineage"]), version, str(fields["host"]))
-        except (ValueError, KeyError, TypeError):
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEntry:
-    """One entry of a directory as the cache remembers it."""
-
-    name: bytes
-    attributes: Attributes
-    follow: bool
-    target: bytes
-
-
-def dump_listing(nodes: list[Node]) -> bytes:
-    """A directory's entries as bytes for the cache."""
-    rows = [
-        [
-            node.name.decode(errors="surrogateescape"),
-            node.attributes.mode,
-            node.attributes.size,
-            node.attributes.mtime,
-            int(node.follow),
-            node.target.decode(errors="surrogateescape"),
-        ]
-        for node in nodes
-    ]
-    return json.dumps(rows).encode()
-
-
-def load_listing(data: bytes | None) -> list[KnownEntry] | None:
-    """The reverse of `dump_listing`; None where there is none that can be understood."""
-    try:
-        rows = json.loads(data) if data is not None else None
-        if not isinstance(rows, list):
-            return None
-        return [
-            KnownEntry(
-                name.encode(errors="surrogateescape"),
-                Attributes(int(mode), int(size), int(mtime)),
-                bool(follow),
-                target.encode(errors="surrogateescape"),
-            )
-            for name, mode, size, mtime, follow, target in rows
-        ]
-    except (ValueError, TypeError, AttributeError):
-        return None

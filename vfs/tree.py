@@ -8,10 +8,8 @@ once at a time, however many wait for the answer. When the link is silent, what 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import logging
-import posixpath
 import stat
 from collections.abc import Coroutine
 from typing import Any
@@ -20,7 +18,8 @@ from vfs import links
 from vfs.cache.blocks import BlockCache
 from vfs.errors import NoSuchPath, NotDirectory, RemoteError, Unreachable
 from vfs.fetch import Fetcher
-from vfs.node import NEVER, Kind, Node, dump_listing, load_listing, version_of
+from vfs.node import NEVER, Kind, Node, version_of
+from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
 from vfs.remote.api import Attributes, Remote
 from vfs.version import Change, classify, settled
 from vfs.versions import Versions
@@ -442,13 +441,14 @@ class Tree:
     # --- the last known tree --------------------------------------------------------------------------------------
 
     def _key(self, directory: Node) -> str:
-        digest = hashlib.blake2b(
-            posixpath.relpath(directory.path, self.root.path), digest_size=16
-        ).hexdigest()
-        return f"d:{self.identity}:{digest}"
+        return listing_key(self.identity, directory.relative)
 
     def _remember(self, directory: Node) -> None:
-        self.cache.set_record(self._key(directory), dump_listing(list(directory.children.values())))
+        entries = (
+            KnownEntry(child.name, child.attributes, child.follow, child.target)
+            for child in directory.children.values()
+        )
+        self.cache.set_record(self._key(directory), dump_listing(entries))
 
     async def _recall(self, directory: Node) -> bool:
         """Show what an earlier mount last knew of a directory; whether there was something."""

@@ -6,7 +6,6 @@ Owned by the event loop's thread; there are no locks. The tree tells what the at
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from typing import Protocol
@@ -15,7 +14,8 @@ from vfs import formats
 from vfs.cache.blocks import BlockCache
 from vfs.errors import NoSuchPath, StaleVersion
 from vfs.fetch import Content, Fetcher
-from vfs.node import FileRecord, Node, version_of
+from vfs.node import Node, version_of
+from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
 from vfs.version import Change, classify
 
@@ -227,10 +227,8 @@ class Versions:
     def _record(self, node: Node) -> None:
         content = node.content
         if content is not None and content.trusted:
-            self.cache.set_record(
-                self._key(node), FileRecord(content.lineage, content.version, self.host).dump()
-            )
+            record = FileRecord(content.lineage, content.version, self.host, node.relative)
+            self.cache.set_record(self._key(node), record.dump())
 
     def _key(self, node: Node) -> str:
-        digest = hashlib.blake2b(node.path, digest_size=16).hexdigest()
-        return f"f:{self.names.identity}:{digest}"
+        return file_key(self.names.identity, node.path)

@@ -1,0 +1,119 @@
+"""What the cache remembers of the tree between mounts, as bytes under names: files and listings. Pure.
+
+f:IDENTITY:…   a file: its version lineage, `FileRecord`
+d:IDENTITY:…   a directory: its entries, `dump_listing`
+p:LINEAGE      the lineage is pinned
+r:IDENTITY     the real path of the root
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vfs.remote.api import Attributes
+from vfs.version import Version
+
+
+def file_key(identity: str, path: bytes) -> str:
+    """The name of a file's record; `path` is the absolute one on the server."""
+    return f"f:{identity}:{_digest(path)}"
+
+
+def listing_key(identity: str, path: bytes) -> str:
+    """The name of a directory's record; `path` is relative to the root, which is empty."""
+    return f"d:{identity}:{_digest(path or b'.')}"
+
+
+def identity_of(key: str) -> str:
+    """The identity in the name of a file's or a directory's record."""
+    return key[2:].rpartition(":")[0]
+
+
+def _digest(path: bytes) -> str:
+    return hashlib.blake2b(path, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What the cache remembers of a file: its lineage, the version it stands for, the host it was on, and where it is."""
+
+    lineage: bytes
+    version: Version
+    host: str
+    path: bytes | None = None
+    """Relative to the root; None in a record that was written before paths were noted."""
+
+    def dump(self) -> bytes:
+        fields = {"lineage": self.lineage.hex(), "size": self.version.size, "mtime": self.version.mtime}
+        fields |= {"host": self.host}
+        if self.path is not None:
+            fields["path"] = self.path.decode(errors="surrogateescape")
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def load(cls, data: bytes | None) -> FileRecord | None:
+        """None where there is no record, or none that can be understood."""
+        try:
+            fields = json.loads(data) if data is not None else None
+            if not isinstance(fields, dict):
+                return None
+            version = Version(int(fields["size"]), int(fields["mtime"]))
+            path = fields.get("path")
+            return cls(
+                bytes.fromhex(fields["lineage"]),
+                version,
+                str(fields["host"]),
+                None if path is None else path.encode(errors="surrogateescape"),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEntry:
+    """One entry of a directory as the cache remembers it."""
+
+    name: bytes
+    attributes: Attributes
+    follow: bool
+    """Shown in place of a link that leaves the root."""
+    target: bytes
+    """The text of a shown link."""
+
+
+def dump_listing(entries: Iterable[KnownEntry]) -> bytes:
+    """A directory's entries as bytes for the cache."""
+    rows = [
+        [
+            entry.name.decode(errors="surrogateescape"),
+            entry.attributes.mode,
+            entry.attributes.size,
+            entry.attributes.mtime,
+            int(entry.follow),
+            entry.target.decode(errors="surrogateescape"),
+        ]
+        for entry in entries
+    ]
+    return json.dumps(rows).encode()
+
+
+def load_listing(data: bytes | None) -> list[KnownEntry] | None:
+    """The reverse of `dump_listing`; None where there is none that can be understood."""
+    try:
+        rows = json.loads(data) if data is not None else None
+        if not isinstance(rows, list):
+            return None
+        return [
+            KnownEntry(
+                name.encode(errors="surrogateescape"),
+                Attributes(int(mode), int(size), int(mtime)),
+                bool(follow),
+                target.encode(errors="surrogateescape"),
+            )
+            for name, mode, size, mtime, follow, target in rows
+        ]
+    except (ValueError, TypeError, AttributeError):
+        return None
