@@ -192,6 +192,12 @@ def load_profile(name: str) -> Profile | None:
     return Profile(name=name, address=address, remote_root=root, options=options, id=text("id"))
 
 
+def no_profile(name: str) -> ConfigError:
+    """The error that there is no profile of that name, and which there are."""
+    known = ", ".join(profile_names())
+    return ConfigError(f"there is no profile {name!r}" + (f" (there are: {known})" if known else ""))
+
+
 def save_profile(profile: Profile) -> Path:
     """Write it atomically, for the user's eyes only. Raises `errors.ConfigError` when that fails."""
     path = profile_path(profile.name)
@@ -303,11 +309,7 @@ def resolve(options: Mapping[str, object]) -> Settings:
     if name is not None or ssh is None:
         profile = load_profile(str(name or DEFAULT_PROFILE))
         if profile is None and ssh is None:
-            known = ", ".join(profile_names())
-            raise ConfigError(
-                f"there is no profile {name or DEFAULT_PROFILE!r}"
-                + (f" (there are: {known})" if known else "")
-            )
+            raise no_profile(str(name or DEFAULT_PROFILE))
     if ssh is not None:
         address = Address.parse(cast("str | list[str]", ssh))
     else:
@@ -325,6 +327,20 @@ def resolve(options: Mapping[str, object]) -> Settings:
         known_hosts=config_dir() / "known_hosts",
         **values,  # type: ignore[arg-type]
     )
+
+
+def cache_place(options: Mapping[str, object]) -> tuple[Path, int]:
+    """The cache's directory and its limit in bytes, merged as `resolve` does, for commands that need no server.
+
+    The default profile may be missing, one that was named may not. Raises `errors.UsageError` and `errors.ConfigError`.
+    """
+    name = options.get("profile")
+    profile = load_profile(str(name or DEFAULT_PROFILE))
+    if profile is None and name is not None:
+        raise no_profile(str(name))
+    saved = profile.options if profile is not None else {}
+    directory, size = (options.get(key) or saved.get(key) for key in ("cache_dir", "cache_size"))
+    return _path(directory or cache_dir()), _size(size or DEFAULT_CACHE_SIZE)
 
 
 def identity(profile: Profile | None, address: Address, root: str) -> str:

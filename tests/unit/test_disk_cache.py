@@ -488,6 +488,30 @@ def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     assert cache.read(LINEAGE, 1) is not None
 
 
+def test_clearing_a_cache_in_use_leaves_the_records_that_others_go_by(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    cache.set_record("f:x", b"1")
+    cache.pin(LINEAGE)
+    put(cache, LINEAGE, *range(20))
+    cache.clear(in_use=True)
+    assert [key for key, _ in cache.records("")] == ["f:x"]
+    assert not cache.pinned(LINEAGE)
+    assert files(tmp_path / "cache") == []
+
+
+def test_only_what_is_there_and_ours_is_opened_when_that_is_asked(cache_at: Open, tmp_path: Path) -> None:
+    with pytest.raises(CacheUnusable, match="there is no cache in"):
+        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    assert not (tmp_path / "cache").exists()
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.close()
+    tamper(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(CacheUnusable, match="another version"):
+        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    assert len(files(tmp_path / "cache")) == 1
+
+
 def test_entries_count_blocks_and_bytes_of_each_lineage(cache_at: Open) -> None:
     cache = cache_at()
     put(cache, LINEAGE, 0, 1, size=500)

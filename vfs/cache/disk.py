@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from vfs.cache.block import Block
 from vfs.cache.files import Damaged
-from vfs.cache.rows import DatabaseBusy, block_key, parse_key
+from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, block_key, parse_key
 from vfs.cache.store import DamagedFile, Store
 from vfs.cache.waiting import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
@@ -73,23 +73,28 @@ class DiskCache:
         self._writer = Writer(directory, limit, self._waiting, self._warnings, self._reported)
 
     @classmethod
-    def open(cls, directory: Path, limit: int) -> DiskCache:
+    def open(cls, directory: Path, limit: int, *, existing: bool = False) -> DiskCache:
         """Open the cache in `directory`, which is made if need be; `limit` in bytes of disk.
 
         A damaged database, or one of another version, is made anew. Raises CacheUnusable when the directory
         cannot be made or written. A full disk, or another process in the way, is no failure: the cache then
-        starts without its directory and tries it again.
+        starts without its directory and tries it again. `existing`: nothing is made where no cache is, and one
+        of another version is left as it is; both raise CacheUnusable.
         """
         directory = Path(os.path.abspath(directory))
         if os.path.expandvars(directory) != str(directory):
             raise CacheUnusable(f"a cache directory may not have a variable in its name: {directory}")
+        if existing and not os.path.exists(directory / DATABASE):
+            raise CacheUnusable(f"there is no cache in {directory}")
         cache = cls(directory, limit)
         store: Store | None = None
         trouble: Exception | None = None
         try:
-            store = Store.open(directory, renew=True)
+            store = Store.open(directory, renew=not existing)
             for key, _ in store.rows.records("p:"):
                 cache._waiting.pins.add(key[2:])
+        except ForeignDatabase as error:
+            raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except _TROUBLE as error:
             if cause_of(error) not in ("full", "busy"):
                 raise CacheUnusable(f"the cache directory {directory} cannot be used: {error}") from error
@@ -270,11 +275,12 @@ class DiskCache:
         return before - store.rows.usage()
 
     @_on_store
-    def clear(self, store: Store) -> None:
-        """Delete everything, records and pins too."""
+    def clear(self, store: Store, *, in_use: bool = False) -> None:
+        """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
+        use the cache go by them and would not write them again."""
         lost = self._waiting.clear()
         self._waiting.flush(60.0)
-        store.rows.clear()
+        store.rows.clear(records=not in_use)
         self._writer.report({}, lost)
 
     def flush(self, timeout: float) -> bool:

@@ -267,12 +267,14 @@ class Rows:
                 break
         return gone
 
-    def clear(self) -> None:
-        """Delete every row and its file, in pieces, and give the database's room back."""
+    def clear(self, *, records: bool = True) -> None:
+        """Delete every row and its file, in pieces, and give the database's room back. Without `records`, blocks
+        and pins only."""
+        which = "" if records else " WHERE filename IS NOT NULL OR key >= 'p:' AND key < 'p;'"
         more = True
         while more:
             with self._transaction() as sql:
-                more = self._delete(sql, "rowid IN (SELECT rowid FROM Cache LIMIT 500)", ())
+                more = self._delete(sql, f"rowid IN (SELECT rowid FROM Cache{which} LIMIT 500)", ())
         try:
             self._sql("VACUUM")
             self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

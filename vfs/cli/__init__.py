@@ -29,6 +29,7 @@ COMMANDS = {
     "pull": "vfs.cli.pull",
     "cat": "vfs.cli.cat",
     "tensorboard": "vfs.cli.tensorboard",
+    "cache": "vfs.cli.cache",
     "demo": "vfs.cli.demo",
 }
 """Where each command is: a module, and in it `command` or the name after the colon."""

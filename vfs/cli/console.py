@@ -119,12 +119,12 @@ class TerminalPrompter:
         """Whether the person takes this host key; `old_fingerprint` is the one it would replace."""
         if old_fingerprint is None:
             tell(f"The server {host} is not known yet. Its {kind} key has the fingerprint\n  {fingerprint}")
-            return _yes("Is that the server you mean, and connect to it?")
+            return confirm("Is that the server you mean, and connect to it?")
         tell(
             f"The host key of {host} has CHANGED.\n  before: {old_fingerprint}\n  now:    {fingerprint} ({kind})\n"
             "A new container behind the same address has a new key; so has somebody who listens in."
         )
-        return _yes("Replace the old key by the new one?")
+        return confirm("Replace the old key by the new one?")
 
     def passphrase(self, key_file: str) -> str | None:
         """The passphrase, or None if there was no answer."""
@@ -134,7 +134,8 @@ class TerminalPrompter:
             return None
 
 
-def _yes(question: str) -> bool:
+def confirm(question: str) -> bool:
+    """Whether the person says yes; an end of the input is a no."""
     while True:
         print(f"{question} [yes/no] ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()

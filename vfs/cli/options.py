@@ -77,6 +77,7 @@ def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
 
 
 _PATH = click.Path(path_type=str)
+SIZE = _Parsed("size", config.parse_size)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "profile": _option("profile", "The saved server to use  [default: default]", metavar="NAME"),
@@ -92,7 +93,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "cache-size",
         "How much of it at most  [default: 20GiB]",
         metavar="SIZE",
-        type=_Parsed("size", config.parse_size),
+        type=SIZE,
     ),
     "timeout": _option(
         "timeout",

@@ -1,0 +1,206 @@
+"""`artisync cache`: what the cache holds, whether it is sound, less of it, none of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfs import config
+from vfs.cli import console, progress
+from vfs.cli.options import SIZE, given_options
+from vfs.errors import ArtisyncError, ConfigError, UsageError
+from vfs.progress import Progress
+
+if TYPE_CHECKING:
+    from vfs.cache.disk import DiskCache
+    from vfs.holdings import Holding
+
+COLUMNS = ("experiment", ">files", ">size", ">pinned", "server")
+ANSWER_SECONDS = 2.0
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group(name="cache")
+def command() -> None:
+    """Look after what is kept of fetched files: info, verify, prune, clear.
+
+    Each works on the cache of `--cache-dir`, or of the profile, also while mounts use it.
+    """
+
+
+@command.command()
+@given_options("profile", "cache_dir", "cache_size")
+@json_option
+def info(given: dict[str, Any], as_json: bool) -> None:
+    """How much there is of each experiment, and how much of it is pinned."""
+    with _opened(given) as disk:
+        from vfs.holdings import holdings
+
+        found, used = holdings(disk), disk.usage()
+    names = _profile_names()
+    rows = [_row(holding, names) for holding in found]
+    if as_json:
+        report = {"directory": str(disk.directory), "bytes": used, "limit": disk.limit, "experiments": rows}
+        click.echo(json.dumps(report, indent=2))
+    else:
+        console.tell(f"{disk.directory} has {console.size(used)} of {console.size(disk.limit)}.")
+        console.table(COLUMNS, [_shown(row) for row in rows])
+
+
+@command.command()
+@given_options("profile", "cache_dir")
+@json_option
+def verify(given: dict[str, Any], as_json: bool) -> int:
+    """Check every checksum; what is damaged is dropped, and fetched again when it is read. Exit code 1 if any was."""
+    from vfs.holdings import places
+
+    bad: list[dict[str, Any]] = []
+    with _opened(given) as disk:
+        known, entries, blocks = places(disk), disk.entries(), 0
+        counted = Progress(total=sum(size for _, size in entries.values()))
+        with progress.shown(counted):
+            for verdict in disk.verify():
+                place = known.get(verdict.lineage or b"")
+                path = os.fsdecode(place.path) if place is not None and place.path is not None else None
+                if verdict.lineage is not None:
+                    blocks += 1
+                    count, size = entries.get(verdict.lineage, (1, 0))
+                    counted.done += size // count
+                    counted.doing = path or ""
+                if verdict.error is not None:
+                    bad.append({"path": path, "block": verdict.index, "error": verdict.error})
+    if as_json:
+        report = {"directory": str(disk.directory), "blocks": blocks, "damaged": bad}
+        click.echo(json.dumps(report, indent=2))
+        return 1 if bad else 0
+    for one in bad:
+        what = one["path"] or ("a file" if one["block"] is not None else "a record")
+        click.echo(console.printable(f"{what}: {one['error']}"))
+    if bad:
+        console.tell(f"{len(bad)} damaged and dropped; {blocks} blocks were checked.")
+    else:
+        console.tell(f"All {blocks} blocks are sound.")
+    return 1 if bad else 0
+
+
+@command.command()
+@given_options("profile", "cache_dir", "cache_size")
+@click.option("--to", metavar="SIZE", type=SIZE, help="How much may stay  [default: the cache's limit]")
+@json_option
+def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
+    """Drop what was used least recently until no more than SIZE is left; what is pinned stays."""
+    with _opened(given) as disk:
+        target = disk.limit if to is None else config.parse_size(to)
+        from vfs.holdings import holdings
+
+        freed, used = disk.prune(target), disk.usage()
+        only_pins = all(holding.size == holding.pinned for holding in holdings(disk))
+    if as_json:
+        report = {"directory": str(disk.directory), "freed_bytes": freed, "bytes": used}
+        click.echo(json.dumps(report, indent=2))
+        return
+    console.tell(f"{console.size(freed)} freed; the cache has {console.size(used)}.")
+    if used > target and only_pins:
+        console.tell(f"More than {console.size(target)}: the rest is pinned (`artisync unpin`).")
+
+
+@command.command()
+@given_options("profile", "cache_dir")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
+    """Empty the cache, pins too. Live mounts go on, and fetch again what is read."""
+    with _opened(given) as disk:
+        before, live = disk.usage(), _mounts_on(disk.directory)
+        if not yes:
+            if console.prompter() is None:
+                raise UsageError("there is no terminal to ask on; pass --yes")
+            if not console.confirm(f"Delete {console.size(before)} in {disk.directory}?"):
+                console.tell("Nothing was deleted.")
+                return 1
+        disk.clear(in_use=bool(live))
+        freed = before - disk.usage()
+    if as_json:
+        report = {"directory": str(disk.directory), "freed_bytes": freed, "live_mounts": list(map(str, live))}
+        click.echo(json.dumps(report, indent=2))
+        return 0
+    console.tell(f"{console.size(freed)} freed.")
+    for mountpoint in live:
+        console.tell(f"The mount at {mountpoint} goes on; what is read there is fetched again.")
+    return 0
+
+
+def _row(holding: Holding, names: Mapping[str, str]) -> dict[str, Any]:
+    """A holding in plain types; `names` are the profiles' by their ids."""
+    server, profile = holding.identity, None
+    if server is not None and server.startswith("profile:"):
+        _, id, server = server.split(":", 2)
+        profile = names.get(id)
+    return {
+        "experiment": None if holding.experiment is None else os.fsdecode(holding.experiment),
+        "files": holding.files,
+        "bytes": holding.size,
+        "pinned_bytes": holding.pinned,
+        "profile": profile,
+        "server": server,
+    }
+
+
+def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
+    experiment = row["experiment"]
+    return (
+        "(not known)" if experiment is None else experiment or "(beside the experiments)",
+        str(row["files"]),
+        console.size(row["bytes"]),
+        console.size(row["pinned_bytes"]) if row["pinned_bytes"] else "-",
+        " ".join(filter(None, (row["profile"], row["server"]))) or "-",
+    )
+
+
+def _profile_names() -> dict[str, str]:
+    """The names of the saved profiles by their ids."""
+    found = {}
+    for name in config.profile_names():
+        try:
+            profile = config.load_profile(name)
+        except ConfigError:
+            continue
+        if profile is not None:
+            found[profile.id] = name
+    return found
+
+
+@contextmanager
+def _opened(given: dict[str, Any]) -> Iterator[DiskCache]:
+    """The cache that is meant. Raises CacheUnusable when there is none."""
+    directory, limit = config.cache_place(given)
+    from vfs.cache.disk import DiskCache
+
+    disk = DiskCache.open(directory, limit, existing=True)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+def _mounts_on(directory: Path) -> list[Path]:
+    """The live mounts that use this cache; one that does not answer is taken for one."""
+    from vfs import control
+
+    found = []
+    for record in control.mounts():
+        try:
+            answer = control.call(record.socket, "status", timeout=ANSWER_SECONDS)
+        except ArtisyncError:
+            found.append(record.mountpoint)
+            continue
+        if os.path.realpath(answer["cache"]["directory"]) == os.path.realpath(directory):
+            found.append(record.mountpoint)
+    return found
