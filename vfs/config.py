@@ -217,11 +217,14 @@ def save_profile(profile: Profile) -> Path:
 
 
 def remove_profile(name: str) -> bool:
-    """False if there was none."""
+    """False if there was none. Raises `errors.ConfigError` when it cannot be removed."""
+    path = profile_path(name)
     try:
-        profile_path(name).unlink()
+        path.unlink()
     except FileNotFoundError:
         return False
+    except OSError as e:
+        raise ConfigError(f"cannot remove the profile {path}: {e.strerror}") from e
     return True
 
 

@@ -152,6 +152,10 @@ class ConfigError(ArtisyncError):
     """The profile cannot be used; `artisync connect "ssh …"` writes it anew."""
 
 
+class ProfileInUse(ConfigError):
+    """Unmount it first, with `artisync unmount`."""
+
+
 class MountError(ArtisyncError):
     """The mount could not be made or ended; run the command again with `-v` for more."""
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "cat": "vfs.cli.cat",
     "tensorboard": "vfs.cli.tensorboard",
     "cache": "vfs.cli.cache",
+    "profile": "vfs.cli.profile",
     "demo": "vfs.cli.demo",
 }
 """Where each command is: a module, and in it `command` or the name after the colon."""

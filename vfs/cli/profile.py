@@ -1,0 +1,102 @@
+"""`artisync profile`: the saved servers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from vfs import config, control
+from vfs.cli import console, logs
+from vfs.errors import ConfigError, ProfileInUse
+
+COLUMNS = ("profile", "server", "root", "mounted at")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group(name="profile")
+def command() -> None:
+    """The saved servers: list, show, remove. `artisync connect` saves one."""
+
+
+@command.command(name="list")
+@json_option
+@logs.verbose_option
+def list_(as_json: bool) -> int:
+    """All profiles, and where they are mounted. Exit code 1 if one of them cannot be read."""
+    rows = [_described(name) for name in config.profile_names()]
+    if as_json:
+        click.echo(json.dumps({"profiles": rows}, indent=2))
+    else:
+        console.table(COLUMNS, [_shown(row) for row in rows])
+        if not rows:
+            console.tell('There is none yet; `artisync connect "ssh …"` saves one.')
+    return 1 if any("error" in row for row in rows) else 0
+
+
+@command.command()
+@click.argument("name", default=config.DEFAULT_PROFILE)
+@json_option
+@logs.verbose_option
+def show(name: str, as_json: bool) -> None:
+    """Everything that the profile NAME (default: "default") says."""
+    profile = _load(name)
+    row = {**_row(profile), "id": profile.id, "options": dict(profile.options)}
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    fields = [(key, row[key]) for key in ("profile", "ssh", "remote_root")]
+    fields += [(key, str(value)) for key, value in profile.options.items()]
+    fields += [("mounted at", place) for place in row["mounts"]]
+    console.table(("setting", "value"), [*fields, ("id", profile.id), ("file", row["file"])])
+
+
+@command.command()
+@click.argument("name")
+@logs.verbose_option
+def remove(name: str) -> None:
+    """Forget the profile NAME. Refused while it is mounted; what is cached of its server stays."""
+    mounts = _mounts(name)
+    if mounts:
+        raise ProfileInUse(f"the profile {name} is mounted at {' and '.join(mounts)}")
+    if not config.remove_profile(name):
+        raise config.no_profile(name)
+    console.tell(f"The profile {name} is removed; `artisync cache` shows and drops what is cached.")
+
+
+def _load(name: str) -> config.Profile:
+    profile = config.load_profile(name)
+    if profile is None:
+        raise config.no_profile(name)
+    return profile
+
+
+def _described(name: str) -> dict[str, Any]:
+    """The profile as a row; of one that cannot be read, its name and `error`."""
+    try:
+        return _row(_load(name))
+    except ConfigError as error:
+        return {"profile": name, "error": str(error), "file": str(config.profile_path(name))}
+
+
+def _row(profile: config.Profile) -> dict[str, Any]:
+    return {
+        "profile": profile.name,
+        "ssh": profile.address.line(),
+        "remote_root": profile.remote_root,
+        "mounts": _mounts(profile.name),
+        "file": str(config.profile_path(profile.name)),
+    }
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, ...]:
+    if "error" in row:
+        return row["profile"], row["error"], "-", "-"
+    return row["profile"], row["ssh"], row["remote_root"], " ".join(row["mounts"]) or "-"
+
+
+def _mounts(name: str) -> list[str]:
+    """Where the profile is mounted just now."""
+    return [str(record.mountpoint) for record in control.mounts() if record.profile == name]
