@@ -271,7 +271,9 @@ class DiskCache:
         freed."""
         self.flush(60.0)
         before = store.rows.usage()
-        self._writer.report({}, store.evict(before - target))
+        # eviction itself adds to the database's log
+        while (over := store.rows.usage() - target) > 0 and (evicted := store.evict(over)):
+            self._writer.report({}, evicted)
         return before - store.rows.usage()
 
     @_on_store
