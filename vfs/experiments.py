@@ -31,10 +31,14 @@ CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """Those of `names` that somebody who typed `name` may have meant, the likeliest first; three at most."""
-    known = list(names)
-    inside = sorted(other for other in known if name.lower() in other.lower())
-    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return list(dict.fromkeys([*alike, *inside]))[:3]
+
+    def distance(other: str) -> float:
+        inside = name.lower() in other.lower()
+        return -max(difflib.SequenceMatcher(None, name, other).ratio(), 0.5 if inside else 0.0)
+
+    return sorted(
+        (other for other in names if distance(other) <= -0.5), key=lambda other: (distance(other), other)
+    )[:3]
 
 
 def choose(name: str, names: Sequence[str]) -> str:

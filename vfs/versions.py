@@ -218,9 +218,11 @@ class Versions:
                     return content
                 self.fetcher.reopen(content)
             self.cache.drop(record.lineage)
-        node.content = Content(
-            node.path, os.urandom(16), node.version, append_only, append_only or node.settled
-        )
+        lineage = os.urandom(16)
+        if record is not None and self.cache.pinned(record.lineage):  # the pin is the path's
+            self.cache.pin(lineage)
+            self.cache.unpin(record.lineage)
+        node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
         self._record(node)
         return node.content
 

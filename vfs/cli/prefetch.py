@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config
+from vfs import config, control
 from vfs.cli import console, progress
-from vfs.cli.options import real_path, settings_options
+from vfs.cli.options import BASE, given_options, real_path
 from vfs.errors import NotMounted, UsageError
 from vfs.progress import Progress
 
 if TYPE_CHECKING:
-    from vfs.control import MountRecord
     from vfs.stack import Stack
 
 FIRST_ANSWER_SECONDS = 60.0
@@ -28,46 +27,45 @@ SILENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What PATHs mean: a live mount (None: no mount), and paths relative to its root."""
+    """What PATHs mean: in a live mount, or on a server; and the paths relative to its root."""
 
-    mount: MountRecord | None
+    place: control.MountRecord | config.Settings
     paths: list[str]
 
 
 @click.command(name="prefetch")
-@settings_options("cache_size", "transport", "accept_new_host_key")
+@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
-def command(settings: config.Settings, paths: tuple[str, ...], as_json: bool) -> int:
+def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories into the cache now, so that reading them later waits for nothing.
 
     PATH is in a mount (./artifacts/exp-1) or on the server (exp-1, exp-1/checkpoints/best_model.pt).
     """
-    return _fetch(settings, _where(settings, paths), pin=False, as_json=as_json)
+    return _fetch(_where(given, paths), pin=False, as_json=as_json)
 
 
 @click.command(name="pin")
-@settings_options("cache_size", "transport", "accept_new_host_key")
+@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
-def pin(settings: config.Settings, paths: tuple[str, ...], as_json: bool) -> int:
+def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories, and keep them: they are never evicted, and readable offline.
 
     A file that is replaced on the server stays pinned; the new version is fetched when it is read, or pinned again.
     """
-    return _fetch(settings, _where(settings, paths), pin=True, as_json=as_json)
+    return _fetch(_where(given, paths), pin=True, as_json=as_json)
 
 
 @click.command(name="unpin")
-@settings_options("cache_size", "transport", "accept_new_host_key")
+@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-def unpin(settings: config.Settings, paths: tuple[str, ...]) -> int:
+def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     """Let pinned files and directories be evicted from the cache again."""
-    from vfs import control
-
-    where = _where(settings, paths)
-    if where.mount is not None:
-        answer = control.call(where.mount.socket, "unpin", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
+    where = _where(given, paths)
+    place = where.place
+    if isinstance(place, control.MountRecord):
+        answer = control.call(place.socket, "unpin", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
         count = int(answer["unpinned"])
     else:
         from vfs import stack
@@ -76,26 +74,26 @@ def unpin(settings: config.Settings, paths: tuple[str, ...]) -> int:
         async def work(opened: Stack) -> int:
             return await let_go(opened, where.paths)
 
-        count = stack.run(settings, work, console.prompter(), offline=True)
+        count = stack.run(place, work, console.prompter(), offline=True)
     console.tell("Unpinned 1 file." if count == 1 else f"Unpinned {count} files.")
     return 0
 
 
-def _where(settings: config.Settings, paths: tuple[str, ...]) -> Where:
+def _where(given: dict[str, Any], paths: tuple[str, ...]) -> Where:
     """Raises UsageError for paths in two mounts, or in one and on the server."""
-    from vfs import control
-
     mounts = control.mounts()
     meant = [_meant(path, mounts) for path in paths]
     if len({mount.mountpoint if mount is not None else None for mount, _ in meant}) > 1:
         raise UsageError("the paths are in different places; name those of one mount at a time")
-    mount = meant[0][0]
-    if mount is None:
-        mount = control.mount_of(settings)  # does the work, so that its readers have the bytes at once
-    return Where(mount, [path for _, path in meant])
+    place: control.MountRecord | config.Settings | None = meant[0][0]
+    if place is None:
+        settings = config.resolve(given)
+        # a mount of that server does the work, so that its readers have the bytes at once
+        place = control.mount_of(settings) or settings
+    return Where(place, [path for _, path in meant])
 
 
-def _meant(path: str, mounts: list[MountRecord]) -> tuple[MountRecord | None, str]:
+def _meant(path: str, mounts: list[control.MountRecord]) -> tuple[control.MountRecord | None, str]:
     place = real_path(path)
     for mount in mounts:
         if place == mount.mountpoint or mount.mountpoint in place.parents:
@@ -105,7 +103,7 @@ def _meant(path: str, mounts: list[MountRecord]) -> tuple[MountRecord | None, st
     return None, path
 
 
-def _fetch(settings: config.Settings, where: Where, *, pin: bool, as_json: bool) -> int:
+def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
     counted = Progress()
     failed: list[list[str]] = []
 
@@ -115,8 +113,9 @@ def _fetch(settings: config.Settings, where: Where, *, pin: bool, as_json: bool)
             setattr(counted, name, value)
 
     with progress.shown(counted):
-        if where.mount is not None:
-            for report in _asked(where.mount, where.paths, pin=pin):
+        place = where.place
+        if isinstance(place, control.MountRecord):
+            for report in _asked(place, where.paths, pin=pin):
                 take(report)
         else:
             from vfs import stack
@@ -126,7 +125,7 @@ def _fetch(settings: config.Settings, where: Where, *, pin: bool, as_json: bool)
                 async for report in prefetch(opened, where.paths, pin=pin):
                     take(report)
 
-            stack.run(settings, work, console.prompter(), offline=pin)
+            stack.run(place, work, console.prompter(), offline=pin)
     if as_json:
         click.echo(
             json.dumps({"files": counted.files_done, "size": counted.done, "failed": failed}, indent=2)
@@ -138,9 +137,7 @@ def _fetch(settings: config.Settings, where: Where, *, pin: bool, as_json: bool)
     return 1 if failed else 0
 
 
-def _asked(mount: MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
-    from vfs import control
-
+def _asked(mount: control.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
     return control.stream(
         mount.socket,
         "prefetch",
