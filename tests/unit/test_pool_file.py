@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from vfs.remote.pool import Pool, PoolFile
+from vfs.remote.pool import Pool
+from vfs.remote.pool_file import PoolFile
 from vfs.remote.sftp import Connection
 
 

@@ -88,6 +88,22 @@ def test_an_end_of_file_where_there_can_be_none_is_a_failure(kind: Kind) -> None
     run_engine(main)
 
 
+def test_a_real_path_never_goes_up() -> None:
+    async def main(threads: Threads) -> None:
+        _, _, connection, _ = await connected(
+            threads,
+            lambda asked, honest: (
+                fake.names(asked.id, [entry(b"/a/./b/../../../etc/passwd/")])
+                if asked.kind == Kind.REALPATH
+                else honest
+            ),
+        )
+        assert await connection.realpath(FILE) == b"/etc/passwd"
+        connection.close()
+
+    run_engine(main)
+
+
 def test_a_status_is_an_error_of_that_request_alone() -> None:
     async def main(threads: Threads) -> None:
         _, _, connection, _ = await connected(

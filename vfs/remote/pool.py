@@ -11,7 +11,6 @@ import logging
 import random
 import threading
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar
 
 from vfs.errors import (
@@ -26,7 +25,8 @@ from vfs.errors import (
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.link import Link, backoff
 from vfs.remote.listing import scandir
-from vfs.remote.sftp import Connection, seen
+from vfs.remote.pool_file import PoolFile
+from vfs.remote.sftp import Connection
 from vfs.remote.transport import Dialer, Transport
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,10 @@ DIAL_SECONDS = 10.0
 """The most that one attempt to connect may take, so that a link that comes back is noticed."""
 REFUSED_SECONDS = 60.0
 """How long no further connection is tried after the server refused one."""
+STEADY = 0.5
+"""Seconds that a link must have been up for the next attempt to be made at once when it is lost."""
+LOST_TOO_OFTEN = 3
+"""Connections that a request may see lost beyond the timeout; it may be the request that they are lost for."""
 MOST_WINDOW = 48 * MIB
 
 
@@ -51,9 +55,10 @@ class Pool:
         self.last_error: ArtisyncError | None = None
         self._dialer = dialer
         self._connections: list[Connection] = []
-        self._dialing = 0
+        self._dialing: set[asyncio.Task[None]] = set()
         self._no_more_until = 0.0
         self._attempts = 0
+        self._up_since = 0.0
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -64,7 +69,7 @@ class Pool:
     async def connect(self) -> None:
         """Make the first connection. Raises ConnectError; reconnecting goes on in the background then."""
         try:
-            await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS))
+            self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
         except LinkLost as error:
             self.last_error = ConnectError(str(error))
             self._reconnect()
@@ -76,47 +81,64 @@ class Pool:
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
-        before = list(self._connections)
         try:
-            await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
+            connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
         except LinkLost as error:
             raise ConnectError(str(error)) from error
+        before, self._connections = self._connections, []
         self._dialer, self._no_more_until = dialer, 0.0
-        for connection in before:
-            connection.close()
+        self._adopt(connection, dialer)
+        for old in before:
+            self._count(old)
+            old.close()
 
-    async def _dial(self, dialer: Dialer, timeout: float) -> None:
+    async def _dial(self, dialer: Dialer, timeout: float) -> Connection:
+        """A connection that has shaken hands. Raises ConnectError, LinkLost."""
         transport = await _in_thread(lambda: dialer.dial(timeout))
         connection = Connection(transport, self._lost)
         try:
             async with asyncio.timeout(timeout):
                 await connection.start()
+            if not connection.alive:
+                raise LinkLost("the server closed the connection")
         except TimeoutError as error:
             connection.close()
             raise NoAnswer("the server does not answer the SFTP greeting") from error
-        except ServerFailure as error:
+        except BaseException:
             connection.close()
-            raise ConnectError(str(error)) from error
-        if self._closed:
+            raise
+        return connection
+
+    def _adopt(self, connection: Connection, dialer: Dialer) -> None:
+        """Use a connection, unless the pool has been closed or moved since `dialer` began to make it."""
+        if self._closed or dialer is not self._dialer:
             connection.close()
             return
+        if not self._connections:
+            self.link.rtt = 0.0  # the way there may be another one
+            self._up_since = asyncio.get_running_loop().time()
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
         self._connections.append(connection)
-        self._attempts = 0
         self.last_error = None
         self.link.changed(online=True)
         self._up.set()
 
     def _lost(self, connection: Connection) -> None:
-        if connection in self._connections:
-            self._connections.remove(connection)
-            for key in self._gone:
-                self._gone[key] += getattr(connection, key)
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._count(connection)
         if not self._connections and not self._closed:
+            if asyncio.get_running_loop().time() - self._up_since >= STEADY:
+                self._attempts = 0
             self._up.clear()
             self.link.changed(online=False)
             self._reconnect()
+
+    def _count(self, connection: Connection) -> None:
+        for key in self._gone:
+            self._gone[key] += getattr(connection, key)
 
     def _reconnect(self) -> None:
         if self._closed or (self._reconnecting is not None and not self._reconnecting.done()):
@@ -124,12 +146,15 @@ class Pool:
         self._reconnecting = asyncio.ensure_future(self._keep_trying())
 
     async def _keep_trying(self) -> None:
-        while not self._connections and not self._closed:
+        while not self._connections:
             if self._attempts:
                 await asyncio.sleep(backoff(self._attempts - 1, random.random()))
+                if self._connections:  # moved meanwhile
+                    return
             self._attempts += 1
+            dialer = self._dialer
             try:
-                await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS / 2))
+                self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
             except (ConnectError, LinkLost) as error:
                 self.last_error = error
                 log.info("cannot connect: %s", error)
@@ -141,18 +166,18 @@ class Pool:
             return
         share, most = (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
         wanted = min(most, -(-min(self.window, self.in_flight + waiting) // share))
-        for _ in range(wanted - len(self._connections) - self._dialing):
-            self._dialing += 1
-            asyncio.ensure_future(self._one_more()).add_done_callback(seen)
+        for _ in range(wanted - len(self._connections) - len(self._dialing)):
+            task = asyncio.ensure_future(self._one_more())
+            self._dialing.add(task)
+            task.add_done_callback(self._dialing.discard)
 
     async def _one_more(self) -> None:
+        dialer = self._dialer
         try:
-            await self._dial(self._dialer, DIAL_SECONDS)
+            self._adopt(await self._dial(dialer, DIAL_SECONDS), dialer)
         except (ConnectError, LinkLost) as error:
             log.info("the server takes no further connection: %s", error)
             self._no_more_until = asyncio.get_running_loop().time() + REFUSED_SECONDS
-        finally:
-            self._dialing -= 1
 
     @property
     def alive(self) -> list[Connection]:
@@ -161,11 +186,14 @@ class Pool:
 
     async def connection(self) -> Connection:
         """A live connection, the one with the least under way. Raises Unreachable when there is none for too long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
             alive = self.alive
             if alive:
                 return min(alive, key=lambda connection: connection.in_flight)
-            left = self.link.since + self.timeout - asyncio.get_running_loop().time()
+            down_since = began if self.link.online else self.link.since
+            left = down_since + self.timeout - loop.time()
             if left <= 0 or self._closed:
                 raise Unreachable(str(self.last_error or "the link is down"))
             if self._connections:
@@ -177,12 +205,16 @@ class Pool:
             except TimeoutError as error:
                 raise Unreachable(str(self.last_error or "the link is down")) from error
 
-    async def _ask(
+    async def ask(
         self,
         question: Callable[[Connection], Awaitable[T]],
         choose: Callable[[Connection], Connection] | None = None,
     ) -> T:
-        violations = 0
+        """The answer to `question`, asked on the best connection or the one that `choose` makes of it; over a lost link
+        it is asked again. Raises Unreachable when there is no link for too long, RemoteError as the server does.
+        """
+        began = asyncio.get_running_loop().time()
+        violations = lost = 0
         while True:
             connection = await self.connection()
             if choose is not None:
@@ -194,6 +226,10 @@ class Pool:
                 if violations > 2:
                     raise ServerFailure(f"the server does not keep to SFTP: {error}") from error
             except LinkLost as error:
+                lost += 1
+                waited = asyncio.get_running_loop().time() - began
+                if lost >= LOST_TOO_OFTEN and waited > self.timeout:
+                    raise Unreachable(f"the connection is lost again and again: {error}") from error
                 log.debug("asked again: %s", error)
 
     # --- Remote ---------------------------------------------------------------------------------------------------
@@ -212,26 +248,30 @@ class Pool:
         return int(min(MOST_WINDOW, max(16 * MIB, 1.6 * self.link.rate * rtt + 2 * MIB)))
 
     async def lstat(self, path: bytes) -> Attributes:
-        return await self._ask(lambda connection: connection.lstat(path))
+        return await self.ask(lambda connection: connection.lstat(path))
 
     async def stat(self, path: bytes) -> Attributes:
-        return await self._ask(lambda connection: connection.stat(path))
+        return await self.ask(lambda connection: connection.stat(path))
 
     async def readlink(self, path: bytes) -> bytes:
-        return await self._ask(lambda connection: connection.readlink(path))
+        return await self.ask(lambda connection: connection.readlink(path))
 
     async def realpath(self, path: bytes) -> bytes:
-        return await self._ask(lambda connection: connection.realpath(path))
+        return await self.ask(lambda connection: connection.realpath(path))
 
     async def scandir(self, path: bytes) -> list[DirEntry]:
-        return await self._ask(lambda connection: scandir(connection, path))
+        return await self.ask(lambda connection: scandir(connection, path))
 
     async def statvfs(self, path: bytes) -> FsStats | None:
-        return await self._ask(lambda connection: connection.statvfs(path))
+        return await self.ask(lambda connection: connection.statvfs(path))
 
     async def open(self, path: bytes) -> PoolFile:
         file = PoolFile(self, path)
-        await self._ask(file.open_on)
+        try:
+            await self.ask(file.open_on)
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def stats(self) -> dict[str, Any]:
@@ -250,75 +290,15 @@ class Pool:
     async def aclose(self) -> None:
         """Hang up."""
         self._closed = True
+        self._up.set()  # who waits for a connection shall see that there will be none
+        dialling = list(self._dialing)
         if self._reconnecting is not None:
-            self._reconnecting.cancel()
-            await asyncio.gather(self._reconnecting, return_exceptions=True)
+            dialling.append(self._reconnecting)
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-
-
-class PoolFile:
-    """`api.RemoteFile`: a path, with a handle on each connection that was used for it."""
-
-    def __init__(self, pool: Pool, path: bytes) -> None:
-        self.path = path
-        self.attributes = Attributes(0)
-        self._pool = pool
-        self._handles: dict[Connection, asyncio.Future[bytes]] = {}
-        self._reading = 0
-        self._closed = False
-
-    async def open_on(self, connection: Connection) -> None:
-        """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
-        handle = self._handle(connection)
-        self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
-
-    def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
-        handle = self._handles.get(connection)
-        if handle is None or (handle.done() and (handle.cancelled() or handle.exception() is not None)):
-            handle = self._handles[connection] = connection.open(self.path)
-            handle.add_done_callback(seen)
-        return handle
-
-    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
-        """See `api.RemoteFile`."""
-        self._reading += 1
-        try:
-            return await self._pool._ask(
-                lambda connection: self._read(connection, offset, into), self._with_handle
-            )
-        finally:
-            self._reading -= 1
-            if self._closed and not self._reading:
-                self._close_handles()
-
-    def _with_handle(self, best: Connection) -> Connection:
-        """`best`, or while the file is only being opened there, the best connection on which it is open."""
-        if self._handle(best).done():
-            return best
-        ready = [one for one in self._pool.alive if one in self._handles and self._handles[one].done()]
-        return min(ready, key=lambda connection: connection.in_flight, default=best)
-
-    async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
-        link = self._pool.link
-        handle = self._handle(connection)
-        value = handle.result() if handle.done() else await asyncio.shield(handle)
-        began, delivered = asyncio.get_running_loop().time(), link.delivered
-        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
-        link.sample(count, began, delivered)
-        link.saw_rtt(connection.rtt)
-        return count, attributes
-
-    def close(self) -> None:
-        """See `api.RemoteFile`."""
-        self._closed = True
-        if not self._reading:
-            self._close_handles()
-
-    def _close_handles(self) -> None:
-        handles, self._handles = self._handles, {}
-        for connection, handle in handles.items():  # one that is still being opened is closed when it comes
-            handle.add_done_callback(partial(_close_handle, connection))
 
 
 class _PoolLink(Link):
@@ -332,11 +312,6 @@ class _PoolLink(Link):
     def silence(self) -> float:
         silences = [connection.silence for connection in self._pool._connections]
         return min((one for one in silences if one > 0), default=0.0) if silences else 0.0
-
-
-def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
-    if not handle.cancelled() and handle.exception() is None and connection.alive:
-        connection.close_handle(handle.result())
 
 
 async def _in_thread(work: Callable[[], Transport]) -> Transport:
@@ -360,6 +335,9 @@ async def _in_thread(work: Callable[[], Transport]) -> Transport:
         except ArtisyncError as error:
             failure = error
         except OSError as error:
+            failure = ConnectError(str(error))
+        except Exception as error:
+            log.exception("connecting failed")
             failure = ConnectError(str(error))
         try:
             loop.call_soon_threadsafe(deliver, transport, failure)

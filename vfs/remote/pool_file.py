@@ -1,0 +1,86 @@
+"""A file that is open by path, on as many connections as it is read over.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vfs.remote.api import Attributes
+from vfs.remote.sftp import Connection, seen
+
+if TYPE_CHECKING:
+    from vfs.remote.pool import Pool
+
+
+class PoolFile:
+    """`api.RemoteFile`: a path, with a handle on each connection that was used for it."""
+
+    def __init__(self, pool: Pool, path: bytes) -> None:
+        self.path = path
+        self.attributes = Attributes(0)
+        self._pool = pool
+        self._handles: dict[Connection, asyncio.Future[bytes]] = {}
+        self._reading = 0
+        self._closed = False
+
+    async def open_on(self, connection: Connection) -> None:
+        """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
+        handle = self._handle(connection)
+        self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
+
+    def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
+        handle = self._handles.get(connection)
+        if handle is None or (handle.done() and (handle.cancelled() or handle.exception() is not None)):
+            self._handles = {one: there for one, there in self._handles.items() if one.alive}
+            handle = self._handles[connection] = connection.open(self.path)
+            handle.add_done_callback(seen)
+        return handle
+
+    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        """See `api.RemoteFile`."""
+        self._reading += 1
+        try:
+            return await self._pool.ask(
+                lambda connection: self._read(connection, offset, into), self._with_handle
+            )
+        finally:
+            self._reading -= 1
+            if self._closed and not self._reading:
+                self._close_handles()
+
+    def _with_handle(self, best: Connection) -> Connection:
+        """`best`, or while the file is only being opened there, the best connection on which it is open."""
+        if self._handle(best).done():
+            return best
+        ready = [one for one in self._pool.alive if one in self._handles and self._handles[one].done()]
+        return min(ready, key=lambda connection: connection.in_flight, default=best)
+
+    async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        link = self._pool.link
+        handle = self._handle(connection)
+        value = handle.result() if handle.done() else await asyncio.shield(handle)
+        began, delivered = asyncio.get_running_loop().time(), link.delivered
+        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
+        link.sample(count, began, delivered)
+        link.saw_rtt(connection.rtt)
+        return count, attributes
+
+    def close(self) -> None:
+        """See `api.RemoteFile`."""
+        self._closed = True
+        if not self._reading:
+            self._close_handles()
+
+    def _close_handles(self) -> None:
+        handles, self._handles = self._handles, {}
+        for connection, handle in handles.items():  # one that is still being opened is closed when it comes
+            handle.add_done_callback(partial(_close_handle, connection))
+
+
+def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
+    if not handle.cancelled() and handle.exception() is None and connection.alive:
+        connection.close_handle(handle.result())
