@@ -8,6 +8,7 @@ once at a time, however many wait for the answer. When the link is silent, what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import stat
@@ -16,7 +17,7 @@ from typing import Any
 
 from vfs import links
 from vfs.cache.blocks import BlockCache
-from vfs.errors import NoSuchPath, NotDirectory, RemoteError, Unreachable
+from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RemoteError, Unreachable
 from vfs.fetch import Fetcher
 from vfs.node import NEVER, Kind, Node, version_of
 from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
@@ -108,16 +109,15 @@ class Tree:
             return child
         if name not in parent.children and parent.listed == NEVER and self.silent():
             await self._recall(parent)
-        child = parent.children.get(name)
         if self._many(parent) and not self.silent():
-            await self.refresh_listing(parent)
-        elif child is not None:
-            await self.refresh(child)
-        else:
+            with contextlib.suppress(AccessDenied):  # it may be entered all the same
+                await self.refresh_listing(parent)
+        child = parent.children.get(name)
+        if child is None and not self.listed(parent):
             self.list_soon(parent)
             await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
-        child = parent.children.get(name)
-        if child is not None and child.pending is not None:
+            child = parent.children.get(name)
+        if child is not None:
             await self.refresh(child)
             child = parent.children.get(name)
         if child is None:
