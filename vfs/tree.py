@@ -17,11 +17,11 @@ from typing import Any
 
 from vfs import links
 from vfs.cache.blocks import BlockCache
-from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RemoteError, Unreachable
+from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
 from vfs.fetch import Fetcher
 from vfs.node import NEVER, Kind, Node, version_of
 from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
-from vfs.remote.api import Attributes, Remote
+from vfs.remote.api import Attributes, DirEntry, Remote
 from vfs.version import Change, classify, settled
 from vfs.versions import Versions
 from vfs.walk import Walk
@@ -377,7 +377,7 @@ class Tree:
             self.observe(parent, name, attributes, at)
 
     async def _observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
-        """Find out what a link is shown as, and take it in."""
+        """Find out what a link is shown as, and take it in. Raises ServerFailure when that cannot be told just now."""
         path = _join(parent.path, name)
         answers = await asyncio.gather(
             self.remote.realpath(path),
@@ -395,6 +395,9 @@ class Tree:
         elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
             self.observe(parent, name, followed, at, real=real)
         else:
+            for answer in (real, followed):
+                if isinstance(answer, ServerFailure):  # it may well lead somewhere
+                    raise answer
             shown = text if isinstance(text, bytes) else b"unreadable"
             self.observe(parent, name, attributes, at, target=links.nowhere(root, path, shown))
 
@@ -416,9 +419,7 @@ class Tree:
         if directory.stale:
             return
         linked = [entry for entry in entries if entry.attributes.is_link]
-        await asyncio.gather(
-            *(self._observe_link(directory, entry.name, entry.attributes, at) for entry in linked)
-        )
+        await asyncio.gather(*(self._observe_listed_link(directory, entry, at) for entry in linked))
         names = set()
         for entry in entries:
             names.add(entry.name)
@@ -430,6 +431,14 @@ class Tree:
         directory.listed = at
         directory.asked.clear()
         self._remember(directory)
+
+    async def _observe_listed_link(self, directory: Node, entry: DirEntry, at: float) -> None:
+        try:
+            await self._observe_link(directory, entry.name, entry.attributes, at)
+        except ServerFailure as error:
+            log.debug("a link cannot be followed: %s", error)
+            target = links.nowhere(self.root.path, _join(directory.path, entry.name), b"unreadable")
+            self.observe(directory, entry.name, entry.attributes, NEVER, target=target)
 
     def _many(self, directory: Node) -> bool:
         """Note that a name was asked for alone; whether there were so many that a listing is cheaper."""

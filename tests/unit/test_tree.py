@@ -397,6 +397,26 @@ def test_what_is_shown_in_place_of_a_link_is_as_fresh_as_a_file() -> None:
     play(story)
 
 
+@pytest.mark.parametrize("kind", ["realpath", "stat"])
+def test_a_link_that_cannot_be_followed_just_now_does_not_dangle(kind: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(b"/out")
+        stack.old(b"/out/f", b"outside")
+        stack.files.symlink(ROOT + b"/l", b"/out/f")
+        stack.old(ROOT + b"/f", b"inside")
+        stack.remote.fail(kind, ServerFailure("out of handles"), times=2)
+        assert await names(stack) == [b"f", b"l"]
+        with pytest.raises(ServerFailure):
+            await stack.node(b"l")
+        assert (await stack.node(b"l")).version.size == 7
+        await asyncio.sleep(TTL)
+        stack.remote.fail(kind, ServerFailure("out of handles"))
+        assert await names(stack) == [b"f", b"l"]
+        assert (await stack.node(b"l")).version.size == 7
+
+    play(story)
+
+
 # --- paths ----------------------------------------------------------------------------------------------------------
 
 
