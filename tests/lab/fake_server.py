@@ -23,6 +23,8 @@ from vfs.remote.wire import MAX_READ, Code, Kind
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
 """What the engine asks for the server's time."""
+NOW = MTIME + 1000
+"""The server's time when it is asked for."""
 LIMITS = {b"limits@openssh.com": b"1"}
 BATCH = 100
 """Names in one answer to READDIR, as OpenSSH has it."""
@@ -254,7 +256,7 @@ class Session:
         if content is not None:
             return attributes(stat.S_IFREG | 0o644, len(content))
         if path == CLOCK:
-            return attributes(stat.S_IFDIR | 0o555, 0, MTIME + 1000)
+            return attributes(stat.S_IFDIR | 0o555, 0, NOW)
         inside = path.rstrip(b"/") + b"/"
         there = any(name.startswith(inside) for name in self.server.files)
         return attributes(stat.S_IFDIR | 0o755, 4096) if there or path == b"/" else None

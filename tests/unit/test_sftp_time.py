@@ -122,3 +122,14 @@ def test_a_request_that_is_never_answered_while_others_are_ends_the_connection()
         return asyncio.get_running_loop().time() - began
 
     assert run_engine(main) <= sftp.OVERTAKEN + 3
+
+
+def test_the_servers_clock_is_not_estimated_ahead_of_it_by_a_slow_answer() -> None:
+    async def main(threads: Threads) -> float:
+        _, _, connection, _ = await connected(threads, latency=3.0)
+        connection.close()
+        assert connection.server_clock is not None
+        told, at = connection.server_clock
+        return told + asyncio.get_running_loop().time() - at
+
+    assert run_engine(main) <= fake.NOW

@@ -99,7 +99,7 @@ class Connection:
         self.rtt = 0.0
         """The smallest time to an answer so far, in seconds."""
         self.server_clock: tuple[int, float] | None = None
-        """The server's time (Unix seconds) and the loop's when it was read."""
+        """The server's time (Unix seconds) and the loop's, not earlier than that: together a low estimate."""
         self._threads = [
             threading.Thread(target=self._receive, name="sftp reader", daemon=True),
             threading.Thread(target=self._send, name="sftp writer", daemon=True),
@@ -136,7 +136,6 @@ class Connection:
         self._queue.put(wire.init())
         version = await ask.future
         self._statvfs = b"statvfs@openssh.com" in version.extensions
-        began = self._loop.time()
         clock = self._request(Kind.ATTRS, wire.request, Kind.STAT, b"/proc/self")
         if b"limits@openssh.com" in version.extensions:
             try:
@@ -149,7 +148,7 @@ class Connection:
             # The inode of our own server process is made at this first look, so its mtime is the present time.
             attributes = await clock
             if attributes.mtime > 0:
-                self.server_clock = attributes.mtime, began
+                self.server_clock = attributes.mtime, self._loop.time()
         except RemoteError as error:
             log.debug("no clock: %s", error)
 
