@@ -6,7 +6,6 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 
 FIRST_RETRY = 1.0
@@ -60,9 +59,9 @@ class Link:
 
     @property
     def server_time(self) -> float | None:
-        """A low estimate of the server's present time; our own clock where the server does not tell."""
+        """A low estimate of the server's present time; None where it does not tell: ours may be hours ahead of it."""
         if self._clock is None:
-            return time.time()
+            return None
         seconds, at = self._clock
         return seconds + asyncio.get_running_loop().time() - at
 
