@@ -29,6 +29,9 @@ DEFAULT_CACHE_SIZE = 20 << 30
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_TTL = 2.0
 
+MOUNT_KIND = "fuse.artisync"
+"""The type under which the kernel lists our mounts."""
+
 TransportName = Literal["paramiko", "openssh"]
 TRANSPORTS: tuple[TransportName, ...] = ("paramiko", "openssh")
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vfs import control, errors
+from vfs import config, control, errors
 from vfs.cli import run
-from vfs.cli.options import MOUNT_KIND
 from vfs.fuse import mountpoint as mountpoints
 
 
@@ -84,7 +83,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
-    made = Kernel({home / "m": MOUNT_KIND})
+    made = Kernel({home / "m": config.MOUNT_KIND})
     for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
         monkeypatch.setattr(mountpoints, name, getattr(made, name))
     monkeypatch.setattr(mountpoints, "busy", made.users)

@@ -10,6 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vfs.errors import ArtisyncError
+from vfs.units import ago as ago
+from vfs.units import duration as duration
+from vfs.units import rate as rate
+from vfs.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,44 +73,6 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode shows it
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
-
-
-# --- numbers ------------------------------------------------------------------------------------------------------
-
-
-def size(count: float) -> str:
-    """1610612736 → "1.5 GiB"."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1000 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
-
-
-def rate(bytes_per_second: float) -> str:
-    """12300000 → "11.7 MiB/s"."""
-    return f"{size(bytes_per_second)}/s"
-
-
-def duration(seconds: float) -> str:
-    """190 → "3 min", 7500 → "2 h 5 min"."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = whole // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
-
-
-def ago(seconds: float) -> str:
-    """190 → "3 min ago"; less than two seconds, and the future, are "just now"."""
-    return "just now" if seconds < 2 else f"{duration(seconds)} ago"
 
 
 # --- questions ----------------------------------------------------------------------------------------------------

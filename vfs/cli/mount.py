@@ -10,7 +10,7 @@ import click
 
 from vfs import config
 from vfs.cli import background, console, logs
-from vfs.cli.options import MOUNT_KIND, MountPoint, command_line, settings_options
+from vfs.cli.options import MountPoint, command_line, settings_options
 from vfs.errors import UsageError
 
 
@@ -58,7 +58,7 @@ def _clean(mountpoint: Path, *, made: bool) -> None:
     from vfs.fuse import mountpoint as mountpoints
 
     found = mountpoints.mount_info(mountpoint)
-    if found is not None and found.kind == MOUNT_KIND and control.find(mountpoint) is None:
+    if found is not None and found.kind == config.MOUNT_KIND and control.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
     if made and not mountpoints.is_mounted(mountpoint):
         try:

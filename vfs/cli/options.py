@@ -18,9 +18,6 @@ from vfs import config
 from vfs.cli import logs
 from vfs.errors import UsageError
 
-MOUNT_KIND = "fuse.artisync"
-"""The type under which the kernel lists our mounts."""
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

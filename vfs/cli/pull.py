@@ -14,7 +14,7 @@ import click
 
 from vfs import config
 from vfs.cli import console, progress
-from vfs.cli.options import MOUNT_KIND, settings_options
+from vfs.cli.options import settings_options
 from vfs.errors import DestinationUnusable, LinkError, UsageError
 from vfs.progress import Progress
 
@@ -135,7 +135,7 @@ def _destination(text: str) -> Path:
     path = Path(text).absolute()
     for place in (path, *path.parents):
         found = mountpoints.mount_info(place)
-        if found is not None and found.kind == MOUNT_KIND:
+        if found is not None and found.kind == config.MOUNT_KIND:
             raise DestinationUnusable(f"{path} is inside the mount at {place}, which is read-only")
         if found is not None:
             break

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from vfs import control
+from vfs import config, control
 from vfs.cli import console, logs, status_view
-from vfs.cli.options import MOUNT_KIND, MountPoint
+from vfs.cli.options import MountPoint
 from vfs.errors import ArtisyncError, NotMounted
 
 INTERVAL = 1.0
@@ -92,7 +92,7 @@ def _nothing_there(mountpoint: Path) -> NotMounted:
     from vfs.fuse import mountpoint as mountpoints
 
     found = mountpoints.mount_info(mountpoint)
-    if found is not None and found.kind == MOUNT_KIND:
+    if found is not None and found.kind == config.MOUNT_KIND:
         return NotMounted(
             f"the mount at {mountpoint} is dead: its process has ended; "
             "`artisync unmount` cleans it up, and so does the next `artisync mount`"

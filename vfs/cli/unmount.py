@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from vfs import control
+from vfs import config, control
 from vfs.cli import console, logs
 from vfs.cli.background import Process
-from vfs.cli.options import MOUNT_KIND, MountPoint
+from vfs.cli.options import MountPoint
 from vfs.errors import MountBusy, MountError, NotMounted
 
 PATIENCE = 20.0
@@ -37,7 +37,7 @@ def command(mountpoint: Path, force: bool) -> int:
     found = mountpoints.mount_info(mountpoint)
     if found is None and record is None:
         raise NotMounted(f"nothing is mounted at {mountpoint}")
-    if found is not None and found.kind != MOUNT_KIND:
+    if found is not None and found.kind != config.MOUNT_KIND:
         raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
     if record is None:
         _unmount_dead(mountpoint, force=force)

@@ -62,19 +62,20 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(absolute.parent)) / absolute.name
 
 
+def mounts() -> list[MountInfo]:
+    """All that is mounted, in order."""
+    if MOUNTINFO.exists():
+        return parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape"))
+    listing = subprocess.run(["mount"], capture_output=True, text=True, check=False).stdout
+    lines = (re.fullmatch(r"(.*) on (.*) \(([^,)]*).*\)", line) for line in listing.splitlines())
+    return [MountInfo(Path(line[2]), line[3], line[1]) for line in lines if line]
+
+
 def mount_info(path: Path) -> MountInfo | None:
     """What is mounted at `path`, or None."""
     wanted = real(path)
-    if MOUNTINFO.exists():
-        text = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-        found = [mount for mount in parse_mountinfo(text) if mount.path == wanted]
-        return found[-1] if found else None
-    listing = subprocess.run(["mount"], capture_output=True, text=True, check=False).stdout
-    for line in listing.splitlines():
-        match = re.fullmatch(r"(.*) on (.*) \(([^,)]*).*\)", line)
-        if match and match[2] == str(wanted):
-            return MountInfo(wanted, match[3], match[1])
-    return None
+    found = [mount for mount in mounts() if mount.path == wanted]
+    return found[-1] if found else None
 
 
 def is_mounted(path: Path) -> bool:

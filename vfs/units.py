@@ -1,0 +1,38 @@
+"""Numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """1610612736 → "1.5 GiB"."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1000 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+
+
+def rate(bytes_per_second: float) -> str:
+    """12300000 → "11.7 MiB/s"."""
+    return f"{size(bytes_per_second)}/s"
+
+
+def duration(seconds: float) -> str:
+    """190 → "3 min", 7500 → "2 h 5 min"."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def ago(seconds: float) -> str:
+    """190 → "3 min ago"; less than two seconds, and the future, are "just now"."""
+    return "just now" if seconds < 2 else f"{duration(seconds)} ago"
