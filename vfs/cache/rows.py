@@ -285,7 +285,7 @@ class Rows:
 
     def record(self, key: str) -> bytes | None:
         """A record's value. Raises `Damaged` when the checksum is wrong or the row is not one of ours."""
-        return _unseal(key, self._cache.get(key))
+        return unseal(key, self._cache.get(key))
 
     def records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The sound records whose keys begin with `prefix`, in order."""
@@ -296,7 +296,7 @@ class Rows:
         ).fetchall()
         for key, value in rows:
             try:
-                found = _unseal(key, value)
+                found = unseal(key, value)
             except Damaged:
                 continue
             if found is not None:
@@ -408,7 +408,8 @@ def _seal(key: str, value: bytes) -> bytes:
     return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass"))).to_bytes(4, "little") + value
 
 
-def _unseal(key: str, found: object) -> bytes | None:
+def unseal(key: str, found: object) -> bytes | None:
+    """What a record's row holds, without its checksum; None for no row. Raises `Damaged`."""
     if found is None:
         return None
     if not isinstance(found, bytes) or _seal(key, found[4:]) != found:

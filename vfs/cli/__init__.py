@@ -31,6 +31,7 @@ COMMANDS = {
     "tensorboard": "vfs.cli.tensorboard",
     "cache": "vfs.cli.cache",
     "profile": "vfs.cli.profile",
+    "completion": "vfs.cli.completion",
     "demo": "vfs.cli.demo",
 }
 """Where each command is: a module, and in it `command` or the name after the colon."""
@@ -83,6 +84,8 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """One command line's exit code; every error that is foreseen is told on stderr."""
     sys.excepthook = _unexpected
+    if "_ARTISYNC_COMPLETE" in os.environ:
+        importlib.import_module("vfs.cli.completion")  # knows how to speak to the shell
     try:
         with console.terminal_kept():
             result = cli.main(args=list(arguments), prog_name="artisync", standalone_mode=False)

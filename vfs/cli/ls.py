@@ -14,6 +14,7 @@ import click
 
 from vfs import config
 from vfs.cli import console
+from vfs.cli.names import Experiment
 from vfs.cli.options import settings_options
 from vfs.errors import NoSuchPath
 
@@ -26,7 +27,7 @@ SORTS = ("name", "size", "files", "changed", "cached")
 
 @click.command(name="ls")
 @settings_options("transport", "accept_new_host_key")
-@click.argument("experiment", required=False)
+@click.argument("experiment", required=False, type=Experiment())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="By what  [default: name]")
 @click.option("--reverse", is_flag=True, help="The other way round.")

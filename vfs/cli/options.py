@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from vfs import config
 from vfs.cli import logs
+from vfs.cli.names import ProfileName
 from vfs.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,7 +78,9 @@ _PATH = click.Path(path_type=str)
 SIZE = _Parsed("size", config.parse_size)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "profile": _option("profile", "The saved server to use  [default: default]", metavar="NAME"),
+    "profile": _option(
+        "profile", "The saved server to use  [default: default]", metavar="NAME", type=ProfileName()
+    ),
     "ssh": _option("ssh", "The ssh line of the server, instead of a profile's.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",
@@ -134,7 +137,7 @@ def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., A
         @functools.wraps(command)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in names}
-            return command(*args, given=_weigh(click.get_current_context(), given), **kwargs)
+            return command(*args, given=weigh(click.get_current_context(), given), **kwargs)
 
         decorated: Callable[..., Any] = logs.verbose_option(wrapper)
         for name in reversed(names):
@@ -157,7 +160,7 @@ def settings_options(*more: str) -> Callable[[Callable[..., Any]], Callable[...,
     return decorate
 
 
-def _weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+def weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """A server named on the command line, by line or by profile, beats one named the other way in the environment."""
     source: dict[str, ParameterSource | None] = {
         name: ctx.get_parameter_source(name) for name in ("ssh", "profile") if name in given

@@ -9,6 +9,7 @@ import click
 
 from vfs import config, control
 from vfs.cli import console, logs
+from vfs.cli.names import ProfileName
 from vfs.errors import ConfigError, ProfileInUse
 
 COLUMNS = ("profile", "server", "root", "mounted at")
@@ -37,7 +38,7 @@ def list_(as_json: bool) -> int:
 
 
 @command.command()
-@click.argument("name", default=config.DEFAULT_PROFILE)
+@click.argument("name", default=config.DEFAULT_PROFILE, type=ProfileName())
 @json_option
 @logs.verbose_option
 def show(name: str, as_json: bool) -> None:
@@ -54,7 +55,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=ProfileName())
 @logs.verbose_option
 def remove(name: str) -> None:
     """Forget the profile NAME. Refused while it is mounted; what is cached of its server stays."""

@@ -14,6 +14,7 @@ import click
 
 from vfs import config
 from vfs.cli import console, progress
+from vfs.cli.names import Experiment
 from vfs.cli.options import settings_options
 from vfs.errors import DestinationUnusable, LinkError, UsageError
 from vfs.progress import Progress
@@ -52,7 +53,13 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 @click.command(name="pull")
 @settings_options("cache_size", "transport", "accept_new_host_key")
-@click.argument("names", nargs=-1, required=True, metavar="[EXPERIMENT]... DEST")
+@click.argument(
+    "names",
+    nargs=-1,
+    required=True,
+    metavar="[EXPERIMENT]... DEST",
+    type=Experiment(or_directory=True),
+)
 @click.option("--all", "everything", is_flag=True, help="All experiments.")
 @click.option(
     "--only",
