@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -20,8 +19,6 @@ from vfs.address import Address
 from vfs.cache.disk import DiskCache
 from vfs.cli import cli
 from vfs.cli.completion import INSTALL
-from vfs.cli.names import RemotePath
-from vfs.cli.options import settings_options
 from vfs.records import KnownEntry, dump_listing, listing_key
 from vfs.remote.api import Attributes
 
@@ -54,22 +51,15 @@ def known(home: Path) -> DiskCache:
     return disk
 
 
-def completed(*words: str, command: click.Command = cli) -> list[str]:
+def completed(*words: str) -> list[str]:
     """What comes for the last word."""
-    shell = ShellComplete(command, {}, "artisync", "_ARTISYNC_COMPLETE")
+    shell = ShellComplete(cli, {}, "artisync", "_ARTISYNC_COMPLETE")
     items = shell.get_completions(list(words[:-1]), words[-1])
     return [item.value for item in items if item.type == "plain"]
 
 
-@click.command()
-@settings_options()
-@click.argument("path", type=RemotePath())
-def takes_path(path: str, settings: config.Settings) -> None:
-    """A command of a path on the server."""
-
-
 def test_commands_and_options_are_completed(home: Path) -> None:
-    assert completed("un") == ["unmount"]
+    assert completed("unm") == ["unmount"]
     assert completed("cache", "p") == ["prune"]
     assert completed("mount", "--cache") == ["--cache-dir", "--cache-size"]
     assert completed("mount", "--transport", "") == ["paramiko", "openssh"]
@@ -80,16 +70,17 @@ def test_experiments_are_completed_from_the_last_known_tree() -> None:
     assert completed("ls", "") == ["exp 'x", "exp-1", "exp-2"]
     assert completed("ls", "exp-") == ["exp-1", "exp-2"]
     assert completed("pull", "exp-1", "exp-2") == ["exp-2"]
+    assert completed("wait", "exp-1") == completed("tensorboard", "exp-2", "exp-1") == ["exp-1"]
     assert completed("ls", "none") == []
 
 
 @pytest.mark.usefixtures("known")
 def test_paths_are_completed_a_directory_at_a_time() -> None:
-    assert completed("n", command=takes_path) == ["notes.txt"]
-    assert completed("exp-1", command=takes_path) == ["exp-1/"]
-    assert completed("exp-1/", command=takes_path) == ["exp-1/checkpoints/", "exp-1/config.yaml"]
-    assert completed("exp-1/che", command=takes_path) == ["exp-1/checkpoints/"]
-    assert completed("exp-2/", command=takes_path) == []
+    assert completed("cat", "n") == ["notes.txt"]
+    assert completed("cat", "exp-1") == ["exp-1/"]
+    assert completed("prefetch", "exp-1/") == ["exp-1/checkpoints/", "exp-1/config.yaml"]
+    assert completed("pin", "notes.txt", "exp-1/che") == ["exp-1/checkpoints/"]
+    assert completed("unpin", "exp-2/") == []
 
 
 @pytest.mark.usefixtures("known")

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 
 class RemotePath(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """`EXPERIMENT/…`, completed from the last known tree in the cache. Taken as it is."""
+    """`EXPERIMENT/…`, completed from the last known tree in the cache. Taken as it is.
+
+    `local` ("file" or "dir"): a path on this machine may be meant too.
+    """
 
     name = "path"
+
+    def __init__(self, *, local: str | None = None) -> None:
+        self._local = local
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(value)
@@ -28,27 +34,22 @@ class RemotePath(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        above, slash, begin = incomplete.rpartition("/")
-        names = [name for name in _last_known(ctx, above) if name.startswith(begin)]
-        return [CompletionItem(f"{above}{slash}{name}") for name in names]
+        items = [CompletionItem(name) for name in self._names(ctx, incomplete) if name.startswith(incomplete)]
+        return [*items, CompletionItem(incomplete, type=self._local)] if self._local else items
+
+    def _names(self, ctx: click.Context, incomplete: str) -> list[str]:
+        """What is in the directory that was typed so far."""
+        above, slash, _ = incomplete.rpartition("/")
+        return [f"{above}{slash}{name}" for name in _last_known(ctx, above)]
 
 
 class Experiment(RemotePath):
-    """The name of an experiment. `or_directory`: or a local directory, as among the words of `pull`."""
+    """The name of an experiment."""
 
     name = "experiment"
 
-    def __init__(self, *, or_directory: bool = False) -> None:
-        self._or_directory = or_directory
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        names = [name.removesuffix("/") for name in _last_known(ctx, "") if name.endswith("/")]
-        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return [*items, CompletionItem(incomplete, type="dir")] if self._or_directory else items
+    def _names(self, ctx: click.Context, incomplete: str) -> list[str]:
+        return [name.removesuffix("/") for name in _last_known(ctx, "") if name.endswith("/")]
 
 
 class ProfileName(click.ParamType):  # type: ignore[type-arg,unused-ignore]

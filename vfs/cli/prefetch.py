@@ -13,6 +13,7 @@ import click
 
 from vfs import config, control
 from vfs.cli import console, progress
+from vfs.cli.names import RemotePath
 from vfs.cli.options import BASE, given_options, real_path
 from vfs.errors import NotMounted, UsageError
 from vfs.progress import Progress
@@ -35,7 +36,7 @@ class Where:
 
 @click.command(name="prefetch")
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
 def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories into the cache now, so that reading them later waits for nothing.
@@ -47,7 +48,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int
 
 @click.command(name="pin")
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
 def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories, and keep them: they are never evicted, and readable offline.
@@ -59,7 +60,7 @@ def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
 
 @click.command(name="unpin")
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
 def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     """Let pinned files and directories be evicted from the cache again."""
     where = _where(given, paths)

@@ -58,7 +58,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     nargs=-1,
     required=True,
     metavar="[EXPERIMENT]... DEST",
-    type=Experiment(or_directory=True),
+    type=Experiment(local="dir"),
 )
 @click.option("--all", "everything", is_flag=True, help="All experiments.")
 @click.option(

@@ -17,6 +17,7 @@ import click
 
 from vfs import config
 from vfs.cli import background, console
+from vfs.cli.names import Experiment
 from vfs.cli.options import command_line, settings_options
 from vfs.errors import ArtisyncError, FuseMissing, NoSuchExperiment
 
@@ -26,7 +27,7 @@ COPY_SECONDS = 60.0
 
 @click.command(name="tensorboard")
 @settings_options("cache_size", "transport", "accept_new_host_key")
-@click.argument("experiments", nargs=-1)
+@click.argument("experiments", nargs=-1, type=Experiment())
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Where it listens  [default: 6006 or the next free]"
 )

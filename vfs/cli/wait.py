@@ -14,6 +14,7 @@ import click
 
 from vfs import config
 from vfs.cli import console
+from vfs.cli.names import Experiment
 from vfs.cli.options import duration_type, settings_options
 from vfs.errors import WaitedTooLong
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(name="wait")
 @settings_options("transport", "accept_new_host_key")
-@click.argument("experiment")
+@click.argument("experiment", type=Experiment())
 @click.option(
     "--settle",
     type=duration_type(),
