@@ -138,7 +138,7 @@ async def open_stack(
             root = await real_root(remote, settings.root)
             stack = Stack(settings, remote, cache, root)
             cache.set_record(key, root)
-            with _listing(settings):
+            with root_listed(settings):
                 await stack.tree.start()
         except (Unreachable, Refused, NoAnswer, UnknownHost, TimeoutError, OSError) as error:
             known = await cache.get_record(key)
@@ -189,7 +189,7 @@ async def real_root(remote: Pool, root: bytes) -> bytes:
 
 
 @contextmanager
-def _listing(settings: Settings) -> Iterator[None]:
+def root_listed(settings: Settings) -> Iterator[None]:
     """Raises RootUnusable when the root cannot be listed in the block."""
     try:
         yield
@@ -203,9 +203,9 @@ def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
     async def run() -> ProbeResult:
         remote = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
         try:
-            await remote.connect()
+            await remote.connect(keep_trying=False)
             root = await real_root(remote, settings.root)
-            with _listing(settings):
+            with root_listed(settings):
                 entries = await remote.scandir(root)
             return ProbeResult(root, len(entries), remote.link.rtt)
         finally:

@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from vfs.cache.block import Block
 from vfs.cache.files import Damaged
-from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, block_key, parse_key
+from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, block_key, parse_key
 from vfs.cache.store import DamagedFile, Store
 from vfs.cache.waiting import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
@@ -328,6 +328,25 @@ class DiskCache:
         if error is not None:
             self._waiting.condemn(str(key), name)
         return Verdict(lineage, index, error)
+
+
+def look(directory: Path) -> int | None:
+    """Bytes that the cache in `directory` takes, when its database is sound; None where there is no cache.
+
+    Nothing is made, renewed or evicted. Raises CacheUnusable, and `DatabaseBusy` when another process is in
+    the way.
+    """
+    if not (directory / DATABASE).exists():
+        return None
+    try:
+        rows = Rows(directory)
+        try:
+            rows.check()
+            return rows.usage()
+        finally:
+            rows.close()
+    except (OSError, sqlite3.Error, ForeignDatabase) as error:
+        raise CacheUnusable(f"the cache in {directory} is not sound: {error}") from error
 
 
 def _record_key(key: str) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "pull": "vfs.cli.pull",
     "cat": "vfs.cli.cat",
     "tensorboard": "vfs.cli.tensorboard",
+    "doctor": "vfs.cli.doctor",
     "cache": "vfs.cli.cache",
     "profile": "vfs.cli.profile",
     "completion": "vfs.cli.completion",

@@ -66,18 +66,15 @@ class Pool:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    async def connect(self) -> None:
-        """Make the first connection. Raises ConnectError; reconnecting goes on in the background then."""
+    async def connect(self, *, keep_trying: bool = True) -> None:
+        """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background."""
         try:
             self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
-        except LinkLost as error:
-            self.last_error = ConnectError(str(error))
-            self._reconnect()
+        except (ConnectError, LinkLost) as error:
+            self.last_error = ConnectError(str(error)) if isinstance(error, LinkLost) else error
+            if keep_trying:
+                self._reconnect()
             raise self.last_error from error
-        except ConnectError as error:
-            self.last_error = error
-            self._reconnect()
-            raise
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
