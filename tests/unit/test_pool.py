@@ -89,7 +89,8 @@ def test_a_read_goes_over_ten_seconds_without_a_link() -> None:
         await pool.aclose()
         return taken
 
-    assert 10 <= run_engine(main) <= 20
+    # the wait before the last attempt is 8 s, and half as much more at most
+    assert 10 <= run_engine(main) <= 23
 
 
 def test_a_dead_link_is_unreachable_after_the_timeout_and_then_at_once() -> None:

@@ -271,9 +271,7 @@ class DiskCache:
         freed."""
         self.flush(60.0)
         before = store.rows.usage()
-        # eviction itself adds to the database's log
-        while (over := store.rows.usage() - target) > 0 and (evicted := store.evict(over)):
-            self._writer.report({}, evicted)
+        self._writer.report({}, store.evict(before - target))
         return before - store.rows.usage()
 
     @_on_store

@@ -71,10 +71,11 @@ class Pool:
         try:
             self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
         except (ConnectError, LinkLost) as error:
-            self.last_error = ConnectError(str(error)) if isinstance(error, LinkLost) else error
+            told = ConnectError(str(error)) if isinstance(error, LinkLost) else error
+            self.last_error = told
             if keep_trying:
                 self._reconnect()
-            raise self.last_error from error
+            raise told from error.__cause__
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
