@@ -41,7 +41,7 @@ def start(arguments: Sequence[str]) -> int:
     with os.fdopen(reading, "rb") as pipe, _signals_interrupt():
         try:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vfs", *arguments],
+                program(*arguments),
                 pass_fds=[writing],
                 env={**_environment(), READY_FD: str(writing)},
             )
@@ -62,20 +62,30 @@ def start(arguments: Sequence[str]) -> int:
 def popen(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start `artisync ARGUMENTS` in a session of its own: a Ctrl-C on the terminal does not reach it."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "vfs", *arguments],
+        program(*arguments),
         stdin=subprocess.DEVNULL,
         env=_environment(),
         start_new_session=True,
     )
 
 
-def _environment() -> dict[str, str]:
-    """Ours, such that the child finds this very package: its own directory is left out of its path by `-P`."""
+def program(*arguments: str) -> list[str]:
+    """The words that run `artisync ARGUMENTS` with this very Python; the working directory is no place for modules."""
+    return [sys.executable, "-P", "-m", "vfs", *arguments]
+
+
+def python_path() -> str | None:
+    """The PYTHONPATH with which `program` finds this very package; None where it is installed."""
     home = Path(vfs.__file__).parent.parent
     if home.name in ("site-packages", "dist-packages"):
-        return dict(os.environ)
+        return None
     more = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{more}" if more else str(home)}
+    return f"{home}{os.pathsep}{more}" if more else str(home)
+
+
+def _environment() -> dict[str, str]:
+    path = python_path()
+    return dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

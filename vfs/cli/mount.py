@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import click
 
 from vfs import config
-from vfs.cli import background, console, logs
-from vfs.cli.options import MountPoint, command_line, settings_options
+from vfs.cli import background, console, logs, systemd
+from vfs.cli.options import MountPoint, command_line, lasting_command_line, settings_options
 from vfs.errors import UsageError
 
 
@@ -25,13 +24,20 @@ from vfs.errors import UsageError
     "allow_other",
     "log_file",
 )
+@click.option(
+    "--print-systemd-unit", is_flag=True, help="Mount nothing; print a user unit that mounts at login."
+)
 @click.argument("mountpoint", type=MountPoint())
 @click.pass_context
-def command(ctx: click.Context, mountpoint: Path, settings: config.Settings) -> int:
+def command(ctx: click.Context, mountpoint: Path, settings: config.Settings, print_systemd_unit: bool) -> int:
     """Show the server's artifacts at MOUNTPOINT, which is made if it is not there.
 
     Returns once the mount answers, and goes on in the background until `artisync unmount`.
     """
+    if print_systemd_unit:
+        words = lasting_command_line(ctx, settings)
+        click.echo(systemd.unit(settings, mountpoint, words), nl=False)
+        return 0
     if settings.foreground:
         return _serve(settings, mountpoint)
     return _in_background(command_line(ctx), mountpoint)
@@ -107,5 +113,4 @@ def default_log(mountpoint: Path) -> Path:
     """The log of a background mount, without `--log-file`."""
     from vfs import control
 
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", mountpoint.name, flags=re.ASCII)[:60]
-    return config.state_dir() / "logs" / f"{name}-{control.key(mountpoint)}.log"
+    return config.state_dir() / "logs" / f"{systemd.slug(mountpoint)}-{control.key(mountpoint)}.log"

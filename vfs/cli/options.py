@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -176,12 +176,28 @@ def weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
 
 def command_line(ctx: click.Context) -> list[str]:
     """The options of this command that came from the command line, as words for another process."""
+    return _words(ctx, ctx.params, (ParameterSource.COMMANDLINE,))
+
+
+def lasting_command_line(ctx: click.Context, settings: config.Settings) -> list[str]:
+    """As `command_line`, for a process without our environment and working directory."""
+    absolute = {
+        "ssh": settings.address.line(),
+        "cache_dir": settings.cache_dir,
+        "log_file": settings.log_file,
+    }
+    given = weigh(ctx, ctx.params)
+    values = {name: absolute.get(name, value) for name, value in given.items() if value is not None}
+    return _words(ctx, values, (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT))
+
+
+def _words(ctx: click.Context, values: Mapping[str, Any], sources: tuple[ParameterSource, ...]) -> list[str]:
     words: list[str] = []
     for param in ctx.command.params:
-        if not isinstance(param, click.Option) or param.name is None or not param.expose_value:
+        if not isinstance(param, click.Option) or param.name not in values or not param.expose_value:
             continue
-        if ctx.get_parameter_source(param.name) is not ParameterSource.COMMANDLINE:
+        if ctx.get_parameter_source(param.name) not in sources:
             continue
         name = max(param.opts, key=len)
-        words += [name] if param.is_flag else [f"{name}={ctx.params[param.name]}"]
+        words += [name] if param.is_flag else [f"{name}={values[param.name]}"]
     return [*words, *["-v"] * logs.verbosity()]
