@@ -97,14 +97,9 @@ async def _resolved(tree: Tree, node: Node) -> Node | None:
     if node.kind is not Kind.LINK:
         return node
     try:
-        return await tree.find(relative(tree, node))
+        return await tree.find(node.relative)
     except ArtisyncError:
         return None
-
-
-def relative(tree: Tree, node: Node) -> bytes:
-    """The node's path relative to the root."""
-    return posixpath.relpath(node.path, tree.root.path)
 
 
 async def walk(

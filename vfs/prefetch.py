@@ -63,7 +63,7 @@ async def _fetch(
     lanes = Lanes()
 
     async def one(node: Node) -> None:
-        name = os.fsdecode(experiments.relative(stack.tree, node))
+        name = os.fsdecode(node.relative)
         async with lanes.of(node.version.size):
             progress.doing = name
             try:

@@ -180,7 +180,7 @@ class Pull:
     async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
         """A link within the experiment stays one; any other is copied as what it shows, if that is a file."""
         try:
-            shown = await self._tree.find(experiments.relative(self._tree, node))
+            shown = await self._tree.find(node.relative)
         except ArtisyncError:
             log.info("%s leads nowhere", name)
             return []

@@ -71,6 +71,7 @@ def test_experiments_are_completed_from_the_last_known_tree() -> None:
     assert completed("ls", "exp-") == ["exp-1", "exp-2"]
     assert completed("pull", "exp-1", "exp-2") == ["exp-2"]
     assert completed("wait", "exp-1") == completed("tensorboard", "exp-2", "exp-1") == ["exp-1"]
+    assert completed("doctor", "exp-2") == ["exp-2"]
     assert completed("ls", "none") == []
 
 

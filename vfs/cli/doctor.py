@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfs.cli import console
+from vfs.cli.names import Experiment
 from vfs.cli.options import BASE, given_options
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class _NoNewHosts(console.TerminalPrompter):
 
 @click.command(name="doctor")
 @given_options(*BASE, "cache_size", "timeout", "transport", "accept_new_host_key")
-@click.argument("experiment", required=False)
+@click.argument("experiment", required=False, type=Experiment())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int:
     """Find out what is wrong, from FUSE to the experiments (or the one EXPERIMENT) on the server.

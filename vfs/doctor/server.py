@@ -183,7 +183,7 @@ class _Server:
     def _last_sync(self, tree: Tree) -> str:
         if self._newest is None:
             return "no file yet"
-        path = os.fsdecode(experiments.relative(tree, self._newest))
+        path = os.fsdecode(self._newest.relative)
         return f"last written {ago(experiments.seconds_ago(tree, self._newest.version.mtime))}: {path}"
 
     async def _clock(self) -> list[Finding]:
