@@ -40,12 +40,18 @@ class _Lost(Exception):
 
 @dataclass(eq=False, slots=True)
 class Fault:
-    """`times` requests of a kind (a method's name, `read` included) fail with `error`; `path` None: whichever."""
+    """What happens to `times` requests of a kind (a method's name, or `read`); `path` None: whichever.
+
+    They reach the server `before` seconds late, fail with `error` if there is one, and their answers are `after`
+    seconds late.
+    """
 
     kind: str
-    error: RemoteError
     path: bytes | None
     times: int
+    error: RemoteError | None = None
+    before: float = 0.0
+    after: float = 0.0
 
 
 class MemoryLink:
@@ -110,7 +116,11 @@ class MemoryRemote:
 
     def fail(self, kind: str, error: RemoteError, path: bytes | None = None, times: int = 1) -> None:
         """Let the next `times` requests of a kind fail."""
-        self._faults.append(Fault(kind, error, path, times))
+        self._faults.append(Fault(kind, path, times, error))
+
+    def delay(self, kind: str, *, before: float = 0.0, after: float = 0.0, times: int = 1) -> None:
+        """Let the next `times` requests of a kind, or their answers, be overtaken by others."""
+        self._faults.append(Fault(kind, None, times, None, before, after))
 
     def go_offline(self) -> None:
         """Break the link: what is under way is asked again on the next one."""
@@ -212,23 +222,31 @@ class MemoryRemote:
             await self._connected()
             request = object()
             self.link.waiting[request] = self._loop.time()
+            fault = self._fault(kind, path)
             try:
-                await self._pass(self.latency / 2)
+                await self._pass(self.latency / 2 + fault.before)
                 self.requests[kind] += 1
-                self._fail(kind, path)
-                result = answer()
-                if isinstance(result, Awaitable):
-                    result = await result
-                await self._pass(self.latency / 2)
-                return result
+                outcome: T | RemoteError = await self._answer(path, answer)
+                if fault.error is not None:
+                    outcome = type(fault.error)(str(fault.error))
+                await self._pass(self.latency / 2 + fault.after)
             except _Lost:
                 continue
-            except OSError as error:
-                await self._pass(self.latency / 2)
-                raise _ERRORS.get(error.errno, ServerFailure)(f"{path!r}: {error.strerror}") from error
             finally:
                 del self.link.waiting[request]
                 self.link.last_received = self._loop.time()
+            if isinstance(outcome, RemoteError):
+                raise outcome
+            return outcome
+
+    async def _answer(self, path: bytes, answer: Callable[[], T | Awaitable[T]]) -> T | RemoteError:
+        try:
+            result = answer()
+            return await result if isinstance(result, Awaitable) else result
+        except OSError as error:
+            return _ERRORS.get(error.errno, ServerFailure)(f"{path!r}: {error.strerror}")
+        except RemoteError as error:
+            return error
 
     async def _connected(self) -> None:
         if self._up is None:
@@ -248,13 +266,14 @@ class MemoryRemote:
         if broken.done():
             raise _Lost
 
-    def _fail(self, kind: str, path: bytes) -> None:
+    def _fault(self, kind: str, path: bytes) -> Fault:
         for fault in self._faults:
             if fault.kind == kind and fault.path in (None, path):
                 fault.times -= 1
                 if not fault.times:
                     self._faults.remove(fault)
-                raise type(fault.error)(str(fault.error))
+                return fault
+        return Fault(kind, path, 0)
 
 
 class MemoryFile:
