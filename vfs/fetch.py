@@ -33,11 +33,12 @@ COMPARE = 4096
 
 
 class Moved(ArtisyncError):
-    """The file on the server is not the version that was asked for; its attributes are in `attributes`."""
+    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time)."""
 
-    def __init__(self, attributes: Attributes) -> None:
+    def __init__(self, attributes: Attributes, at: float) -> None:
         super().__init__("the file changed while it was read")
         self.attributes = attributes
+        self.at = at
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +63,8 @@ class Content:
     provisional: list[tuple[int, int]] = field(default_factory=list)
     jobs: dict[int, list[Job]] = field(default_factory=dict)
     file: asyncio.Task[RemoteFile] | None = None
+    opened: float = 0.0
+    """When `file` was asked for, in the loop's time."""
     handed_out: bool = False
     """Whether any byte was given to a program, so that growth must be told from replacement."""
 
@@ -187,9 +190,11 @@ class Fetcher:
             return None
         return answers[-1][1]
 
-    async def open(self, content: Content) -> Attributes:
-        """Open the file on the server if it is not open; the attributes seen when it was opened."""
-        return (await self._file(content)).attributes
+    async def open(self, content: Content) -> tuple[Attributes, float]:
+        """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
+        task = self._opening(content)
+        at = content.opened
+        return (await asyncio.shield(task)).attributes, at
 
     async def read_past_cache(
         self, content: Content, offset: int, into: memoryview
@@ -318,7 +323,7 @@ class Fetcher:
         fresh = Block(capacity) if block is None and not little(job.size, capacity) else None
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
         file = await self._file(content)
-        version, trusted = content.version, content.trusted
+        version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
         count, attributes = await file.read(start + job.start, view)
         if content.stale:
             raise StaleVersion(f"{content.path!r} was replaced")
@@ -326,7 +331,7 @@ class Fetcher:
         if now not in (version, content.version):
             grown = job.lenient and content.append_only and classify(version, now) is Change.GROWN
             if not grown:
-                raise Moved(attributes)
+                raise Moved(attributes, at)
         if count < job.size:
             raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
         self.fetched += count
@@ -355,16 +360,20 @@ class Fetcher:
     # --- server handles -------------------------------------------------------------------------------------------
 
     async def _file(self, content: Content) -> RemoteFile:
+        return await asyncio.shield(self._opening(content))
+
+    def _opening(self, content: Content) -> asyncio.Task[RemoteFile]:
         task = content.file
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = content.file = asyncio.ensure_future(self.remote.open(content.path))
+            content.opened = asyncio.get_running_loop().time()
         self._open[content] = asyncio.get_running_loop().time()
         self._open.move_to_end(content)
         if len(self._open) > HANDLES:
             self._sweep(keep=HANDLES)
         elif self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(IDLE_CLOSE, self._sweep_idle)
-        return await asyncio.shield(task)
+        return task
 
     def _sweep(self, keep: int) -> None:
         for content in list(self._open):

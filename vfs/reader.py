@@ -71,7 +71,7 @@ class Reader:
             try:
                 await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
             except Moved as moved:
-                await self.tree.versions.moved(self.node, moved.attributes)
+                await self.tree.versions.moved(self.node, moved.attributes, moved.at)
                 lenient = content.append_only
                 continue
             pieces = self.fetcher.ready(content, start, end)

@@ -104,9 +104,11 @@ class Versions:
         else:
             self.adopt(node, attributes, at)
 
-    async def moved(self, node: Node, attributes: Attributes) -> None:
-        """A fetch found the file with other attributes than the node's. Raises StaleVersion unless it has grown."""
-        at = asyncio.get_running_loop().time()
+    async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
+        """What was asked at `at` found the file with other attributes than the node's.
+
+        Raises StaleVersion unless it has grown.
+        """
         if node.stale or node.parent is None:
             raise StaleVersion(f"{node.path!r} was replaced")
         if version_of(attributes) != node.version:
@@ -126,12 +128,10 @@ class Versions:
         """
         content = await self._content(node)
         if not content.held and content.version.size > 0:
-            at = asyncio.get_running_loop().time()
-            opened = content.file is not None
-            attributes = await self.fetcher.open(content)
+            attributes, at = await self.fetcher.open(content)
             if version_of(attributes) != content.version:
-                await self.moved(node, attributes)
-            elif not opened:
+                await self.moved(node, attributes, at)
+            else:
                 self.names.observe_node(node, attributes, at)
         at_once = (
             content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ

@@ -99,6 +99,11 @@ async def read(reader: Reader, start: int = 0, length: int = 1 << 30) -> bytes:
     return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
 
 
+def tagged(tag: bytes, size: int) -> bytes:
+    """`size` bytes of which every eight name the version that they belong to."""
+    return (tag.ljust(8, b".") * (size // 8 + 1))[:size]
+
+
 def play(story: Callable[[MemoryStack], Awaitable[None]], **options: object) -> None:
     """Run a story on a stack of its own; `options` are those of `MemoryStack`."""
 

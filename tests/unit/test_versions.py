@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read
+from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from vfs.errors import NoSuchPath, StaleVersion
 from vfs.reader import Reader
 
 FILE = ROOT + b"/ck.pt"
 LOG = ROOT + b"/console.log"
 BIG = 3 << 20
-
-
-def tagged(tag: bytes, size: int = BIG) -> bytes:
-    """Bytes of which every eight name the version that they belong to."""
-    return (tag.ljust(8, b".") * (size // 8 + 1))[:size]
 
 
 async def follow(stack: MemoryStack, reader: Reader, start: int) -> bytes:
@@ -34,11 +29,11 @@ async def follow(stack: MemoryStack, reader: Reader, start: int) -> bytes:
 @pytest.mark.parametrize("path", [FILE, LOG], ids=["checkpoint", "log"])
 def test_an_open_file_shows_what_was_appended_and_only_the_tail_is_fetched(path: bytes, way: str) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(path, tagged(b"old"))
+        stack.old(path, tagged(b"old", BIG))
         reader = await stack.open(path[3:])
-        assert await read(reader) == tagged(b"old")
+        assert await read(reader) == tagged(b"old", BIG)
         fetched, node = stack.remote.bytes_read, reader.node
-        longer = tagged(b"old") + tagged(b"more", 5000)
+        longer = tagged(b"old", BIG) + tagged(b"more", 5000)
         if way == "append":
             stack.files.append(path, longer[BIG:])
         else:
@@ -56,12 +51,12 @@ def test_an_open_file_shows_what_was_appended_and_only_the_tail_is_fetched(path:
 @pytest.mark.parametrize("path", [FILE, LOG], ids=["checkpoint", "log"])
 @pytest.mark.parametrize(
     "new",
-    [tagged(b"new", BIG + 1000), tagged(b"old")[:-8] + tagged(b"new", 1000), b"!" + tagged(b"old")],
+    [tagged(b"new", BIG + 1000), tagged(b"old", BIG)[:-8] + tagged(b"new", 1000), b"!" + tagged(b"old", BIG)],
     ids=["all other bytes", "another end", "another beginning"],
 )
 def test_a_longer_file_with_other_bytes_is_another_version(path: bytes, new: bytes) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(path, tagged(b"old"))
+        stack.old(path, tagged(b"old", BIG))
         reader = await stack.open(path[3:])
         await read(reader)
         stack.files.replace(path, new)
@@ -77,14 +72,14 @@ def test_a_longer_file_with_other_bytes_is_another_version(path: bytes, new: byt
 @pytest.mark.parametrize("change", ["shorter", "as long", "older and longer", "touched", "emptied"])
 def test_anything_but_growth_is_another_version(change: str) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         reader = await stack.open(b"ck.pt")
         await read(reader, 0, 1000)
         new = {
             "shorter": tagged(b"old", BIG - 1),
-            "as long": tagged(b"new"),
+            "as long": tagged(b"new", BIG),
             "older and longer": tagged(b"old", BIG + 1),
-            "touched": tagged(b"old"),
+            "touched": tagged(b"old", BIG),
             "emptied": b"",
         }[change]
         stack.files.write(FILE, new)
@@ -100,7 +95,7 @@ def test_anything_but_growth_is_another_version(change: str) -> None:
 
 def test_growth_is_told_by_the_first_and_the_last_bytes_that_are_known_and_not_by_those_between() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         await stack.read(b"ck.pt")
         changed = bytearray(tagged(b"old", BIG + 1000))
         changed[BIG // 2 : BIG // 2 + 8] = b"--------"
@@ -113,7 +108,7 @@ def test_growth_is_told_by_the_first_and_the_last_bytes_that_are_known_and_not_b
 
 def test_growth_of_a_file_of_which_nothing_is_known_is_not_asked_about() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         node = await stack.node(b"ck.pt")
         stack.files.append(FILE, b"more")
         await asyncio.sleep(TTL)
@@ -146,24 +141,24 @@ def test_a_hundred_appends_cost_their_bytes_and_little_more() -> None:
 def test_a_file_rewritten_under_a_read_gives_no_mixed_bytes() -> None:
     async def story(stack: MemoryStack) -> None:
         loop = asyncio.get_running_loop()
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         reader = await stack.open(b"ck.pt")
-        loop.call_later(0.35, stack.files.write, FILE, tagged(b"new"))
+        loop.call_later(0.35, stack.files.write, FILE, tagged(b"new", BIG))
         with pytest.raises(StaleVersion):
             await read(reader)
-        assert await stack.read(b"ck.pt") == tagged(b"new")
+        assert await stack.read(b"ck.pt") == tagged(b"new", BIG)
 
     play(story, between=0.1)
 
 
 def test_a_handle_of_a_replaced_file_is_stale_also_for_what_is_in_memory_and_a_new_one_is_whole() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         reader = await stack.open(b"ck.pt")
-        assert await read(reader) == tagged(b"old")
-        stack.files.replace(FILE, tagged(b"new"))
+        assert await read(reader) == tagged(b"old", BIG)
+        stack.files.replace(FILE, tagged(b"new", BIG))
         await asyncio.sleep(TTL)
-        assert await stack.read(b"ck.pt") == tagged(b"new")
+        assert await stack.read(b"ck.pt") == tagged(b"new", BIG)
         with pytest.raises(StaleVersion):
             await read(reader, 0, 10)
         assert reader.read_now(0, 10) is None
@@ -173,7 +168,7 @@ def test_a_handle_of_a_replaced_file_is_stale_also_for_what_is_in_memory_and_a_n
 
 def test_a_server_that_says_more_than_it_has_gives_an_error_and_no_zeros() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         stack.files.claim(FILE, BIG + 1000)
         assert await stack.read(b"ck.pt", 0, BIG - 500_000) == tagged(b"old", BIG - 500_000)
         for start in (BIG - 500, BIG + 500):
@@ -186,7 +181,7 @@ def test_a_server_that_says_more_than_it_has_gives_an_error_and_no_zeros() -> No
 
 def test_a_server_that_says_less_than_it_has_gives_what_it_says() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         stack.files.claim(FILE, 1000)
         assert await stack.read(b"ck.pt") == tagged(b"old", 1000)
 
@@ -198,23 +193,23 @@ def test_a_server_that_says_less_than_it_has_gives_what_it_says() -> None:
 
 def test_after_a_restart_an_unchanged_file_moves_no_bytes_and_a_grown_one_its_tail(tmp_path: Path) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         await stack.read(b"ck.pt")
         await stack.restart()
-        assert await stack.read(b"ck.pt") == tagged(b"old")
+        assert await stack.read(b"ck.pt") == tagged(b"old", BIG)
         assert stack.remote.bytes_read == 0
         stack.files.append(FILE, b"more")
         await stack.restart()
-        assert await stack.read(b"ck.pt") == tagged(b"old") + b"more"
+        assert await stack.read(b"ck.pt") == tagged(b"old", BIG) + b"more"
         assert stack.remote.bytes_read < 100_000
 
     play(story, place=tmp_path)
 
 
-@pytest.mark.parametrize("new", [tagged(b"new"), tagged(b"new", BIG + 1000), tagged(b"new", 1000)])
+@pytest.mark.parametrize("new", [tagged(b"new", BIG), tagged(b"new", BIG + 1000), tagged(b"new", 1000)])
 def test_after_a_restart_a_replaced_file_is_the_new_one(tmp_path: Path, new: bytes) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         await stack.read(b"ck.pt")
         stack.files.replace(FILE, new)
         await stack.restart()
@@ -225,18 +220,18 @@ def test_after_a_restart_a_replaced_file_is_the_new_one(tmp_path: Path, new: byt
 
 def test_on_another_host_the_ends_of_a_file_are_compared_before_the_rest_is_trusted(tmp_path: Path) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.old(FILE, tagged(b"old"))
+        stack.old(FILE, tagged(b"old", BIG))
         stack.tree.versions.host = "one"
         await stack.read(b"ck.pt")
         await stack.restart()
         stack.tree.versions.host = "two"
-        assert await stack.read(b"ck.pt") == tagged(b"old")
+        assert await stack.read(b"ck.pt") == tagged(b"old", BIG)
         assert 0 < stack.remote.bytes_read < 20_000
         mtime = stack.files.find(FILE).mtime
-        stack.files.write(FILE, tagged(b"other"))
+        stack.files.write(FILE, tagged(b"other", BIG))
         stack.files.utime(FILE, mtime)
         await stack.restart()
         stack.tree.versions.host = "three"
-        assert await stack.read(b"ck.pt") == tagged(b"other")
+        assert await stack.read(b"ck.pt") == tagged(b"other", BIG)
 
     play(story, place=tmp_path)

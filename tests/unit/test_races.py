@@ -1,0 +1,46 @@
+"""Answers that overtake each other, and files that change between two steps, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.lab.memory_stack import ROOT, MemoryStack, play, read, tagged
+
+LOG = ROOT + b"/console.log"
+FILE = ROOT + b"/ck.pt"
+BIG = 3 << 20
+
+
+def test_an_answer_that_was_overtaken_does_not_make_growth_a_replacement() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(LOG, tagged(b"old", BIG))
+        reader = await stack.open(b"console.log")
+        await read(reader, 0, 1000)
+        stack.files.append(LOG, b"one")
+        stack.remote.delay("read", after=1.0)
+        late = asyncio.ensure_future(read(reader, 2 << 20, 1000))
+        await asyncio.sleep(0.1)
+        stack.files.append(LOG, b"two")
+        await stack.tree.look(reader.node)
+        assert reader.size == BIG + 6
+        assert await late == tagged(b"old", BIG)[2 << 20 :][:1000]
+        assert await read(reader, BIG) == b"onetwo"
+
+    play(story)
+
+
+def test_an_open_that_was_overtaken_does_not_make_growth_a_replacement() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(LOG, tagged(b"old", BIG))
+        node = await stack.node(b"console.log")
+        stack.files.append(LOG, b"one")
+        stack.remote.delay("open", after=1.0)
+        opening = asyncio.ensure_future(stack.open(b"console.log"))
+        await asyncio.sleep(0.1)
+        stack.files.append(LOG, b"two")
+        await stack.tree.look(node)
+        reader = await opening
+        assert reader.node is node
+        assert await read(reader, BIG) == b"onetwo"
+
+    play(story)
