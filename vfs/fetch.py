@@ -65,8 +65,6 @@ class Content:
     file: asyncio.Task[RemoteFile] | None = None
     opened: float = 0.0
     """When `file` was asked for, in the loop's time."""
-    handed_out: bool = False
-    """Whether any byte was given to a program, so that growth must be told from replacement."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +79,8 @@ class Job:
     lenient: bool = False
     waiters: int = 0
     sent: bool = False
+    void: bool = False
+    """What it brings is not wanted any more."""
 
     @property
     def size(self) -> int:
@@ -209,6 +209,12 @@ class Fetcher:
         if task is not None:
             task.add_done_callback(_close_file)
 
+    def void(self, content: Content) -> None:
+        """Have nothing kept of what is under way: the file is another version, and nobody compared the two."""
+        for job in [job for jobs in content.jobs.values() for job in jobs if job.sent]:
+            job.void = True
+            self._forget(job)
+
     def under_way(self) -> list[tuple[bytes, int]]:
         """Paths with bytes being fetched just now, and how many."""
         totals: dict[bytes, int] = {}
@@ -283,12 +289,15 @@ class Fetcher:
         self._flying += job.size
         self._spawn(self._run(job))
 
-    def _end(self, job: Job, error: ArtisyncError | None) -> None:
+    def _forget(self, job: Job) -> None:
         jobs = job.content.jobs.get(job.index, [])
         if job in jobs:
             jobs.remove(job)
             if not jobs:
                 del job.content.jobs[job.index]
+
+    def _end(self, job: Job, error: ArtisyncError | None) -> None:
+        self._forget(job)
         if not job.done.done():
             if error is None:
                 job.done.set_result(None)
@@ -328,6 +337,8 @@ class Fetcher:
         if content.stale:
             raise StaleVersion(f"{content.path!r} was replaced")
         now = Version(attributes.size, attributes.mtime)
+        if job.void:
+            raise Moved(attributes, at)
         if now not in (version, content.version):
             grown = job.lenient and content.append_only and classify(version, now) is Change.GROWN
             if not grown:

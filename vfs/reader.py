@@ -101,7 +101,6 @@ class Reader:
     def _note(self, start: int, end: int) -> None:
         """Follow the pattern, and ask ahead for what it and the file's format say."""
         content, pattern = self.content, self._pattern
-        content.handed_out = True
         was = pattern.run_start
         pattern.touch(start, end)
         if pattern.run_start != was:

@@ -54,9 +54,8 @@ class Versions:
     # --- what the tree tells ------------------------------------------------------------------------------------
 
     def has_bytes(self, node: Node) -> bool:
-        """Whether anything of the file is here or was given to a program, so that growth must be verified."""
-        content = node.content
-        return content is not None and (content.handed_out or bool(content.held))
+        """Whether anything of the file is here, or was and may have been given out: then growth must be verified."""
+        return node.content is not None and bool(node.content.held)
 
     def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
         """The file has grown to `attributes`: the same lineage, a new version."""
@@ -68,6 +67,8 @@ class Versions:
             content.version = version_of(attributes)
             content.trusted = content.append_only
             self.fetcher.reopen(content)
+            if not content.held:
+                self.fetcher.void(content)
             self._record(node)
 
     def became_settled(self, node: Node) -> None:

@@ -44,3 +44,31 @@ def test_an_open_that_was_overtaken_does_not_make_growth_a_replacement() -> None
         assert await read(reader, BIG) == b"onetwo"
 
     play(story)
+
+
+def test_a_file_that_grows_between_its_open_and_the_first_read_has_grown() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(LOG, tagged(b"old", BIG))
+        reader = await stack.open(b"console.log")
+        stack.files.append(LOG, b"one")
+        assert await read(reader, 0, 1000) == tagged(b"old", 1000)
+        assert await read(reader, BIG) == b"one"
+
+    play(story)
+
+
+def test_what_comes_of_an_older_version_than_the_one_adopted_meanwhile_is_dropped() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        node = await stack.node(b"ck.pt")
+        content = await stack.tree.versions.open(node)
+        stack.remote.delay("read", after=1.0)
+        stack.fetcher.ahead("nobody", content, [(0, 1 << 20)])
+        await asyncio.sleep(0.1)
+        new = tagged(b"new", BIG + 1000)
+        stack.files.replace(FILE, new)
+        await stack.tree.look(node)
+        await asyncio.sleep(3)
+        assert await stack.read(b"ck.pt") == new
+
+    play(story)
