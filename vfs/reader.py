@@ -7,7 +7,7 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 from vfs.cache.block import Block
-from vfs.errors import StaleVersion
+from vfs.errors import NoSuchPath, StaleVersion
 from vfs.fetch import Content, Fetcher, Moved
 from vfs.formats import Advisor, Known, Range, advisor_for, mapped
 from vfs.node import Node
@@ -74,6 +74,9 @@ class Reader:
                 await self.tree.versions.moved(self.node, moved.attributes, moved.at)
                 lenient = content.append_only
                 continue
+            except NoSuchPath as error:
+                self.tree.remove(self.node)
+                raise StaleVersion(f"{content.path!r} is gone") from error
             pieces = self.fetcher.ready(content, start, end)
             if pieces is not None and not content.stale:
                 self._advise(start, end)

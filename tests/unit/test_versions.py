@@ -166,6 +166,28 @@ def test_a_handle_of_a_replaced_file_is_stale_also_for_what_is_in_memory_and_a_n
     play(story)
 
 
+@pytest.mark.parametrize("idle", [0, 60], ids=["at once", "with its handle closed meanwhile"])
+def test_a_handle_of_a_removed_file_is_stale_and_a_new_open_finds_no_file(idle: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+        assert await read(reader, 0, 10) == b"old.....ol"
+        stack.files.remove(FILE)
+        await asyncio.sleep(idle)
+        if idle:
+            with pytest.raises(StaleVersion):
+                await read(reader, 2 << 20, 10)
+        else:
+            assert await read(reader, 2 << 20, 10) == tagged(b"old", BIG)[2 << 20 :][:10]
+        await asyncio.sleep(TTL)
+        with pytest.raises(NoSuchPath):
+            await stack.open(b"ck.pt")
+        with pytest.raises(StaleVersion):
+            await read(reader, 1 << 20, 10)
+
+    play(story)
+
+
 def test_a_server_that_says_more_than_it_has_gives_an_error_and_no_zeros() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(FILE, tagged(b"old", BIG))
