@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from vfs import formats
 from vfs.cache.blocks import BlockCache
@@ -49,7 +50,7 @@ class Versions:
         self.cache = cache
         self.host = ""
         """The host that answers now; bytes that came from another one are compared before they are trusted."""
-        self._opening: dict[Node, asyncio.Task[Content]] = {}
+        self._tasks: dict[tuple[str, Node], asyncio.Task[None]] = {}
 
     # --- what the tree tells ------------------------------------------------------------------------------------
 
@@ -88,9 +89,12 @@ class Versions:
 
     async def verify(self, node: Node, at: float) -> None:
         """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
+        await self._once("verify", node, lambda: self._verify(node, at))
+
+    async def _verify(self, node: Node, at: float) -> None:
         content, pending = node.content, node.pending
-        assert content is not None
-        assert pending is not None
+        if content is None or pending is None or node.stale:
+            return
         try:
             attributes = await self.fetcher.compare(content)
         except NoSuchPath:
@@ -192,13 +196,11 @@ class Versions:
     async def _content(self, node: Node) -> Content:
         if node.content is not None:
             return node.content
-        task = self._opening.get(node)
-        if task is None:
-            task = self._opening[node] = asyncio.ensure_future(self._find_content(node))
-            task.add_done_callback(lambda _: self._opening.pop(node, None))
-        return await asyncio.shield(task)
+        await self._once("find", node, lambda: self._find_content(node))
+        assert node.content is not None
+        return node.content
 
-    async def _find_content(self, node: Node) -> Content:
+    async def _find_content(self, node: Node) -> None:
         append_only = formats.append_only(node.name)
         record = FileRecord.load(await self.cache.get_record(self._key(node)))
         if record is not None:
@@ -209,14 +211,14 @@ class Versions:
                 content.held = set(content.on_disk)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
-                    return content
+                    return
                 attributes = await self.fetcher.compare(content) if content.held else None
                 if attributes is not None and version_of(attributes) == node.version:
                     content.version = node.version
                     content.trusted = append_only or node.settled
                     node.content = content
                     self._record(node)
-                    return content
+                    return
                 self.fetcher.reopen(content)
             self.cache.drop(record.lineage)
         lineage = os.urandom(16)
@@ -225,7 +227,21 @@ class Versions:
             self.cache.unpin(record.lineage)
         node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
         self._record(node)
-        return node.content
+
+    async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do that for a node, once at a time, to its end also when who waits gives up."""
+        key = what, node
+        task = self._tasks.get(key)
+        if task is None or task.done():
+            task = self._tasks[key] = asyncio.ensure_future(work())
+            task.add_done_callback(lambda task: self._over(key, task))
+        await asyncio.shield(task)
+
+    def _over(self, key: tuple[str, Node], task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # marked as seen: perhaps nobody waits any more
 
     def _record(self, node: Node) -> None:
         content = node.content

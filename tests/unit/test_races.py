@@ -72,3 +72,22 @@ def test_what_comes_of_an_older_version_than_the_one_adopted_meanwhile_is_droppe
         assert await stack.read(b"ck.pt") == new
 
     play(story)
+
+
+def test_comparisons_that_overtake_each_other_do_not_make_growth_a_replacement() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(LOG, tagged(b"old", BIG))
+        reader = await stack.open(b"console.log")
+        await read(reader, 0, 1000)
+        stack.files.append(LOG, b"one")
+        first = asyncio.ensure_future(read(reader, 1 << 20, 1000))
+        await asyncio.sleep(0.15)  # it is found grown; the file is being opened to compare it
+        stack.remote.delay("read", after=1.0, times=2)
+        await asyncio.sleep(0.11)
+        stack.files.append(LOG, b"two")
+        second = asyncio.ensure_future(read(reader, 2 << 20, 1000))
+        assert await second == tagged(b"old", BIG)[2 << 20 :][:1000]
+        assert await first == tagged(b"old", BIG)[1 << 20 :][:1000]
+        assert await read(reader, BIG) == b"onetwo"
+
+    play(story, latency=0.1)
