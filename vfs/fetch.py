@@ -8,6 +8,7 @@ with bytes or with an error, within the link's timeout.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Hashable, Iterable
@@ -47,7 +48,7 @@ class Content:
 
     `version` is what readers are given; only the tree moves it (growth) or sets `stale` (replacement). `trusted`
     says that bytes fetched now may be kept as this version's for good. `provisional` are the ranges that were given
-    out before that could be said.
+    out before that could be said, with the digests of their bytes.
     """
 
     path: bytes
@@ -60,7 +61,7 @@ class Content:
     on_disk: set[int] = field(default_factory=set)
     held: set[int] = field(default_factory=set)
     """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""
-    provisional: list[tuple[int, int]] = field(default_factory=list)
+    provisional: list[tuple[int, int, bytes]] = field(default_factory=list)
     jobs: dict[int, list[Job]] = field(default_factory=dict)
     file: asyncio.Task[RemoteFile] | None = None
     opened: float = 0.0
@@ -366,7 +367,7 @@ class Fetcher:
         if trusted:
             content.on_disk.add(job.index)
         elif not content.append_only:
-            content.provisional.append((start + job.start, start + job.end))
+            content.provisional.append((start + job.start, start + job.end, digest(view)))
 
     # --- server handles -------------------------------------------------------------------------------------------
 
@@ -441,6 +442,11 @@ class Fetcher:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def digest(data: bytearray | memoryview) -> bytes:
+    """What stands for bytes that were given out, until they are compared."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _split(start: int, end: int) -> Iterable[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from vfs import formats
 from vfs.cache.blocks import BlockCache
 from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import Content, Fetcher
+from vfs.fetch import Content, Fetcher, digest
 from vfs.node import Node, version_of
 from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
@@ -162,28 +162,36 @@ class Versions:
             raise StaleVersion(f"{node.path!r} was replaced")
 
     async def recheck(self, node: Node) -> None:
-        """Once a file is settled, compare what was given out before; equal bytes are kept, else it was replaced."""
+        """Once a file is settled, compare what was given out before; equal bytes are kept, else it was replaced.
+
+        Raises StaleVersion when it changed meanwhile and did not grow; else as the remote does.
+        """
         content = node.content
-        if content is None or not content.provisional or not node.settled or node.stale:
+        if content is not None and content.provisional and node.settled and not node.stale:
+            await self._once("recheck", node, lambda: self._recheck(node, content))
+
+    async def _recheck(self, node: Node, content: Content) -> None:
+        version, given = content.version, list(content.provisional)
+        same = sum(end - start for start, end, _ in given) <= RECHECK_LIMIT
+        for start, end, known in given if same else ():
+            buffer, at = bytearray(end - start), asyncio.get_running_loop().time()
+            try:
+                count, attributes = await self.fetcher.read_past_cache(content, start, memoryview(buffer))
+            except NoSuchPath:
+                self.names.remove(node)
+                return
+            if version_of(attributes) != version:
+                await self.moved(node, attributes, at)
+            if content.version != version or node.stale:
+                return
+            same = same and count == len(buffer) and digest(buffer) == known
+        if not same:
+            self.names.replace(node, node.attributes, node.checked)
             return
-        spans, content.provisional = content.provisional, []
-        same = sum(end - start for start, end in spans) <= RECHECK_LIMIT
-        for start, end in spans if same else ():
-            same = same and await self._same(content, start, end)
-        if same:
+        del content.provisional[: len(given)]
+        if not content.provisional:
             content.trusted = True
             self._record(node)
-        elif not node.stale:
-            self.names.replace(node, node.attributes, node.checked)
-
-    async def _same(self, content: Content, start: int, end: int) -> bool:
-        pieces = self.fetcher.ready(content, start, end)
-        if pieces is None:
-            return False
-        buffer = bytearray(end - start)
-        count, attributes = await self.fetcher.read_past_cache(content, start, memoryview(buffer))
-        known = b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
-        return version_of(attributes) == content.version and count == len(buffer) and buffer == known
 
     async def known(self, node: Node) -> Content | None:
         """The content of a file if there is one already, here or from an earlier mount; asks nobody."""

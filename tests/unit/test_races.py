@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.lab.memory_stack import ROOT, MemoryStack, play, read, tagged
+from vfs.errors import StaleVersion
 
 LOG = ROOT + b"/console.log"
 FILE = ROOT + b"/ck.pt"
+SMALL = ROOT + b"/small.pt"
 BIG = 3 << 20
 
 
@@ -91,3 +95,53 @@ def test_comparisons_that_overtake_each_other_do_not_make_growth_a_replacement()
         assert await read(reader, BIG) == b"onetwo"
 
     play(story, latency=0.1)
+
+
+def test_what_was_given_out_unsettled_is_compared_also_when_the_first_who_did_gave_up() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.write(SMALL, b"old")
+        reader = await stack.open(b"small.pt")
+        assert await read(reader) == b"old"
+        stack.files.write(SMALL, b"new")
+        await asyncio.sleep(3)
+        await stack.tree.look(reader.node)
+        assert reader.node.settled
+        stack.remote.delay("read", before=1.0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await read(reader)
+        with pytest.raises(StaleVersion):
+            await read(reader)
+        assert await stack.read(b"small.pt") == b"new"
+
+    play(story)
+
+
+def test_what_was_given_out_unsettled_is_compared_once_however_many_read() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.write(SMALL, b"old")
+        reader = await stack.open(b"small.pt")
+        assert await read(reader) == b"old"
+        await asyncio.sleep(3)
+        await stack.tree.look(reader.node)
+        before = stack.remote.requests["read"]
+        assert await asyncio.gather(*(read(reader) for _ in range(10))) == [b"old"] * 10
+        assert stack.remote.requests["read"] == before + 1
+        assert reader.keep_pages
+
+    play(story, latency=0.1)
+
+
+def test_a_file_that_is_gone_when_it_should_be_compared_is_stale() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.write(SMALL, b"old")
+        reader = await stack.open(b"small.pt")
+        assert await read(reader) == b"old"
+        await asyncio.sleep(3)
+        await stack.tree.look(reader.node)
+        await asyncio.sleep(60)  # the server's handle is closed
+        stack.files.remove(SMALL)
+        with pytest.raises(StaleVersion):
+            await read(reader)
+
+    play(story)
