@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.listener import listener
 from tests.lab.sshd import Sshd, free_port, make_key
 from vfs import errors
 from vfs.address import Address
@@ -544,30 +545,6 @@ def test_a_name_that_does_not_exist_is_unknown(place: Place) -> None:
         errors.UnknownHost,
         "no-such-host",
     )
-
-
-@contextmanager
-def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port whose connections are served by `serve`, and stay open until the end."""
-    opened: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            opened.append(connection)
-            serve(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    for connection in opened:
-        connection.close()
 
 
 def silent() -> AbstractContextManager[int]:

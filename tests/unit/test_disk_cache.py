@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfs.cache.block import BLOCK, Block
-from vfs.cache.disk import DiskCache
+from vfs.cache.disk import DiskCache, look
 from vfs.cache.files import BlockFiles, Damaged
+from vfs.cache.rows import DATABASE
 from vfs.cache.writer import Report
 from vfs.errors import CacheUnusable
 
@@ -398,7 +399,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from vfs.cache.block import Block
-from vfs.cache.disk import DiskCache
+from vfs.cache.disk import DiskCache, look
 directory, mark, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cache = DiskCache.open(directory, limit)
 winner = cache.add_record("f:shared", bytes([mark]))
@@ -510,6 +511,24 @@ def test_only_what_is_there_and_ours_is_opened_when_that_is_asked(cache_at: Open
     with pytest.raises(CacheUnusable, match="another version"):
         DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
     assert len(files(tmp_path / "cache")) == 1
+
+
+def test_a_look_tells_how_much_there_is_and_changes_nothing(cache_at: Open, tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    assert look(directory) is None
+    assert not directory.exists()
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1)
+    assert look(directory) == cache.usage()  # while it is in use
+    cache.close()
+    tamper(tmp_path, "PRAGMA user_version = 77")
+    for said in ("another version", "not sound"):
+        before = (directory / DATABASE).read_bytes()
+        with pytest.raises(CacheUnusable, match=said):
+            look(directory)
+        assert (directory / DATABASE).read_bytes() == before
+        (directory / DATABASE).write_bytes(before[:4096] + os.urandom(len(before) - 4096))
+    assert len(files(directory)) == 2
 
 
 def test_entries_count_blocks_and_bytes_of_each_lineage(cache_at: Open) -> None:

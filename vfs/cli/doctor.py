@@ -71,7 +71,8 @@ def _tell(findings: Iterable[Finding]) -> int:
             first, *more = _wrapped(finding.next, out.width - margin - 2)
             lines += [f"→ {first}", *(f"  {line}" for line in more)]
         text = f"\n{' ' * margin}".join(lines)
-        out.print(Text.assemble((title[:1], style), title[1:], (text, "dim" if style == "dim" else "")))
+        line = Text.assemble((title[:1], style), title[1:], (text, "dim" if style == "dim" else ""))
+        out.print(line, soft_wrap=True)  # what is longer than a line stays one word, to be copied
     return code
 
 

@@ -41,8 +41,8 @@ def examine(
 
     `given` are the options as for `config.resolve`; `prompter` is asked for passphrases. Raises UsageError.
     """
-    yield machine.fuse()
     found, settings = machine.profile(given)
+    yield machine.fuse()
     yield found
     yield from _chain(found, _to_experiment(settings, experiment, prompter))
     seconds = settings.timeout if settings is not None else machine.STEP_SECONDS

@@ -20,7 +20,7 @@ from vfs.cache import disk
 from vfs.cache.rows import DATABASE, DatabaseBusy
 from vfs.config import Settings
 from vfs.doctor.finding import Finding, Result
-from vfs.errors import CacheUnusable, ConfigError, FuseMissing, MountError, MountSilent, NotMounted
+from vfs.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted
 from vfs.fuse import mountpoint as mountpoints
 from vfs.remote.asking import Deadline
 from vfs.units import size
@@ -38,7 +38,7 @@ def fuse() -> Finding:
     try:
         mountpoints.check_fuse()
         from vfs.fuse.library import VERSION  # loads libfuse
-    except (FuseMissing, MountError) as error:
+    except MountError as error:
         return Finding.of_error("fuse", error)
     return Finding(
         "fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} and {mountpoints.DEVICE} can be used"
@@ -152,8 +152,8 @@ def _live(record: control.MountRecord, deadline: Deadline) -> tuple[Result, str,
         status = control.call(record.socket, "status", timeout=max(LEAST, deadline.left))
     except NotMounted:
         return Result.OK, "", ""
-    except MountSilent as error:
-        return Result.FAILED, f"{record.mountpoint} does not answer", error.hint
+    except ArtisyncError as error:
+        return Result.FAILED, f"{record.mountpoint}: {error}", error.hint
     state = str(status.get("state", "?"))
     if state == "online":
         return Result.OK, f"{record.mountpoint} is online", ""

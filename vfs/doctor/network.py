@@ -81,7 +81,7 @@ def _route(found: Sequence[AddressInfo]) -> Finding:
         except OSError as error:
             failure = failure or error
             continue
-        return _through(source)
+        return through(source)
     why = failure.strerror if failure is not None and failure.strerror else "no address"
     return Finding(
         "route",
@@ -91,7 +91,8 @@ def _route(found: Sequence[AddressInfo]) -> Finding:
     )
 
 
-def _through(source: str) -> Finding:
+def through(source: str) -> Finding:
+    """How packets that leave from this address travel, as far as it is seen."""
     if ipaddress.ip_address(source.partition("%")[0]).is_loopback:
         return Finding("route", Result.OK, f"the server is on this machine; {_wireguard()}")
     name = interface_of(source)
