@@ -124,8 +124,9 @@ class HostKeyRevoked(ConnectError):
 
 
 class NoSftp(ConnectError):
-    """The server lets you in and offers no SFTP: the container's image needs an SFTP server
-    (`apt install openssh-sftp-server`) and the line `Subsystem sftp internal-sftp` in sshd_config."""
+    """The server lets you in, and no SFTP answers: the container needs an SFTP server (`apt install
+    openssh-sftp-server`) and `Subsystem sftp internal-sftp` in its sshd_config, and no shell start-up file there may
+    print text."""
 
 
 class KeyFileUnusable(ConnectError):

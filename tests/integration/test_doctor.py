@@ -410,6 +410,19 @@ def test_a_server_without_sftp_is_told(root: Path, tmp_path: Path, subsystem: st
     assert "Subsystem sftp internal-sftp" in todo
 
 
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_a_shell_that_prints_text_before_sftp_is_told(root: Path, tmp_path: Path, transport: str) -> None:
+    chatty = tmp_path / "chatty"
+    chatty.write_text("#!/bin/sh\necho Welcome to the cluster\nexec cat >/dev/null\n")
+    chatty.chmod(0o755)
+    with Sshd(extra=[f"Subsystem sftp {chatty}"]) as server:
+        client = Client(server, root, tmp_path)
+        words = [*client.server, "--accept-new-host-key", "--transport", transport]
+        failed, _, todo = failure(examined(client, *words, code=1))
+    assert failed == "sftp"
+    assert "shell start-up file" in todo
+
+
 def test_a_root_that_is_a_file_is_told(client: Client, root: Path) -> None:
     failed, text, todo = failure(examined(client, "--remote-root", root / "exp-1/logs/console.log", code=1))
     assert failed == "root"

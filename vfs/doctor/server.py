@@ -87,30 +87,25 @@ class _Server:
             await pool.connect(keep_trying=False)
         except errors.ConnectError as error:
             return self._failed(error)
-        who = f"{self._destination.user}@{self._destination.place}"
-        login = self._dialer.login or "with a key that the system's ssh chose"
-        answer = f"answers in {pool.link.rtt * 1000:.1f} ms"
         return [
             self._host_key(),
-            Finding("login", Result.OK, f"{who} lets us in {login}"),
-            Finding("sftp", Result.OK, answer),
+            self._login(),
+            Finding("sftp", Result.OK, f"answers in {pool.link.rtt * 1000:.1f} ms"),
         ]
 
     def _failed(self, error: errors.ConnectError) -> list[Finding]:
         """The checks up to the one that the error belongs to."""
         if isinstance(error, _LOGIN):
             return [self._host_key(), Finding.of_error("login", error)]
-        cause = error.__cause__
-        sftp = isinstance(error, errors.NoSftp) or isinstance(cause, errors.LinkLost | errors.ServerFailure)
-        if sftp or (self._dialer.login and not isinstance(error, _HOST_KEY)):
-            login = self._dialer.login or "with a key that the system's ssh chose"
-            told = cause if isinstance(cause, errors.LinkLost) else error
-            return [
-                self._host_key(),
-                Finding("login", Result.OK, f"logged in {login}"),
-                Finding.of_error("sftp", told),
-            ]
+        began = isinstance(error, errors.NoSftp) or isinstance(error.__cause__, errors.LinkLost)
+        if began or (self._dialer.login and not isinstance(error, _HOST_KEY)):
+            return [self._host_key(), self._login(), Finding.of_error("sftp", error)]
         return [Finding.of_error("host_key", error)]
+
+    def _login(self) -> Finding:
+        how = self._dialer.login or "with a key that the system's ssh chose"
+        who = f"{self._destination.user}@{self._destination.place}"
+        return Finding("login", Result.OK, f"{who} lets us in {how}")
 
     def _host_key(self) -> Finding:
         """By what the server proved itself."""

@@ -18,6 +18,7 @@ from vfs.errors import (
     ConnectError,
     LinkLost,
     NoAnswer,
+    NoSftp,
     ProtocolViolation,
     ServerFailure,
     Unreachable,
@@ -70,19 +71,15 @@ class Pool:
         """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background."""
         try:
             self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
-        except (ConnectError, LinkLost) as error:
-            told = ConnectError(str(error)) if isinstance(error, LinkLost) else error
-            self.last_error = told
+        except ConnectError as error:
+            self.last_error = error
             if keep_trying:
                 self._reconnect()
-            raise told from error.__cause__
+            raise
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
-        try:
-            connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
-        except LinkLost as error:
-            raise ConnectError(str(error)) from error
+        connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
         before, self._connections = self._connections, []
         self._dialer, self._no_more_until = dialer, 0.0
         self._adopt(connection, dialer)
@@ -91,7 +88,7 @@ class Pool:
             old.close()
 
     async def _dial(self, dialer: Dialer, timeout: float) -> Connection:
-        """A connection that has shaken hands. Raises ConnectError, LinkLost."""
+        """A connection that has shaken hands. Raises ConnectError."""
         transport = await _in_thread(lambda: dialer.dial(timeout))
         connection = Connection(transport, self._lost)
         try:
@@ -102,6 +99,10 @@ class Pool:
         except TimeoutError as error:
             connection.close()
             raise NoAnswer("the server does not answer the SFTP greeting") from error
+        except LinkLost as error:
+            connection.close()
+            kind = NoSftp if isinstance(error, ProtocolViolation) else ConnectError
+            raise kind(str(error)) from error
         except BaseException:
             connection.close()
             raise
@@ -153,7 +154,7 @@ class Pool:
             dialer = self._dialer
             try:
                 self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
-            except (ConnectError, LinkLost) as error:
+            except ConnectError as error:
                 self.last_error = error
                 log.info("cannot connect: %s", error)
 
@@ -173,7 +174,7 @@ class Pool:
         dialer = self._dialer
         try:
             self._adopt(await self._dial(dialer, DIAL_SECONDS), dialer)
-        except (ConnectError, LinkLost) as error:
+        except ConnectError as error:
             log.info("the server takes no further connection: %s", error)
             self._no_more_until = asyncio.get_running_loop().time() + REFUSED_SECONDS
 
