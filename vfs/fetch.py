@@ -12,23 +12,21 @@ import hashlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vfs.cache.block import BLOCK, Block, little
 from vfs.cache.blocks import BlockCache
+from vfs.content import Content, Job
 from vfs.errors import ArtisyncError, ServerFailure, StaleVersion
-from vfs.remote.api import Attributes, Remote, RemoteFile
+from vfs.handles import Handles
+from vfs.remote.api import Attributes, Remote
 from vfs.version import Change, Version, classify
 
 log = logging.getLogger(__name__)
 
 URGENT = 128 << 10
 """A read this small that somebody waits for goes at once, whatever is under way."""
-HANDLES = 128
-"""Files held open on the server at a time; OpenSSH's sftp-server allows a few hundred handles a connection."""
-IDLE_CLOSE = 10.0
-"""Seconds after its last use that a server handle is closed."""
 COMPARE = 4096
 """Bytes compared at the beginning and at the old end of a file to tell growth from replacement."""
 
@@ -42,50 +40,18 @@ class Moved(ArtisyncError):
         self.at = at
 
 
-@dataclass(slots=True, eq=False)
-class Content:
-    """The bytes of one version lineage of one file, as far as they are here.
-
-    `version` is what readers are given; only the tree moves it (growth) or sets `stale` (replacement). `trusted`
-    says that bytes fetched now may be kept as this version's for good. `provisional` are the ranges that were given
-    out before that could be said, with the digests of their bytes.
-    """
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A file that is being fetched. Sizes in bytes."""
 
     path: bytes
-    lineage: bytes
-    version: Version
-    append_only: bool = False
-    trusted: bool = False
-    stale: bool = False
-    readers: int = 0
-    on_disk: set[int] = field(default_factory=set)
-    held: set[int] = field(default_factory=set)
-    """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""
-    provisional: list[tuple[int, int, bytes]] = field(default_factory=list)
-    jobs: dict[int, list[Job]] = field(default_factory=dict)
-    file: asyncio.Task[RemoteFile] | None = None
-    opened: float = 0.0
-    """When `file` was asked for, in the loop's time."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One range of one block, [start, end) within the block, to be fetched."""
-
-    content: Content
-    index: int
-    start: int
-    end: int
-    done: asyncio.Future[None]
-    lenient: bool = False
-    waiters: int = 0
-    sent: bool = False
-    void: bool = False
-    """What it brings is not wanted any more."""
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
+    size: int
+    done: int
+    """In the cache already."""
+    waiting: int
+    """Asked for and not there yet."""
+    rate: float
+    """Bytes per second, lately."""
 
 
 class Fetcher:
@@ -99,9 +65,8 @@ class Fetcher:
         self._demand: deque[Job] = deque()
         self._ahead: OrderedDict[Hashable, deque[Job]] = OrderedDict()
         self._flying = 0
-        self._open: OrderedDict[Content, float] = OrderedDict()
+        self.handles = Handles(remote)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
 
     # --- what readers call ------------------------------------------------------------------------------------
 
@@ -181,8 +146,8 @@ class Fetcher:
         known = self._samples(content)
         if not known:
             return None
-        self.reopen(content)
-        file = await self._file(content)
+        self.handles.reopen(content)
+        file = await self.handles.file(content)
         buffers = [bytearray(len(old)) for _, old in known]
         answers = await asyncio.gather(
             *(file.read(start, memoryview(buffer)) for (start, _), buffer in zip(known, buffers, strict=True))
@@ -193,7 +158,7 @@ class Fetcher:
 
     async def open(self, content: Content) -> tuple[Attributes, float]:
         """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
-        task = self._opening(content)
+        task = self.handles.opening(content)
         at = content.opened
         return (await asyncio.shield(task)).attributes, at
 
@@ -201,14 +166,7 @@ class Fetcher:
         self, content: Content, offset: int, into: memoryview
     ) -> tuple[int, Attributes]:
         """Read from the server whatever is cached; the bytes are not kept."""
-        return await (await self._file(content)).read(offset, into)
-
-    def reopen(self, content: Content) -> None:
-        """Let go of the server's handle: the next fetch opens the path anew."""
-        task, content.file = content.file, None
-        self._open.pop(content, None)
-        if task is not None:
-            task.add_done_callback(_close_file)
+        return await (await self.handles.file(content)).read(offset, into)
 
     def void(self, content: Content) -> None:
         """Have nothing kept of what is under way: the file is another version, and nobody compared the two."""
@@ -216,21 +174,22 @@ class Fetcher:
             job.void = True
             self._forget(job)
 
-    def under_way(self) -> list[tuple[bytes, int]]:
-        """Paths with bytes being fetched just now, and how many."""
-        totals: dict[bytes, int] = {}
-        for content in self._open:
-            size = sum(job.size for jobs in content.jobs.values() for job in jobs)
-            if size:
-                totals[content.path] = totals.get(content.path, 0) + size
-        return list(totals.items())
+    def under_way(self) -> list[Fetch]:
+        """What is being fetched just now."""
+        now = asyncio.get_running_loop().time()
+        fetches = []
+        for content in self.handles.contents():
+            waiting = sum(job.size for jobs in content.jobs.values() for job in jobs)
+            if waiting:
+                done = min(content.version.size, self.cache.cached_bytes(content.lineage))
+                fetches.append(
+                    Fetch(content.path, content.version.size, done, waiting, content.meter.rate(now))
+                )
+        return fetches
 
     async def aclose(self) -> None:
         """Close all server handles and end background work."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for content in list(self._open):
-            self.reopen(content)
+        self.handles.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -332,7 +291,7 @@ class Fetcher:
         block = self.cache.get(content.lineage, job.index)
         fresh = Block(capacity) if block is None and not little(job.size, capacity) else None
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
-        file = await self._file(content)
+        file = await self.handles.file(content)
         version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
         count, attributes = await file.read(start + job.start, view)
         if content.stale:
@@ -347,6 +306,7 @@ class Fetcher:
         if count < job.size:
             raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
         self.fetched += count
+        content.meter.add(count, asyncio.get_running_loop().time())
         self._keep(job, fresh, view, trusted)
 
     def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
@@ -368,40 +328,6 @@ class Fetcher:
             content.on_disk.add(job.index)
         elif not content.append_only:
             content.provisional.append((start + job.start, start + job.end, digest(view)))
-
-    # --- server handles -------------------------------------------------------------------------------------------
-
-    async def _file(self, content: Content) -> RemoteFile:
-        return await asyncio.shield(self._opening(content))
-
-    def _opening(self, content: Content) -> asyncio.Task[RemoteFile]:
-        task = content.file
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = content.file = asyncio.ensure_future(self.remote.open(content.path))
-            content.opened = asyncio.get_running_loop().time()
-        self._open[content] = asyncio.get_running_loop().time()
-        self._open.move_to_end(content)
-        if len(self._open) > HANDLES:
-            self._sweep(keep=HANDLES)
-        elif self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(IDLE_CLOSE, self._sweep_idle)
-        return task
-
-    def _sweep(self, keep: int) -> None:
-        for content in list(self._open):
-            if len(self._open) <= keep:
-                return
-            if not content.jobs:
-                self.reopen(content)
-
-    def _sweep_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweeper = None
-        for content, used in list(self._open.items()):
-            if used <= loop.time() - IDLE_CLOSE and not content.jobs:
-                self.reopen(content)
-        if self._open:
-            self._sweeper = loop.call_later(IDLE_CLOSE, self._sweep_idle)
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 
@@ -467,8 +393,3 @@ def _minus(span: tuple[int, int], taken: tuple[int, int]) -> list[tuple[int, int
     """What is left of `span` without `taken`."""
     (a, b), (c, d) = span, taken
     return [part for part in ((a, min(b, c)), (max(a, d), b)) if part[0] < part[1]]
-
-
-def _close_file(task: asyncio.Task[RemoteFile]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()

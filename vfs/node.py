@@ -9,7 +9,7 @@ import hashlib
 import stat
 from enum import Enum
 
-from vfs.fetch import Content
+from vfs.content import Content
 from vfs.remote.api import Attributes
 from vfs.version import Version
 
@@ -54,6 +54,7 @@ class Node:
         "listed",
         "lookups",
         "name",
+        "opened_early",
         "parent",
         "path",
         "pending",
@@ -96,6 +97,8 @@ class Node:
         self.asked: list[float] = []
         """When names in this directory were lately asked for one by one."""
         self.content: Content | None = None
+        self.opened_early = False
+        """Whether it was opened on the server once before anybody asked."""
 
     @property
     def kind(self) -> Kind:

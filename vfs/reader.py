@@ -7,8 +7,9 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 from vfs.cache.block import Block
+from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import Content, Fetcher, Moved
+from vfs.fetch import Fetcher, Moved
 from vfs.formats import Advisor, Known, Range, advisor_for, mapped
 from vfs.node import Node
 from vfs.readahead import GROWTH, Readahead

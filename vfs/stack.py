@@ -105,8 +105,14 @@ class Stack:
             },
             "remote": remote,
             "fetches": [
-                {"path": path.decode(errors="replace"), "bytes": size}
-                for path, size in self.fetcher.under_way()
+                {
+                    "path": fetch.path.decode(errors="replace"),
+                    "size": fetch.size,
+                    "done": fetch.done,
+                    "bytes": fetch.waiting,
+                    "rate": fetch.rate,
+                }
+                for fetch in self.fetcher.under_way()
             ],
         }
 

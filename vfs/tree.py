@@ -118,6 +118,8 @@ class Tree:
             await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
             child = parent.children.get(name)
         if child is not None:
+            if child.kind is Kind.FILE and not self.fresh(child) and not self.silent():
+                self.versions.open_early(child)
             await self.refresh(child)
             child = parent.children.get(name)
         if child is None:

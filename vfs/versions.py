@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from vfs import formats
 from vfs.cache.blocks import BlockCache
+from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import Content, Fetcher, digest
+from vfs.fetch import Fetcher, digest
 from vfs.node import Node, version_of
 from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
@@ -67,7 +68,7 @@ class Versions:
         if content is not None:
             content.version = version_of(attributes)
             content.trusted = content.append_only
-            self.fetcher.reopen(content)
+            self.fetcher.handles.reopen(content)
             if not content.held:
                 self.fetcher.void(content)
             self._record(node)
@@ -84,7 +85,7 @@ class Versions:
         content = node.content
         if content is not None:
             content.stale = True
-            self.fetcher.reopen(content)
+            self.fetcher.handles.reopen(content)
             self.cache.drop(content.lineage)
 
     async def verify(self, node: Node, at: float) -> None:
@@ -125,6 +126,12 @@ class Versions:
 
     # --- opening --------------------------------------------------------------------------------------------------
 
+    def open_early(self, node: Node) -> None:
+        """A file's attributes are asked for because a program names it: it may be opened next. Tried once for each."""
+        if node.content is None and not node.opened_early and node.version.size > 0:
+            node.opened_early = True
+            self.fetcher.handles.open_early(node.path)
+
     async def open(self, node: Node) -> Content:
         """The content behind a file node, fit to be read.
 
@@ -134,6 +141,9 @@ class Versions:
         content = await self._content(node)
         if not content.held and content.version.size > 0:
             attributes, at = await self.fetcher.open(content)
+            if version_of(attributes) != content.version and at <= node.checked:
+                self.fetcher.handles.reopen(content)  # opened early, and replaced since
+                attributes, at = await self.fetcher.open(content)
             if version_of(attributes) != content.version:
                 await self.moved(node, attributes, at)
             else:
@@ -227,7 +237,7 @@ class Versions:
                     node.content = content
                     self._record(node)
                     return
-                self.fetcher.reopen(content)
+                self.fetcher.handles.reopen(content)
             self.cache.drop(record.lineage)
         lineage = os.urandom(16)
         if record is not None and self.cache.pinned(record.lineage):  # the pin is the path's

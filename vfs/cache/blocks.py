@@ -289,12 +289,13 @@ class BlockCache:
         if self._disk is not None:
             await asyncio.to_thread(self._disk.close, seconds)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         """Counts and bytes since the start, in plain numbers."""
         disk = self._disk
         return {
             "hits": self.hits,
             "misses": self.misses,
+            "hit_rate": self.hits / max(1, self.hits + self.misses),
             "memory_bytes": int(self._memory.currsize),
             "queue_bytes": disk.queue_bytes if disk is not None else 0,
             "disk_bytes": disk.disk_bytes if disk is not None else 0,

@@ -1,0 +1,82 @@
+"""Files held open on the server: a cold open(2) costs as few round trips as it can; nothing stays open for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.lab.memory_stack import TTL, MemoryStack, play, read
+from vfs.meter import Meter
+
+MODEL = b"/r/model.pt"
+
+
+async def _known(stack: MemoryStack, data: bytes = b"x" * 100_000) -> None:
+    """A file that was listed once, longer ago than the TTL."""
+    stack.old(MODEL, data)
+    await stack.tree.start()
+    await asyncio.sleep(2 * TTL)
+
+
+def test_a_named_file_is_opened_while_its_attributes_are_asked_for() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        began = asyncio.get_running_loop().time()
+        reader = await stack.open(b"model.pt")
+        assert asyncio.get_running_loop().time() - began < 1.5 * 0.1  # one round trip, not two
+        assert await read(reader, 0, 10) == b"x" * 10
+        reader.close()
+        assert stack.remote.requests["open"] == 1
+
+    play(story, latency=0.1)
+
+
+def test_a_file_that_is_only_looked_at_is_closed_again_and_not_opened_twice_for_nothing() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        for _ in range(5):
+            await stack.node(b"model.pt")
+            await asyncio.sleep(2 * TTL)
+        assert stack.remote.requests["open"] == 1
+        assert stack.remote.open_handles == 0
+
+    play(story, latency=0.1)
+
+
+def test_a_file_that_is_replaced_after_it_was_opened_early_is_opened_anew() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        stack.remote.delay("lstat", before=0.05)
+
+        async def replace() -> None:
+            await asyncio.sleep(0.02)
+            stack.old(b"/r/new", b"y" * 90_000)
+            stack.files.rename(b"/r/new", MODEL)
+
+        replacing = asyncio.ensure_future(replace())
+        assert await stack.read(b"model.pt") == b"y" * 90_000
+        await replacing
+
+    play(story, latency=0.01)
+
+
+def test_an_idle_handle_is_closed() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        reader = await stack.open(b"model.pt")
+        await read(reader, 0, 10)
+        assert stack.remote.open_handles == 1
+        await asyncio.sleep(30)
+        assert stack.remote.open_handles == 0
+        assert await read(reader, 50_000, 10) == b"x" * 10
+        reader.close()
+
+    play(story)
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    meter = Meter()
+    assert meter.rate(0.0) == 0.0
+    for tick in range(101):
+        meter.add(1000, tick / 10)
+    assert 9_000 <= meter.rate(10.0) <= 11_000
+    assert meter.rate(20.0) == 0.0

@@ -1,0 +1,61 @@
+"""What is known of one version lineage of one file, and the ranges of it that are being fetched.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from vfs.meter import Meter
+from vfs.remote.api import RemoteFile
+from vfs.version import Version
+
+
+@dataclass(slots=True, eq=False)
+class Content:
+    """The bytes of one version lineage of one file, as far as they are here.
+
+    `version` is what readers are given; only the tree moves it (growth) or sets `stale` (replacement). `trusted`
+    says that bytes fetched now may be kept as this version's for good. `provisional` are the ranges that were given
+    out before that could be said, with the digests of their bytes.
+    """
+
+    path: bytes
+    lineage: bytes
+    version: Version
+    append_only: bool = False
+    trusted: bool = False
+    stale: bool = False
+    readers: int = 0
+    on_disk: set[int] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
+    """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""
+    provisional: list[tuple[int, int, bytes]] = field(default_factory=list)
+    jobs: dict[int, list[Job]] = field(default_factory=dict)
+    file: asyncio.Task[RemoteFile] | None = None
+    opened: float = 0.0
+    """When `file` was asked for, in the loop's time."""
+    meter: Meter = field(default_factory=Meter)
+    """Bytes that came from the server."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One range of one block, [start, end) within the block, to be fetched."""
+
+    content: Content
+    index: int
+    start: int
+    end: int
+    done: asyncio.Future[None]
+    lenient: bool = False
+    waiters: int = 0
+    sent: bool = False
+    void: bool = False
+    """What it brings is not wanted any more."""
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
