@@ -114,6 +114,7 @@ class Tree:
                 await self.refresh_listing(parent)
         child = parent.children.get(name)
         if child is None and not self.listed(parent):
+            self.versions.open_named(_join(parent.path, name), name)
             self.list_soon(parent)
             await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
             child = parent.children.get(name)

@@ -132,6 +132,14 @@ class Versions:
             node.opened_early = True
             self.fetcher.handles.open_early(node.path)
 
+    def open_named(self, path: bytes, name: bytes) -> None:
+        """As `open_early`, for a name of which nothing is known but that it looks like a checkpoint or an event file.
+
+        Nothing else is opened unseen: to open a FIFO would block the server's process.
+        """
+        if formats.format_by_name(name) is not None:
+            self.fetcher.handles.open_early(path)
+
     async def open(self, node: Node) -> Content:
         """The content behind a file node, fit to be read.
 

@@ -30,6 +30,22 @@ def test_a_named_file_is_opened_while_its_attributes_are_asked_for() -> None:
     play(story, latency=0.1)
 
 
+def test_a_name_that_looks_like_a_checkpoint_is_opened_before_anything_is_known_of_it() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(b"/r/d")
+        stack.old(b"/r/d/model.pt", b"x" * 1000)
+        stack.old(b"/r/d/pipe", b"x" * 1000)
+        await stack.tree.start()
+        began = asyncio.get_running_loop().time()
+        reader = await stack.open(b"d/model.pt")
+        assert asyncio.get_running_loop().time() - began < 1.5 * 0.1
+        reader.close()
+        await stack.node(b"d/pipe")
+        assert stack.remote.requests["open"] == 1
+
+    play(story, latency=0.1)
+
+
 def test_a_file_that_is_only_looked_at_is_closed_again_and_not_opened_twice_for_nothing() -> None:
     async def story(stack: MemoryStack) -> None:
         await _known(stack)
