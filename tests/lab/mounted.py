@@ -25,8 +25,9 @@ def settle(path: Path) -> None:
 class Mounted(Client):
     """`with Mounted(sshd, root, tmp_path) as path:` mounts `root` of the server at `path`."""
 
-    def __init__(self, sshd: Sshd, root: Path, place: Path, *options: str) -> None:
-        super().__init__(sshd, root, place)
+    def __init__(self, sshd: Sshd, root: Path, place: Path, *options: str, port: int | None = None) -> None:
+        """`options` of `artisync mount`; `port`: that of a relay in front of the server."""
+        super().__init__(sshd, root, place, port=port)
         self.path = place / "mnt"
         self.log = place / "mount.log"
         self.words = [*self.server, "--accept-new-host-key", "--log-file", str(self.log), *options]

@@ -400,5 +400,5 @@ def test_a_server_that_hangs_up_at_one_request_does_not_keep_it_waiting_for_ever
         return await fails(pool.lstat(FILE), LinkError), len(dialer.at)
 
     taken, tries = run_engine(main)
-    assert taken <= 3 * TIMEOUT
-    assert tries < 60
+    assert taken <= 300
+    assert tries <= pools.LOST_TOO_OFTEN + 1

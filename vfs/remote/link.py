@@ -10,16 +10,18 @@ from collections import deque
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
+GROWTH = 1.3
+"""Each wait is so much longer than the one before: at most a third of the time that the link has been down."""
 RATE_SECONDS = 10.0
 """How far back the best delivery rate is looked for."""
 
 
 def backoff(attempt: int, chance: float) -> float:
-    """Seconds to wait before retry number `attempt` (from 0): 1, 2, 4 … 30, each shortened by up to a half.
+    """Seconds to wait before retry number `attempt` (from 0): 1, 1.3, 1.7 … 30, each shortened by up to a half.
 
     `chance`: a random number from 0 to 1, so that many clients do not come back at once.
     """
-    return float(min(LAST_RETRY, FIRST_RETRY * 2 ** min(attempt, 10)) * (1 - chance / 2))
+    return float(min(LAST_RETRY, FIRST_RETRY * GROWTH ** min(attempt, 20)) * (1 - chance / 2))
 
 
 class Link:

@@ -41,9 +41,9 @@ DIAL_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
 """How long no further connection is tried after the server refused one."""
 STEADY = 0.5
-"""Seconds that a link must have been up for the next attempt to be made at once when it is lost."""
-LOST_TOO_OFTEN = 3
-"""Connections that a request may see lost beyond the timeout; it may be the request that they are lost for."""
+"""Seconds that a link must have been up, unless it brought data, for the next attempt to be made at once."""
+LOST_TOO_OFTEN = 10
+"""Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
 MOST_WINDOW = 48 * MIB
 
 
@@ -59,7 +59,8 @@ class Pool:
         self._dialing: set[asyncio.Task[None]] = set()
         self._no_more_until = 0.0
         self._attempts = 0
-        self._up_since = 0.0
+        self._came_up = 0.0, 0
+        """When the link last did, and the bytes that had been delivered until then."""
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -115,7 +116,7 @@ class Pool:
             return
         if not self._connections:
             self.link.rtt = 0.0  # the way there may be another one
-            self._up_since = asyncio.get_running_loop().time()
+            self._came_up = asyncio.get_running_loop().time(), self.link.delivered
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
         self._connections.append(connection)
@@ -129,7 +130,8 @@ class Pool:
         self._connections.remove(connection)
         self._count(connection)
         if not self._connections and not self._closed:
-            if asyncio.get_running_loop().time() - self._up_since >= STEADY:
+            up_since, delivered = self._came_up
+            if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.delivered > delivered:
                 self._attempts = 0
             self._up.clear()
             self.link.changed(online=False)
@@ -212,7 +214,6 @@ class Pool:
         """The answer to `question`, asked on the best connection or the one that `choose` makes of it; over a lost link
         it is asked again. Raises Unreachable when there is no link for too long, RemoteError as the server does.
         """
-        began = asyncio.get_running_loop().time()
         violations = lost = 0
         while True:
             connection = await self.connection()
@@ -226,8 +227,7 @@ class Pool:
                     raise ServerFailure(f"the server does not keep to SFTP: {error}") from error
             except LinkLost as error:
                 lost += 1
-                waited = asyncio.get_running_loop().time() - began
-                if lost >= LOST_TOO_OFTEN and waited > self.timeout:
+                if lost >= LOST_TOO_OFTEN:
                     raise Unreachable(f"the connection is lost again and again: {error}") from error
                 log.debug("asked again: %s", error)
 
