@@ -149,6 +149,6 @@ async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
     if not tree.fresh(node) and content is not None and (content.held or content.file is not None):
         await tree.refresh(node)
     if node.stale:
-        await tree.versions.settle_name(node)
+        await tree.versions.settle_name(node, tree.versions.patience)
         raise StaleVersion(f"{node.path!r} was replaced")
     return Reader(tree, fetcher, node, await tree.versions.open(node))

@@ -74,6 +74,7 @@ class Stack:
         self.fetcher = Fetcher(remote, cache)
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
         self.tree.versions.host = settings.address.host
+        self.tree.versions.patience = settings.timeout / 2
         self.started = time.time()
 
     async def move(self, settings: Settings, prompter: Prompter | None = None) -> None:

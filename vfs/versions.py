@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -51,6 +52,9 @@ class Versions:
         self.cache = cache
         self.host = ""
         """The host that answers now; bytes that came from another one are compared before they are trusted."""
+        self.patience = 15.0
+        """Seconds that an open waits for a file that is being written: half of what one operation may take, because
+        the kernel opens once more when it is told that the file is stale."""
         self._tasks: dict[tuple[str, Node], asyncio.Task[None]] = {}
 
     # --- what the tree tells ------------------------------------------------------------------------------------
@@ -143,8 +147,8 @@ class Versions:
     async def open(self, node: Node) -> Content:
         """The content behind a file node, fit to be read.
 
-        Waits until a file that is being rewritten is settled (the caller bounds the wait). Raises StaleVersion when
-        the node is not, or no longer, what the name stands for; RemoteError and Unreachable as the remote does.
+        Waits until a file that is being rewritten is settled. Raises StaleVersion when it never is, and when the node
+        is not, or no longer, what the name stands for; RemoteError and Unreachable as the remote does.
         """
         content = await self._content(node)
         if not content.held and content.version.size > 0:
@@ -160,23 +164,30 @@ class Versions:
             content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ
         )
         if node.stale or not at_once:
-            await self.settle_name(node)
+            await self.settle_name(node, self.patience)
         await self.recheck(node)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
         return content
 
-    async def settle_name(self, node: Node) -> None:
-        """Wait until what the node's name stands for is settled. Raises StaleVersion when that is another node."""
+    async def settle_name(self, node: Node, patience: float = math.inf) -> None:
+        """Wait, for so many seconds, until what the node's name stands for is settled.
+
+        Raises StaleVersion when that is another node, or never comes to rest.
+        """
         parent = node.parent
         assert parent is not None
+        end = asyncio.get_running_loop().time() + patience
         while True:
             current = parent.children.get(node.name)
-            if current is None or current.settled or formats.append_only(current.name):
+            if current is None or current.stale or current.settled or formats.append_only(current.name):
                 break
-            await asyncio.sleep(SETTLE_POLL)
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise StaleVersion(f"{node.path!r} is being written all the time")
+            await asyncio.sleep(min(SETTLE_POLL, left))
             await self.names.look(current)
-        if current is not node:
+        if current is not node or node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
 
     async def recheck(self, node: Node) -> None:

@@ -73,6 +73,42 @@ def test_a_file_that_is_being_rewritten_in_place_is_given_whole_when_it_is_done(
     play(story)
 
 
+def test_a_file_that_is_rewritten_again_and_again_is_stale_when_the_patience_ends() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.tree.versions.patience = 10.0
+
+        def rewrite(number: int) -> None:
+            stack.files.write(FILE, tagged(b"%d" % number, BIG))
+            later(0.9, rewrite, number + 1)
+
+        rewrite(0)
+        began = now()
+        with pytest.raises(StaleVersion):
+            await stack.open(b"ck.pt")
+        assert 20 <= now() - began < 21  # the kernel opens twice
+
+    play(story)
+
+
+@pytest.mark.parametrize("gone", [FILE, ROOT + b"/d"], ids=["file", "directory"])
+def test_who_waits_for_a_file_that_goes_away_is_told_at_once(gone: bytes) -> None:
+    async def story(stack: MemoryStack) -> None:
+        path = FILE if gone == FILE else gone + b"/ck.pt"
+        if gone != FILE:
+            stack.files.mkdir(gone)
+        stack.files.write(path, tagged(b"new", BIG))
+        node = await stack.node(path[3:])
+        later(1.05, stack.files.rmtree, gone)
+        seen = node if gone == FILE else await stack.node(b"d")
+        later(1.1, lambda: asyncio.ensure_future(stack.tree.look(seen)))
+        began = now()
+        with pytest.raises(StaleVersion):
+            await stack.tree.versions.open(node)
+        assert now() - began < 2
+
+    play(story)
+
+
 # --- who does not ---------------------------------------------------------------------------------------------------
 
 
