@@ -307,7 +307,8 @@ class Fetcher:
             raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
         self.fetched += count
         content.meter.add(count, asyncio.get_running_loop().time())
-        self._keep(job, fresh, view, trusted)
+        steady = content.append_only or now == version == content.version
+        self._keep(job, fresh, view, trusted and content.trusted and steady)
 
     def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
         content, start = job.content, job.index * BLOCK

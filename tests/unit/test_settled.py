@@ -207,6 +207,27 @@ def test_a_file_that_grows_while_it_is_compared_is_not_replaced() -> None:
     play(story)
 
 
+def test_bytes_that_were_read_while_the_file_changed_are_not_kept_as_settled() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+        await read(reader, 0, 1000)
+        assert reader.content.trusted
+        stack.remote.delay("read", before=1.0)
+        late = asyncio.ensure_future(read(reader, 2 << 20, 1000))
+        await asyncio.sleep(0.1)
+        stack.files.append(FILE, b"more")
+        await stack.tree.look(reader.node)
+        assert await late == tagged(b"old", BIG)[2 << 20 :][:1000]
+        assert not reader.keep_pages
+        await asyncio.sleep(TTL + 1)
+        await stack.tree.refresh(reader.node)
+        assert await read(reader, BIG) == b"more"
+        assert reader.keep_pages
+
+    play(story)
+
+
 def test_unsettled_bytes_are_not_kept_on_disk(tmp_path: Path) -> None:
     async def story(stack: MemoryStack) -> None:
         stack.files.write(SMALL, b"old")
@@ -255,5 +276,21 @@ def test_an_odd_mtime_breaks_nothing(mtime: int, told: bool) -> None:
         assert await stack.read(b"ck.pt") == tagged(b"new", BIG)
         with pytest.raises(StaleVersion):
             await read(reader)
+
+    play(story)
+
+
+def test_a_look_whose_answer_was_late_does_not_count_from_when_it_was_asked() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.remote.link.tells_time = False
+        await asyncio.sleep(0.1)
+        stack.files.write(FILE, tagged(b"old", BIG))
+        stack.remote.delay("lstat", before=1.95)
+        later(1.9, stack.files.write, FILE, tagged(b"old", BIG))
+        later(2.5, stack.files.write, FILE, tagged(b"new", BIG))  # in the same second
+        node = await stack.node(b"ck.pt")
+        assert not node.settled
+        await asyncio.sleep(0.1)
+        assert await stack.read(b"ck.pt") == tagged(b"new", BIG)
 
     play(story)
