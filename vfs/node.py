@@ -76,7 +76,7 @@ class Node:
         self.checked = now
         """When these attributes were last confirmed."""
         self.since = now
-        """When these attributes were first seen."""
+        """When the first answer with these attributes came."""
         self.settled = False
         self.pending: Attributes | None = None
         """Newer attributes that may be growth; the bytes have not been compared yet."""

@@ -239,10 +239,8 @@ class Tree:
         if not same_kind or old.target != target or old.real != real:
             return self.replace(old, attributes, at, target, real)
         if old.checked == NEVER:
-            old.since = at
+            old.since = self._now()
         if old.kind is not Kind.FILE:
-            if version_of(attributes) != old.version:
-                old.since = at
             old.attributes, old.checked = attributes, at
             return old
         return self._observe_file(old, attributes, at)
@@ -296,6 +294,7 @@ class Tree:
         self, parent: Node, name: bytes, attributes: Attributes, at: float, target: bytes, real: bytes | None
     ) -> Node:
         node = Node(next(self._ids), parent, name, _join(parent.path, name), attributes, at)
+        node.since = self._now()  # the server may have looked just before it answered
         node.target, node.real, node.follow = target, real, real is not None
         parent.children[name] = node
         if node.kind is Kind.FILE:

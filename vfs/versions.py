@@ -66,7 +66,7 @@ class Versions:
     def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
         """The file has grown to `attributes`: the same lineage, a new version."""
         node.attributes, node.pending = attributes, None
-        node.checked = node.since = at
+        node.checked, node.since = at, asyncio.get_running_loop().time()
         node.settled = False
         content = node.content
         if content is not None:
