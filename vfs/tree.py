@@ -34,6 +34,8 @@ SILENCE = 0.08
 """Seconds without a byte, while an answer is due, after which what is last known is given instead."""
 SINGLY = 4
 """So many names of one directory asked for within a TTL, and the directory is listed instead."""
+UNKNOWN = b""
+"""Where a link leads whose entry an earlier mount left."""
 
 
 class Tree:
@@ -236,6 +238,8 @@ class Tree:
         if at < old.checked:
             return old
         same_kind = stat.S_IFMT(old.attributes.mode) == stat.S_IFMT(attributes.mode)
+        if old.real == UNKNOWN and real is not None:
+            old.real = real
         if not same_kind or old.target != target or old.real != real:
             return self.replace(old, attributes, at, target, real)
         if old.checked == NEVER:
@@ -468,7 +472,7 @@ class Tree:
             return False
         for entry in entries:
             if entry.name not in directory.children:
-                real = b"" if entry.follow else None
+                real = UNKNOWN if entry.follow else None
                 self._new(directory, entry.name, entry.attributes, NEVER, entry.target, real)
         past = self._now() - self.ttl
         directory.listed = max(directory.listed, past)

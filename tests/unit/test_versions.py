@@ -257,3 +257,22 @@ def test_on_another_host_the_ends_of_a_file_are_compared_before_the_rest_is_trus
         assert await stack.read(b"ck.pt") == tagged(b"other", BIG)
 
     play(story, place=tmp_path)
+
+
+def test_a_file_shown_in_place_of_a_link_keeps_its_bytes_from_offline_to_online(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(b"/out")
+        stack.old(b"/out/f", tagged(b"old", BIG))
+        stack.files.symlink(ROOT + b"/l.pt", b"/out/f")
+        await stack.tree.start()
+        await stack.read(b"l.pt")
+        await stack.restart(offline=True)
+        reader = await stack.open(b"l.pt")
+        assert await read(reader) == tagged(b"old", BIG)
+        stack.remote.go_online()
+        await asyncio.sleep(TTL)
+        assert await stack.read(b"l.pt") == tagged(b"old", BIG)
+        assert await read(reader) == tagged(b"old", BIG)
+        assert stack.remote.bytes_read < 20_000
+
+    play(story, place=tmp_path)
