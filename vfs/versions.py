@@ -250,9 +250,10 @@ class Versions:
                     node.content = content
                     return
                 attributes = await self.fetcher.compare(content) if content.held else None
-                if attributes is not None and version_of(attributes) == node.version:
+                now = version_of(attributes) if attributes is not None else None
+                if now is not None and classify(node.version, now) is not Change.REPLACED:
                     content.version = node.version
-                    content.trusted = append_only or node.settled
+                    content.trusted = append_only or (node.settled and now == node.version)
                     node.content = content
                     self._record(node)
                     return

@@ -276,3 +276,22 @@ def test_a_file_shown_in_place_of_a_link_keeps_its_bytes_from_offline_to_online(
         assert stack.remote.bytes_read < 20_000
 
     play(story, place=tmp_path)
+
+
+def test_after_a_restart_a_file_that_goes_on_growing_moves_its_tail(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(LOG, tagged(b"old", BIG))
+        await stack.read(b"console.log")
+        stack.files.append(LOG, b"one")
+        await stack.restart()
+        asyncio.get_running_loop().call_later(0.2, stack.files.append, LOG, b"two")
+        await stack.node(b"console.log")
+        await asyncio.sleep(0.15)
+        reader = await stack.open(b"console.log")
+        assert await read(reader, 0, BIG) == tagged(b"old", BIG)
+        await asyncio.sleep(TTL)
+        await stack.tree.refresh(reader.node)
+        assert await read(reader, BIG) == b"onetwo"
+        assert stack.remote.bytes_read < 100_000
+
+    play(story, place=tmp_path, latency=0.1)
