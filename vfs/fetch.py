@@ -25,6 +25,8 @@ from vfs.version import Change, Version, classify
 
 log = logging.getLogger(__name__)
 
+SINGLE_READ = 32 << 10
+"""A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
 URGENT = 128 << 10
 """A read this small that somebody waits for goes at once, whatever is under way."""
 COMPARE = 4096
@@ -87,7 +89,7 @@ class Fetcher:
         """Return once [start, end) has been brought to memory. `end` must not be beyond the version's size.
 
         Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
-        With `lenient`, bytes that came while the file went on growing are taken.
+        With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are.
         """
         loads = []
         jobs: list[Job] = []
@@ -170,9 +172,12 @@ class Fetcher:
 
     def void(self, content: Content) -> None:
         """Have nothing kept of what is under way: the file is another version, and nobody compared the two."""
-        for job in [job for jobs in content.jobs.values() for job in jobs if job.sent]:
-            job.void = True
-            self._forget(job)
+        for job in [job for jobs in content.jobs.values() for job in jobs]:
+            if job.sent:
+                job.void = True
+                self._forget(job)
+            elif not job.waiters:
+                self._end(job, None)
 
     def under_way(self) -> list[Fetch]:
         """What is being fetched just now."""
@@ -294,21 +299,32 @@ class Fetcher:
         file = await self.handles.file(content)
         version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
         count, attributes = await file.read(start + job.start, view)
-        if content.stale:
-            raise StaleVersion(f"{content.path!r} was replaced")
         now = Version(attributes.size, attributes.mtime)
         if job.void:
             raise Moved(attributes, at)
-        if now not in (version, content.version):
-            grown = job.lenient and content.append_only and classify(version, now) is Change.GROWN
-            if not grown:
-                raise Moved(attributes, at)
+        if now not in (version, content.version) and not (job.lenient and await self._grew(content, now)):
+            raise Moved(attributes, at)
+        if content.stale:
+            raise StaleVersion(f"{content.path!r} was replaced")
         if count < job.size:
             raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
         self.fetched += count
         content.meter.add(count, asyncio.get_running_loop().time())
         steady = content.append_only or now == version == content.version
         self._keep(job, fresh, view, trusted and content.trusted and steady)
+
+    async def _grew(self, content: Content, now: Version) -> bool:
+        """Whether bytes that came while the file went on changing, to `now`, may be taken as growing bytes."""
+        if classify(content.version, now) is not Change.GROWN:
+            return False
+        if content.append_only:
+            return True
+        if not content.held:
+            return content.version.size <= SINGLE_READ
+        attributes = await self.compare(content)
+        if attributes is None:
+            return False
+        return classify(content.version, Version(attributes.size, attributes.mtime)) is not Change.REPLACED
 
     def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
         content, start = job.content, job.index * BLOCK

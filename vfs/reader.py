@@ -9,12 +9,11 @@ from __future__ import annotations
 from vfs.cache.block import Block
 from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import Fetcher, Moved
+from vfs.fetch import SINGLE_READ, Fetcher, Moved
 from vfs.formats import Advisor, Known, Range, advisor_for, mapped
 from vfs.node import Node
 from vfs.readahead import GROWTH, Readahead
 from vfs.tree import Tree
-from vfs.versions import SINGLE_READ
 
 Piece = tuple[Block, int, int]
 """A block and the part of it that is meant: from, to (bytes within the block)."""
@@ -59,12 +58,14 @@ class Reader:
 
         Raises StaleVersion when the version is gone, RemoteError and Unreachable as the remote does.
         """
-        content = self.content
+        content, versions = self.content, self.tree.versions
         lenient = False
         while True:
             if content.stale:
                 raise StaleVersion(f"{content.path!r} was replaced")
-            await self.tree.versions.recheck(self.node)
+            if not versions.at_once(content):
+                await versions.settle_name(self.node, versions.patience)
+            await versions.recheck(self.node)
             end = min(start + length, content.version.size)
             if start >= end:
                 return []
@@ -72,8 +73,8 @@ class Reader:
             try:
                 await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
             except Moved as moved:
-                await self.tree.versions.moved(self.node, moved.attributes, moved.at)
-                lenient = content.append_only
+                await versions.moved(self.node, moved.attributes, moved.at)
+                lenient = True
                 continue
             except NoSuchPath as error:
                 self.tree.remove(self.node)

@@ -16,7 +16,7 @@ from vfs import formats
 from vfs.cache.blocks import BlockCache
 from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import Fetcher, digest
+from vfs.fetch import SINGLE_READ, Fetcher, digest
 from vfs.node import Node, version_of
 from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
@@ -24,8 +24,6 @@ from vfs.version import Change, classify
 
 log = logging.getLogger(__name__)
 
-SINGLE_READ = 32 << 10
-"""A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
 SETTLE_POLL = 0.25
 """Seconds between two looks at a file that somebody waits for until it is settled."""
 RECHECK_LIMIT = 64 << 20
@@ -160,15 +158,17 @@ class Versions:
                 await self.moved(node, attributes, at)
             else:
                 self.names.observe_node(node, attributes, at)
-        at_once = (
-            content.trusted or content.append_only or content.held or content.version.size <= SINGLE_READ
-        )
-        if node.stale or not at_once:
+        if node.stale or not self.at_once(content):
             await self.settle_name(node, self.patience)
         await self.recheck(node)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
         return content
+
+    def at_once(self, content: Content) -> bool:
+        """Whether bytes may be given out now, be the file settled or not."""
+        known = content.trusted or content.append_only or bool(content.held)
+        return known or content.version.size <= SINGLE_READ
 
     async def settle_name(self, node: Node, patience: float = math.inf) -> None:
         """Wait, for so many seconds, until what the node's name stands for is settled.

@@ -145,3 +145,47 @@ def test_a_file_that_is_gone_when_it_should_be_compared_is_stale() -> None:
             await read(reader)
 
     play(story)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "not known before"])
+@pytest.mark.parametrize("path", [FILE, SMALL, LOG], ids=["large", "small", "log"])
+def test_a_file_that_grows_faster_than_it_can_be_asked_about_is_read_all_the_same(
+    path: bytes, known: bool
+) -> None:
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        size = 1000 if path == SMALL else BIG
+        stack.old(path, tagged(b"old", size))
+        reader = await stack.open(path[3:])
+        if known:
+            assert await read(reader, 0, 8) == b"old....."
+
+        def grow() -> None:
+            stack.files.append(path, b"more")
+            if loop.time() < end:
+                loop.call_later(0.03, grow)
+
+        began, end = loop.time(), loop.time() + 3
+        grow()
+        assert await read(reader, size // 2, 8) == tagged(b"old", size)[size // 2 :][:8]
+        # Of the large file nothing was known, so that nothing tells growth from a rewrite: it is waited for.
+        assert loop.time() - began < (6 if path == FILE and not known else 1)
+        await asyncio.sleep(6)
+        await stack.tree.refresh(reader.node)
+        assert await read(reader) == bytes(stack.files.find(path).data)
+
+    play(story, latency=0.1)
+
+
+def test_a_file_rewritten_in_place_between_its_open_and_the_first_read_is_not_read_half_way() -> None:
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        stack.old(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+        new = tagged(b"new", BIG + (1 << 20))
+        stack.files.write_at(FILE, 0, new[: 1 << 20])
+        stack.files.write_at(FILE, BIG, new[BIG:])
+        loop.call_later(0.5, stack.files.write_at, FILE, 1 << 20, new[1 << 20 : BIG])
+        assert await read(reader) == new
+
+    play(story)
