@@ -139,24 +139,24 @@ class Fetcher:
             if not job.sent and job.waiters == 0:
                 self._end(job, None)
 
-    async def compare(self, content: Content) -> Attributes | None:
-        """The attributes of the file at the path now if it begins with the bytes known of `content`, else None.
+    async def compare(self, content: Content) -> tuple[bool, Attributes | None]:
+        """Whether the file at the path begins with the bytes known of `content`, and its attributes then.
 
-        Opens the path anew, so that a file that was renamed into place is the one that is looked at.
+        Opens the path anew, so that a file that was renamed into place is the one that is looked at. False and None
+        when nothing is known.
         """
         await asyncio.gather(*(self._load(content, index) for index in _ends(content.held) & content.on_disk))
         known = self._samples(content)
         if not known:
-            return None
+            return False, None
         self.handles.reopen(content)
         file = await self.handles.file(content)
         buffers = [bytearray(len(old)) for _, old in known]
         answers = await asyncio.gather(
             *(file.read(start, memoryview(buffer)) for (start, _), buffer in zip(known, buffers, strict=True))
         )
-        if any(buffer != old for (_, old), buffer in zip(known, buffers, strict=True)):
-            return None
-        return answers[-1][1]
+        alike = all(buffer == old for (_, old), buffer in zip(known, buffers, strict=True))
+        return alike, answers[-1][1]
 
     async def open(self, content: Content) -> tuple[Attributes, float]:
         """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
@@ -321,8 +321,8 @@ class Fetcher:
             return True
         if not content.held:
             return content.version.size <= SINGLE_READ
-        attributes = await self.compare(content)
-        if attributes is None:
+        alike, attributes = await self.compare(content)
+        if not alike or attributes is None:
             return False
         return classify(content.version, Version(attributes.size, attributes.mtime)) is not Change.REPLACED
 

@@ -99,14 +99,16 @@ class Versions:
         if content is None or pending is None or node.stale:
             return
         try:
-            attributes = await self.fetcher.compare(content)
+            alike, attributes = await self.fetcher.compare(content)
         except NoSuchPath:
             self.names.remove(node)
             return
         if node.stale:
             return
-        if attributes is None or classify(node.version, version_of(attributes)) is Change.REPLACED:
-            self.names.replace(node, attributes or pending, at)
+        if attributes is None:  # nothing to compare with; it was last looked at then
+            self.names.replace(node, pending, node.checked)
+        elif not alike or classify(node.version, version_of(attributes)) is Change.REPLACED:
+            self.names.replace(node, attributes, at)
         elif version_of(attributes) == node.version:
             node.pending, node.checked = None, at
         else:
@@ -249,9 +251,9 @@ class Versions:
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
                     return
-                attributes = await self.fetcher.compare(content) if content.held else None
+                alike, attributes = await self.fetcher.compare(content)
                 now = version_of(attributes) if attributes is not None else None
-                if now is not None and classify(node.version, now) is not Change.REPLACED:
+                if alike and now is not None and classify(node.version, now) is not Change.REPLACED:
                     content.version = node.version
                     content.trusted = append_only or (node.settled and now == node.version)
                     node.content = content

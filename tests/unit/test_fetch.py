@@ -8,9 +8,9 @@ from collections.abc import Hashable
 import pytest
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
-from vfs import fetch
+from vfs import fetch, handles
+from vfs.content import Content
 from vfs.errors import AccessDenied, NoSuchPath, ServerFailure, Unreachable
-from vfs.fetch import Content
 
 FILE = ROOT + b"/ck.pt"
 MIB = 1 << 20
@@ -174,7 +174,7 @@ def test_who_gives_up_does_not_stop_what_others_wait_for() -> None:
 def test_a_failure_is_told_to_all_who_wait_once_and_the_next_asks_again(kind: str) -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
-        stack.fetcher.reopen(content)
+        stack.fetcher.handles.reopen(content)
         stack.remote.fail(kind, ServerFailure("disk"))
         answers = await asyncio.gather(
             *(stack.fetcher.need(content, 0, 1000) for _ in range(5)), return_exceptions=True
@@ -237,12 +237,12 @@ def test_when_the_link_stays_down_all_who_wait_are_told_and_later_it_is_asked_fo
 
 def test_the_servers_handles_are_closed_when_they_are_idle_and_when_they_are_many() -> None:
     async def story(stack: MemoryStack) -> None:
-        for number in range(fetch.HANDLES + 20):
+        for number in range(handles.MOST + 20):
             stack.old(b"%s/%d.pt" % (ROOT, number), b"x")
         for node in await stack.tree.listing(stack.tree.root):
             await stack.tree.versions.open(node)
-        assert stack.remote.open_handles == fetch.HANDLES
-        await asyncio.sleep(3 * fetch.IDLE_CLOSE)
+        assert stack.remote.open_handles == handles.MOST
+        await asyncio.sleep(3 * handles.IDLE_CLOSE)
         assert stack.remote.open_handles == 0
 
     play(story)
@@ -253,7 +253,9 @@ def test_what_is_under_way_is_told_by_path() -> None:
         content = await content_of(stack)
         assert stack.fetcher.under_way() == []
         ahead(stack, content, "one", 0, 3)
-        assert stack.fetcher.under_way() == [(FILE, 3 * MIB)]
+        assert [(one.path, one.size, one.waiting) for one in stack.fetcher.under_way()] == [
+            (FILE, SIZE, 3 * MIB)
+        ]
         await asyncio.sleep(1)
         assert stack.fetcher.under_way() == []
 

@@ -189,3 +189,18 @@ def test_a_file_rewritten_in_place_between_its_open_and_the_first_read_is_not_re
         assert await read(reader) == new
 
     play(story)
+
+
+def test_a_file_that_was_replaced_since_it_was_seen_to_have_grown_has_the_attributes_of_now() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        await stack.tree.listing(stack.tree.root)
+        await stack.read(b"ck.pt", 0, 1000)
+        stack.files.append(FILE, b"more")
+        await asyncio.sleep(3)
+        await stack.tree.listing(stack.tree.root)
+        stack.files.write(FILE, b"new")
+        await asyncio.sleep(3600)
+        assert (await stack.node(b"ck.pt")).version.size == 3
+
+    play(story)

@@ -114,7 +114,7 @@ def test_growth_of_a_file_of_which_nothing_is_known_is_not_asked_about() -> None
         await asyncio.sleep(TTL)
         assert await stack.node(b"ck.pt") is node
         assert node.version.size == BIG + 4
-        assert stack.remote.requests["open"] == 0
+        assert stack.remote.requests["read"] == 0
 
     play(story)
 
