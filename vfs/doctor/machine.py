@@ -40,9 +40,7 @@ def fuse() -> Finding:
         from vfs.fuse.library import VERSION  # loads libfuse
     except MountError as error:
         return Finding.of_error("fuse", error)
-    return Finding(
-        "fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} and {mountpoints.DEVICE} can be used"
-    )
+    return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} can be used")
 
 
 def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:

@@ -113,7 +113,8 @@ class _Server:
         known = KnownHosts(self._settings.known_hosts, self._destination.known_hosts)
         trusted = known.trusted(name)
         if trusted:
-            keys = ", ".join(f"{entry.key} ({entry.place})" for entry in trusted)
+            places = {entry.key: entry.place for entry in reversed(trusted)}  # of each key the first line
+            keys = ", ".join(f"{key} ({place})" for key, place in reversed(places.items()))
             return Finding("host_key", Result.OK, f"known: {keys}")
         authority = known.by_authority(name)
         if authority is not None:
