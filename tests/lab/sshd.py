@@ -16,6 +16,7 @@ from types import TracebackType
 
 import pytest
 
+from tests.lab.processes import descendants
 from vfs.address import Address
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
@@ -147,7 +148,7 @@ class Sshd:
         """End the connections there are (the kernel closes their sockets); go on listening."""
         if self._process is None:
             return
-        for pid in _descendants(self._process.pid):
+        for pid in descendants(self._process.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -155,7 +156,7 @@ class Sshd:
 
     def sessions(self) -> int:
         """How many processes serve connections."""
-        return 0 if self._process is None else len(_descendants(self._process.pid))
+        return 0 if self._process is None else len(descendants(self._process.pid))
 
     def __enter__(self) -> Sshd:
         try:
@@ -179,23 +180,3 @@ class Sshd:
                 if line.startswith("Server listening"):
                     listening.set()
         listening.set()
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes below `pid`, as /proc has them now."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                # The name in parentheses may hold anything; the parent is the second word after it.
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError, IndexError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found

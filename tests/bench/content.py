@@ -1,0 +1,109 @@
+"""What lies on the server: files like those of a training, old enough to be settled."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+from pathlib import Path
+
+from tests.lab.mounted import settle
+from vfs.demo import checkpoint, events
+
+TENSOR_SHAPE = (256, 256)
+TENSOR_BYTES = 4 * TENSOR_SHAPE[0] * TENSOR_SHAPE[1]
+TAGS = 4
+"""Scalars per step."""
+_PIECE = 16 << 20
+_BEGAN = 1_700_000_000
+
+
+def tensor_name(index: int) -> str:
+    """The name of a tensor of `torch_file` and of `safetensors_file`."""
+    return f"layers.{index:04}.weight"
+
+
+def random_file(path: Path, size: int) -> None:
+    """A file that cannot be compressed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, size, _PIECE):
+            file.write(os.urandom(min(_PIECE, size - start)))
+    settle(path)
+
+
+def sparse_file(path: Path, size: int) -> None:
+    """A file of zeros that takes no room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    settle(path)
+
+
+def torch_file(path: Path, tensors: int) -> None:
+    """A checkpoint of so many tensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        tensor_name(index): checkpoint.Tensor(TENSOR_SHAPE, _floats(index)) for index in range(tensors)
+    }
+    checkpoint.write(path, content)
+    settle(path)
+
+
+def safetensors_file(path: Path, tensors: int) -> None:
+    """The same tensors as safetensors: the header's length, the header, the tensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {
+        tensor_name(index): {
+            "dtype": "F32",
+            "shape": TENSOR_SHAPE,
+            "data_offsets": (index * TENSOR_BYTES, (index + 1) * TENSOR_BYTES),
+        }
+        for index in range(tensors)
+    }
+    head = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        for index in range(tensors):
+            file.write(_floats(index))
+    settle(path)
+
+
+def experiments(root: Path, count: int) -> int:
+    """So many small experiments; how many files they have in all."""
+    layout = {"checkpoints": 4, "tensorboard": 2, "logs": 1}
+    for number in range(count):
+        for directory, files in layout.items():
+            place = root / f"exp-{number:03}" / directory
+            place.mkdir(parents=True)
+            for name in range(files):
+                (place / f"file-{name}").write_text("x")
+                settle(place / f"file-{name}")
+    return count * sum(layout.values())
+
+
+def small_files(place: Path, count: int) -> None:
+    """So many files of 1 to 20 kB in directories of fifty."""
+    sizes = random.Random(500)
+    for number in range(count):
+        random_file(place / f"part-{number // 50:02}" / f"file-{number:03}", sizes.randrange(1000, 20_000))
+
+
+def runs(root: Path, count: int, steps: int) -> None:
+    """So many experiments with an event file of `TAGS` scalars at each step."""
+    for number in range(count):
+        place = root / f"run-{number:02}" / "tensorboard"
+        place.mkdir(parents=True)
+        path = place / events.file_name(_BEGAN, "host", number)
+        values = [{f"tag-{tag}": step * 0.5 + tag for tag in range(TAGS)} for step in range(steps)]
+        records = [events.scalars(_BEGAN + step, step, scalars) for step, scalars in enumerate(values)]
+        events.append(path, events.file_version(_BEGAN) + b"".join(records))
+        settle(path)
+
+
+def _floats(seed: int) -> bytes:
+    """Elements of one tensor: integers as float32, in an order of their own."""
+    count = TENSOR_BYTES // 4
+    start = seed % 97
+    return struct.pack(f"<{count}f", *range(start, start + count))
