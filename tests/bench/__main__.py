@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import copies, costs, plot, reads, results, table, trees
@@ -77,9 +78,12 @@ def main(arguments: Sequence[str]) -> int:
         "--rounds", type=int, default=0, help="rounds, all peers in turn in each (default: 3)"
     )
     parser.add_argument("--peers", default="", help="names with commas between (default: all)")
+    parser.add_argument("--limit", type=float, help="seconds that one measurement may take (default: 120)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/benchmarks")
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else FULL
+    if options.limit is not None:
+        scale = replace(scale, limit=options.limit)
     known = all_cases(scale)
     if options.list:
         print("\n".join(f"{case.name:14} {case.title}" for case in known.values()))

@@ -14,8 +14,8 @@ class Scale:
 
     loopback: int = 512 * MIB
     wan: int = 256 * MIB
-    wan_seconds: float = 10.0
-    """A peer that has not read the file by then is judged by what it has read."""
+    wan_seconds: float = 8.0
+    """A reader on a long link that is not done by then is judged by what it has read."""
     tensors: int = 1000
     """Of 256 KiB each."""
     experiments: int = 200
