@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.peers import LOCAL
 from tests.bench.results import CaseResult, spread
 
 SHOWN = {
@@ -46,19 +47,19 @@ def draw(cases: Mapping[str, CaseResult], paths: Sequence[Path]) -> bool:
 
 
 def _bars(axes: Any, case: CaseResult, figure: str) -> None:
-    measured = [outcome for outcome in case.outcomes if outcome.values.get(figure)]
-    spreads = [spread(outcome.values[figure]) for outcome in measured]
-    names = [outcome.peer for outcome in measured]
-    medians = [one.median for one in spreads]
-    errors = [
-        [one.median - one.least for one in spreads],
-        [one.most - one.median for one in spreads],
-    ]
-    colours = [OURS if name.startswith("artisync") else OTHERS for name in names]
-    axes.barh(names, medians, xerr=errors, color=colours, ecolor="#333333", capsize=2)
+    """Medians as bars, ends as whiskers; where there is nothing, the reason. Local files would dwarf all other speeds."""
+    shown = [outcome for outcome in case.outcomes if figure != "speed" or outcome.peer != LOCAL.name]
+    for position, outcome in enumerate(shown):
+        values = outcome.values.get(figure)
+        if not values:
+            axes.text(0, position, f" {outcome.note}", va="center", fontsize=7)
+            continue
+        median, least, most, _ = spread(values)
+        colour = OURS if outcome.peer.startswith("artisync") else OTHERS
+        axes.barh(position, median, xerr=[[median - least], [most - median]], color=colour, capsize=2)
+    axes.set_yticks(range(len(shown)), [outcome.peer for outcome in shown])
     axes.invert_yaxis()
-    unit = case.figures[figure].unit
     better = "longer is better" if figure == "speed" else "shorter is better"
-    axes.set_title(f"{case.name} ({unit}, {better})", fontsize=9)
+    axes.set_title(f"{case.name} ({case.figures[figure].unit}, {better})", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
