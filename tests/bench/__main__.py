@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,15 +35,14 @@ def all_cases(scale: Scale) -> dict[str, Case]:
 
 def bench(
     names: Sequence[str], peers: Sequence[str], rounds: int, scale: Scale, command: str
-) -> dict[str, CaseResult]:
+) -> Iterator[CaseResult]:
     """Measure the cases of these names, one after the other; progress goes to stderr. Raises KeyError."""
     known = all_cases(scale)
     chosen = [known[name] for name in names]
-    found = {}
     with Lab(scale) as lab:
         for case in chosen:
             concerned = [PEERS[name] for name in peers if case.concerns(PEERS[name])]
-            found[case.name] = CaseResult(
+            yield CaseResult(
                 name=case.name,
                 title=case.title,
                 figures=dict(case.figures),
@@ -53,13 +53,12 @@ def bench(
                 machine=machine(),
                 versions=versions(concerned),
             )
-    return found
 
 
-def write(output: Path, found: dict[str, CaseResult]) -> None:
+def write(output: Path, *found: CaseResult) -> None:
     """Take the cases into the results in `output`, and write page and picture anew."""
     output.mkdir(parents=True, exist_ok=True)
-    cases = {**results.load(output / "results.json"), **found}
+    cases = results.load(output / "results.json") | {case.name: case for case in found}
     cases = {name: cases[name] for name in all_cases(FULL) if name in cases}
     results.save(output / "results.json", cases)
     picture = (
@@ -100,9 +99,11 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("there is no sshd on this machine (Debian: openssh-server)")
     rounds = options.rounds or (1 if options.quick else 3)
     command = shlex.join(["./scripts/bench", *arguments])
-    found = bench(names, peers, rounds, scale, command)
-    write(options.output / "quick" if options.quick else options.output, found)
-    print("\n\n".join(table.case_table(case) for case in found.values()))
+    output = options.output / "quick" if options.quick else options.output
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unmounts what is mounted
+    for found in bench(names, peers, rounds, scale, command):
+        write(output, found)
+        print(table.case_table(found), end="\n\n")
     return 0
 
 

@@ -12,8 +12,9 @@ from tests.lab.mounted import needs_fuse
 
 @needs_fuse
 def test_a_small_case_is_measured_and_written_down(tmp_path: Path) -> None:
-    found = bench.bench(["loopback"], ["artisync-openssh", "local"], 1, TINY, "./scripts/bench")
-    bench.write(tmp_path, found)
+    bench.write(
+        tmp_path, *bench.bench(["loopback"], ["artisync-openssh", "local"], 1, TINY, "./scripts/bench")
+    )
     ours, local = results.load(tmp_path / "results.json")["loopback"].outcomes
     assert (ours.note, local.note) == ("", "")
     assert ours.values["speed"][0] > 0

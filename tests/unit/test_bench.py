@@ -75,8 +75,8 @@ def test_results_come_back_as_they_were_saved(tmp_path: Path) -> None:
 
 
 def test_a_run_replaces_the_cases_that_it_measured_and_no_others(tmp_path: Path) -> None:
-    write(tmp_path, {"memory": result("memory"), "idle": result("idle", note="old")})
-    write(tmp_path, {"idle": result("idle", note="new")})
+    write(tmp_path, result("idle", note="old"), result("memory"))
+    write(tmp_path, result("idle", note="new"))
     kept = results.load(tmp_path / "results.json")
     assert list(kept) == ["memory", "idle"]
     assert kept["idle"].outcomes[1].note == "new"
