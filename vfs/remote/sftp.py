@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError
 from vfs.remote import wire
 from vfs.remote.api import Attributes, DirEntry, FsStats
-from vfs.remote.transport import Transport
+from vfs.remote.transport import Transport, receive
 from vfs.remote.wire import Code, Decoder, Kind, Reply, Status
 
 log = logging.getLogger(__name__)
@@ -379,12 +379,15 @@ class Connection:
     def _receive(self) -> None:
         decoder, transport = self._decoder, self._transport
         error: LinkError = LinkLost("the connection failed")
+
+        def received(count: int) -> None:
+            self.last_received = self._loop.time()
+            self.bytes_received += count
+            for reply in decoder.received(count):
+                self._take(reply)
+
         try:
-            while count := transport.recv_into(decoder.get_buffer()):
-                self.last_received = self._loop.time()
-                self.bytes_received += count
-                for reply in decoder.received(count):
-                    self._take(reply)
+            receive(transport, decoder.get_buffer, received)
             error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import paramiko
 
@@ -22,7 +23,7 @@ from vfs.remote.child import Child
 from vfs.remote.hostkeys import HostKey, KnownHosts
 from vfs.remote.ssh_config import Target, resolve
 from vfs.remote.ssh_keys import Agent, KeyRing
-from vfs.remote.ssh_stream import PACKET, WINDOW, ChannelStream, Chunks, Way
+from vfs.remote.ssh_stream import PACKET, WINDOW, BufferedSocket, ChannelStream, Chunks, Way
 from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
@@ -135,7 +136,10 @@ class ParamikoDialer:
     ) -> paramiko.Transport:
         """Agree on keys over `sock`, check who is there, and log in."""
         known = KnownHosts(self._known_hosts, target.known_hosts)
-        session = paramiko.Transport(sock, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        buffered = BufferedSocket(sock) if isinstance(sock, socket.socket) else sock
+        session = paramiko.Transport(
+            cast("socket.socket", buffered), default_window_size=WINDOW, default_max_packet_size=PACKET
+        )
         way.sessions.append(session)
         options = session.get_security_options()
         options.ciphers = [c for c in CIPHERS if c in options.ciphers]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
@@ -21,34 +23,79 @@ WINDOW = 64 << 20
 PACKET = 256 << 10
 """Largest packet that the server may send; OpenSSH itself makes none that are larger."""
 
+ACKNOWLEDGED = 8 << 20
+"""Bytes after which the server is told that they were taken: a fraction of the window."""
+
+RECEIVED = 256 << 10
+"""Bytes that are taken from the socket at a time, at most."""
+
 IDLE_POLL = 5.0
 """Seconds between looks of paramiko's thread at an idle socket; as it comes, it wakes ten times a second."""
 
 
 class Chunks(BufferedPipe):  # type: ignore[type-arg]
-    """What has come and is not read yet, as it came: paramiko's own moves the rest up after every read."""
+    """What has come: kept as it came until somebody reads it, or handed on at once, in paramiko's own thread.
+
+    The lock is paramiko's, a leaf. `hand_to` begins the handing on: it saves a copy and the waking of a thread for
+    every packet, of which there are thirty a mebibyte.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._chunks: deque[memoryview] = deque()
+        self._sink: Callable[[memoryview], None] | None = None
+        self._busy = False
+        self._taken = 0
+
+    def hand_to(self, sink: Callable[[memoryview], None]) -> None:
+        """From now on `sink` is called with what comes; what has come already goes first, from this thread."""
+        while True:
+            with self._cv:  # type: ignore[attr-defined]
+                if not self._chunks:
+                    self._sink = sink
+                    return
+                waiting = self._chunks.popleft()
+                self._taken += len(waiting)
+            sink(waiting)
+
+    def let_go(self) -> None:
+        """Return once `sink` is not being called, and never will be again."""
+        with self._cv:  # type: ignore[attr-defined]
+            self._sink = None
+            while self._busy:
+                self._cv.wait()  # type: ignore[attr-defined]
 
     def feed(self, data: bytes) -> None:
         with self._cv:  # type: ignore[attr-defined]
-            if data:
-                self._chunks.append(memoryview(data))
-            self._cv.notify_all()  # type: ignore[attr-defined]
+            sink = self._sink
+            if sink is None:
+                if data:
+                    self._chunks.append(memoryview(data))
+                self._cv.notify_all()  # type: ignore[attr-defined]
+                return
+            self._busy = True
+        sink(memoryview(data))
+        with self._cv:  # type: ignore[attr-defined]
+            self._busy = False
+            self._taken += len(data)
+            if self._taken >= ACKNOWLEDGED or self._sink is None:
+                self._cv.notify_all()  # type: ignore[attr-defined]
 
     def read_ready(self) -> bool:
         return len(self._chunks) > 0
 
-    def read(self, nbytes: int, timeout: float | None = None) -> memoryview | bytes:
-        """At most `nbytes`, at least one unless the pipe is closed."""
+    def read(self, nbytes: int, timeout: float | None = None) -> memoryview | bytes | range:
+        """At most `nbytes`, at least one unless the pipe is closed. Of what is handed on only the length, as a range:
+        paramiko's `recv` uses it to open the window again."""
         with self._cv:  # type: ignore[attr-defined]
-            while not self._chunks:
+            while not self._chunks and (self._sink is None or self._taken < ACKNOWLEDGED):
                 if self._closed:  # type: ignore[attr-defined]
                     return b""
                 if not self._cv.wait(timeout):  # type: ignore[attr-defined]
                     raise PipeTimeout
+            if self._sink is not None:
+                count, self._taken = self._taken, 0
+                return range(count)
             head = self._chunks[0]
             if len(head) <= nbytes:
                 return self._chunks.popleft()
@@ -63,6 +110,31 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         return sum(map(len, tuple(self._chunks)))
+
+
+class BufferedSocket:
+    """A socket for paramiko that receives much at a time: paramiko asks for 16 bytes, then for the rest of a packet.
+
+    `recv` is called by paramiko's one thread only; everything else goes to the socket as it is.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._recv_into = sock.recv_into
+        self._buffer = memoryview(bytearray(RECEIVED))
+        self._start = self._end = 0
+
+    def recv(self, count: int) -> bytes:
+        """Between 1 and `count` bytes; none at the end. Raises as `socket.recv`."""
+        start, end = self._start, self._end
+        if start == end:
+            start, end = 0, self._recv_into(self._buffer)
+            self._end = end
+        self._start = stop = min(end, start + count)
+        return bytes(self._buffer[start:stop])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 class Way:
@@ -123,6 +195,37 @@ class ChannelStream:
             if count == 0 and not self._closed:
                 self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
         return count
+
+    def receive(self, into: Callable[[], memoryview], received: Callable[[int], None]) -> None:
+        """See `transport.receive`. Both are called in paramiko's thread, and not any more once this has returned."""
+        chunks = cast("Chunks", self._channel.in_buffer)
+        failures: list[Exception] = []
+
+        def sink(data: memoryview) -> None:
+            self._begun = True
+            while data and not failures:
+                view = into()
+                count = min(len(view), len(data))
+                view[:count] = data[:count]
+                data = data[count:]
+                try:
+                    received(count)
+                except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
+                    failures.append(failure)
+                    chunks.close()
+
+        chunks.hand_to(sink)
+        try:
+            while len(self._channel.recv(WINDOW)):
+                pass
+        except (OSError, EOFError, paramiko.SSHException):
+            pass
+        finally:
+            chunks.let_go()
+        if failures:
+            raise failures[0]
+        if not self._begun and not self._closed:
+            self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
 
     def send(self, data: bytes | memoryview) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from vfs.errors import ConnectError
@@ -29,6 +30,20 @@ class Transport(Protocol):
     def close(self) -> None:
         """Idempotent; makes a blocked `recv_into` return 0 and a blocked `send` raise, soon."""
         ...
+
+
+def receive(transport: Transport, into: Callable[[], memoryview], received: Callable[[int], None]) -> None:
+    """Put what comes into the buffers that `into` gives, and tell `received` how much, until the end of the stream.
+
+    Blocks. Both are called by one thread, this one or the transport's own, and by none once this has returned. Raises
+    what `received` raises, and OSError or EOFError.
+    """
+    own = getattr(transport, "receive", None)
+    if own is not None:
+        own(into, received)
+        return
+    while count := transport.recv_into(into()):
+        received(count)
 
 
 class Prompter(Protocol):
