@@ -11,6 +11,7 @@ nothing but the stop event.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -203,6 +204,8 @@ def serve(directory: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve from a temporary directory below `arguments[0]`, or below the system's; remove it at the end."""
+    # a visitor that is no SSH client is no news, and the terminal is the demo's
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     directory = Path(
         tempfile.mkdtemp(prefix="artisync-demo-server-", dir=arguments[0] if arguments else None)
     )
