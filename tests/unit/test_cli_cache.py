@@ -193,6 +193,14 @@ def test_prune_drops_the_least_recently_used_and_keeps_what_is_pinned(
     assert [(row["bytes"], row["pinned_bytes"]) for row in rows] == [(300 * KIB, 300 * KIB)]
 
 
+def test_prune_says_nothing_of_pins_where_there_are_none(artisync: Artisync, disk: DiskCache) -> None:
+    fill(disk, "exp-1/x", 300 * KIB)
+    said = artisync("cache", "prune", "--to", "1KiB")
+    assert "freed" in said.err
+    assert "pinned" not in said.err
+    assert json.loads(artisync("cache", "info", "--json").out)["experiments"] == []
+
+
 def test_prune_goes_by_the_limit_of_the_cache(artisync: Artisync, disk: DiskCache) -> None:
     fill(disk, "exp-1/x", 900 * KIB)
     assert "0 B freed" in artisync("cache", "prune").err

@@ -101,7 +101,8 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
         from vfs.holdings import holdings
 
         freed, used = disk.prune(target), disk.usage()
-        only_pins = all(holding.size == holding.pinned for holding in holdings(disk))
+        left = list(holdings(disk))
+        only_pins = bool(left) and all(holding.size == holding.pinned for holding in left)
     if as_json:
         report = {"directory": str(disk.directory), "freed_bytes": freed, "bytes": used}
         click.echo(json.dumps(report, indent=2))
