@@ -34,8 +34,8 @@ async def wait(
             if top is None:
                 seen = None
                 like = experiments.nearest(name, known)
-                others = f" ({', '.join(like)} is)" if like else f" ({len(known)} others are)"
-                say(f"{name} is not there yet{others}")
+                others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
+                say(f"{name} is not there yet; on the server: {others}")
             else:
                 nodes = [node async for node in experiments.walk(stack.tree, top) if node.kind is Kind.FILE]
                 now = {os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes}

@@ -193,7 +193,7 @@ def test_cat_follows_a_file_that_grows_and_one_that_is_replaced(client: Client, 
 def test_wait_returns_when_a_sync_has_come_and_is_over(client: Client, root: Path) -> None:
     waiting = client.start("wait", "exp-3", "--settle", "2s", "--json")
     assert waiting.stderr is not None
-    assert "exp-3 is not there yet (exp-1, exp-2 is)" in waiting.stderr.readline()
+    assert "exp-3 is not there yet; on the server: exp-1, exp-2" in waiting.stderr.readline()
     (root / "exp-3/logs").mkdir(parents=True)
     (root / "exp-3/logs/console.log").write_text("epoch 1\n")
     assert "waiting for 2 s without a change" in waiting.stderr.readline()
