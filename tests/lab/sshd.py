@@ -154,6 +154,12 @@ class Sshd:
             except ProcessLookupError:
                 pass
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to all that serves connections."""
+        assert self._process is not None
+        for pid in (self._process.pid, *_descendants(self._process.pid)):
+            os.kill(pid, number)
+
     def sessions(self) -> int:
         """How many processes serve connections."""
         return 0 if self._process is None else len(descendants(self._process.pid))

@@ -1,0 +1,67 @@
+"""The server stops answering and goes on, or this machine sleeps and wakes up: stopped processes stand for both."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.world import SLACK, TIMEOUT, World, failure, read
+
+pytestmark = needs_fuse
+
+
+def test_a_server_that_stops_for_seconds_delays_a_read_and_nothing_else(tmp_path: Path) -> None:
+    world = World(tmp_path, timeout=20)
+    known, new = world.file("exp/known"), world.file("exp/new")
+    with world, ThreadPoolExecutor(1) as pool:
+        assert read(world.path / "exp/known") == known
+        os.listdir(world.path / "exp")
+        world.sshd.signal(signal.SIGSTOP)
+        reading = pool.submit(read, world.path / "exp/new")
+        began = time.monotonic()
+        assert read(world.path / "exp/known") == known
+        assert len(os.listdir(world.path / "exp")) == 2
+        assert time.monotonic() - began < 0.5
+        time.sleep(2)
+        assert not reading.done()
+        world.sshd.signal(signal.SIGCONT)
+        assert reading.result(10) == new
+
+
+def test_a_server_that_stays_stopped_is_no_answer_in_time(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.file("exp/new")
+    with world:
+        os.listdir(world.path / "exp")
+        world.sshd.signal(signal.SIGSTOP)
+        number, took = failure(world.path / "exp/new")
+        world.sshd.signal(signal.SIGCONT)
+        assert number == errno.ETIMEDOUT
+        assert took < TIMEOUT + SLACK
+
+
+def test_after_a_sleep_with_the_link_dead_what_is_known_answers_and_it_comes_back(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    known = world.file("exp/known")
+    new = world.file("exp/new")
+    with world:
+        assert read(world.path / "exp/known") == known
+        os.listdir(world.path / "exp")
+        pid = world.pid
+        os.kill(pid, signal.SIGSTOP)
+        world.relay.blackhole()
+        time.sleep(4)
+        os.kill(pid, signal.SIGCONT)
+        began = time.monotonic()
+        assert read(world.path / "exp/known") == known
+        assert os.listdir(world.path / "exp")
+        assert time.monotonic() - began < 0.5
+        assert failure(world.path / "exp/new")[1] < TIMEOUT + SLACK
+        world.relay.blackhole(False)
+        assert eventually(lambda: failure(world.path / "exp/new")[0] == 0, 15)
+        assert read(world.path / "exp/new") == new
