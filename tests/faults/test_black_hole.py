@@ -28,9 +28,9 @@ AT_ONCE = 0.5
 
 
 @pytest.fixture
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[World]:
     """The file `known` has been read and the root been listed; then the link goes dark."""
-    world = World(tmp_path, transport=getattr(request, "param", "paramiko"))
+    world = World(tmp_path)
     for number in range(WAITING):
         world.file(f"exp/new{number}")
     want = world.file("exp/known", 3 << 20)
@@ -58,7 +58,7 @@ def test_what_is_known_answers_at_once_while_two_hundred_reads_wait(world: World
     for reader in readers:
         reader.start()
     taken = []
-    end = time.monotonic() + TIMEOUT - 1
+    end = time.monotonic() + TIMEOUT / 2
     while time.monotonic() < end:
         taken.append(seconds(lambda: read(world.path / "exp/known")))
         taken.append(seconds(lambda: os.listdir(world.path / "exp")))
@@ -74,7 +74,6 @@ def test_what_is_known_answers_at_once_while_two_hundred_reads_wait(world: World
     assert max(taken) < AT_ONCE
 
 
-@pytest.mark.parametrize("world", ["paramiko", "openssh"], indirect=True)
 def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_back(world: World) -> None:
     number, took = failure(world.path / "exp/new0")
     assert number in (errno.ETIMEDOUT, errno.EHOSTUNREACH)

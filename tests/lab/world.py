@@ -17,7 +17,7 @@ from tests.lab.mounted import Mounted, settle
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
-TIMEOUT = 3
+TIMEOUT = 2
 """Seconds: `--timeout` of the mounts here, so that the tests are short."""
 SLACK = 2.0
 """Seconds by which a busy machine may be late."""
