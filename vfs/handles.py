@@ -37,10 +37,10 @@ class Handles:
     def opening(self, content: Content) -> Opening:
         """The open file, or one that is being opened."""
         task, now = content.file, asyncio.get_running_loop().time()
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or _failed(task):
             task, content.opened = self._early.pop(content.path, (None, now))
-            if task is None:
-                task = asyncio.ensure_future(self._remote.open(content.path))
+            if task is None or _failed(task):
+                task, content.opened = asyncio.ensure_future(self._remote.open(content.path)), now
             content.file = task
         self._used[content] = now
         self._used.move_to_end(content)
@@ -60,7 +60,10 @@ class Handles:
         loop.call_later(EARLY_SECONDS, self._too_early, path, task)
 
     def reopen(self, content: Content) -> None:
-        """Let go of the server's handle: the next fetch opens the path anew."""
+        """Let go of the server's handle, also of one that was opened early: the next fetch opens the path anew."""
+        early, _ = self._early.get(content.path, (None, 0.0))
+        if early is not None:
+            self._too_early(content.path, early)
         task, content.file = content.file, None
         self._used.pop(content, None)
         if task is not None:
@@ -102,6 +105,10 @@ class Handles:
             self._sweeper = loop.call_later(IDLE_CLOSE, self._sweep_idle)
 
 
+def _failed(task: Opening) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
 def _close(task: Opening) -> None:
-    if not task.cancelled() and task.exception() is None:
+    if not _failed(task):
         task.result().close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from tests.lab.memory_stack import TTL, MemoryStack, play, read
+from vfs.errors import ServerFailure
 from vfs.meter import Meter
 
 MODEL = b"/r/model.pt"
@@ -96,3 +98,30 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
         meter.add(1000, tick / 10)
     assert 9_000 <= meter.rate(10.0) <= 11_000
     assert meter.rate(20.0) == 0.0
+
+
+def test_an_early_open_that_failed_is_not_what_a_later_one_gets() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        stack.remote.fail("open", ServerFailure("out of handles"))
+        await stack.node(b"model.pt")
+        assert await stack.read(b"model.pt", 0, 10) == b"x" * 10
+
+    play(story, latency=0.1)
+
+
+def test_an_early_open_is_not_what_a_file_that_grew_is_compared_by(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        await _known(stack)
+        await stack.read(b"model.pt")
+        await stack.restart()
+        await stack.tree.start()
+        await asyncio.sleep(2 * TTL)
+        stack.files.append(MODEL, b"y")
+        await stack.node(b"model.pt")  # opens it
+        stack.files.replace(MODEL, b"x" * 100_000 + b"yz")
+        await stack.tree.refresh_listing(stack.tree.root)
+        assert await stack.read(b"model.pt") == b"x" * 100_000 + b"yz"
+        assert stack.remote.bytes_read < 50_000
+
+    play(story, place=tmp_path)
