@@ -24,6 +24,8 @@ _HARMLESS_WITH_VALUE = frozenset("LRDEecm")
 
 _UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -o Key=Value"
 
+_LOOKS = "it looks like `ssh -p 30022 user@host`"
+
 _HOST = re.compile(r"[A-Za-z0-9_:](?:[\w.:%\-]*[\w:])?\.?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNSAFE_USER = re.compile(r"[\x00-\x20\x7f'\"`$\\;&<>|(){}]")
@@ -91,14 +93,16 @@ def _split(words: str | Sequence[str]) -> list[str]:
         try:
             parts = shlex.split(parts[0])
         except ValueError as e:
-            raise UsageError(f"the ssh line {words[0]!r} cannot be taken apart: {str(e).lower()}") from e
+            raise UsageError(
+                f"the ssh line {words[0]!r} cannot be taken apart ({str(e).lower()}); {_LOOKS}"
+            ) from e
     # A prompt that was copied along with the line.
     while parts and parts[0] in ("$", "#", "%", ">"):
         parts = parts[1:]
     if parts and os.path.basename(parts[0]) == "ssh":
         parts = parts[1:]
     if not parts:
-        raise UsageError("the ssh line names no host; it looks like `ssh -p 30022 user@host`")
+        raise UsageError(f"the ssh line names no host; {_LOOKS}")
     return parts
 
 
@@ -128,7 +132,7 @@ class _Line:
                 rest = shlex.join([word, *self.words])
                 raise UsageError(f"{rest!r} follows the host: artisync runs no command on the server")
         if self.host is None:
-            raise UsageError("the ssh line names no host; it looks like `ssh -p 30022 user@host`")
+            raise UsageError(f"the ssh line names no host; {_LOOKS}")
         return Address(self.host, self.port, self.user, tuple(self.keys), self.jump, tuple(self.options))
 
     def _options(self, word: str) -> None:

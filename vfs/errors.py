@@ -106,7 +106,8 @@ class NoAnswer(ConnectError):
 
 
 class AuthRejected(ConnectError):
-    """The server rejected every key: add your public key in the control panel, or name the right one with `-i`."""
+    """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`
+    makes one), or name the right one with `-i`."""
 
 
 class HostKeyUnknown(ConnectError):
@@ -130,11 +131,12 @@ class NoSftp(ConnectError):
 
 
 class KeyFileUnusable(ConnectError):
-    """The private key cannot be used; `chmod 600` it, or name another one with `-i`."""
+    """No login is tried with that key file; put it right, or name another one with `-i`."""
 
 
 class PassphraseNeeded(ConnectError):
-    """The private key has a passphrase and there is no terminal to ask on: load it with `ssh-add` first."""
+    """Load the key into the agent with `ssh-add`, or run the command on a terminal, where the passphrase is asked
+    for."""
 
 
 class RootUnusable(ConnectError):
@@ -170,6 +172,10 @@ class MountPointUnusable(MountError):
     """Choose an empty directory of your own as the mount point."""
 
 
+class MountPointTaken(MountPointUnusable):
+    """`artisync unmount` ends a mount of artisync; else choose an empty directory of your own as the mount point."""
+
+
 class WaitedTooLong(ArtisyncError):
     """A sync takes minutes to appear; was it started in the control panel? `artisync ls` shows what is there."""
 
@@ -201,7 +207,7 @@ class UnreadableFormat(ArtisyncError):
 
 
 class CacheUnusable(ArtisyncError):
-    """The cache directory cannot be used; name another with `--cache-dir`."""
+    """Name another directory with `--cache-dir`, or put this one right."""
 
 
 class NotMounted(ArtisyncError):

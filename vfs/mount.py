@@ -36,20 +36,21 @@ def run(
     Raises MountError and ConnectError before that. Blocks; must be called on the main thread.
     """
     mountpoints.check_fuse(allow_other=settings.allow_other)
-    # a dead mount there cannot even be asked whether it exists
-    created = not mountpoints.is_mounted(mountpoint) and not mountpoint.exists()
-    mountpoints.check_usable(mountpoint)
+    made = mountpoints.absent(mountpoint)
+    served = False
     try:
-        return asyncio.run(_serve(settings, mountpoint, ready, prompter))
-    except BaseException:
-        if created and not mountpoints.is_mounted(mountpoint):
-            _remove(mountpoint)
-        raise
+        mountpoints.check_usable(mountpoint)
+        served = asyncio.run(_serve(settings, mountpoint, ready, prompter))
+    finally:
+        if not served and not mountpoints.is_mounted(mountpoint):
+            mountpoints.remove(made)
+    return 0 if served else 130
 
 
 async def _serve(
     settings: Settings, mountpoint: Path, ready: Callable[[str], None], prompter: Prompter | None
-) -> int:
+) -> bool:
+    """Whether there was a mount before this process was told to stop."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -57,7 +58,7 @@ async def _serve(
     opening = open_stack(settings, prompter, offline=True)
     stack = await _unless_stopped(opening.__aenter__(), stop)
     if stack is None:
-        return 130
+        return False
     try:
         operations = Operations(stack.tree, stack.fetcher, stack.remote, settings.timeout)
         session = Session(operations, mountpoint, mount_options(settings))
@@ -79,7 +80,7 @@ async def _serve(
             session.destroy()
     finally:
         await opening.__aexit__(None, None, None)
-    return 0
+    return True
 
 
 def mount_options(settings: Settings) -> list[str]:
@@ -145,10 +146,3 @@ def _verbs(stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio
         return {"unpinned": await unpin(stack, arguments["paths"])}
 
     return {"status": status, "move": move, "stop": end, "prefetch": fetch, "unpin": let_go}
-
-
-def _remove(directory: Path) -> None:
-    try:
-        directory.rmdir()
-    except OSError as error:
-        log.debug("cannot remove %s: %s", directory, error)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.listener import listener
+from tests.lab.listener import black_hole, listener
 from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
 from tests.lab.sshd import Sshd, make_key
 from vfs.address import Address
@@ -196,13 +196,9 @@ def stopped(client: Client, server: Sshd) -> Iterator[list[str]]:
 
 
 @contextmanager
-def black_hole(client: Client, server: Sshd) -> Iterator[list[str]]:
-    """A listener whose queue is full: the kernel drops what knocks, as a firewall or a VPN that is off does."""
-    with socket.socket() as full, socket.socket() as first:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        first.connect(full.getsockname())
-        yield [*at(client, replace(server.address, port=full.getsockname()[1])), "--timeout", "1s"]
+def vpn_off(client: Client, server: Sshd) -> Iterator[list[str]]:
+    with black_hole() as port:
+        yield [*at(client, replace(server.address, port=port)), "--timeout", "1s"]
 
 
 @contextmanager
@@ -246,7 +242,7 @@ Trouble = Callable[[Client, Sshd], AbstractContextManager[list[str]]]
 
 GUIDE: list[tuple[str, Trouble, str, str, str]] = [
     ("connection refused", stopped, "port", "refuses the connection", "is the container running"),
-    ("the VPN is not up", black_hole, "port", "no answer in time", "wg"),
+    ("the VPN is not up", vpn_off, "port", "no answer in time", "wg"),
     ("host cannot be resolved", unknown_name, "name", "no-such-host.invalid", "VPN"),
     ("permission denied (publickey)", stranger, "login", "stranger (ED25519 SHA256:", "control panel"),
     (
@@ -487,7 +483,7 @@ def mounts_told(client: Client, words: list[str]) -> dict[str, Any]:
 
 
 def test_ctrl_c_ends_it_at_once(client: Client, server: Sshd) -> None:
-    with black_hole(client, server) as words:
+    with vpn_off(client, server) as words:
         running = subprocess.Popen(
             [sys.executable, "-u", "-m", "vfs", "doctor", *words[:-1], "60s"],
             env=client.environment,

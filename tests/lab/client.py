@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.sshd import Sshd
@@ -40,11 +41,14 @@ class Client:
             str(self.cache),
         ]
 
-    def artisync(self, *words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command as this user would."""
+    def artisync(
+        self, *words: str | Path, timeout: float = 60, under: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user would; `under` are the words of a program that runs it in its turn."""
         return subprocess.run(
-            [sys.executable, "-m", "vfs", *map(str, words)],
+            [*under, sys.executable, "-m", "vfs", *map(str, words)],
             env=self.environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,

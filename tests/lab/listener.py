@@ -30,3 +30,13 @@ def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
     for connection in opened:
         connection.close()
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port whose queue is full: the kernel drops what knocks, as a firewall or a VPN that is off does."""
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())
+        yield full.getsockname()[1]

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class DiskCache:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except _TROUBLE as error:
             if cause_of(error) not in ("full", "busy"):
-                raise CacheUnusable(f"the cache directory {directory} cannot be used: {error}") from error
+                raise _unusable(directory, error) from error
             trouble = error
         cache._writer.start(store, trouble)
         return cache
@@ -326,6 +327,31 @@ class DiskCache:
         if error is not None:
             self._waiting.condemn(str(key), name)
         return Verdict(lineage, index, error)
+
+
+def check_place(directory: Path) -> None:
+    """See whether a cache could be made in `directory`, or written if there is one; a full disk will do.
+
+    Nothing is made. Raises CacheUnusable.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=existing(directory)):  # permissions do not tell of a read-only disk
+            pass
+    except OSError as error:
+        if cause_of(error) != "full":
+            raise _unusable(directory, error) from error
+
+
+def existing(directory: Path) -> Path:
+    """The directory, or the nearest one above it that is there."""
+    return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+
+
+def _unusable(directory: Path, error: Exception) -> CacheUnusable:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "a file is in the way"
+    return CacheUnusable(f"the cache directory {directory} cannot be used: {reason}")
 
 
 def look(directory: Path) -> int | None:

@@ -83,11 +83,14 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
 
     Live mounts of the profile move to the new address, with open files and cache kept.
     """
+    from vfs.cache import disk
+
     name = str(given.pop("profile") or config.DEFAULT_PROFILE)
-    saved = _saved(name)
+    saved, corrupt = _saved(name)
     kept: dict[str, Any] = {**saved.options, "remote_root": saved.remote_root} if saved else {}
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
     settings = config.resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
+    disk.check_place(settings.cache_dir)
     settings = _checked(settings, chosen=given["transport"] is not None)
 
     options = dict(saved.options) if saved else {}
@@ -97,16 +100,18 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
     options["transport"] = settings.transport
     profile = config.Profile(name, settings.address, settings.remote_root, options)
     config.save_profile(replace(profile, id=saved.id) if saved else profile)
+    if corrupt is not None:
+        console.tell(f"artisync: {corrupt}; it is written anew")
     console.tell(f"Saved as the profile {name}.")
     return _move_mounts(name, settings)
 
 
-def _saved(name: str) -> config.Profile | None:
+def _saved(name: str) -> tuple[config.Profile | None, ConfigError | None]:
+    """The profile as it is, or why it cannot be read."""
     try:
-        return config.load_profile(name)
+        return config.load_profile(name), None
     except ConfigError as e:
-        console.tell(f"artisync: {e}; it is written anew")
-        return None
+        return None, e
 
 
 def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -46,43 +47,39 @@ def command(ctx: click.Context, mountpoint: Path, settings: config.Settings, pri
 def _in_background(words: list[str], mountpoint: Path) -> int:
     from vfs.fuse import mountpoint as mountpoints
 
-    # a mounted place is not looked at: its process may be dead or hang
-    made = not mountpoints.is_mounted(mountpoint) and not mountpoint.exists()
+    made = mountpoints.absent(mountpoint)
     try:
         code = background.start(["mount", "--foreground", *words, "--", str(mountpoint)])
     except KeyboardInterrupt:
-        _clean(mountpoint, made=made)
+        _clean(mountpoint, made)
         return 130
     if code == 0:
         console.tell(f"{mountpoint} is mounted; `artisync unmount` ends it.")
     return code
 
 
-def _clean(mountpoint: Path, *, made: bool) -> None:
-    """After a child that was killed half-way: no dead mount, and no directory that was not there."""
+def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
+    """After a child that was killed half-way: no dead mount, and no directories that were not there."""
     from vfs import control
     from vfs.fuse import mountpoint as mountpoints
 
     found = mountpoints.mount_info(mountpoint)
     if found is not None and found.kind == config.MOUNT_KIND and control.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
-    if made and not mountpoints.is_mounted(mountpoint):
-        try:
-            mountpoint.rmdir()
-        except OSError:
-            return
+    if not mountpoints.is_mounted(mountpoint):
+        mountpoints.remove(made)
 
 
 def _serve(settings: config.Settings, mountpoint: Path) -> int:
     """Be the mount; with a parent that waits, let go of the terminal once it answers."""
     pipe = background.take_pipe()
-    log = _open_log(settings, mountpoint, daemon=pipe is not None)
+    log = _log_asked_for(settings, daemon=pipe is not None)
 
     def ready(message: str) -> None:
         if message:
             console.tell(f"artisync: {message}")
         if pipe is not None:
-            background.detach(pipe, log)
+            background.detach(pipe, _own_log(mountpoint) if log is None else log)
             logs.daemon()
         else:
             console.tell(f"{mountpoint} is mounted; Ctrl-C unmounts it.")
@@ -92,20 +89,26 @@ def _serve(settings: config.Settings, mountpoint: Path) -> int:
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 
 
-def _open_log(settings: config.Settings, mountpoint: Path, *, daemon: bool) -> int:
-    """Where output goes once there is no terminal. Raises UsageError when the file that was asked for cannot be had."""
+def _log_asked_for(settings: config.Settings, *, daemon: bool) -> int | None:
+    """The descriptor of the `--log-file` to which a daemon's output will go. Raises UsageError when it cannot be had."""
+    if settings.log_file is None:
+        return None
     try:
-        if settings.log_file is not None:
-            if not daemon:
-                logs.to_file(settings.log_file)
-                return -1
+        if daemon:
             return logs.open_log(settings.log_file)
+        logs.to_file(settings.log_file)
     except OSError as e:
         raise UsageError(f"cannot write the log file {settings.log_file}: {e.strerror}") from e
+    return None
+
+
+def _own_log(mountpoint: Path) -> int:
+    """The descriptor of the mount's usual log, or of nothing when that cannot be had."""
+    path = default_log(mountpoint)
     try:
-        return logs.open_log(default_log(mountpoint)) if daemon else -1
+        return logs.open_log(path)
     except OSError as e:
-        console.tell(f"artisync: no log is kept: {default_log(mountpoint)}: {e.strerror}")
+        console.tell(f"artisync: no log is kept: {path}: {e.strerror}")
         return os.open(os.devnull, os.O_WRONLY)
 
 

@@ -5,11 +5,8 @@ Blocking. What may hang (a disk of another machine) is looked at on a thread of 
 
 from __future__ import annotations
 
-import errno
-import os
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +63,7 @@ def room(directory: Path, limit: int, seconds: float) -> Finding:
 
 
 def _room(directory: Path, limit: int) -> Finding:
-    free = shutil.disk_usage(_existing(directory)).free
+    free = shutil.disk_usage(disk.existing(directory)).free
     text = f"{size(free)} free for the cache in {directory}"
     if free < LITTLE:
         advice = "Reading goes on without a cache. Make room, or name another directory with `--cache-dir`."
@@ -92,11 +89,7 @@ def cache(directory: Path, seconds: float) -> Finding:
 
 
 def _cache(directory: Path) -> Finding:
-    place = _existing(directory)
-    if not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
-    with tempfile.TemporaryFile(dir=place):  # permissions do not tell of a read-only disk
-        pass
+    disk.check_place(directory)
     try:
         used = disk.look(directory)
     except DatabaseBusy as error:
@@ -111,11 +104,6 @@ def _cache(directory: Path) -> Finding:
     return Finding("cache", Result.OK, f"{size(used)} in {directory}, which can be read and written")
 
 
-def _existing(directory: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
-    return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
-
-
 def _patiently(check: str, directory: Path, seconds: float, look: Callable[[], Finding]) -> Finding:
     try:
         return within(seconds, look, f"look at the {check}")
@@ -123,6 +111,8 @@ def _patiently(check: str, directory: Path, seconds: float, look: Callable[[], F
         text = f"the disk of {directory} does not answer"
     except OSError as error:
         text = f"{directory} cannot be used: {error.strerror}"
+    except CacheUnusable as error:
+        return Finding.of_error(check, error)
     return Finding(check, Result.FAILED, text, CacheUnusable().hint)
 
 

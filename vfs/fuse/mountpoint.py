@@ -6,17 +6,19 @@ Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermo
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.errors import FuseMissing, MountBusy, MountError, MountPointUnusable
+from vfs.errors import FuseMissing, MountBusy, MountError, MountPointTaken, MountPointUnusable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -162,12 +164,26 @@ def _users(path: Path, links: Callable[[Path], list[Path]]) -> list[str]:
     return users
 
 
+def absent(path: Path) -> list[Path]:
+    """Those directories of `path` that are not there, so that `check_usable` makes them; the innermost first."""
+    if is_mounted(path):  # a dead mount cannot even be asked whether it exists
+        return []
+    return list(itertools.takewhile(lambda directory: not os.path.lexists(directory), (path, *path.parents)))
+
+
+def remove(directories: Iterable[Path]) -> None:
+    """Undo the making of these directories, the innermost first; what is in use by then stays."""
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
+
+
 def check_usable(path: Path) -> None:
     """Make the directory if it is missing; clean up a dead mount of ours. Raises MountPointUnusable."""
     mounted = mount_info(path)
     if mounted is not None:
         if not (mounted.kind.startswith(("fuse", "macfuse", "osxfuse")) and is_dead(path)):
-            raise MountPointUnusable(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
+            raise MountPointTaken(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
         try:
             unmount(path, force=True)
         except MountError as error:
@@ -183,7 +199,8 @@ def check_usable(path: Path) -> None:
             if next(entries, None) is not None:
                 raise MountPointUnusable(f"{path} is not empty")
     except (FileExistsError, NotADirectoryError) as error:
-        raise MountPointUnusable(f"{error.filename} is a file") from error
+        missing = absent(path)
+        raise MountPointUnusable(f"{missing[-1].parent if missing else path} is a file") from error
     except OSError as error:
         raise MountPointUnusable(f"{path} cannot be used: {error.strerror}") from error
 
