@@ -1,7 +1,7 @@
 """What can fail, and what to tell a person.
 
 Each class's docstring is the sentence for people: the likely cause, and the command to type next. An instance's text
-says what exactly failed. Which errno an error becomes inside the mount is decided in `operations.py` only.
+says what exactly failed. Which errno an error becomes for programs is decided in `errnos.py` only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FUSE requests: by nodeid to nodes and readers; open handles; the one table of exceptions and errnos.
+"""FUSE requests: by nodeid to nodes and readers; open handles.
 
 Called by the session on the event loop's thread, and answers there. What is known is answered inline; everything else
 becomes a task with a deadline, so that a thousand waiting reads hold no thread, and none waits for ever.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfs import errors, xattrs
+from vfs.errnos import errno_of
 from vfs.fetch import Fetcher
 from vfs.fuse import reply
 from vfs.fuse.reply import DirectoryBuffer, Entry, FileAttributes, FsAttributes
@@ -29,32 +30,8 @@ from vfs.tree import Tree
 
 log = logging.getLogger(__name__)
 
-ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
-    (errors.NoSuchPath, errno.ENOENT),
-    (errors.AccessDenied, errno.EACCES),
-    (errors.NotDirectory, errno.ENOTDIR),
-    (errors.Unsupported, errno.EOPNOTSUPP),
-    (errors.StaleVersion, errno.ESTALE),
-    (errors.Unreachable, errno.EHOSTUNREACH),
-    (errors.LinkError, errno.EIO),
-    (errors.RemoteError, errno.EIO),
-    (errors.ArtisyncError, errno.EIO),
-    (TimeoutError, errno.ETIMEDOUT),
-    (asyncio.CancelledError, errno.EINTR),
-    (OSError, errno.EIO),
-)
-"""What each failure is inside the mount; the first class that fits."""
-
 FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
-
-
-def errno_of(error: BaseException) -> int:
-    """The errno that stands for `error`."""
-    for kind, number in ERRNOS:
-        if isinstance(error, kind):
-            return number
-    return errno.EIO
 
 
 @dataclass(slots=True)

@@ -1,0 +1,36 @@
+"""The one table of exceptions and errnos: what each failure is to a program that reads through the mount or fsspec."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+from vfs import errors
+
+ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.NoSuchPath, errno.ENOENT),
+    (errors.AccessDenied, errno.EACCES),
+    (errors.NotDirectory, errno.ENOTDIR),
+    (errors.Unsupported, errno.EOPNOTSUPP),
+    (errors.StaleVersion, errno.ESTALE),
+    (errors.Unreachable, errno.EHOSTUNREACH),
+    (errors.UnknownHost, errno.EHOSTUNREACH),
+    (errors.Refused, errno.EHOSTUNREACH),
+    (errors.NoAnswer, errno.EHOSTUNREACH),
+    (errors.AuthRejected, errno.EACCES),
+    (errors.LinkError, errno.EIO),
+    (errors.RemoteError, errno.EIO),
+    (errors.ArtisyncError, errno.EIO),
+    (TimeoutError, errno.ETIMEDOUT),
+    (asyncio.CancelledError, errno.EINTR),
+    (OSError, errno.EIO),
+)
+"""The first class that fits."""
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno that stands for `error`."""
+    for kind, number in ERRNOS:
+        if isinstance(error, kind):
+            return number
+    return errno.EIO
