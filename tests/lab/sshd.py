@@ -157,7 +157,7 @@ class Sshd:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server and to all that serves connections."""
         assert self._process is not None
-        for pid in (self._process.pid, *_descendants(self._process.pid)):
+        for pid in (self._process.pid, *descendants(self._process.pid)):
             os.kill(pid, number)
 
     def sessions(self) -> int:
