@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 import signal
 import socket
@@ -130,46 +129,23 @@ def test_one_experiment_is_looked_at_by_itself(client: Client, root: Path) -> No
 
 
 def test_on_a_terminal_there_is_colour_and_lines_are_not_cut(client: Client) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(client.environment | {"TERM": "xterm", "COLUMNS": "60"})
-        os.environ.pop("NO_COLOR", None)
-        os.execv(sys.executable, [sys.executable, "-m", "vfs", "doctor", "nothing"])
-    said = b""
-    while more := read_terminal(terminal):
-        said += more
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-    assert "\x1b[32m✓".encode() in said
-    assert "\x1b[1;31m✗".encode() in said
-    assert "`artisync wait EXPERIMENT` waits for it." in " ".join(said.decode().split())
+    client.environment.pop("NO_COLOR", None)
+    with client.at_terminal("doctor", "nothing", TERM="xterm", COLUMNS="60") as terminal:
+        assert terminal.ended() == 1
+    assert "\x1b[32m✓" in terminal.said
+    assert "\x1b[1;31m✗" in terminal.said
+    assert "`artisync wait EXPERIMENT` waits for it." in " ".join(terminal.said.split())
 
 
 def test_on_a_terminal_a_passphrase_is_asked_for_and_told_nobody(client: Client, server: Sshd) -> None:
     key = make_key(client.place / "locked", passphrase=PASSPHRASE)
     server.authorize(key)
-    words = at(client, replace(server.address, keys=(str(key),)))
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(client.environment)
-        os.execv(sys.executable, [sys.executable, "-m", "vfs", "doctor", *words])
-    said, asked = b"", False
-    while more := read_terminal(terminal):
-        said += more
-        if not asked and b"Passphrase for the key" in said:
-            os.write(terminal, f"{PASSPHRASE}\n".encode())
-            asked = True
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert str(key) in said.decode().split("login")[1]
-    assert PASSPHRASE.encode() not in said
-
-
-def read_terminal(fd: int) -> bytes:
-    try:
-        return os.read(fd, 4096)
-    except OSError:  # EIO: the other end is closed
-        return b""
+    with client.at_terminal("doctor", *at(client, replace(server.address, keys=(str(key),)))) as terminal:
+        terminal.sees("Passphrase for the key")
+        terminal.types(PASSPHRASE)
+        assert terminal.ended() == 0
+    assert str(key) in terminal.said.split("login")[1]
+    assert PASSPHRASE not in terminal.said
 
 
 def test_what_another_program_connects_is_said_not_to_be_seen(client: Client, server: Sshd) -> None:

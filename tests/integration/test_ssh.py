@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.listener import listener
-from tests.lab.sshd import Sshd, free_port, make_key
+from tests.lab.sshd import Sshd, fingerprint, free_port, make_key
 from vfs import errors
 from vfs.address import Address
 from vfs.remote.openssh import OpensshDialer
@@ -134,11 +134,6 @@ def fails(
     for part in said:
         assert part in text
     return text
-
-
-def fingerprint(key: Path) -> str:
-    words = ["ssh-keygen", "-lf", f"{key}.pub"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1]
 
 
 def children() -> list[int]:

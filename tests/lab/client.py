@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.sshd import Sshd
+from tests.lab.terminal import Terminal
 from vfs.address import Address
 
 
@@ -54,6 +55,10 @@ class Client:
             timeout=timeout,
             check=False,
         )
+
+    def at_terminal(self, *words: str | Path, **environment: str) -> Terminal:
+        """Run a command on a terminal, with these variables besides the user's."""
+        return Terminal([sys.executable, "-m", "vfs", *map(str, words)], {**self.environment, **environment})
 
     def ask(self, command: str, *words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command that talks to the server."""

@@ -30,6 +30,12 @@ def make_key(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path
     return path
 
 
+def fingerprint(key: Path) -> str:
+    """`SHA256:…`, as ssh-keygen tells it."""
+    words = ["ssh-keygen", "-lf", f"{key}.pub"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1]
+
+
 def free_port() -> int:
     """A loopback port at which nothing listens."""
     with socket.socket() as s:
@@ -105,6 +111,11 @@ class Sshd:
         """Its line for a known_hosts file."""
         kind, blob = Path(f"{self.host_key}.pub").read_text().split()[:2]
         return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its host key."""
+        return fingerprint(self.host_key)
 
     def authorize(self, key: Path) -> None:
         """Let this key in too."""

@@ -1,0 +1,75 @@
+"""A command on a pseudo-terminal, and a person who reads what it says and types."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+PATIENCE = 30.0
+"""Seconds for the command to say what is waited for, or to end."""
+
+
+class Terminal:
+    """`with Terminal(words, environment) as terminal:` runs the words; they are killed if they outlive the block."""
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.said = ""
+        """All that has come to the screen, what was typed and echoed included."""
+        self._seen = 0
+        self._open = True
+        self._code: int | None = None
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execvpe(words[0], words, environment)
+
+    def sees(self, text: str) -> None:
+        """Wait until that is said, after what was seen before."""
+        end = time.monotonic() + PATIENCE
+        while (found := self.said.find(text, self._seen)) < 0:
+            assert self._read(end), f"{text!r} is not in {self.said[self._seen :]!r}"
+        self._seen = found + len(text)
+
+    def types(self, line: str) -> None:
+        """Type a line and the return key."""
+        os.write(self._fd, f"{line}\n".encode())
+
+    def ended(self) -> int:
+        """Wait for the end of the command: its exit code."""
+        end = time.monotonic() + PATIENCE
+        while self._read(end):
+            pass
+        assert not self._open, f"it goes on after {self.said!r}"
+        return self._wait()
+
+    def _read(self, end: float) -> bool:
+        """Whether anything more has come until then; nothing comes after the end of the command."""
+        if not select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0]:
+            return False
+        try:
+            more = os.read(self._fd, 1 << 16)
+        except OSError:  # EIO: the other end is closed
+            more = b""
+        self.said += more.decode(errors="replace")
+        self._open = bool(more)
+        return self._open
+
+    def _wait(self) -> int:
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self._code
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._code is None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._wait()
+        os.close(self._fd)
