@@ -119,9 +119,7 @@ def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
     try:
         _probe(settings)
     except ConnectError as e:
-        # what is no matter of logging in fails over ssh just as well
-        hopeful = isinstance(e, AuthRejected | KeyFileUnusable | PassphraseNeeded) or type(e) is ConnectError
-        if chosen or settings.transport == "openssh" or not hopeful or shutil.which("ssh") is None:
+        if chosen or settings.transport == "openssh" or not _hopeful(e) or shutil.which("ssh") is None:
             raise
         settings = replace(settings, transport="openssh")
         try:
@@ -130,6 +128,15 @@ def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
             raise e from None
         console.tell("paramiko could not log in, the system's ssh can; this profile uses it from now on.")
     return settings
+
+
+def _hopeful(error: ConnectError) -> bool:
+    """Whether ssh may get in all the same; what is no matter of logging in fails over ssh just as well."""
+    if isinstance(
+        error, PassphraseNeeded
+    ):  # whoever did not know it when asked does not know it for ssh either
+        return console.prompter() is None
+    return isinstance(error, AuthRejected | KeyFileUnusable) or type(error) is ConnectError
 
 
 def _probe(settings: config.Settings) -> None:
