@@ -66,7 +66,7 @@ async def experiments(tree: Tree) -> dict[str, Node]:
     """All directories of the root by name, in order, links to directories included."""
     found: dict[str, Node] = {}
     for node in await tree.listing(tree.root):
-        shown = await _resolved(tree, node)
+        shown = await resolved(tree, node)
         if shown is not None and shown.kind is Kind.DIRECTORY:
             found[os.fsdecode(node.name)] = shown
     return dict(sorted(found.items()))
@@ -92,7 +92,7 @@ async def find_path(tree: Tree, path: str) -> Node:
         raise NoSuchPath(f"there is no {rest} in {first} on the server") from error
 
 
-async def _resolved(tree: Tree, node: Node) -> Node | None:
+async def resolved(tree: Tree, node: Node) -> Node | None:
     """What a link inside the root leads to; None when that cannot be told."""
     if node.kind is not Kind.LINK:
         return node
@@ -103,9 +103,15 @@ async def _resolved(tree: Tree, node: Node) -> Node | None:
 
 
 async def walk(
-    tree: Tree, top: Node, unlisted: list[tuple[Node, ArtisyncError]] | None = None
+    tree: Tree,
+    top: Node,
+    unlisted: list[tuple[Node, ArtisyncError]] | None = None,
+    *,
+    depth: int | None = None,
 ) -> AsyncIterator[Node]:
     """Everything below a directory, a directory before what is in it; many directories are listed at a time.
+
+    `depth`: levels, all if None.
 
     Raises what the server says of `top`. A directory further down that cannot be listed goes to `unlisted`.
     """
@@ -116,7 +122,11 @@ async def walk(
         while True:
             for node in listed:
                 yield node
-            todo += [node for node in listed if node.kind is Kind.DIRECTORY]
+            todo += [
+                node
+                for node in listed
+                if node.kind is Kind.DIRECTORY and (depth is None or node.depth - top.depth < depth)
+            ]
             listed = []
             while todo and len(running) < AT_ONCE:
                 directory = todo.pop()

@@ -109,6 +109,11 @@ class Node:
         return [] if self.parent is None else [*self.parent.ancestors(), self.parent]
 
     @property
+    def depth(self) -> int:
+        """Directories above it."""
+        return len(self.ancestors())
+
+    @property
     def relative(self) -> bytes:
         """Its path below the root, of which it is empty."""
         return b"/".join(node.name for node in (*self.ancestors()[1:], self))

@@ -1,0 +1,154 @@
+"""The stacks of this process: each opened once, shared by all threads, on one event loop in the background.
+
+For callers without an event loop of their own. Everything public here may be called from any thread. A forked child
+begins anew: what it inherits belongs to its parent, and is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import errno
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from vfs import config
+from vfs.errors import ArtisyncError
+from vfs.stack import Stack, open_stack
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Options = Mapping[str, object]
+
+CLOSE_SECONDS = 10.0
+"""The longest that the end of the process waits for the stacks to close."""
+
+
+class Stacks:
+    """A thread with an event loop, and the stacks that live on it. Made by `of_this_process`."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._opened: dict[str, asyncio.Task[Stack]] = {}
+        self._moving: dict[Stack, asyncio.Task[None]] = {}
+        self._closing = AsyncExitStack()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="artisync", daemon=True).start()
+
+    def run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
+        """What `work` returns, given the stack that `options` (those of `config.resolve`) stand for. Blocks.
+
+        Raises as `open_stack`, what `work` raises, and OSError when the stacks are being closed.
+        """
+        future = asyncio.run_coroutine_threadsafe(self._run(options, work), self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # for Ctrl-C; one that is done stays as it is
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call that on the loop's thread, as long as there is one in this process."""
+        if self._pid == os.getpid():
+            self._loop.call_soon_threadsafe(call)
+
+    def close(self) -> None:
+        """Close all stacks; what waits to be written to the cache is written. Nothing can be run afterwards."""
+        future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        try:
+            future.result(CLOSE_SECONDS)
+        except (ArtisyncError, OSError) as error:  # TimeoutError too
+            log.warning("closing took too long or failed: %s", error)
+
+    # --- on the loop's thread -----------------------------------------------------------------------------------
+
+    async def _run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
+        if self._closed:
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        stack = await self._stack(options)
+        if not stack.remote.link.online:
+            self._follow_profile(options, stack)
+        return await work(stack)
+
+    async def _stack(self, options: Options) -> Stack:
+        key = repr(sorted(options.items()))
+        task = self._opened.get(key)
+        if task is None:
+            opening = open_stack(config.resolve(options), offline=True)
+            task = self._opened[key] = asyncio.ensure_future(self._closing.enter_async_context(opening))
+            task.add_done_callback(lambda task: self._over(key, task))
+        return await asyncio.shield(task)
+
+    def _over(self, key: str, task: asyncio.Task[Stack]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            del self._opened[key]  # the next call tries again
+
+    def _follow_profile(self, options: Options, stack: Stack) -> None:
+        """While the server does not answer: go to the new address that `artisync connect` has saved meanwhile."""
+        if stack in self._moving:
+            return
+        try:
+            settings = config.resolve(options)
+        except ArtisyncError:
+            return
+        same_files = settings.identity == stack.settings.identity
+        if same_files and settings.address != stack.settings.address:
+            task = self._moving[stack] = asyncio.ensure_future(_move(stack, settings))
+            task.add_done_callback(lambda _: self._moving.pop(stack))
+
+    async def _close(self) -> None:
+        self._closed = True
+        under_way = [*self._opened.values(), *self._moving.values()]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._closing.aclose()
+
+
+async def _move(stack: Stack, settings: config.Settings) -> None:
+    try:
+        await stack.move(settings)
+    except ArtisyncError as error:
+        log.info("the profile's new address does not answer either: %s", error)
+
+
+_current: Stacks | None = None
+_inherited: list[Stacks] = []
+"""A parent's: kept, since ending its loop would take the parent's descriptors out of their common epoll."""
+_lock = threading.Lock()
+
+
+def of_this_process() -> Stacks:
+    """The stacks of the process that asks."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Stacks()
+        return _current
+
+
+def close() -> None:
+    """Close the stacks of this process, as its end does by itself; who asks afterwards gets new ones."""
+    global _current
+    with _lock:
+        closing, _current = _current, None
+    if closing is not None:
+        closing.close()
+
+
+def _begin_anew() -> None:
+    global _current, _lock
+    _lock = threading.Lock()  # somebody may have held the old one
+    if _current is not None:
+        _inherited.append(_current)
+        _current = None
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+# Earlier than atexit: while threads can still be started, and also at the end of multiprocessing's children.
+getattr(threading, "_register_atexit", atexit.register)(close)
