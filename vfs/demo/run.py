@@ -7,6 +7,7 @@ so that even a `kill -9` of this process leaves a dead mount point and nothing e
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import select
@@ -97,7 +98,8 @@ def what_to_try(mountpoint: Path) -> str:
     """The text for people once the mount answers."""
     here = Path(os.path.relpath(mountpoint)) if mountpoint.is_relative_to(Path.cwd()) else mountpoint
     experiment = here / "exp-1"
-    code = f"import torch; print(torch.load({str(experiment / 'checkpoints/best_model.pt')!r})['epoch'])"
+    best = json.dumps(str(experiment / "checkpoints/best_model.pt"), ensure_ascii=False)
+    code = f'import torch; print(torch.load({best})["epoch"])'  # double quotes: a shell's are around them
     commands = {
         "the tree, as it is on the server": ["ls", "-lR", str(here)],
         "a training that goes on": ["tail", "-f", str(experiment / "logs/console.log")],
