@@ -67,6 +67,7 @@ class Fetcher:
         self._demand: deque[Job] = deque()
         self._ahead: OrderedDict[Hashable, deque[Job]] = OrderedDict()
         self._flying = 0
+        self._pumping = False
         self.handles = Handles(remote)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -131,7 +132,7 @@ class Fetcher:
                         if queue is None:
                             queue = self._ahead.setdefault(owner, deque())
                         queue.append(job)
-        self._pump()
+        self._pump_soon()
 
     def cancel(self, owner: Hashable) -> None:
         """Drop what `owner` asked for ahead and what was not sent yet."""
@@ -224,7 +225,14 @@ class Fetcher:
         elif job not in self._demand:
             self._demand.append(job)
 
+    def _pump_soon(self) -> None:
+        """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
     def _pump(self) -> None:
+        self._pumping = False
         window = self.remote.window
         while self._demand and self._flying < window:
             job = self._demand.popleft()

@@ -136,7 +136,7 @@ class Pull:
                 if node.kind is Kind.FILE and self._selection.wants(os.fsdecode(node.name), node):
                     items += self._item(node, os.fsdecode(node.name))
         self.progress.total = sum(item.size for item in items)
-        self.progress.files = sum(item.action not in (Action.SAME, Action.KEEP) for item in items)
+        self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
         return items
 
     async def _look(self, name: str, top: Node) -> list[Item]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PATIENCE = 30.0
 """Seconds for the command to say what is waited for, or to end."""
 
@@ -33,6 +35,20 @@ class Terminal:
         while (found := self.said.find(text, self._seen)) < 0:
             assert self._read(end), f"{text!r} is not in {self.said[self._seen :]!r}"
         self._seen = found + len(text)
+
+    def matches(self, pattern: str) -> None:
+        """As `sees`, for a regular expression and what is said without its escape sequences."""
+        end = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.plain()):
+            assert self._read(end), f"{pattern!r} does not match {self.plain()!r}"
+
+    def plain(self) -> str:
+        """All that has come to the screen, without colours and movements of the cursor."""
+        return ESCAPES.sub("", self.said)
+
+    def presses(self, key: str) -> None:
+        """Press a key, as "\x03" for Ctrl-C."""
+        os.write(self._fd, key.encode())
 
     def types(self, line: str) -> None:
         """Type a line and the return key."""

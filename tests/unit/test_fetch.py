@@ -30,8 +30,9 @@ def offsets(stack: MemoryStack) -> list[int]:
     return [start // MIB for start, _ in stack.remote.read_ranges]
 
 
-def ahead(stack: MemoryStack, content: Content, owner: Hashable, start: int, end: int) -> None:
+async def ahead(stack: MemoryStack, content: Content, owner: Hashable, start: int, end: int) -> None:
     stack.fetcher.ahead(owner, content, [(start * MIB, end * MIB)])
+    await asyncio.sleep(0)  # it goes out once the present step is over
 
 
 def test_a_range_is_fetched_once_however_many_wait_for_parts_of_it() -> None:
@@ -63,7 +64,7 @@ def test_what_somebody_waits_for_goes_before_what_nobody_waits_for_yet() -> None
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = 2 * MIB
-        ahead(stack, content, "reader", 0, 10)
+        await ahead(stack, content, "reader", 0, 10)
         await stack.fetcher.need(content, 15 * MIB, 17 * MIB)
         assert offsets(stack) == [0, 1, 15, 16]
         await asyncio.sleep(2)
@@ -76,7 +77,7 @@ def test_a_small_read_goes_at_once_whatever_is_under_way() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = MIB
-        ahead(stack, content, "reader", 0, 10)
+        await ahead(stack, content, "reader", 0, 10)
         large = asyncio.ensure_future(stack.fetcher.need(content, 12 * MIB, 14 * MIB))
         await asyncio.sleep(0)
         began = asyncio.get_running_loop().time()
@@ -91,7 +92,7 @@ def test_what_was_asked_for_ahead_becomes_urgent_when_somebody_waits_for_it() ->
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = MIB
-        ahead(stack, content, "reader", 0, 10)
+        await ahead(stack, content, "reader", 0, 10)
         await stack.fetcher.need(content, 8 * MIB, 9 * MIB)
         assert offsets(stack) == [0, 8]
         await asyncio.sleep(2)
@@ -104,8 +105,8 @@ def test_readers_get_their_readahead_in_turn() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = MIB
-        ahead(stack, content, "one", 0, 4)
-        ahead(stack, content, "two", 10, 14)
+        await ahead(stack, content, "one", 0, 4)
+        await ahead(stack, content, "two", 10, 14)
         await asyncio.sleep(2)
         assert offsets(stack) == [0, 1, 10, 2, 11, 3, 12, 13]
 
@@ -116,8 +117,8 @@ def test_cancelled_readahead_is_not_sent_unless_somebody_waits_for_it() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = MIB
-        ahead(stack, content, "one", 0, 6)
-        ahead(stack, content, "two", 10, 12)
+        await ahead(stack, content, "one", 0, 6)
+        await ahead(stack, content, "two", 10, 12)
         waiting = asyncio.ensure_future(stack.fetcher.need(content, 3 * MIB, 4 * MIB))
         await asyncio.sleep(0)
         stack.fetcher.cancel("one")
@@ -137,7 +138,7 @@ def test_readahead_waits_while_more_is_to_be_written_to_disk_than_should(
         content = await content_of(stack)
         with monkeypatch.context() as patch:
             patch.setattr(type(stack.cache), "congested", True)
-            ahead(stack, content, "one", 0, 2)
+            await ahead(stack, content, "one", 0, 2)
             await asyncio.sleep(1)
             assert offsets(stack) == []
         await stack.fetcher.need(content, 5 * MIB, 5 * MIB + 10)
@@ -151,7 +152,7 @@ def test_what_waits_beyond_the_window_is_told_to_the_remote() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.window = 2 * MIB
-        ahead(stack, content, "one", 0, 10)
+        await ahead(stack, content, "one", 0, 10)
         assert stack.remote.backlogs == [8 * MIB]
 
     play(story)
@@ -191,7 +192,7 @@ def test_readahead_that_fails_disturbs_nobody(error: NoSuchPath | AccessDenied) 
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         stack.remote.fail("read", error)
-        ahead(stack, content, "one", 0, 1)
+        await ahead(stack, content, "one", 0, 1)
         await asyncio.sleep(1)
         await stack.fetcher.need(content, 0, MIB)
 
@@ -252,7 +253,7 @@ def test_what_is_under_way_is_told_by_path() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
         assert stack.fetcher.under_way() == []
-        ahead(stack, content, "one", 0, 3)
+        await ahead(stack, content, "one", 0, 3)
         assert [(one.path, one.size, one.waiting) for one in stack.fetcher.under_way()] == [
             (FILE, SIZE, 3 * MIB)
         ]

@@ -183,3 +183,19 @@ def test_a_waiting_read_can_be_given_up_and_done_again() -> None:
         assert reader.content.readers == 0
 
     play(story)
+
+
+@pytest.mark.parametrize("length", [128 << 10, 4 * MIB])
+def test_what_is_read_comes_before_what_is_read_ahead(length: int) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(b"/r/big.bin", tagged(b"big", 12 * MIB))
+        reader = await stack.open(b"big.bin")
+        await read(reader, 0, length)
+        await asyncio.sleep(1)
+        ranges = stack.remote.read_ranges
+        assert sum(size for _, size in ranges) > length  # something was read ahead
+        first = ranges[: stack.remote.window // MIB]  # as many as are under way at a time
+        assert set(range(0, length, MIB)) <= {start for start, _ in first}
+        reader.close()
+
+    play(story, latency=0.05)
