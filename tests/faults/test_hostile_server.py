@@ -61,6 +61,8 @@ def test_a_spoiled_answer_is_an_error_at_worst(spoiled: tuple[World, Path], twis
         assert "file" in os.listdir(world.path / "0")
         assert time.monotonic() - began < 1
         assert _memory(world.pid) < MEMORY
+        if twist == "nothing":
+            assert eventually(lambda: world.status()["state"] == "offline", 12)
     finally:
         mode.write_text("honest")
     assert eventually(lambda: _is_right(world, number), 20)
