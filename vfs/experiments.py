@@ -10,8 +10,9 @@ import difflib
 import os
 import posixpath
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vfs.errors import (
     AmbiguousExperiment,
@@ -24,8 +25,12 @@ from vfs.errors import (
 from vfs.node import Kind, Node
 from vfs.tree import Tree
 
+T = TypeVar("T")
+
 AT_ONCE = 64
-"""Directories listed at a time."""
+"""Directories of one experiment listed at a time."""
+TOGETHER = 32
+"""Experiments looked through at a time."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 
 
@@ -70,6 +75,19 @@ async def experiments(tree: Tree) -> dict[str, Node]:
         if shown is not None and shown.kind is Kind.DIRECTORY:
             found[os.fsdecode(node.name)] = shown
     return dict(sorted(found.items()))
+
+
+async def look_through(
+    known: Iterable[tuple[str, Node]], look: Callable[[str, Node], Awaitable[T]]
+) -> list[T]:
+    """What `look` returns for each experiment, some at a time."""
+    room = asyncio.Semaphore(TOGETHER)
+
+    async def one(name: str, top: Node) -> T:
+        async with room:
+            return await look(name, top)
+
+    return await asyncio.gather(*(one(name, top) for name, top in known))
 
 
 async def find_experiment(tree: Tree, name: str) -> Node:

@@ -129,7 +129,8 @@ class Pull:
         )
         self.outcome.same = 0
         items: list[Item] = []
-        for found in await asyncio.gather(*(self._look(name, known[name]) for name in dict.fromkeys(chosen))):
+        wanted = [(name, known[name]) for name in dict.fromkeys(chosen)]
+        for found in await experiments.look_through(wanted, self._look):
             items += found
         if names is None and not self._selection.parts:
             for node in list(tree.root.children.values()):

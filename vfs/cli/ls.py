@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import posixpath
@@ -78,10 +77,10 @@ def _shown(row: Row, file: bool) -> tuple[str, ...]:
 
 
 async def _experiments(stack: Stack) -> list[Row]:
-    from vfs.experiments import experiments, summary
+    from vfs.experiments import experiments, look_through, summary
 
     found = await experiments(stack.tree)
-    summaries = await asyncio.gather(*(summary(stack.tree, name, node) for name, node in found.items()))
+    summaries = await look_through(found.items(), lambda name, node: summary(stack.tree, name, node))
     return [asdict(one) for one in summaries]
 
 
