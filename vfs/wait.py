@@ -10,6 +10,7 @@ from vfs import experiments, xattrs
 from vfs.errors import LinkError
 from vfs.node import Kind, Node, version_of
 from vfs.stack import Stack
+from vfs.units import size
 from vfs.version import Version
 
 POLL = 1.0
@@ -42,8 +43,7 @@ async def wait(
                 if now != seen:
                     seen, since = now, loop.time()
                 quiet = loop.time() - since
-                size = sum(version.size for version in now.values())
-                what = f"{name}: {len(now)} files, {size / 1e6:.1f} MB"
+                what = f"{name}: {len(now)} files, {size(sum(version.size for version in now.values()))}"
                 if not now:
                     say(f"{name} is there, and empty")
                 elif quiet < settle:
