@@ -20,6 +20,7 @@ FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4,}(\S.*)$", re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
 PROMPT = re.compile(r"^(\$ |sudo )*")
+PLACEHOLDERS = ("artisync …", "artisync COMMAND")
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 
 
@@ -31,7 +32,7 @@ def command_lines(text: str) -> Iterator[str]:
     spans = [" ".join(span.split()) for span in SPAN.findall(prose)]
     for line in [*blocks, *INDENTED.findall(text), *spans]:
         bare = PROMPT.sub("", line.strip())
-        if bare.startswith("artisync ") and bare != "artisync …":
+        if bare.startswith("artisync ") and not bare.startswith(PLACEHOLDERS):
             yield bare
 
 
