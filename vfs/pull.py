@@ -31,6 +31,7 @@ from vfs.progress import Progress
 from vfs.pulled import Action, Left, Pulled, decide
 from vfs.reader import Piece, Reader
 from vfs.stack import Stack
+from vfs.units import size
 from vfs.version import Version
 from vfs.whole import Lanes, chunks, with_reader
 
@@ -204,7 +205,7 @@ class Pull:
             place = place.parent
         free = shutil.disk_usage(place).free
         if needed > free:
-            raise DestinationUnusable(f"{needed} bytes are to be pulled, and {place} has room for {free}")
+            raise DestinationUnusable(f"{size(needed)} are to be pulled, and {place} has {size(free)} free")
 
     # --- bringing it --------------------------------------------------------------------------------------------
 

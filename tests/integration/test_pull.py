@@ -256,6 +256,16 @@ def test_a_pull_over_broken_connections_just_takes_longer(sshd: Sshd, root: Path
     assert (tmp_path / "out/exp-3/checkpoints/big.pt").read_bytes() == big.read_bytes()
 
 
+def test_what_does_not_fit_on_the_disk_is_not_begun(client: Client, root: Path, tmp_path: Path) -> None:
+    with open(root / "exp-1/checkpoints/huge.pt", "wb") as sparse:
+        sparse.truncate(8 << 40)
+    done = client.ask("pull", "exp-1", tmp_path / "copy")
+    assert done.returncode == 1
+    assert "8.0 TiB are to be pulled, and " in done.stderr
+    assert "iB free" in done.stderr
+    assert list((tmp_path / "copy").rglob("*.pt")) == []
+
+
 def test_ls_of_experiments(client: Client, root: Path, tmp_path: Path) -> None:
     pull(client, "exp-2", tmp_path / "out")
     rows = {row["name"]: row for row in json.loads(client.ask("ls", "--json").stdout)}
