@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Options = Mapping[str, object]
 
+FOLLOW_SECONDS = 1.0
+"""How often a profile is looked at while its server does not answer."""
 CLOSE_SECONDS = 10.0
 """The longest that the end of the process waits for the stacks to close."""
 
@@ -35,7 +37,7 @@ class Stacks:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._opened: dict[str, asyncio.Task[Stack]] = {}
-        self._moving: dict[Stack, asyncio.Task[None]] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self._closing = AsyncExitStack()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -70,17 +72,13 @@ class Stacks:
     async def _run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
         if self._closed:
             raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
-        stack = await self._stack(options)
-        if not stack.remote.link.online:
-            self._follow_profile(options, stack)
-        return await work(stack)
+        return await work(await self._stack(options))
 
     async def _stack(self, options: Options) -> Stack:
         key = repr(sorted(options.items()))
         task = self._opened.get(key)
         if task is None:
-            opening = open_stack(config.resolve(options), offline=True)
-            task = self._opened[key] = asyncio.ensure_future(self._closing.enter_async_context(opening))
+            task = self._opened[key] = asyncio.ensure_future(self._open(options))
             task.add_done_callback(lambda task: self._over(key, task))
         return await asyncio.shield(task)
 
@@ -88,33 +86,34 @@ class Stacks:
         if task.cancelled() or task.exception() is not None:
             del self._opened[key]  # the next call tries again
 
-    def _follow_profile(self, options: Options, stack: Stack) -> None:
-        """While the server does not answer: go to the new address that `artisync connect` has saved meanwhile."""
-        if stack in self._moving:
-            return
-        try:
-            settings = config.resolve(options)
-        except ArtisyncError:
-            return
-        same_files = settings.identity == stack.settings.identity
-        if same_files and settings.address != stack.settings.address:
-            task = self._moving[stack] = asyncio.ensure_future(_move(stack, settings))
-            task.add_done_callback(lambda _: self._moving.pop(stack))
+    async def _open(self, options: Options) -> Stack:
+        opening = open_stack(config.resolve(options), offline=True)
+        stack = await self._closing.enter_async_context(opening)
+        self._following.add(asyncio.ensure_future(_follow_profile(options, stack)))
+        return stack
 
     async def _close(self) -> None:
         self._closed = True
-        under_way = [*self._opened.values(), *self._moving.values()]
-        for task in under_way:
+        tasks = [*self._opened.values(), *self._following]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._closing.aclose()
 
 
-async def _move(stack: Stack, settings: config.Settings) -> None:
-    try:
-        await stack.move(settings)
-    except ArtisyncError as error:
-        log.info("the profile's new address does not answer either: %s", error)
+async def _follow_profile(options: Options, stack: Stack) -> None:
+    """While the server does not answer: go to the new address that `artisync connect` has saved meanwhile."""
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        if stack.remote.link.online:
+            continue
+        try:
+            settings = config.resolve(options)
+            same_files = settings.identity == stack.settings.identity
+            if same_files and settings.address != stack.settings.address:
+                await stack.move(settings)
+        except ArtisyncError as error:
+            log.info("cannot go to the profile's address: %s", error)
 
 
 _current: Stacks | None = None
