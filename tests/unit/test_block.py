@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 
 import pytest
 from hypothesis import given
@@ -140,3 +141,20 @@ def test_no_more_than_the_bound_is_kept_for_use_again() -> None:
     del held
     assert buffers.free_bytes() <= len(buffers.SIZES) * buffers.KEEP_BYTES * 2
     assert len(buffers._free[BLOCK]) == buffers.KEEP_BYTES // BLOCK
+
+
+def test_a_forked_child_writes_into_no_buffer_of_its_parent() -> None:
+    kept, freed = Buffer(BLOCK), Buffer(BLOCK)
+    for buffer in (kept, freed):
+        buffer.memory[:] = b"p" * len(buffer.memory)
+    del buffer, freed
+    child = os.fork()
+    if child == 0:
+        del kept  # as when a thread that the child does not have is cleared away
+        mine = [Buffer(BLOCK) for _ in range(3)]
+        for buffer in mine:
+            buffer.memory[:] = b"c" * len(buffer.memory)
+        os._exit(0)
+    os.waitpid(child, 0)
+    again = Buffer(BLOCK)
+    assert bytes(kept.memory) == bytes(again.memory) == b"p" * len(kept.memory)

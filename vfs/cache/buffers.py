@@ -4,6 +4,9 @@ A fresh megabyte costs 256 page faults, more than reading it from the disk; a re
 buffer is an anonymous mapping: one page for a block file's header, then the data, so that a whole block goes
 to the disk with O_DIRECT from where it lies.
 
+The mappings are shared with forked children, since O_DIRECT on private memory goes wrong during a fork (open(2)). So a
+child never uses again what it inherited: it may still be its parent's.
+
 Thread-safety: `Buffer()` and its end may happen on any thread; the free lists are plain lists whose `pop` and
 `append` are atomic, and their bound is only kept roughly.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 
 PAGE = 4096
@@ -25,6 +29,15 @@ KEEP_BYTES = 32 << 20
 """Bytes of free buffers of each size that are kept for use again."""
 
 _free: dict[int, list[mmap.mmap]] = {size: [] for size in SIZES}
+"""Of this process; a buffer returns to the lists that there were when it was made."""
+
+
+def _begin_anew() -> None:
+    global _free
+    _free = {size: [] for size in SIZES}
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def pages(count: int) -> int:
@@ -49,29 +62,28 @@ class Buffer:
     whose pages take memory only as they are written.
     """
 
-    __slots__ = ("_cell", "address", "memory", "size", "untouched")
+    __slots__ = ("_cell", "_home", "address", "memory", "size", "untouched")
 
     def __init__(self, capacity: int, *, untouched: bool = False) -> None:
         self.size = next(size for size in SIZES if size >= capacity)
         self.untouched = untouched
-        free = _free[self.size]
-        if untouched or not free:
-            mapping = mmap.mmap(-1, PAGE + self.size)
+        self._home = _free[self.size]
+        if untouched or not self._home:
+            mapping = mmap.mmap(-1, PAGE + self.size, mmap.MAP_SHARED)
             if untouched and hasattr(mmap, "MADV_NOHUGEPAGE"):
                 mapping.madvise(mmap.MADV_NOHUGEPAGE)
         else:
-            mapping = free.pop()
+            mapping = self._home.pop()
         self._cell = [mapping]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         self.memory = memoryview(mapping)
 
-    def __del__(self, _free: dict[int, list[mmap.mmap]] = _free) -> None:
+    def __del__(self) -> None:
         # A slice of `memory` that outlives us (a read still under way) keeps a reference to the mapping.
         self.memory.release()
-        if not self.untouched and _references(self._cell) == _ALONE:
-            free = _free[self.size]
-            if len(free) * self.size < KEEP_BYTES:
-                free.append(self._cell[0])
+        room = len(self._home) * self.size < KEEP_BYTES
+        if room and not self.untouched and _references(self._cell) == _ALONE:
+            self._home.append(self._cell[0])
 
     @property
     def footprint(self) -> int:
