@@ -158,3 +158,12 @@ def test_a_forked_child_writes_into_no_buffer_of_its_parent() -> None:
     os.waitpid(child, 0)
     again = Buffer(BLOCK)
     assert bytes(kept.memory) == bytes(again.memory) == b"p" * len(kept.memory)
+
+
+def test_a_free_buffer_that_another_thread_takes_first_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Emptied(list[object]):
+        def __len__(self) -> int:
+            return 1  # what the list had a moment ago
+
+    monkeypatch.setitem(buffers._free, BLOCK, Emptied())  # type: ignore[arg-type]
+    assert Buffer(BLOCK).size == BLOCK

@@ -68,12 +68,14 @@ class Buffer:
         self.size = next(size for size in SIZES if size >= capacity)
         self.untouched = untouched
         self._home = _free[self.size]
-        if untouched or not self._home:
+        try:
+            mapping = self._home.pop() if not untouched else None
+        except IndexError:
+            mapping = None
+        if mapping is None:
             mapping = mmap.mmap(-1, PAGE + self.size, mmap.MAP_SHARED)
             if untouched and hasattr(mmap, "MADV_NOHUGEPAGE"):
                 mapping.madvise(mmap.MADV_NOHUGEPAGE)
-        else:
-            mapping = self._home.pop()
         self._cell = [mapping]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         self.memory = memoryview(mapping)
