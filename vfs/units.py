@@ -18,6 +18,11 @@ def rate(bytes_per_second: float) -> str:
     return f"{size(bytes_per_second)}/s"
 
 
+def count(number: int, one: str, many: str | None = None) -> str:
+    """(1, "file") → "1 file", (3, "file") → "3 files"; `many` where the plural is another: (3, "entry", "entries")."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def duration(seconds: float) -> str:
     """190 → "3 min", 7500 → "2 h 5 min"."""
     whole = max(0, int(seconds))

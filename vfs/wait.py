@@ -10,7 +10,7 @@ from vfs import experiments, xattrs
 from vfs.errors import LinkError
 from vfs.node import Kind, Node, version_of
 from vfs.stack import Stack
-from vfs.units import size
+from vfs.units import count, size
 from vfs.version import Version
 
 POLL = 1.0
@@ -43,7 +43,8 @@ async def wait(
                 if now != seen:
                     seen, since = now, loop.time()
                 quiet = loop.time() - since
-                what = f"{name}: {len(now)} files, {size(sum(version.size for version in now.values()))}"
+                total = sum(version.size for version in now.values())
+                what = f"{name}: {count(len(now), 'file')}, {size(total)}"
                 if not now:
                     say(f"{name} is there, and empty")
                 elif quiet < settle:

@@ -86,7 +86,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
     if bad:
         console.tell(f"{len(bad)} damaged and dropped; {blocks} blocks were checked.")
     else:
-        console.tell(f"All {blocks} blocks are sound.")
+        console.tell(f"All is sound in {console.count(blocks, 'block')}.")
     return 1 if bad else 0
 
 

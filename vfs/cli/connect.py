@@ -149,7 +149,7 @@ def _probe(settings: config.Settings) -> None:
         if entry.key not in known:
             console.tell(f"Remembered the server's {entry.key.label} key {entry.key.fingerprint}.")
     root = found.root.decode(errors="surrogateescape")
-    names = "1 entry" if found.entries == 1 else f"{found.entries} entries"
+    names = console.count(found.entries, "entry", "entries")
     console.tell(
         f"Connected to {settings.address.host} ({found.rtt * 1000:.0f} ms away); {root} holds {names}."
     )

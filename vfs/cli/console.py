@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vfs.errors import ArtisyncError
 from vfs.units import ago as ago
+from vfs.units import count as count
 from vfs.units import duration as duration
 from vfs.units import rate as rate
 from vfs.units import size as size

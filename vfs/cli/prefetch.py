@@ -76,7 +76,7 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
             return await let_go(opened, where.paths)
 
         count = stack.run(place, work, console.prompter(), offline=True)
-    console.tell("Unpinned 1 file." if count == 1 else f"Unpinned {count} files.")
+    console.tell(f"Unpinned {console.count(count, 'file')}.")
     return 0
 
 
@@ -131,7 +131,7 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
         click.echo(
             json.dumps({"files": counted.files_done, "size": counted.done, "failed": failed}, indent=2)
         )
-    files = "1 file" if counted.files_done == 1 else f"{counted.files_done} files"
+    files = console.count(counted.files_done, "file")
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
     for name, reason in failed:
         console.tell(f"artisync: {name}: {reason}")

@@ -206,7 +206,9 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
             ("file", ">to fetch", "why"), [(i.name, console.size(i.size), i.action.value) for i in files]
         )
         total = sum(item.size for item in files)
-        console.tell(f"{len(files)} files, {console.size(total)}; {outcome.same} are there already.")
+        console.tell(
+            f"{console.count(len(files), 'file')}, {console.size(total)}; {outcome.same} are there already."
+        )
     _tell_kept(outcome)
     return 0
 
@@ -227,10 +229,9 @@ def _tell_kept(outcome: Outcome) -> None:
     for name in outcome.kept[:10]:
         console.tell(f"artisync: {name} was changed here and is left as it is; --overwrite replaces it.")
     if len(outcome.kept) > 10:
-        console.tell(f"artisync: so are {len(outcome.kept) - 10} more files.")
+        console.tell(f"artisync: the same goes for {console.count(len(outcome.kept) - 10, 'more file')}.")
 
 
 def _count(outcome: Outcome) -> str:
-    files = "1 file" if outcome.files == 1 else f"{outcome.files} files"
     there = f"; {outcome.same} were there already" if outcome.same else ""
-    return f"{files}, {console.size(outcome.size)}{there}"
+    return f"{console.count(outcome.files, 'file')}, {console.size(outcome.size)}{there}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vfs.cli.console import duration, printable, rate, size
+from vfs.cli.console import count, duration, printable, rate, size
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -78,10 +78,9 @@ def _cache(cache: Mapping[str, Any]) -> Text:
 
 
 def _remote(remote: Mapping[str, Any]) -> Text:
-    count = remote.get("connections", 0)
     parts = [
-        f"{size(remote.get('bytes_received', 0))} in {remote.get('requests', 0)} requests",
-        f"{count} connection{'' if count == 1 else 's'}",
+        f"{size(remote.get('bytes_received', 0))} in {count(remote.get('requests', 0), 'request')}",
+        count(remote.get("connections", 0), "connection"),
     ]
     if remote.get("rtt_ms"):
         parts.append(f"{remote['rtt_ms']:.1f} ms round trip")

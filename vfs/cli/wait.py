@@ -76,7 +76,7 @@ def command(
         found = stack.run(settings, work, console.prompter())
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
-    console.tell(f"{experiment} is there: {found.files} files, {console.size(found.size)}.")
+    console.tell(f"{experiment} is there: {console.count(found.files, 'file')}, {console.size(found.size)}.")
     return 0
 
 

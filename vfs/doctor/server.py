@@ -22,7 +22,7 @@ from vfs.remote.tcp import Destination
 from vfs.remote.transport import Dialer
 from vfs.stack import Stack
 from vfs.tree import Tree
-from vfs.units import ago, duration
+from vfs.units import ago, count, duration
 
 CHECKS = ("host_key", "login", "sftp", "root", "experiments", "clock")
 
@@ -137,7 +137,7 @@ class _Server:
                     names = await self._stack.tree.listing(self._stack.tree.root)
         except (errors.ArtisyncError, TimeoutError) as error:
             return [Finding.of_error("root", error)]
-        entries = "1 entry" if len(names) == 1 else f"{len(names)} entries"
+        entries = count(len(names), "entry", "entries")
         return [Finding("root", Result.OK, f"{os.fsdecode(root)} can be read and holds {entries}")]
 
     async def _experiments(self, experiment: str | None) -> list[Finding]:
