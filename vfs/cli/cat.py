@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(name="cat")
 @settings_options("transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath())
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is appended, as `tail -f`, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Then go on with what is appended, until Ctrl-C.")
 def command(settings: config.Settings, paths: tuple[str, ...], follow: bool) -> int:
     """Write files of the server to stdout: `artisync cat exp-1/logs/console.log`.
 

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from vfs.remote.wakeup import Wakeup
+
 log = logging.getLogger(__name__)
 
 _SCRIPT = """#!/bin/sh
@@ -57,7 +59,7 @@ class Askpass:
             # Open for both directions, a pipe neither waits for the other side nor ends with it: fifo(7).
             flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
             self._question, self._reply = (os.open(p, flags) for p in pipes)
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._wake = Wakeup()
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
@@ -70,22 +72,23 @@ class Askpass:
 
     def close(self) -> None:
         """No more questions. To be called once."""
-        os.eventfd_write(self._wake, 1)
+        self._wake.set()
 
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._question, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._wake.fileno(), select.POLLIN)
         pending = b""
         try:
-            while not any(fd == self._wake for fd, _ in poll.poll()):
+            while not any(fd == self._wake.fileno() for fd, _ in poll.poll()):
                 pending = (pending + os.read(self._question, _LONGEST))[-_LONGEST:]
                 while b"\0" in pending:
                     question, _, pending = pending.partition(b"\0")
                     os.write(self._reply, self._reply_to(question.decode("utf-8", "replace")))
         finally:
             shutil.rmtree(self._directory, ignore_errors=True)
-            for fd in (self._question, self._reply, self._wake):
+            self._wake.close()
+            for fd in (self._question, self._reply):
                 os.close(fd)
 
     def _reply_to(self, question: str) -> bytes:

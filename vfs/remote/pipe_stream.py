@@ -17,6 +17,7 @@ from vfs import errors
 from vfs.remote.asking import Deadline
 from vfs.remote.askpass import Askpass
 from vfs.remote.child import Child
+from vfs.remote.wakeup import Wakeup
 
 PIPE_SIZE = 1 << 20
 """Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
@@ -49,7 +50,7 @@ class PipeStream:
         self._askpass = askpass
         self._input = child.stdout.fileno()
         self._output = child.stdin.fileno()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake = Wakeup()
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
@@ -57,7 +58,8 @@ class PipeStream:
         for fd in (self._input, self._output):
             os.set_blocking(fd, False)
             try:
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+                if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
             except OSError:
                 # Somebody with many pipes has used up the allowance: the pipe stays as it is.
                 pass
@@ -100,22 +102,21 @@ class PipeStream:
             if self._closed:
                 return
             self._closed = True
-            unused = self._users == 0
-        os.eventfd_write(self._wake, 1)
+            self._users += 1  # until here is done: nobody else may release what is used here
+        self._wake.set()
         self._child.close()
-        if unused:
-            self._release()
+        self._leave()
 
     def _ready(self, fd: int, event: int) -> bool:
         """Wait for `fd`; False when the stream is closed, or the server's first byte is late."""
         poll = select.poll()
         poll.register(fd, event)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._wake.fileno(), select.POLLIN)
         while True:
             # The lower bound keeps this from spinning while a question holds the clock just before its end.
             patience = None if self._begun else max(self._deadline.left * 1000, 50)
             ready = poll.poll(patience)
-            if any(number == self._wake for number, _ in ready):
+            if any(number == self._wake.fileno() for number, _ in ready):
                 return False
             if ready:
                 return True
@@ -153,7 +154,7 @@ class PipeStream:
         for file in (self._child.stdin, self._child.stdout):
             if file is not None:
                 file.close()
-        os.close(self._wake)
+        self._wake.close()
         if self._askpass is not None:
             self._askpass.close()
             self._askpass = None
