@@ -147,7 +147,7 @@ class Fetcher:
         when nothing is known.
         """
         await asyncio.gather(*(self._load(content, index) for index in _ends(content.held) & content.on_disk))
-        known = self._samples(content)
+        known = self.samples(content)
         if not known:
             return False, None
         self.handles.reopen(content)
@@ -376,7 +376,7 @@ class Fetcher:
         if block is None or not block.covers(a, b):
             self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
 
-    def _samples(self, content: Content) -> list[tuple[int, bytes]]:
+    def samples(self, content: Content) -> list[tuple[int, bytes]]:
         """Known bytes with their offsets: the first ones and the last ones before the old end."""
         spans = []
         for index in sorted(_ends(content.held)):
@@ -395,7 +395,7 @@ class Fetcher:
         task.add_done_callback(self._tasks.discard)
 
 
-def digest(data: bytearray | memoryview) -> bytes:
+def digest(data: bytes | bytearray | memoryview) -> bytes:
     """What stands for bytes that were given out, until they are compared."""
     return hashlib.blake2b(data, digest_size=16).digest()
 

@@ -113,6 +113,7 @@ class Versions:
             node.pending, node.checked = None, at
         else:
             self.adopt(node, attributes, at)
+            self._doubt(content)
 
     async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
         """What was asked at `at` found the file with other attributes than the node's.
@@ -224,6 +225,12 @@ class Versions:
             content.trusted = True
             self._record(node)
 
+    def _doubt(self, content: Content) -> None:
+        """What told growth from replacement is compared once more when the file is settled: it may be rewritten yet."""
+        if not content.trusted:
+            ends = [(start, start + len(data), digest(data)) for start, data in self.fetcher.samples(content)]
+            content.provisional += [end for end in ends if end not in content.provisional]
+
     async def known(self, node: Node) -> Content | None:
         """The content of a file if there is one already, here or from an earlier mount; asks nobody."""
         if node.content is None:
@@ -257,6 +264,7 @@ class Versions:
                     content.version = node.version
                     content.trusted = append_only or (node.settled and now == node.version)
                     node.content = content
+                    self._doubt(content)
                     self._record(node)
                     return
                 self.fetcher.handles.reopen(content)

@@ -294,3 +294,21 @@ def test_a_look_whose_answer_was_late_does_not_count_from_when_it_was_asked() ->
         assert await stack.read(b"ck.pt") == tagged(b"new", BIG)
 
     play(story)
+
+
+def test_growth_followed_within_the_second_by_a_rewrite_of_the_same_length_is_found() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+        assert await read(reader) == tagged(b"old", BIG)
+        stack.files.append(FILE, b"more")
+        await stack.tree.look(reader.node)
+        assert reader.size == BIG + 4
+        stack.files.write(FILE, tagged(b"new", BIG + 4))
+        await asyncio.sleep(TTL + 1)
+        await stack.tree.refresh(reader.node)
+        assert await stack.read(b"ck.pt") == tagged(b"new", BIG + 4)
+        with pytest.raises(StaleVersion):
+            await read(reader)
+
+    play(story)
