@@ -1,0 +1,351 @@
+"""Random changes on a server and random programs on a mount of it, held against the server's own history.
+
+`Machine` is a hypothesis state machine over a `Client`: a mount in memory, or a real one. Nothing may be mixed, nothing
+older than the TTL while the server can be asked, nothing absent that was not absent, no handle stale without cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
+
+from tests.lab.history import History, Kind, State
+
+SINGLE_READ = 32 << 10
+"""A file up to this long may be seen in the middle of a rewrite, as by a local read(2)."""
+SETTLING = 8.0
+"""Seconds before an open of which a rewrite may still make the handle stale."""
+_NOT_A_FILE = {
+    errno.ENOENT: {Kind.ABSENT},
+    errno.ENOTDIR: {Kind.ABSENT, Kind.FILE},
+    errno.EISDIR: {Kind.DIRECTORY},
+    errno.EOPNOTSUPP: {Kind.DIRECTORY},
+}
+"""What explains an error that says what there is."""
+UNREACHABLE = {errno.EHOSTUNREACH, errno.ETIMEDOUT}
+
+FILES = (b"a.pt", b"run.log", b"d/a.pt", b"d/run.log", b"d/s/b.bin")
+DIRECTORIES = (b"d", b"d/s")
+LINK = b"link"
+SIZES = (0, 1, 5_000, SINGLE_READ, 40_000, 300_000, (1 << 20) + 5, (2 << 20) + 100_000)
+
+Later = list[tuple[float, Callable[[], None]]]
+
+
+class Handle(Protocol):
+    """An open file. Failures are OSError."""
+
+    def read(self, offset: int, length: int, later: Later = ...) -> bytes: ...
+    def read_on(self, offset: int) -> bytes:
+        """All from there to the end, as a program gets it that reads on at what was the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """Programs on a mount. `later`: changes on the server, so many seconds after the beginning of the call."""
+
+    ttl: float
+    slack: float
+    """Seconds by which an answer may be older than it should, for the time that the machine itself takes."""
+    history: History
+
+    def now(self) -> float: ...
+    def wait(self, seconds: float) -> None: ...
+    def look(self, path: bytes, later: Later) -> tuple[Kind, int]:
+        """What `lstat` says: the kind, and the size of a file."""
+        ...
+
+    def names(self, path: bytes, later: Later) -> set[bytes]: ...
+    def read(self, path: bytes, later: Later) -> bytes:
+        """Open, read to the end, close."""
+        ...
+
+    def open(self, path: bytes) -> Handle: ...
+    def go_offline(self) -> None: ...
+    def go_online(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Opened:
+    """A handle with what is known of it."""
+
+    path: bytes
+    since: float
+    handle: Handle
+    got: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """A subclass calls `begin` when it is initialized."""
+
+    handles: Bundle[Opened] = Bundle("handles")
+    files = st.sampled_from(FILES)
+    paths = st.sampled_from((*FILES, *DIRECTORIES, LINK))
+    sizes = st.sampled_from(SIZES)
+    delays = st.sampled_from((0.0, 0.01, 0.06, 0.2, 0.5, 1.1))
+    changes = st.sampled_from(
+        (
+            *("write", "write as much", "rewrite slowly", "replace", "append", "grow by rename"),
+            *("remove", "mkdir", "symlink"),
+        )
+    )
+    several = st.lists(st.tuples(delays, changes, paths, sizes), max_size=3)
+
+    client: Client
+
+    made = st.lists(st.tuples(files, sizes), max_size=5)
+
+    def begin(self, client: Client, made: list[tuple[bytes, int]]) -> None:
+        """Start with these files on the server; a subclass calls it first."""
+        self.client = client
+        self.offline_since = math.inf
+        self.history = self.client.history
+        for directory in DIRECTORIES:
+            self.history.mkdir(directory)
+        for path, size in made:
+            self.history.write(path, size)
+        self.client.wait(SETTLING / 2)
+
+    def teardown(self) -> None:
+        if hasattr(self, "client"):
+            self.client.close()
+
+    # --- the server -----------------------------------------------------------------------------------------------
+
+    @rule(change=changes, path=paths, size=sizes)
+    def change(self, change: str, path: bytes, size: int) -> None:
+        for delay, work in self._works(0.0, change, path, size):
+            self.client.wait(delay)
+            work()
+
+    def _works(self, delay: float, change: str, path: bytes, size: int) -> Later:
+        history = self.history
+        if path in FILES:
+            if path.endswith(b".log"):
+                # Only appended to, or begun anew: with the same length in the same second that is not told apart.
+                size += size == len(history.now(path).data)
+                change = "write" if change in ("rewrite slowly", "write as much") else change
+            if change == "rewrite slowly":
+                return [
+                    (delay + 0.3 * step, work) for step, work in enumerate(history.rewrite_steps(path, size))
+                ]
+            works: dict[str, Callable[[], None]] = {
+                "write": lambda: history.write(path, size),
+                "write as much": lambda: history.write(path, len(history.now(path).data)),
+                "replace": lambda: history.replace(path, size),
+                "append": lambda: history.append(path, size),
+                "grow by rename": lambda: history.grow_by_rename(path, size),
+                "remove": lambda: history.remove(path),
+            }
+        elif path in DIRECTORIES:
+            works = {"mkdir": lambda: history.mkdir(path), "remove": lambda: history.remove(path)}
+            works["write"] = lambda: history.write(path, size)
+        else:
+            works = {"symlink": lambda: history.symlink(path), "remove": lambda: history.remove(path)}
+        return [(delay, works[change])] if change in works else []
+
+    def _later(self, several: list[tuple[float, str, bytes, int]]) -> Later:
+        return [one for drawn in several for one in self._works(*drawn)]
+
+    @rule(seconds=st.sampled_from((0.1, 0.5, 1.0, 2.5, 12.0)))
+    def wait(self, seconds: float) -> None:
+        self.client.wait(seconds)
+
+    @rule()
+    def go_offline(self) -> None:
+        self.offline_since = min(self.offline_since, self.client.now())
+        self.client.go_offline()
+
+    @rule()
+    def go_online(self) -> None:
+        self.client.go_online()
+        self.offline_since = math.inf
+
+    # --- programs -------------------------------------------------------------------------------------------------
+
+    @rule(path=paths, several=several)
+    def look(self, path: bytes, several: list[tuple[float, str, bytes, int]]) -> None:
+        def explains(state: State, seen: tuple[Kind, int], start: float) -> bool:
+            if state.kind is not seen[0]:
+                return False
+            return (
+                state.kind is not Kind.FILE or seen[1] == len(state.data) or self._half(state, seen[1], start)
+            )
+
+        self._ask(path, lambda: self.client.look(path, self._later(several)), explains)
+
+    @rule(path=st.sampled_from((b"", *DIRECTORIES)), several=several)
+    def list_names(self, path: bytes, several: list[tuple[float, str, bytes, int]]) -> None:
+        start = self.client.now()
+        try:
+            names = self.client.names(path, self._later(several))
+        except OSError as error:
+            # A directory that has just become a file may be told to be gone.
+            became = any(state.kind is Kind.FILE for state in self._window(path, start))
+            if not (became and error.errno == errno.ENOENT):
+                self._explain_error(path, error, start)
+            return
+        known = self.history.children(path)
+        assert names <= known | {b".temporary"}, names - known
+        for name in known:
+            kinds = {state.kind for state in self._window(posixpath.join(path, name), start)}
+            if name in names:
+                assert kinds - {Kind.ABSENT}, (name, "is listed and was not there")
+            else:
+                assert Kind.ABSENT in kinds, (name, "is not listed and was there")
+
+    @rule(path=files, several=several)
+    def read(self, path: bytes, several: list[tuple[float, str, bytes, int]]) -> None:
+        self._ask(path, lambda: self.client.read(path, self._later(several)), self._explains_bytes)
+
+    def _explains_bytes(self, state: State, data: bytes, start: float) -> bool:
+        if state.kind is not Kind.FILE or (state.torn and len(state.data) > SINGLE_READ):
+            return False
+        return state.data == data or (state.data.startswith(data) and self._half(state, len(data), start))
+
+    def _half(self, state: State, size: int, start: float) -> bool:
+        """Whether a file that was just written when we looked may have been seen with fewer bytes."""
+        return self.client.slack > 0 and size < len(state.data) and state.since >= start - self.client.ttl - 1
+
+    @rule(target=handles, path=files)
+    def open(self, path: bytes) -> Any:
+        start = self.client.now()
+        # While the server cannot be asked, the last version that was known is opened.
+        since = start if self._reachable() else -math.inf
+        try:
+            return Opened(path, since, self.client.open(path))
+        except OSError as error:
+            self._explain_error(path, error, start)
+            return Opened(path, since, _Closed())
+
+    @rule(
+        opened=handles, offset=st.sampled_from((0, 1, 4_000, 100_000, 1 << 20)), length=sizes, several=several
+    )
+    def read_handle(
+        self, opened: Opened, offset: int, length: int, several: list[tuple[float, str, bytes, int]]
+    ) -> None:
+        later = self._later(several)
+        self._got(opened, offset, lambda: opened.handle.read(offset, length, later))
+
+    @rule(opened=handles)
+    def follow(self, opened: Opened) -> None:
+        """Read on at what was the end, as `tail -f` does."""
+        offset = max((at + len(data) for at, data in opened.got if data), default=0)
+        start = self.client.now()
+        data = self._got(opened, offset, lambda: opened.handle.read_on(offset))
+        if data is not None and self._reachable():
+            window = self._window(opened.path, start)
+            ends = {len(state.data) for state in window if state.kind is Kind.FILE}
+            # Of a file that is gone, the end is where it was.
+            gone = not data and len({state.lineage for state in self._states(opened.path, opened.since)}) > 1
+            assert gone or offset + len(data) in ends, (
+                "the end is not where it was",
+                offset,
+                len(data),
+                ends,
+            )
+
+    @rule(opened=consumes(handles))
+    def close(self, opened: Opened) -> None:
+        opened.handle.close()
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    def _got(self, opened: Opened, offset: int, work: Callable[[], bytes]) -> bytes | None:
+        if isinstance(opened.handle, _Closed):
+            return None
+        start = self.client.now()
+        try:
+            data = work()
+        except OSError as error:
+            self._explain_error(opened.path, error, start, opened)
+            return None
+        opened.got.append((offset, data))
+        window = self._states(opened.path, opened.since - self.client.ttl - self.client.slack)
+        whole = [state for state in window if not state.torn or len(state.data) <= SINGLE_READ]
+        one = any(
+            all(state.data[at : at + len(piece)] == piece for at, piece in opened.got)
+            for state in whole
+            if state.kind is Kind.FILE
+        )
+        assert one, (
+            "no one version has all that the handle gave",
+            [(at, piece[:8]) for at, piece in opened.got],
+        )
+        return data
+
+    def _ask(
+        self, path: bytes, work: Callable[[], Any], explains: Callable[[State, Any, float], bool]
+    ) -> Any:
+        start = self.client.now()
+        try:
+            seen = work()
+        except OSError as error:
+            self._explain_error(path, error, start)
+            return None
+        window = self._window(path, start)
+        short = seen[:40] if isinstance(seen, bytes) else seen
+        assert any(explains(state, seen, start) for state in window), (path, short, window)
+        return seen
+
+    def _explain_error(self, path: bytes, error: OSError, start: float, opened: Opened | None = None) -> None:
+        recent = self._states(path, start - self.client.ttl - self.client.slack)
+        if error.errno in _NOT_A_FILE:
+            assert opened is None, f"an open file is never {errno.errorcode[error.errno]}"
+            kinds = {state.kind for state in recent}
+            for above in _ancestors(path):
+                within = self._states(above, start - self.client.ttl - self.client.slack)
+                kinds |= {Kind.ABSENT for state in within if state.kind is not Kind.DIRECTORY}
+            assert kinds & _NOT_A_FILE[error.errno], (path, errno.errorcode[error.errno], recent)
+        elif error.errno == errno.ESTALE:
+            since = (opened.since if opened is not None else start) - self.client.ttl - SETTLING
+            states = self._states(path, since)
+            lineages = {state.lineage for state in states}
+            assert len(lineages) > 1 or any(state.torn for state in states), (
+                path,
+                "is stale without cause",
+                states,
+            )
+        else:
+            assert error.errno in UNREACHABLE, error
+            assert not self._reachable(), error
+
+    def _reachable(self) -> bool:
+        return self.offline_since == math.inf
+
+    def _window(self, path: bytes, start: float) -> list[State]:
+        """What a path may be told to be: what it was within the TTL, or ever, if the server cannot be asked."""
+        if not self._reachable():
+            return self._states(path, -math.inf)
+        return self._states(path, start - self.client.ttl - self.client.slack)
+
+    def _states(self, path: bytes, start: float) -> list[State]:
+        return self.history.states(path, start, self.client.now())
+
+
+class _Closed:
+    """Stands for a file that could not be opened."""
+
+    def read(self, offset: int, length: int, later: Later = ()) -> bytes:  # type: ignore[assignment]
+        raise OSError(errno.EBADF, "not open")
+
+    def read_on(self, offset: int) -> bytes:
+        raise OSError(errno.EBADF, "not open")
+
+    def close(self) -> None:
+        pass
+
+
+def _ancestors(path: bytes) -> list[bytes]:
+    words = path.split(b"/")[:-1]
+    return [b"/".join(words[: count + 1]) for count in range(len(words))]
