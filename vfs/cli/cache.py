@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import click
 
 from vfs import config
 from vfs.cli import console, progress
-from vfs.cli.options import SIZE, given_options
+from vfs.cli.options import SIZE, given_options, json_option
 from vfs.errors import ArtisyncError, ConfigError, UsageError
 from vfs.progress import Progress
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("experiment", ">files", ">size", ">pinned", "server")
 ANSWER_SECONDS = 2.0
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 @click.group(name="cache")
@@ -37,7 +34,7 @@ def command() -> None:
 
 @command.command()
 @given_options("profile", "cache_dir", "cache_size")
-@json_option
+@json_option()
 def info(given: dict[str, Any], as_json: bool) -> None:
     """How much there is of each experiment, and how much of it is pinned."""
     with _opened(given) as disk:
@@ -48,7 +45,7 @@ def info(given: dict[str, Any], as_json: bool) -> None:
     rows = [_row(holding, names) for holding in found]
     if as_json:
         report = {"directory": str(disk.directory), "bytes": used, "limit": disk.limit, "experiments": rows}
-        click.echo(json.dumps(report, indent=2))
+        console.print_json(report)
     else:
         console.tell(f"{disk.directory} has {console.size(used)} of {console.size(disk.limit)}.")
         console.table(COLUMNS, [_shown(row) for row in rows])
@@ -56,7 +53,7 @@ def info(given: dict[str, Any], as_json: bool) -> None:
 
 @command.command()
 @given_options("profile", "cache_dir")
-@json_option
+@json_option()
 def verify(given: dict[str, Any], as_json: bool) -> int:
     """Check every checksum; what is damaged is dropped, and fetched again when it is read. Exit code 1 if any was."""
     from vfs.holdings import places
@@ -78,7 +75,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
                     bad.append({"path": path, "block": verdict.index, "error": verdict.error})
     if as_json:
         report = {"directory": str(disk.directory), "blocks": blocks, "damaged": bad}
-        click.echo(json.dumps(report, indent=2))
+        console.print_json(report)
         return 1 if bad else 0
     for one in bad:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
@@ -93,7 +90,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
 @command.command()
 @given_options("profile", "cache_dir", "cache_size")
 @click.option("--to", metavar="SIZE", type=SIZE, help="How much may stay  [default: the cache's limit]")
-@json_option
+@json_option()
 def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
     """Drop what was used least recently until no more than SIZE is left; what is pinned stays."""
     with _opened(given) as disk:
@@ -105,7 +102,7 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
         only_pins = bool(left) and all(holding.size == holding.pinned for holding in left)
     if as_json:
         report = {"directory": str(disk.directory), "freed_bytes": freed, "bytes": used}
-        click.echo(json.dumps(report, indent=2))
+        console.print_json(report)
         return
     console.tell(f"{console.size(freed)} freed; the cache has {console.size(used)}.")
     if used > target and only_pins:
@@ -115,7 +112,7 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
 @command.command()
 @given_options("profile", "cache_dir")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
+@json_option()
 def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
     """Empty the cache, pins too. Live mounts go on, and fetch again what is read."""
     with _opened(given) as disk:
@@ -130,7 +127,7 @@ def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
         freed = before - disk.usage()
     if as_json:
         report = {"directory": str(disk.directory), "freed_bytes": freed, "live_mounts": list(map(str, live))}
-        click.echo(json.dumps(report, indent=2))
+        console.print_json(report)
         return 0
     console.tell(f"{console.size(freed)} freed.")
     for mountpoint in live:

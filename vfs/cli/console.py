@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import sys
 import termios
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vfs.errors import ArtisyncError
 from vfs.units import ago as ago
@@ -46,6 +47,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         drawn.add_row(*(Text(printable(field)) for field in row))
     stdout().print(drawn)
+
+
+def print_json(data: Any) -> None:
+    """A result for programs, on stdout."""
+    print(json.dumps(data, indent=2))
 
 
 def tell(text: str) -> None:

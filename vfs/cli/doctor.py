@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from vfs.cli import console
 from vfs.cli.names import Experiment
-from vfs.cli.options import BASE, given_options
+from vfs.cli.options import BASE, given_options, json_option
 
 if TYPE_CHECKING:
     from vfs.doctor.finding import Finding
@@ -34,7 +33,7 @@ class _NoNewHosts(console.TerminalPrompter):
 @click.command(name="doctor")
 @given_options(*BASE, "cache_size", "timeout", "transport", "accept_new_host_key")
 @click.argument("experiment", required=False, type=Experiment())
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option()
 def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int:
     """Find out what is wrong, from FUSE to the experiments (or the one EXPERIMENT) on the server.
 
@@ -48,7 +47,7 @@ def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int
     if as_json:
         found = list(findings)
         well = not any(finding.result == "failed" for finding in found)
-        click.echo(json.dumps({"ok": well, "checks": [f.as_json() for f in found]}, indent=2))
+        console.print_json({"ok": well, "checks": [f.as_json() for f in found]})
         return 0 if well else 1
     return _tell(findings)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import click
 
-from vfs.cli import logs
+from vfs.cli import console, logs
+from vfs.cli.options import json_option
 from vfs.errors import UsageError
 
 
 @click.command(name="inspect")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option()
 @logs.verbose_option
 def command(file: Path, as_json: bool) -> int:
     """What a checkpoint or an event file holds: tensors, shapes, tags, steps; runs no pickle.
@@ -31,5 +31,8 @@ def command(file: Path, as_json: bool) -> int:
             )
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    click.echo(json.dumps(report.as_json(), indent=2) if as_json else render(report))
+    if as_json:
+        console.print_json(report.as_json())
+    else:
+        click.echo(render(report))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import time
@@ -14,7 +13,7 @@ import click
 from vfs import config
 from vfs.cli import console
 from vfs.cli.names import Experiment
-from vfs.cli.options import settings_options
+from vfs.cli.options import json_option, settings_options
 from vfs.errors import NoSuchPath
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SORTS = ("name", "size", "files", "changed", "cached")
 @click.command(name="ls")
 @settings_options("transport", "accept_new_host_key")
 @click.argument("experiment", required=False, type=Experiment())
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option()
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="By what  [default: name]")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 def command(
@@ -48,7 +47,7 @@ def command(
     key = sort if not rows or sort in rows[0] else "name"
     rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        console.print_json(rows)
         return 0
     if not online:
         console.tell("artisync: the server does not answer; this is what was last seen of it.")

@@ -130,6 +130,11 @@ BASE = ("profile", "ssh", "remote_root", "cache_dir")
 """What every command that talks to the server takes."""
 
 
+def json_option(help: str = "For programs.") -> Callable[[F], F]:
+    """`--json`, which the command gets as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
 def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds these options and -v; the command gets what was given of them as `given`, for `config.resolve`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import click
 from vfs import config, control
 from vfs.cli import console, progress
 from vfs.cli.names import RemotePath
-from vfs.cli.options import BASE, given_options, real_path
+from vfs.cli.options import BASE, given_options, json_option, real_path
 from vfs.errors import NotMounted, UsageError
 from vfs.progress import Progress
 
@@ -37,7 +36,7 @@ class Where:
 @click.command(name="prefetch")
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
-@click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
+@json_option("Say what was done as JSON.")
 def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories into the cache now, so that reading them later waits for nothing.
 
@@ -49,7 +48,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int
 @click.command(name="pin")
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
-@click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
+@json_option("Say what was done as JSON.")
 def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories, and keep them: they are never evicted, and readable offline.
 
@@ -128,9 +127,7 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
 
             stack.run(place, work, console.prompter(), offline=pin)
     if as_json:
-        click.echo(
-            json.dumps({"files": counted.files_done, "size": counted.done, "failed": failed}, indent=2)
-        )
+        console.print_json({"files": counted.files_done, "size": counted.done, "failed": failed})
     files = console.count(counted.files_done, "file")
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
     for name, reason in failed:

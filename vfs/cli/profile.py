@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,11 +9,10 @@ import click
 from vfs import config, control
 from vfs.cli import console, logs
 from vfs.cli.names import ProfileName
+from vfs.cli.options import json_option
 from vfs.errors import ConfigError, ProfileInUse
 
 COLUMNS = ("profile", "server", "root", "mounted at")
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 @click.group(name="profile")
@@ -23,13 +21,13 @@ def command() -> None:
 
 
 @command.command(name="list")
-@json_option
+@json_option()
 @logs.verbose_option
 def list_(as_json: bool) -> int:
     """All profiles, and where they are mounted. Exit code 1 if one of them cannot be read."""
     rows = [_described(name) for name in config.profile_names()]
     if as_json:
-        click.echo(json.dumps({"profiles": rows}, indent=2))
+        console.print_json({"profiles": rows})
     else:
         console.table(COLUMNS, [_shown(row) for row in rows])
         if not rows:
@@ -39,14 +37,14 @@ def list_(as_json: bool) -> int:
 
 @command.command()
 @click.argument("name", default=config.DEFAULT_PROFILE, type=ProfileName())
-@json_option
+@json_option()
 @logs.verbose_option
 def show(name: str, as_json: bool) -> None:
     """Everything that the profile NAME (default: "default") says."""
     profile = _load(name)
     row = {**_row(profile), "id": profile.id, "options": dict(profile.options)}
     if as_json:
-        click.echo(json.dumps(row, indent=2))
+        console.print_json(row)
         return
     fields = [(key, row[key]) for key in ("profile", "ssh", "remote_root")]
     fields += [(key, str(value)) for key, value in profile.options.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import asdict
 from datetime import datetime
@@ -15,7 +14,7 @@ import click
 from vfs import config
 from vfs.cli import console, progress
 from vfs.cli.names import Experiment
-from vfs.cli.options import settings_options
+from vfs.cli.options import json_option, settings_options
 from vfs.errors import DestinationUnusable, LinkError, UsageError
 from vfs.progress import Progress
 
@@ -71,7 +70,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--dry-run", is_flag=True, help="Say what would be pulled, and pull nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace also the files that were changed here.")
 @click.option("--watch", is_flag=True, help="Go on, and keep DEST up to date until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON.")
+@json_option("Say what was done as JSON.")
 def command(
     settings: config.Settings,
     names: tuple[str, ...],
@@ -198,9 +197,7 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
 
     files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
     if as_json:
-        click.echo(
-            json.dumps([{"name": i.name, "size": i.size, "action": i.action.value} for i in files], indent=2)
-        )
+        console.print_json([{"name": i.name, "size": i.size, "action": i.action.value} for i in files])
     else:
         console.table(
             ("file", ">to fetch", "why"), [(i.name, console.size(i.size), i.action.value) for i in files]
@@ -215,7 +212,7 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
 
 def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({**asdict(outcome), "seconds": round(seconds, 3)}, indent=2))
+        console.print_json({**asdict(outcome), "seconds": round(seconds, 3)})
     rate = console.rate(outcome.size / seconds) if seconds > 0.2 else "at once"
     console.tell(f"Pulled {_count(outcome)} in {seconds:.1f} s ({rate}).")
     for name in outcome.unsettled:

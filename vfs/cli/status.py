@@ -13,7 +13,7 @@ import click
 
 from vfs import config, control
 from vfs.cli import console, logs, status_view
-from vfs.cli.options import MountPoint
+from vfs.cli.options import MountPoint, json_option
 from vfs.errors import ArtisyncError, NotMounted
 
 INTERVAL = 1.0
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 
 @click.command(name="status")
 @click.argument("mountpoint", type=MountPoint(), required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line per second.")
+@json_option("For programs; with --watch a line per second.")
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 @logs.verbose_option
 def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
@@ -36,7 +36,7 @@ def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
             return 0
     mounts = _ask(mountpoint)
     if as_json:
-        click.echo(json.dumps({"mounts": mounts}, indent=2))
+        console.print_json({"mounts": mounts})
     else:
         console.stdout().print(status_view.render(mounts))
     return 1 if any("error" in mount for mount in mounts) else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import click
 from vfs import config
 from vfs.cli import console
 from vfs.cli.names import Experiment
-from vfs.cli.options import duration_type, settings_options
+from vfs.cli.options import duration_type, json_option, settings_options
 from vfs.errors import WaitedTooLong
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout", type=duration_type(), metavar="TIME", help="Give up after so long  [default: never]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Say what is there then as JSON.")
+@json_option("Say what is there then as JSON.")
 def command(
     settings: config.Settings,
     experiment: str,
@@ -75,7 +74,7 @@ def command(
 
         found = stack.run(settings, work, console.prompter())
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        console.print_json(asdict(found))
     console.tell(f"{experiment} is there: {console.count(found.files, 'file')}, {console.size(found.size)}.")
     return 0
 
