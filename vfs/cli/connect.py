@@ -40,24 +40,18 @@ class LineCommand(click.Command):
             if name.startswith("--")
         }
         ours: list[str] = []
-        while args and args[0] not in ("--", "ssh"):
-            ours.append(args.pop(0))
-            if takes_value.get(ours[-1]) and args:
-                ours.append(args.pop(0))
-        if not args:
-            return ours
-        if args[0] == "--":
-            return ours + args
-        words: list[str] = []
+        line: list[str] = []
         while args:
             word = args.pop(0)
-            if word in ("-h", "--help") or word.partition("=")[0] in takes_value:
-                ours.append(word)
-                if takes_value.get(word) and args:
-                    ours.append(args.pop(0))
-            else:
-                words.append(word)
-        return [*ours, "--", *words]
+            if word == "--" and not line:
+                return [*ours, "--", *args]
+            if word == "ssh" or (line and word.partition("=")[0] not in (*takes_value, "-h", "--help")):
+                line.append(word)
+                continue
+            ours.append(word)
+            if takes_value.get(word) and args:
+                ours.append(args.pop(0))
+        return [*ours, "--", *line] if line else ours
 
 
 @click.command(name="connect", cls=LineCommand)

@@ -7,7 +7,7 @@ import getpass
 import json
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vfs.errors import ArtisyncError
@@ -68,6 +68,12 @@ def tell_error(error: ArtisyncError) -> None:
     tell(f"artisync: {text}")
     if error.hint:
         tell(error.hint)
+
+
+def tell_failures(failed: Iterable[Sequence[str]]) -> None:
+    """A line for each file that could not be had: its name and the reason."""
+    for name, reason in failed:
+        tell(f"artisync: {name}: {reason}")
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,23 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class RemotePath(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """`EXPERIMENT/…`, completed from the last known tree in the cache. Taken as it is.
+class _Known(click.types.StringParamType):
+    """A text of which the beginning can be completed. Taken as it is."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in self.known(ctx, incomplete) if name.startswith(incomplete)]
+
+    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
+        """Names of which one may be meant."""
+        raise NotImplementedError
+
+
+class RemotePath(_Known):
+    """`EXPERIMENT/…`, completed from the last known tree in the cache.
 
     `local` ("file" or "dir"): a path on this machine may be meant too.
     """
@@ -26,18 +41,15 @@ class RemotePath(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def __init__(self, *, local: str | None = None) -> None:
         self._local = local
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        items = [CompletionItem(name) for name in self._names(ctx, incomplete) if name.startswith(incomplete)]
+        items = super().shell_complete(ctx, param, incomplete)
         return [*items, CompletionItem(incomplete, type=self._local)] if self._local else items
 
-    def _names(self, ctx: click.Context, incomplete: str) -> list[str]:
+    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
         """What is in the directory that was typed so far."""
         above, slash, _ = incomplete.rpartition("/")
         return [f"{above}{slash}{name}" for name in _last_known(ctx, above)]
@@ -48,24 +60,17 @@ class Experiment(RemotePath):
 
     name = "experiment"
 
-    def _names(self, ctx: click.Context, incomplete: str) -> list[str]:
+    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
         return [name.removesuffix("/") for name in _last_known(ctx, "") if name.endswith("/")]
 
 
-class ProfileName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """The name of a saved server. Taken as it is."""
+class ProfileName(_Known):
+    """The name of a saved server."""
 
     name = "name"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(name) for name in config.profile_names() if name.startswith(incomplete)]
+    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
+        return config.profile_names()
 
 
 def _last_known(ctx: click.Context, directory: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +33,14 @@ class Where:
     paths: list[str]
 
 
+def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
+    """Adds PATHs and the options that say of which server."""
+    paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+    return given_options(*BASE, "cache_size", "transport", "accept_new_host_key")(paths(command))
+
+
 @click.command(name="prefetch")
-@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@_takes_paths
 @json_option("Say what was done as JSON.")
 def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories into the cache now, so that reading them later waits for nothing.
@@ -46,8 +51,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int
 
 
 @click.command(name="pin")
-@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@_takes_paths
 @json_option("Say what was done as JSON.")
 def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
     """Fetch files and directories, and keep them: they are never evicted, and readable offline.
@@ -58,8 +62,7 @@ def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
 
 
 @click.command(name="unpin")
-@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@_takes_paths
 def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     """Let pinned files and directories be evicted from the cache again."""
     where = _where(given, paths)
@@ -130,8 +133,7 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
         console.print_json({"files": counted.files_done, "size": counted.done, "failed": failed})
     files = console.count(counted.files_done, "file")
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
-    for name, reason in failed:
-        console.tell(f"artisync: {name}: {reason}")
+    console.tell_failures(failed)
     return 1 if failed else 0
 
 

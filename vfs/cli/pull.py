@@ -186,8 +186,7 @@ def _tell_round(pull: Pull, *, first: bool) -> None:
     outcome, pull.outcome = pull.outcome, type(pull.outcome)()
     if first or outcome.files:
         console.tell(f"{datetime.now():%H:%M:%S} pulled {_count(outcome)}")
-    for name, reason in outcome.failed:
-        console.tell(f"artisync: {name}: {reason}")
+    console.tell_failures(outcome.failed)
     if first:
         _tell_kept(outcome)
 
@@ -217,8 +216,7 @@ def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     console.tell(f"Pulled {_count(outcome)} in {seconds:.1f} s ({rate}).")
     for name in outcome.unsettled:
         console.tell(f"artisync: {name} was being written all the while; pull again later, or with --watch.")
-    for name, reason in outcome.failed:
-        console.tell(f"artisync: {name}: {reason}")
+    console.tell_failures(outcome.failed)
     _tell_kept(outcome)
 
 
