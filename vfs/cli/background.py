@@ -38,7 +38,7 @@ def start(arguments: Sequence[str]) -> int:
     KeyboardInterrupt (Ctrl-C, or SIGTERM or SIGHUP to us) ends the child and is raised on. Main thread only.
     """
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as pipe, _signals_interrupt():
+    with os.fdopen(reading, "rb") as pipe, signals_interrupt():
         try:
             child = subprocess.Popen(
                 program(*arguments),
@@ -98,7 +98,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP are as Ctrl-C: KeyboardInterrupt. Main thread only."""
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

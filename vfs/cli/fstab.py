@@ -18,6 +18,7 @@ from vfs import cli, config
 from vfs.cli import console
 from vfs.cli.options import real_path
 from vfs.errors import ArtisyncError, UsageError
+from vfs.fuse import mountpoint as mountpoints
 
 USAGE = "mount.artisync SOURCE DIRECTORY [-sfnv] [-o OPTIONS]"
 
@@ -120,11 +121,9 @@ def server(source: str, ssh: Sequence[str]) -> list[str]:
 def _is_mounted(directory: str) -> bool:
     """Whether a live mount of ours is there."""
     from vfs import control
-    from vfs.fuse import mountpoint
 
     place = real_path(directory)
-    found = mountpoint.mount_info(place)
     try:
-        return found is not None and found.kind == config.MOUNT_KIND and control.find(place) is not None
+        return mountpoints.kind_at(place) == config.MOUNT_KIND and control.find(place) is not None
     except ArtisyncError:
         return False

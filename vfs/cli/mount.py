@@ -12,6 +12,7 @@ from vfs import config
 from vfs.cli import background, console, logs, systemd
 from vfs.cli.options import MountPoint, command_line, lasting_command_line, settings_options
 from vfs.errors import UsageError
+from vfs.fuse import mountpoint as mountpoints
 
 
 @click.command(name="mount")
@@ -45,8 +46,6 @@ def command(ctx: click.Context, mountpoint: Path, settings: config.Settings, pri
 
 
 def _in_background(words: list[str], mountpoint: Path) -> int:
-    from vfs.fuse import mountpoint as mountpoints
-
     made = mountpoints.absent(mountpoint)
     try:
         code = background.start(["mount", "--foreground", *words, "--", str(mountpoint)])
@@ -61,10 +60,8 @@ def _in_background(words: list[str], mountpoint: Path) -> int:
 def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
     """After a child that was killed half-way: no dead mount, and no directories that were not there."""
     from vfs import control
-    from vfs.fuse import mountpoint as mountpoints
 
-    found = mountpoints.mount_info(mountpoint)
-    if found is not None and found.kind == config.MOUNT_KIND and control.find(mountpoint) is None:
+    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND and control.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
     if not mountpoints.is_mounted(mountpoint):
         mountpoints.remove(made)

@@ -18,6 +18,7 @@ from vfs import config
 from vfs.cli import logs
 from vfs.cli.names import ProfileName
 from vfs.errors import UsageError
+from vfs.fuse import mountpoint as mountpoints
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,12 +56,10 @@ class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 def real_path(path: str | os.PathLike[str]) -> Path:
     """As `os.path.realpath`, but a mount point at the end of the path is not asked anything: it may be dead or hang."""
-    from vfs.fuse import mountpoint
-
     here = Path(os.path.abspath(path))
     for _ in range(40):  # as many links as Linux follows
         here = Path(os.path.realpath(here.parent)) / here.name
-        if mountpoint.is_mounted(here):
+        if mountpoints.is_mounted(here):
             return here
         try:
             here = Path(os.path.abspath(here.parent / os.readlink(here)))

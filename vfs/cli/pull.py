@@ -16,6 +16,7 @@ from vfs.cli import console, progress
 from vfs.cli.names import Experiment
 from vfs.cli.options import json_option, settings_options
 from vfs.errors import DestinationUnusable, LinkError, UsageError
+from vfs.fuse import mountpoint as mountpoints
 from vfs.progress import Progress
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ def command(
 
 def _destination(text: str) -> Path:
     """Raises DestinationUnusable for a file, and for a place inside one of our mounts."""
-    from vfs.fuse import mountpoint as mountpoints
-
     path = Path(text).absolute()
     for place in (path, *path.parents):
         found = mountpoints.mount_info(place)

@@ -15,6 +15,7 @@ from vfs import config, control
 from vfs.cli import console, logs, status_view
 from vfs.cli.options import MountPoint, json_option
 from vfs.errors import ArtisyncError, NotMounted
+from vfs.fuse import mountpoint as mountpoints
 
 INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""
@@ -89,10 +90,7 @@ def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
 
 
 def _nothing_there(mountpoint: Path) -> NotMounted:
-    from vfs.fuse import mountpoint as mountpoints
-
-    found = mountpoints.mount_info(mountpoint)
-    if found is not None and found.kind == config.MOUNT_KIND:
+    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND:
         return NotMounted(
             f"the mount at {mountpoint} is dead: its process has ended; "
             "`artisync unmount` cleans it up, and so does the next `artisync mount`"

@@ -11,7 +11,6 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -20,6 +19,7 @@ from vfs.cli import background, console
 from vfs.cli.names import Experiment
 from vfs.cli.options import command_line, settings_options
 from vfs.errors import ArtisyncError, FuseMissing, NoSuchExperiment
+from vfs.fuse import mountpoint as mountpoints
 
 COPY_SECONDS = 60.0
 """How long the first copy may take to begin, where nothing can be mounted."""
@@ -46,13 +46,15 @@ def command(
     """
     from vfs import tensorboard
 
-    signal.signal(signal.SIGTERM, _interrupt)
     tensorboard.program()  # before anything is mounted
     port = tensorboard.choose_port(port)
     words = [word for word in command_line(ctx) if not word.startswith(("--port", "--open"))]
     directory = Path(tempfile.mkdtemp(prefix="artisync-tensorboard-"))
     try:
-        with _root(settings, words, experiments, directory / "mount") as root:
+        with (
+            background.signals_interrupt(),
+            _root(settings, words, experiments, directory / "mount") as root,
+        ):
             (directory / "runs").mkdir()
             runs = tensorboard.Runs(directory / "runs", root, experiments)
             for name in runs.update():
@@ -70,15 +72,10 @@ def command(
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _root(settings: config.Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
     """Where the experiments are: in a live mount, in one made at `place`, or in a copy that is kept up to date."""
     from vfs import control
-    from vfs.fuse import mountpoint as mountpoints
 
     live = control.mount_of(settings)
     if live is not None:

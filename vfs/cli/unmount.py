@@ -12,6 +12,7 @@ from vfs.cli import console, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
 from vfs.errors import MountBusy, MountError, NotMounted
+from vfs.fuse import mountpoint as mountpoints
 
 PATIENCE = 20.0
 """Seconds for the mount's process to end; what it still writes to the cache takes a moment."""
@@ -30,8 +31,6 @@ def command(mountpoint: Path, force: bool) -> int:
     Returns once the mount's process has ended and what it fetched is in the cache. Programs that have files open can
     go on reading those; one that works in the mount (a shell that stands there) keeps it, unless with --force.
     """
-    from vfs.fuse import mountpoint as mountpoints
-
     # nothing here looks at the mount itself: its process may hang
     record = control.find(mountpoint)
     found = mountpoints.mount_info(mountpoint)
@@ -64,8 +63,6 @@ def _unmount(mountpoint: Path, *, force: bool) -> bool:
 
     Raises MountBusy while somebody stands in it.
     """
-    from vfs.fuse import mountpoint as mountpoints
-
     try:
         mountpoints.unmount(mountpoint, force=force)
     except MountBusy:
@@ -82,8 +79,6 @@ def _unmount(mountpoint: Path, *, force: bool) -> bool:
 
 def _unmount_dead(mountpoint: Path, *, force: bool) -> None:
     """A mount that nobody answers for may go even when a shell still stands in it."""
-    from vfs.fuse import mountpoint as mountpoints
-
     try:
         mountpoints.unmount(mountpoint, force=force)
     except MountError:

@@ -80,6 +80,12 @@ def mount_info(path: Path) -> MountInfo | None:
     return found[-1] if found else None
 
 
+def kind_at(path: Path) -> str | None:
+    """The type of what is mounted at `path`, or None."""
+    found = mount_info(path)
+    return None if found is None else found.kind
+
+
 def is_mounted(path: Path) -> bool:
     """Whether anything is mounted at `path`."""
     return mount_info(path) is not None
