@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from vfs import control
+from vfs import control, paths
 from vfs.config import Settings
 from vfs.fuse import mountpoint as mountpoints
 from vfs.fuse.session import Session
@@ -43,7 +43,7 @@ def run(
         served = asyncio.run(_serve(settings, mountpoint, ready, prompter))
     finally:
         if not served and not mountpoints.is_mounted(mountpoint):
-            mountpoints.remove(made)
+            paths.remove(made)
     return 0 if served else 130
 
 

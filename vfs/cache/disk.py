@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from vfs import paths
 from vfs.cache.block import Block
 from vfs.cache.files import Damaged
 from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, block_key, parse_key
@@ -335,16 +336,13 @@ def check_place(directory: Path) -> None:
     Nothing is made. Raises CacheUnusable.
     """
     try:
-        with tempfile.TemporaryFile(dir=existing(directory)):  # permissions do not tell of a read-only disk
+        with tempfile.TemporaryFile(
+            dir=paths.existing(directory)
+        ):  # permissions do not tell of a read-only disk
             pass
     except OSError as error:
         if cause_of(error) != "full":
             raise _unusable(directory, error) from error
-
-
-def existing(directory: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
-    return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
 
 
 def _unusable(directory: Path, error: Exception) -> CacheUnusable:

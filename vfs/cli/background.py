@@ -15,10 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 
-import vfs
+from vfs import program
 from vfs.cli import console
 
 READY_FD = "ARTISYNC_READY_FD"
@@ -41,9 +40,9 @@ def start(arguments: Sequence[str]) -> int:
     with os.fdopen(reading, "rb") as pipe, signals_interrupt():
         try:
             child = subprocess.Popen(
-                program(*arguments),
+                program.words(*arguments),
                 pass_fds=[writing],
-                env={**_environment(), READY_FD: str(writing)},
+                env={**program.environment(), READY_FD: str(writing)},
             )
         finally:
             os.close(writing)
@@ -62,30 +61,11 @@ def start(arguments: Sequence[str]) -> int:
 def popen(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start `artisync ARGUMENTS` in a session of its own: a Ctrl-C on the terminal does not reach it."""
     return subprocess.Popen(
-        program(*arguments),
+        program.words(*arguments),
         stdin=subprocess.DEVNULL,
-        env=_environment(),
+        env=program.environment(),
         start_new_session=True,
     )
-
-
-def program(*arguments: str) -> list[str]:
-    """The words that run `artisync ARGUMENTS` with this very Python; the working directory is no place for modules."""
-    return [sys.executable, "-P", "-m", "vfs", *arguments]
-
-
-def python_path() -> str | None:
-    """The PYTHONPATH with which `program` finds this very package; None where it is installed."""
-    home = Path(vfs.__file__).parent.parent
-    if home.name in ("site-packages", "dist-packages"):
-        return None
-    more = os.environ.get("PYTHONPATH")
-    return f"{home}{os.pathsep}{more}" if more else str(home)
-
-
-def _environment() -> dict[str, str]:
-    path = python_path()
-    return dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vfs import config
+from vfs import config, paths
 from vfs.cli import background, console, logs, systemd
 from vfs.cli.options import MountPoint, command_line, lasting_command_line, settings_options
 from vfs.errors import UsageError
@@ -64,7 +64,7 @@ def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
     if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND and control.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
     if not mountpoints.is_mounted(mountpoint):
-        mountpoints.remove(made)
+        paths.remove(made)
 
 
 def _serve(settings: config.Settings, mountpoint: Path) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config
+from vfs import config, paths
 from vfs.cli import console, progress
 from vfs.cli.names import Experiment
 from vfs.cli.options import json_option, settings_options
@@ -144,7 +144,7 @@ def _destination(text: str) -> Path:
             raise DestinationUnusable(f"{path} is inside the mount at {place}, which is read-only")
         if found is not None:
             break
-    nearest = next(place for place in (path, *path.parents) if place.exists())
+    nearest = paths.existing(path)
     if not nearest.is_dir():
         raise DestinationUnusable(f"{nearest} is a file")
     try:

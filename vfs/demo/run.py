@@ -15,17 +15,18 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from vfs import paths, program
 from vfs.address import Address
 from vfs.config import Settings
 from vfs.demo.server import REMOTE_ROOT, USER, Announcement
 from vfs.errors import MountError
+from vfs.fuse import mountpoint as mountpoints
 from vfs.remote.transport import Prompter
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,8 @@ def run(mountpoint: Path | None, *, mount: Mount, tell: Tell) -> int:
         announcement = cleanup.enter_context(_server())
         if mountpoint is None:
             mountpoint = Path(tempfile.mkdtemp(prefix="artisync-demo-"))
-            cleanup.callback(_remove, mountpoint)
-        for missing in (path for path in reversed((mountpoint, *mountpoint.parents)) if not path.exists()):
-            cleanup.callback(_remove, missing)
+            cleanup.callback(paths.remove, [mountpoint])
+        cleanup.callback(paths.remove, mountpoints.absent(mountpoint))
         shown = mountpoint
 
         def ready(message: str) -> None:
@@ -119,13 +119,13 @@ def what_to_try(mountpoint: Path) -> str:
 def _server() -> Iterator[Announcement]:
     """The server process, from the moment that it listens to its end. Raises MountError when it does not start."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "vfs.demo.server"],
+        program.words(module="vfs.demo.server"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         # The Ctrl-C is for us; the server goes when we are done with the mount.
         start_new_session=True,
-        env=_environment(),
+        env=program.environment(),
     )
     announcement = None
     try:
@@ -160,18 +160,6 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the directory of this package on the path: `-m` must find it from any working directory."""
-    package = str(Path(__file__).resolve().parents[2])
-    before = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{before}" if before else package}
-
-
-def _remove(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # gone already, or somebody put something into it
-        directory.rmdir()
 
 
 def _signals_end_it(cleanup: contextlib.ExitStack) -> None:

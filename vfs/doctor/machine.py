@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vfs import config, control
+from vfs import config, control, paths
 from vfs.bounded import within
 from vfs.cache import disk
 from vfs.cache.rows import DATABASE, DatabaseBusy
@@ -63,7 +63,7 @@ def room(directory: Path, limit: int, seconds: float) -> Finding:
 
 
 def _room(directory: Path, limit: int) -> Finding:
-    free = shutil.disk_usage(disk.existing(directory)).free
+    free = shutil.disk_usage(paths.existing(directory)).free
     text = f"{size(free)} free for the cache in {directory}"
     if free < LITTLE:
         advice = "Reading goes on without a cache. Make room, or name another directory with `--cache-dir`."

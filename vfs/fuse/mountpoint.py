@@ -6,18 +6,17 @@ Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermo
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfs import paths
 from vfs.errors import FuseMissing, MountBusy, MountError, MountPointTaken, MountPointUnusable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -172,16 +171,8 @@ def _users(path: Path, links: Callable[[Path], list[Path]]) -> list[str]:
 
 def absent(path: Path) -> list[Path]:
     """Those directories of `path` that are not there, so that `check_usable` makes them; the innermost first."""
-    if is_mounted(path):  # a dead mount cannot even be asked whether it exists
-        return []
-    return list(itertools.takewhile(lambda directory: not os.path.lexists(directory), (path, *path.parents)))
-
-
-def remove(directories: Iterable[Path]) -> None:
-    """Undo the making of these directories, the innermost first; what is in use by then stays."""
-    with contextlib.suppress(OSError):
-        for directory in directories:
-            directory.rmdir()
+    # a dead mount cannot even be asked whether it exists
+    return [] if is_mounted(path) else paths.missing(path)
 
 
 def check_usable(path: Path) -> None:
@@ -205,8 +196,7 @@ def check_usable(path: Path) -> None:
             if next(entries, None) is not None:
                 raise MountPointUnusable(f"{path} is not empty")
     except (FileExistsError, NotADirectoryError) as error:
-        missing = absent(path)
-        raise MountPointUnusable(f"{missing[-1].parent if missing else path} is a file") from error
+        raise MountPointUnusable(f"{paths.existing(path)} is a file") from error
     except OSError as error:
         raise MountPointUnusable(f"{path} cannot be used: {error.strerror}") from error
 
