@@ -54,6 +54,10 @@ class Terminal:
         """Type a line and the return key."""
         os.write(self._fd, f"{line}\n".encode())
 
+    def send(self, number: int) -> None:
+        """Send a signal to the command."""
+        os.kill(self._pid, number)
+
     def ended(self) -> int:
         """Wait for the end of the command: its exit code."""
         end = time.monotonic() + PATIENCE

@@ -71,7 +71,10 @@ def run(mountpoint: Path | None, *, mount: Mount, tell: Tell) -> int:
         def ready(message: str) -> None:
             tell(what_to_try(shown) if not message else f"{message}\n{what_to_try(shown)}")
 
-        code = mount(settings(announcement), mountpoint, ready=ready, prompter=None)
+        try:
+            code = mount(settings(announcement), mountpoint, ready=ready, prompter=None)
+        finally:
+            _ignore_signals()  # once the mount is over they would end this process at once
         tell("Cleaning up …")
         return code
 
@@ -163,17 +166,17 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _signals_end_it(cleanup: contextlib.ExitStack) -> None:
-    """Turn signals into SystemExit, so that what was begun is undone; while it is undone, further ones do nothing."""
+    """Turn the first signal into SystemExit, so that what was begun is undone; `cleanup` puts the handlers back."""
 
     def end(number: int, _: object) -> NoReturn:
+        _ignore_signals()
         raise SystemExit(128 + number)
 
-    def ignore() -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_IGN)
+    for number in _ENDING:
+        cleanup.callback(signal.signal, number, signal.signal(number, end))
 
-    before = {number: signal.signal(number, end) for number in _ENDING}
-    for number, handler in before.items():
-        cleanup.callback(signal.signal, number, handler)
-    # Callbacks run last in, first out: `run` adds its own after this one, so it has to come from `_Undo`.
-    cleanup.callback(ignore)
+
+def _ignore_signals() -> None:
+    """While things are undone, impatience must not stop it."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
