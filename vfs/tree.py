@@ -283,10 +283,12 @@ class Tree:
         return self._new(old.parent, old.name, attributes, at, target, real)
 
     def remove(self, node: Node) -> None:
-        """The server says that the name is gone."""
+        """The server says that the name is gone, or is something else by now."""
         self._retire(node)
-        if node.parent is not None and node.parent.children.get(node.name) is node:
-            del node.parent.children[node.name]
+        parent = node.parent
+        if parent is not None and parent.children.get(node.name) is node:
+            del parent.children[node.name]
+            parent.listed = min(parent.listed, self._past())  # it does not tell what the name is now
 
     def _retire(self, node: Node) -> None:
         node.stale = True
@@ -474,14 +476,17 @@ class Tree:
             if entry.name not in directory.children:
                 real = UNKNOWN if entry.follow else None
                 self._new(directory, entry.name, entry.attributes, NEVER, entry.target, real)
-        past = self._now() - self.ttl
-        directory.listed = max(directory.listed, past)
-        directory.checked = max(directory.checked, past)
+        directory.listed = max(directory.listed, self._past())
+        directory.checked = max(directory.checked, self._past())
         return True
 
     def _known(self, node: Node) -> bool:
         """Whether there is anything to show of the node while it cannot be asked about."""
         return node is not self.root or node.checked > NEVER
+
+    def _past(self) -> float:
+        """A moment that is just beyond the TTL."""
+        return self._now() - self.ttl - 0.001
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

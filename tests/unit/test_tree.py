@@ -529,3 +529,18 @@ def test_modes_and_kinds_are_the_servers() -> None:
         assert (await stack.node(b"pipe")).kind is Kind.OTHER
 
     play(story)
+
+
+def test_a_directory_that_is_found_to_be_none_while_its_parent_s_listing_is_fresh_is_not_absent() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/d")
+        await names(stack)
+        directory = await stack.node(b"d")
+        stack.files.rmtree(ROOT + b"/d")
+        stack.files.write(ROOT + b"/d", b"file")
+        with pytest.raises(NoSuchPath):
+            await stack.tree.refresh_listing(directory)
+        assert stack.tree.listed(stack.tree.root) is False
+        assert (await stack.node(b"d")).kind is Kind.FILE
+
+    play(story)
