@@ -122,7 +122,7 @@ class Lab:
         with log.open("w") as output:
             process = subprocess.Popen(
                 peer.mount(server, mountpoint, place),
-                env=_environment(place),
+                env=environment(place),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -161,7 +161,7 @@ class Lab:
         try:
             done = subprocess.run(
                 words,
-                env=_environment(place),
+                env=environment(place),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -175,7 +175,7 @@ class Lab:
         return time.monotonic() - began, done.stdout
 
 
-def _environment(place: Path) -> dict[str, str]:
+def environment(place: Path) -> dict[str, str]:
     """Ours, with settings in `place` and nothing of the user's own for artisync."""
     ours = {
         name: value for name, value in os.environ.items() if not name.startswith(("ARTISYNC_", "RCLONE_"))
