@@ -97,6 +97,7 @@ class Stack:
             "root": settings.remote_root,
             "transport": settings.transport,
             "state": "online" if link.online else "offline",
+            "problem": None if self.remote.last_error is None else str(self.remote.last_error),
             "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
             "uptime_seconds": time.time() - self.started,
             "cache": {

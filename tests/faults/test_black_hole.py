@@ -84,11 +84,17 @@ def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_bac
         assert failure(world.path / f"exp/new{at}")[0] == errno.EHOSTUNREACH
         os.stat(world.path / f"exp/new{at}")
     assert time.monotonic() - began < 1
-    assert world.status()["state"] == "offline"
+    status = world.status()
+    assert status["state"] == "offline"
+    assert status["problem"]
     world.relay.blackhole(False)
     assert eventually(lambda: failure(world.path / "exp/new0")[0] == 0, 15)
     assert read(world.path / "exp/new1") == (world.root / "exp/new1").read_bytes()
-    assert world.status()["state"] == "online"
+    status = world.status()
+    assert status["state"] == "online"
+    assert status["problem"] is None
+    assert " offline: " in world.log
+    assert " online after " in world.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -57,6 +57,16 @@ def test_status_without_mounts_says_so(artisync: Artisync) -> None:
     assert json.loads(artisync("status", "--json").out) == {"mounts": []}
 
 
+def test_status_tells_why_a_mount_is_offline(artisync: Artisync, home: Path) -> None:
+    async def offline(_: Json) -> Json:
+        return {**STATUS, "state": "offline", "problem": "host refuses the connection"}
+
+    with live(home / "a", {"status": offline}):
+        lines = artisync("status").out.splitlines()
+    assert lines[0].split()[1] == "offline"
+    assert lines[1].split(maxsplit=1) == ["problem", "host refuses the connection"]
+
+
 def test_status_tells_what_each_mount_answers(artisync: Artisync) -> None:
     with live(Path("/mnt/a"), {"status": told}):
         said = artisync("status")

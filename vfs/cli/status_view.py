@@ -35,7 +35,13 @@ def _block(mount: Mapping[str, Any]) -> Text:
     if "error" in mount:
         return Text("\n").join([head, _line("problem", printable(str(mount["error"])))])
     head.append(f" for {duration(mount.get('since_seconds', 0))}")
-    rows = [_server(mount), _mounted(mount), _cache(mount.get("cache", {})), _remote(mount.get("remote", {}))]
+    rows = [_line("problem", printable(str(mount["problem"])))] if mount.get("problem") else []
+    rows += [
+        _server(mount),
+        _mounted(mount),
+        _cache(mount.get("cache", {})),
+        _remote(mount.get("remote", {})),
+    ]
     fetches = mount.get("fetches", [])
     rows += [_line("fetching", _fetch(fetch)) for fetch in fetches[:_FETCHES]]
     if len(fetches) > _FETCHES:

@@ -54,6 +54,7 @@ class Pool:
         self.timeout = timeout
         self.link: Link = _PoolLink(self)
         self.last_error: ArtisyncError | None = None
+        """Why there is no link; None while there is one."""
         self._dialer = dialer
         self._connections: list[Connection] = []
         self._dialing: set[asyncio.Task[None]] = set()
@@ -115,6 +116,8 @@ class Pool:
             connection.close()
             return
         if not self._connections:
+            if self.last_error is not None:
+                log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
             self.link.rtt = 0.0  # the way there may be another one
             self._came_up = asyncio.get_running_loop().time(), self.link.delivered
         self.link.saw_clock(connection.server_clock)
@@ -134,6 +137,8 @@ class Pool:
             if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.delivered > delivered:
                 self._attempts = 0
             self._up.clear()
+            self.last_error = connection.ended
+            log.warning("offline: %s", connection.ended)
             self.link.changed(online=False)
             self._reconnect()
 

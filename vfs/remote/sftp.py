@@ -115,6 +115,11 @@ class Connection:
         return self._ended is None and self._error is None
 
     @property
+    def ended(self) -> LinkError | None:
+        """Why it has ended; None while it has not."""
+        return self._ended
+
+    @property
     def silence(self) -> float:
         """Seconds for which an answer is due and no byte has come."""
         if not self._waiting:
