@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.processes import descendants
 from tests.lab.world import World, failure, read
 
 pytestmark = needs_fuse
@@ -36,6 +37,19 @@ def test_what_was_cached_before_a_kill_is_read_from_the_cache_after_it(tmp_path:
         before = world.relay.bytes_down()
         assert read(world.path / "exp/0") == want
         assert world.relay.bytes_down() - before < 200_000
+
+
+def test_a_kill_leaves_no_ssh_behind(tmp_path: Path) -> None:
+    world = World(tmp_path, transport="openssh")
+    world.file("exp/0")
+    with world:
+        read(world.path / "exp/0")
+        children = descendants(world.pid)
+        assert children
+        kill(world)
+        assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+        assert eventually(lambda: world.sshd.sessions() == 0)
+        world.mounted.mount()
 
 
 def test_killed_at_any_moment_of_reading_the_next_mount_has_right_bytes(tmp_path: Path) -> None:
