@@ -25,6 +25,7 @@ from typing import Any
 import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
+from vfs.cache import forks
 from vfs.cache.files import Damaged
 from vfs.errors import ArtisyncError
 
@@ -149,31 +150,33 @@ class Rows:
         self.path = path
         self._directory = directory
         _create(path)
-        _check(path)
         untyped: Any = diskcache.Cache
-        self._cache: Any = untyped(
-            str(directory),
-            timeout=BUSY_SECONDS,
-            disk=_Disk,
-            eviction_policy="none",
-            cull_limit=0,
-            size_limit=1 << 60,
-            statistics=0,
-            tag_index=1,
-            **_PRAGMAS,
-        )
-        self._sql(
+        with forks.held_off():
+            _check(path)
+            self._cache: Any = untyped(
+                str(directory),
+                timeout=BUSY_SECONDS,
+                disk=_Disk,
+                eviction_policy="none",
+                cull_limit=0,
+                size_limit=1 << 60,
+                statistics=0,
+                tag_index=1,
+                **_PRAGMAS,
+            )
+        self._rows(
             "CREATE INDEX IF NOT EXISTS Cache_block_access ON Cache(access_time) WHERE filename IS NOT NULL"
         )
         self._inode = _inode(path)
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
-        self._cache.close()
+        with forks.held_off():
+            self._cache.close()
 
     def check(self) -> None:
         """Read the whole database. Raises sqlite3.DatabaseError when it is not sound."""
-        (answer,) = self._sql("PRAGMA quick_check(1)").fetchone()
+        ((answer,),) = self._rows("PRAGMA quick_check(1)")
         if answer != "ok":
             raise sqlite3.DatabaseError(answer)
 
@@ -185,13 +188,14 @@ class Rows:
     def usage(self) -> int:
         """Bytes on the disk: block files and the database."""
         own = sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
-        return int(self._cache.reset("size")) + own
+        with forks.held_off():
+            return int(self._cache.reset("size")) + own
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
     def find(self, key: str) -> Stored | None:
         """Where a block lies. Raises `Damaged` for a row that is not one of ours."""
-        found = self._cache.get(key)
+        found = self._get(key)
         if found is None or isinstance(found, Stored):
             return found
         raise Damaged("a block's row without a file")
@@ -199,7 +203,7 @@ class Rows:
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage: index → valid bytes."""
         query = "SELECT key, value FROM Cache WHERE tag = ? AND filename IS NOT NULL"
-        rows = self._sql(query, (lineage.hex(),)).fetchall()
+        rows = self._rows(query, (lineage.hex(),))
         blocks = ((parse_key(key), value) for key, value in rows)
         return {place[1]: value for place, value in blocks if place is not None and isinstance(value, int)}
 
@@ -208,23 +212,23 @@ class Rows:
         query = "SELECT tag, COUNT(*), SUM(value) FROM Cache WHERE filename IS NOT NULL GROUP BY tag"
         return {
             bytes.fromhex(tag): (int(count), int(total or 0))
-            for tag, count, total in self._sql(query).fetchall()
+            for tag, count, total in self._rows(query)
             if isinstance(tag, str) and re.fullmatch(r"[0-9a-f]{32}", tag)
         }
 
     def all_keys(self) -> Iterator[object]:
         """Every key, in pieces, so that no transaction is held open meanwhile."""
         last = 0
-        while rows := self._sql(
+        while rows := self._rows(
             "SELECT rowid, key FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 200", (last,)
-        ).fetchall():
+        ):
             yield from (key for _, key in rows)
             last = rows[-1][0]
 
     def apply(self, changes: Changes) -> None:
         """All of `changes` in one transaction, or nothing."""
         for tag in changes.drop:  # thousands of files are deleted before others have to wait for us
-            for (name,) in self._sql("SELECT filename FROM Cache WHERE tag = ?", (tag,)).fetchall():
+            for (name,) in self._rows("SELECT filename FROM Cache WHERE tag = ?", (tag,)):
                 self._cache.disk.remove(name)
         with self._transaction() as sql:
             for tag in changes.drop:
@@ -276,8 +280,8 @@ class Rows:
             with self._transaction() as sql:
                 more = self._delete(sql, f"rowid IN (SELECT rowid FROM Cache{which} LIMIT 500)", ())
         try:
-            self._sql("VACUUM")
-            self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._rows("VACUUM")
+            self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError:
             pass  # another process is reading: its room is used again instead
 
@@ -285,15 +289,15 @@ class Rows:
 
     def record(self, key: str) -> bytes | None:
         """A record's value. Raises `Damaged` when the checksum is wrong or the row is not one of ours."""
-        return unseal(key, self._cache.get(key))
+        return unseal(key, self._get(key))
 
     def records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The sound records whose keys begin with `prefix`, in order."""
-        rows = self._sql(
+        rows = self._rows(
             "SELECT key, value FROM Cache WHERE key >= ? AND key < ?"
             " AND filename IS NULL AND raw = 1 AND mode = ? ORDER BY key",
             (prefix, prefix + "\U0010ffff", MODE_RAW),
-        ).fetchall()
+        )
         for key, value in rows:
             try:
                 found = unseal(key, value)
@@ -315,16 +319,21 @@ class Rows:
 
     # --- below ----------------------------------------------------------------------------------------------
 
-    @property
-    def _sql(self) -> Callable[..., Any]:
-        execute: Callable[..., Any] = self._cache._sql
-        return execute
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """What one statement gives."""
+        with forks.held_off():
+            found: list[Any] = self._cache._sql(query, values).fetchall()
+            return found
+
+    def _get(self, key: str) -> object:
+        with forks.held_off():
+            return self._cache.get(key)
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., Any]]:
         try:
-            with self._cache.transact():
-                yield self._sql
+            with forks.held_off(), self._cache.transact():
+                yield self._cache._sql
         except diskcache.Timeout as timeout:
             # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
             cause = timeout.__context__

@@ -235,4 +235,5 @@ def _locked(path: Path) -> Iterator[None]:
                 time.sleep(0.01)
         yield
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough when a forked child has it open too
         os.close(fd)
