@@ -75,7 +75,8 @@ class Sshd:
         self.log: list[str] = []
         self._config = self.directory / "sshd_config"
         own_subsystem = any(line.startswith("Subsystem") for line in extra)
-        subsystem = [] if own_subsystem else ["Subsystem sftp internal-sftp"]
+        # A program is started by the user's shell, which must not run the user's own start-up files first.
+        subsystem = [f"SetEnv HOME={self.directory}" if own_subsystem else "Subsystem sftp internal-sftp"]
         self._config.write_text(
             "\n".join(
                 [
