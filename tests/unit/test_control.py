@@ -9,8 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "runtime"
-    directory.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return directory
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # these tests bind and connect by the plain path, which must fit into 108 bytes: unix(7)
+    with tempfile.TemporaryDirectory(prefix="run-") as short:
+        directory = Path(short, "runtime")
+        directory.mkdir(mode=0o700)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        yield directory
 
 
 async def echo(args: Json) -> Json:
