@@ -154,7 +154,9 @@ def test_an_open_at_any_moment_gives_one_whole_version_that_is_not_older_than_th
                 continue
             replaced = [at for at, _ in versions[1:]] + [float("inf")]
             pairs = zip(versions, replaced, strict=True)
-            assert got in [data for (_, data), at in pairs if at >= began - TTL - SLACK]
+            explained = [data for (_, data), at in pairs if at >= began - TTL - SLACK]
+            # what is written anew in place is empty on the server too, between its truncation and the first write
+            assert got in explained or (got == b"" and number % 2 == 0)
     assert failures <= {(errno.ESTALE, True), (errno.ESTALE, False), (errno.ENOENT, False)}
 
 
