@@ -325,10 +325,8 @@ class Fetcher:
         """Whether bytes that came while the file went on changing, to `now`, may be taken as growing bytes."""
         if classify(content.version, now) is not Change.GROWN:
             return False
-        if content.append_only:
-            return True
         if not content.held:
-            return content.version.size <= SINGLE_READ
+            return content.append_only or content.version.size <= SINGLE_READ
         alike, attributes = await self.compare(content)
         if not alike or attributes is None:
             return False

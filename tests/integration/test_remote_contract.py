@@ -332,6 +332,19 @@ def test_a_file_that_is_closed_finishes_the_reads_under_way(play: Play) -> None:
     play(story)
 
 
+def test_a_read_after_the_close_opens_the_path_anew(play: Play) -> None:
+    async def story(world: World) -> None:
+        path = world.root + b"/f"
+        world.changes.write(path, b"old")
+        file = await world.remote.open(path)
+        file.close()
+        world.changes.replace(path, b"newer")
+        got, attributes = await read(file, 0, 10)
+        assert (got, attributes.size) == (b"newer", 5)
+
+    play(story)
+
+
 def test_a_directory_can_be_opened_and_not_read(play: Play) -> None:
     async def story(world: World) -> None:
         file = await world.remote.open(world.root)

@@ -304,7 +304,6 @@ class MemoryFile:
 
     async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
-        assert not self._closed, "read after close"
         self._reading += 1
         self._remote.in_flight += len(into)
         try:
@@ -315,23 +314,24 @@ class MemoryFile:
             self._let_go()
 
     async def _read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
-        if self._connection is not self._remote.connection:
+        if self._inode is None or self._connection is not self._remote.connection:
             await self.reopen()
-        assert self._inode is not None
-        if stat.S_ISDIR(self._inode.mode):
+        inode = self._inode
+        assert inode is not None
+        if stat.S_ISDIR(inode.mode):
             raise OSError(errno.EISDIR, "is a directory")
         count = 0
         while count < len(into):
             if count:
                 await self._remote._pass(self._remote.between)
             start = offset + count
-            piece = self._inode.data[start : start + min(READ_SIZE, len(into) - count)]
+            piece = inode.data[start : start + min(READ_SIZE, len(into) - count)]
             if not piece:
                 break
             into[count : count + len(piece)] = piece
             count += len(piece)
         self._remote.read_ranges.append((offset, len(into)))
-        return count, attributes_of(self._inode)
+        return count, attributes_of(inode)
 
     def close(self) -> None:
         """See `api.RemoteFile`."""

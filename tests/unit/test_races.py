@@ -204,3 +204,19 @@ def test_a_file_that_was_replaced_since_it_was_seen_to_have_grown_has_the_attrib
         assert (await stack.node(b"ck.pt")).version.size == 3
 
     play(story)
+
+
+def test_a_log_that_is_replaced_while_its_growth_is_read_is_not_mixed() -> None:
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        stack.old(LOG, tagged(b"old", BIG))
+        reader = await stack.open(b"console.log")
+        assert await read(reader, 0, 8) == b"old....."
+        stack.files.append(LOG, b"more")
+        new = tagged(b"new", BIG + 1000)
+        loop.call_later(0.32, stack.files.replace, LOG, new)  # compared, and asked for once more
+        with pytest.raises(StaleVersion):
+            await read(reader, 2 << 20, 8)
+        assert await stack.read(b"console.log") == new
+
+    play(story, latency=0.1)

@@ -82,7 +82,10 @@ class RemoteFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the server's handles, without waiting. Reads under way are finished first."""
+        """Close the server's handles, without waiting. Reads under way are finished first.
+
+        A read that begins later opens the path anew, for itself.
+        """
         ...
 
 
