@@ -24,6 +24,7 @@ from vfs.errors import (
 )
 from vfs.node import Kind, Node
 from vfs.tree import Tree
+from vfs.xattrs import cached_bytes
 
 T = TypeVar("T")
 
@@ -181,11 +182,6 @@ class Summary:
     """The newest checkpoint, relative to the experiment."""
     checkpoint_changed: float = 0.0
 
-    @property
-    def share_cached(self) -> float:
-        """Between 0 and 1."""
-        return min(1.0, self.cached / self.size) if self.size else 1.0
-
 
 async def summary(tree: Tree, name: str, top: Node) -> Summary:
     """Look through one experiment, asking for its listings only."""
@@ -203,12 +199,6 @@ async def summary(tree: Tree, name: str, top: Node) -> Summary:
             found.checkpoint = os.fsdecode(posixpath.relpath(node.path, top.path))
             found.checkpoint_changed = mtime
     return found
-
-
-async def cached_bytes(tree: Tree, node: Node) -> int:
-    """Bytes of a file that are in the cache; asks the server nothing."""
-    content = await tree.versions.known(node)
-    return tree.cache.cached_bytes(content.lineage) if content is not None else 0
 
 
 def seconds_ago(tree: Tree, mtime: float) -> float:

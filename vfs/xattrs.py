@@ -19,17 +19,23 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
     """The value of one of `NAMES` for a file. Asks the server only where `complete` needs bytes."""
     if name == COMPLETE:
         return await _complete(tree, fetcher, node)
-    content = await tree.versions.known(node)
-    cached = tree.cache.cached_bytes(content.lineage) if content is not None else 0
+    if name == PINNED:
+        content = await tree.versions.known(node)
+        return b"yes" if content is not None and tree.cache.pinned(content.lineage) else b"no"
+    cached = await cached_bytes(tree, node)
     if name == CACHED_BYTES:
         return b"%d" % cached
-    if name == PINNED:
-        return b"yes" if content is not None and tree.cache.pinned(content.lineage) else b"no"
     if cached and (node.stale or (not tree.fresh(node) and tree.silent())):
         return b"stale"
     if cached >= node.version.size:
         return b"cached"
     return b"partial" if cached else b"remote"
+
+
+async def cached_bytes(tree: Tree, node: Node) -> int:
+    """Bytes of a file that are in the cache; asks the server nothing."""
+    content = await tree.versions.known(node)
+    return tree.cache.cached_bytes(content.lineage) if content is not None else 0
 
 
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:

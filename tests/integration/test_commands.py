@@ -12,15 +12,14 @@ import threading
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, eventually, needs_fuse, settle, write
 from tests.lab.relay import Relay
-from tests.lab.sshd import Sshd
+from tests.lab.sshd import Sshd, free_port
 
 MIB = 1 << 20
 
@@ -33,22 +32,8 @@ def root(tmp_path: Path) -> Path:
             ("checkpoints/best_model.pt", 2 * MIB),
             ("tensorboard/events.out.tfevents.1.h", 5000),
         ):
-            path = root / name / part
-            path.parent.mkdir(parents=True)
-            path.write_bytes(os.urandom(size))
-            settle(path)
+            write(root / name / part, os.urandom(size))
     return root
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
-
-
-@pytest.fixture
-def client(sshd: Sshd, root: Path, tmp_path: Path) -> Client:
-    return Client(sshd, root, tmp_path)
 
 
 class Following:
@@ -226,13 +211,6 @@ def test_wait_gives_up(client: Client) -> None:
 
 
 # --- tensorboard ----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def stub(tmp_path: Path, program: str) -> dict[str, str]:

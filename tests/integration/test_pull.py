@@ -7,24 +7,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import eventually, settle
+from tests.lab.mounted import eventually, write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 MIB = 1 << 20
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    settle(path)
-    return path
 
 
 @pytest.fixture
@@ -36,17 +28,6 @@ def root(tmp_path: Path) -> Path:
         write(root / name / "logs/console.log", b"epoch 1\n" * 100)
     (root / "exp-1" / "empty").mkdir()
     return root
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
-
-
-@pytest.fixture
-def client(sshd: Sshd, root: Path, tmp_path: Path) -> Client:
-    return Client(sshd, root, tmp_path)
 
 
 def same(one: Path, other: Path) -> bool:

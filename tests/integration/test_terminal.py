@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import Mounted, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 from tests.lab.terminal import Terminal
@@ -23,17 +22,8 @@ MIB = 1 << 20
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "artifacts"
     for name, size in (("checkpoints/best_model.pt", 12 * MIB), ("logs/console.log", 800)):
-        path = root / "exp-1" / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(os.urandom(size))
-        settle(path)
+        write(root / "exp-1" / name, os.urandom(size))
     return root
-
-
-@pytest.fixture
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
 
 
 def run(client: Client, command: str, *more: str | Path, **environment: str) -> Terminal:

@@ -1,17 +1,15 @@
-"""The options by which a test reads a server through fsspec, and files for it to read."""
+"""The options by which a test reads a server through fsspec."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import settle
 from vfs import stacks
 
 # As the entry point does where the package is installed.
@@ -42,11 +40,3 @@ def home(client: Client) -> Iterator[None]:
             yield
         finally:
             stacks.close()
-
-
-def write(path: Path, data: bytes) -> Path:
-    """A file that nobody has written to for long."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    settle(path)
-    return path

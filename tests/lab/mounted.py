@@ -22,6 +22,14 @@ def settle(path: Path) -> None:
     os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
+def write(path: Path, data: bytes) -> Path:
+    """A file that nobody has written to for long."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    settle(path)
+    return path
+
+
 class Mounted(Client):
     """`with Mounted(sshd, root, tmp_path) as path:` mounts `root` of the server at `path`."""
 

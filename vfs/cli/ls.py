@@ -84,8 +84,9 @@ async def _experiments(stack: Stack) -> list[Row]:
 
 
 async def _files(stack: Stack, name: str) -> list[Row]:
-    from vfs.experiments import cached_bytes, find_path, walk
+    from vfs.experiments import find_path, walk
     from vfs.node import Kind
+    from vfs.xattrs import cached_bytes
 
     tree = stack.tree
     top = await find_path(tree, name)

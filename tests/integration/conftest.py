@@ -1,0 +1,23 @@
+"""A server on loopback, and a user of it. A module that needs more of them has fixtures of its own by these names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.client import Client
+from tests.lab.sshd import Sshd
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def client(sshd: Sshd, root: Path, tmp_path: Path) -> Client:
+    """Somebody who reaches the module's `root`."""
+    return Client(sshd, root, tmp_path)
