@@ -51,6 +51,48 @@ def test_the_tree_is_the_servers(mounted: Mounted, root: Path) -> None:
     assert subprocess.run(["diff", "-r", root, mounted.path], check=False).returncode == 0
 
 
+def test_attributes_are_the_servers_without_write_bits_and_owned_by_who_mounted(
+    mounted: Mounted, root: Path
+) -> None:
+    log = root / "exp-1/logs/console.log"
+    log.chmod(0o754)
+    os.utime(log, (1_700_000_001.5, 1_700_000_001.5))
+    assert eventually(lambda: (mounted.path / "exp-1/logs/console.log").stat().st_mode & 0o777 == 0o554)
+    shown = (mounted.path / "exp-1/logs/console.log").stat()
+    assert (shown.st_mtime, shown.st_size) == (1_700_000_001, log.stat().st_size)
+    assert (shown.st_uid, shown.st_gid) == (os.getuid(), os.getgid())
+    assert not (mounted.path / "exp-1").stat().st_mode & 0o222
+
+
+def test_the_room_on_the_file_system_is_the_servers(mounted: Mounted, root: Path) -> None:
+    here, there = os.statvfs(mounted.path), os.statvfs(root)
+    assert here.f_blocks * here.f_frsize == there.f_blocks * there.f_frsize
+    assert here.f_namemax == there.f_namemax
+
+
+def test_an_attribute_tells_where_the_bytes_of_a_file_are(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mnt/exp-1/checkpoints/best_model.pt"
+
+    def state() -> bytes:
+        return os.getxattr(path, "user.artisync.state")
+
+    with Sshd() as sshd, Mounted(sshd, root, tmp_path):
+        assert set(os.listxattr(path)) == {
+            f"user.artisync.{name}" for name in ("state", "cached_bytes", "pinned", "complete")
+        }
+        assert state() == b"remote"
+        with path.open("rb", buffering=0) as file:
+            os.pread(file.fileno(), 100, 3 << 20)
+        assert state() == b"partial"
+        assert 0 < int(os.getxattr(path, "user.artisync.cached_bytes")) < 5 << 20
+        path.read_bytes()
+        assert state() == b"cached"
+        assert int(os.getxattr(path, "user.artisync.cached_bytes")) == 5 << 20
+        sshd.stop()
+        assert eventually(lambda: state() == b"stale")
+        assert len(path.read_bytes()) == 5 << 20
+
+
 def test_odd_names_are_shown_as_they_are(mounted: Mounted, root: Path) -> None:
     names = [b"\xff\xfe not utf-8", b"new\nline", b"x" * 255, b" ", b"\\"]
     for name in names:

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from tests.lab.history import History, Kind
 from tests.lab.machine import Later, Machine
@@ -162,7 +163,16 @@ class MemoryMachine(Machine):
 
 EXAMPLES = int(os.environ.get("ARTISYNC_EXAMPLES", "100"))
 """More by hand: ARTISYNC_EXAMPLES=10000."""
-TestMachine = MemoryMachine.TestCase
-TestMachine.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+
+
+@pytest.mark.timeout(60 + EXAMPLES)
+def test_whatever_happens_nothing_is_mixed_or_stale_or_absent_without_cause() -> None:
+    run_state_machine_as_test(
+        MemoryMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
