@@ -35,6 +35,11 @@ class State:
     """In the middle of a rewrite in place: nobody's version."""
     until: float = math.inf
 
+    def __repr__(self) -> str:
+        torn = ", torn" if self.torn else ""
+        content = f" of {len(self.data)} bytes ({self.data[:8].decode()}…{torn})" if self.data else ""
+        return f"<{self.kind.value}{content}, lineage {self.lineage}, {self.since:.3f} to {self.until:.3f}>"
+
 
 class History:
     """The tree below `root`, made by `changes`. Paths are relative to the root."""
@@ -153,9 +158,10 @@ class History:
         states.append(new)
 
     def _fresh(self, size: int) -> bytes:
-        """Bytes that no file had before, in any place."""
+        """Bytes that no file had before, in any place: also the first is another than those of late."""
         self._tags += 1
-        return (b"%08d" % self._tags * (size // 8 + 1))[:size]
+        tag = bytes([ord("A") + self._tags % 58]) + b"%07d" % self._tags
+        return (tag * (size // 8 + 1))[:size]
 
     def _vacant(self, path: bytes) -> bool:
         parent = self.now(posixpath.dirname(path))
