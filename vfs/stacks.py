@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import encodings.ascii
+import encodings.idna
 import errno
 import logging
 import os
@@ -16,11 +18,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
+import vfs.remote.openssh
+import vfs.remote.ssh
 from vfs import config
 from vfs.errors import ArtisyncError
 from vfs.stack import Stack, open_stack
 
 log = logging.getLogger(__name__)
+
+# Imported now and not on first use: a child that is forked while the loop's thread imports one could never import it.
+_USED_BY_THE_LOOP = (encodings.ascii, encodings.idna, vfs.remote.openssh, vfs.remote.ssh)
 
 T = TypeVar("T")
 Options = Mapping[str, object]
