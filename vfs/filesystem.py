@@ -18,7 +18,6 @@ from posixpath import normpath
 from typing import Any, NoReturn, TypeVar
 
 from fsspec.spec import AbstractFileSystem
-from fsspec.utils import tokenize
 
 from vfs import browse, config, stacks
 from vfs.errnos import errno_of
@@ -158,13 +157,6 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         """When it was last written, by the server's clock."""
         return datetime.fromtimestamp(self.info(path)["mtime"], UTC)
 
-    def ukey(self, path: str) -> str:
-        """A text that another version of the file does not have."""
-        return str(tokenize(self._options, self.info(path)))
-
-    def checksum(self, path: str) -> int:
-        return int(self.ukey(path), 16)
-
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def _open(
@@ -204,6 +196,8 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         paths = self.expand_path(path, recursive=recursive)
         if isinstance(path, str) and paths == [self._strip_protocol(path)]:
             return self.cat_file(paths[0])
+        if recursive:
+            paths = [name for name in paths if not self.isdir(name)]
         parts = self.cat_ranges(paths, None, None, on_error="raise" if on_error == "raise" else "return")
         found = zip(paths, parts, strict=True)
         return {name: part for name, part in found if on_error != "omit" or not isinstance(part, OSError)}

@@ -117,6 +117,11 @@ def test_parts_of_files_are_read_at_once_and_as_slices(fs: Any, root: Path) -> N
     found = fs.cat_ranges([one, "exp-1/none", "exp-1"], 0, 1)
     assert [type(part) for part in found] == [bytes, FileNotFoundError, IsADirectoryError]
     assert fs.cat([one, two]) == dict(zip(map(fs._strip_protocol, (one, two)), data, strict=True))
+    assert set(fs.cat("exp-1", recursive=True)) == {
+        "exp-1/checkpoints/best_model.pt",
+        "exp-1/logs/console.log",
+    }
+    assert fs.cat([one, "exp-1/none"], on_error="omit") == {fs._strip_protocol(one): data[0]}
     assert fs.head(one, 7) == data[0][:7]
     assert fs.tail(one, 7) == data[0][-7:]
 
