@@ -1,7 +1,7 @@
 """What reads in a measurement: programs of their own, run as `python programs.py NAME ARGUMENT...`.
 
 Each prints one line of JSON and checks, once its clock has stopped, that it got the bytes of the original, the file on
-the server's own disk. They need nothing but the standard library, and torch or safetensors where they are named so.
+the server's own disk. They need nothing but the standard library, and the library that reads the format.
 """
 
 from __future__ import annotations
@@ -82,17 +82,118 @@ def torch_load(path: str, original: str, name: str, mapped: str) -> Result:
     return {"seconds": seconds}
 
 
-def safetensors(path: str, original: str, name: str) -> Result:
-    """`safe_open`, and the sum of the tensor that is named."""
+def safetensors(path: str, original: str, *names: str) -> Result:
+    """`safe_open`, and the sums of the tensors that are named."""
     from safetensors import safe_open
 
     began = time.monotonic()
     with safe_open(path, "numpy") as file:
-        found = file.get_tensor(name)
-    found.sum()
+        found = [file.get_tensor(name) for name in names]
+    for tensor in found:
+        tensor.sum()
     seconds = time.monotonic() - began
     with safe_open(original, "numpy") as file:
-        _check((found == file.get_tensor(name)).all())
+        _check(
+            all((tensor == file.get_tensor(name)).all() for name, tensor in zip(names, found, strict=True))
+        )
+    return {"seconds": seconds}
+
+
+def shard(path: str, original: str) -> Result:
+    """All tensors of the second shard, as the index beside it says."""
+    from safetensors.numpy import load_file
+
+    began = time.monotonic()
+    with open(path) as file:
+        names = sorted(set(json.load(file)["weight_map"].values()))
+    found = load_file(os.path.join(os.path.dirname(path), names[1]))
+    seconds = time.monotonic() - began
+    right = load_file(os.path.join(os.path.dirname(original), names[1]))
+    _check(found.keys() == right.keys() and all((found[name] == right[name]).all() for name in right))
+    return {"seconds": seconds}
+
+
+def distcp(path: str, original: str) -> Result:
+    """`torch.distributed.checkpoint.load` of one tensor."""
+    import torch
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint import FileSystemReader
+
+    def load(directory: str) -> Any:
+        metadata = FileSystemReader(directory).read_metadata().state_dict_metadata
+        name = sorted(metadata)[len(metadata) // 2]
+        state = {name: torch.empty(metadata[name].size)}
+        dcp.load(state, checkpoint_id=directory, no_dist=True)
+        return state[name]
+
+    began = time.monotonic()
+    found = load(os.path.dirname(path))
+    seconds = time.monotonic() - began
+    _check(torch.equal(found, load(os.path.dirname(original))))
+    return {"seconds": seconds}
+
+
+def npy(path: str, original: str) -> Result:
+    """The sum of a hundredth of a mapped array, in its middle."""
+    import numpy
+
+    return _alike(lambda file: numpy.load(file, mmap_mode="r")[500:510].copy(), path, original)
+
+
+def npz(path: str, original: str) -> Result:
+    """One array of many."""
+    import numpy
+
+    def load(file: str) -> Any:
+        with numpy.load(file) as arrays:
+            return arrays[sorted(arrays)[len(arrays) // 2]]
+
+    return _alike(load, path, original)
+
+
+def zipped(path: str, original: str) -> Result:
+    """One member of many."""
+    import zipfile
+
+    import numpy
+
+    def load(file: str) -> Any:
+        with zipfile.ZipFile(file) as members:
+            names = sorted(members.namelist())
+            return numpy.frombuffer(members.read(names[len(names) // 2]), numpy.uint8)
+
+    return _alike(load, path, original)
+
+
+def hdf5(path: str, original: str) -> Result:
+    """One dataset of many."""
+    import h5py
+
+    def load(name: str) -> Any:
+        with h5py.File(name, "r") as file:
+            return file[sorted(file)[len(file) // 2]][:]
+
+    return _alike(load, path, original)
+
+
+def parquet(path: str, original: str) -> Result:
+    """One column of many."""
+    from pyarrow import parquet as files
+
+    def load(name: str) -> Any:
+        with files.ParquetFile(name) as file:
+            names = file.schema_arrow.names
+            return file.read([names[len(names) // 2]]).column(0).to_numpy()
+
+    return _alike(load, path, original)
+
+
+def _alike(load: Callable[[str], Any], path: str, original: str) -> Result:
+    """Time what `load` gives of one file, and compare it with what it gives of the other."""
+    began = time.monotonic()
+    found = load(path)
+    seconds = time.monotonic() - began
+    _check((found == load(original)).all() and len(found) > 0)
     return {"seconds": seconds}
 
 
@@ -102,7 +203,11 @@ def _check(right: bool) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
-    program.__name__: program for program in (read, drain, scattered, torch_load, safetensors)
+    program.__name__: program
+    for program in (
+        *(read, drain, scattered, torch_load, safetensors, shard),
+        *(distcp, npy, npz, zipped, hdf5, parquet),
+    )
 }
 
 if __name__ == "__main__":

@@ -18,9 +18,14 @@ class Scale:
     """A reader on a long link that is not done by then is judged by what it has read."""
     tensors: int = 1000
     """Of 256 KiB each."""
+    large_tensor: int = 2 * MIB
+    part: int = 256 * MIB
+    """A file of which a part is read."""
+    entries: int = 10_000
     experiments: int = 200
     """Of seven files in three directories each."""
     runs: int = 50
+    many_runs: int = 200
     steps: int = 300
     readers: int = 20
     reader_size: int = 16 * MIB
@@ -40,8 +45,11 @@ QUICK = Scale(
     wan=64 * MIB,
     wan_seconds=4.0,
     tensors=200,
+    part=32 * MIB,
+    entries=1000,
     experiments=20,
     runs=10,
+    many_runs=20,
     readers=8,
     reader_size=4 * MIB,
     random_size=64 * MIB,
@@ -54,7 +62,18 @@ QUICK = Scale(
     limit=10.0,
 )
 TINY = Scale(
-    loopback=MIB, wan=MIB, tensors=4, experiments=2, runs=1, steps=2, random_size=MIB, random_reads=4
+    loopback=MIB,
+    wan=MIB,
+    tensors=4,
+    large_tensor=MIB // 2,
+    part=2 * MIB,
+    entries=20,
+    experiments=2,
+    runs=1,
+    many_runs=2,
+    steps=2,
+    random_size=MIB,
+    random_reads=4,
 )
 
 

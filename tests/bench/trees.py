@@ -1,4 +1,4 @@
-"""Cases of programs that know a format, or walk a tree, all at RTT 50 ms and 1 Gbit/s."""
+"""Cases of programs that walk a tree, all at RTT 50 ms and 1 Gbit/s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.bench import content
 from tests.bench.case import SECONDS, WIRE, Case, Values
 from tests.bench.lab import Failed, Lab
 from tests.bench.peers import Peer
-from tests.bench.reads import MB, opened
+from tests.bench.reads import MB
 from tests.bench.scale import Scale
 from tests.lab.tensorboard import TensorBoard
 
@@ -21,23 +21,7 @@ _TIMED = {"time": SECONDS, "wire": WIRE}
 
 def cases(scale: Scale) -> list[Case]:
     """The cases of this module."""
-    megabytes = f"{scale.tensors * content.TENSOR_BYTES / MB:.0f} MB, {scale.tensors} tensors"
     return [
-        Case(
-            "torch-load",
-            f"torch.load of a checkpoint of {megabytes}",
-            _TIMED,
-            partial(_torch, "plain"),
-            local=True,
-        ),
-        Case(
-            "torch-mmap",
-            f"torch.load(mmap=True) of {megabytes}, then one tensor",
-            _TIMED,
-            partial(_torch, "mmap"),
-            local=True,
-        ),
-        Case("safetensors", f"safe_open of {megabytes}, then one tensor", _TIMED, _safetensors, local=True),
         Case(
             "find",
             f"find over {scale.experiments} experiments, {7 * scale.experiments} files; then again",
@@ -46,55 +30,62 @@ def cases(scale: Scale) -> list[Case]:
             local=True,
         ),
         Case(
+            "list",
+            f"ls -l of a directory of {scale.entries} entries; then again",
+            {"time": SECONDS, "again": SECONDS._replace(label="again"), "wire": WIRE},
+            _list,
+            local=True,
+        ),
+        Case(
             "tensorboard",
             f"TensorBoard over {scale.runs} runs until every scalar is served",
             _TIMED,
-            _tensorboard,
+            partial(_tensorboard, scale.runs),
             local=True,
         ),
+        Case(
+            "tensorboard-many",
+            f"TensorBoard over {scale.many_runs} runs until every scalar is served",
+            _TIMED,
+            partial(_tensorboard, scale.many_runs),
+            local=True,
+            once=True,
+        ),
     ]
-
-
-def _torch(way: str, lab: Lab, peer: Peer) -> Values:
-    tensors = lab.scale.tensors
-    original = lab.made("exp-torch/model.pt", lambda path: content.torch_file(path, tensors))
-    return _program(lab, peer, original, "torch_load", content.tensor_name(tensors // 2), way)
-
-
-def _safetensors(lab: Lab, peer: Peer) -> Values:
-    tensors = lab.scale.tensors
-    original = lab.made("exp-safe/model.safetensors", lambda path: content.safetensors_file(path, tensors))
-    return _program(lab, peer, original, "safetensors", content.tensor_name(tensors // 2))
-
-
-def _program(lab: Lab, peer: Peer, original: Path, name: str, *arguments: str) -> Values:
-    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
-        done = lab.program(name, path, original, *arguments)
-        return {"time": done["seconds"], "wire": (relay.bytes_down() - before) / MB}
 
 
 def _find(lab: Lab, peer: Peer) -> Values:
     count = lab.scale.experiments
     root = lab.made("tree", lambda path: content.experiments(path, count))
+    return _twice(lab, peer, root, ["find", ".", "-type", "f"], 7 * count)
+
+
+def _list(lab: Lab, peer: Peer) -> Values:
+    count = lab.scale.entries
+    root = lab.made("wide", lambda path: content.empty_files(path / "all", count))
+    return _twice(lab, peer, root, ["ls", "-l", "all"], count + 1)
+
+
+def _twice(lab: Lab, peer: Peer, root: Path, words: list[str], lines: int) -> Values:
+    """Run a command in a fresh mount of `root`, and again; it must print so many lines."""
     with (
         lab.relay(RTT_MS) as relay,
         lab.fresh() as place,
         lab.view(peer, lab.server(relay.port, root), place) as view,
     ):
         before = relay.bytes_down()
-        words = ["find", str(view.path), "-type", "f"]
+        words = ["env", "-C", str(view.path), *words]
         first, found = lab.timed(words, place)
         again, found_again = lab.timed(words, place)
         wire = relay.bytes_down() - before
-    if not len(found.splitlines()) == len(found_again.splitlines()) == 7 * count:
-        raise Failed(f"find saw {len(found.splitlines())} and {len(found_again.splitlines())} files")
+    if not len(found.splitlines()) == len(found_again.splitlines()) == lines:
+        raise Failed(f"{words[3]} saw {len(found.splitlines())} and {len(found_again.splitlines())} lines")
     return {"time": first, "again": again, "wire": wire / MB}
 
 
-def _tensorboard(lab: Lab, peer: Peer) -> Values:
+def _tensorboard(runs: int, lab: Lab, peer: Peer) -> Values:
     scale = lab.scale
-    root = lab.made("runs", lambda path: content.runs(path, scale.runs, scale.steps))
+    root = lab.made(f"runs-{runs}", lambda path: content.runs(path, runs, scale.steps))
     with (
         lab.relay(RTT_MS) as relay,
         lab.fresh() as place,
@@ -103,19 +94,19 @@ def _tensorboard(lab: Lab, peer: Peer) -> Values:
         before = relay.bytes_down()
         began = time.monotonic()
         with TensorBoard(view.path, place / "tensorboard.log") as board:
-            _await_scalars(board, scale, began + scale.limit)
+            _await_scalars(board, runs, scale, began + scale.limit)
             seconds = time.monotonic() - began
         return {"time": seconds, "wire": (relay.bytes_down() - before) / MB}
 
 
-def _await_scalars(board: TensorBoard, scale: Scale, end: float) -> None:
+def _await_scalars(board: TensorBoard, runs: int, scale: Scale, end: float) -> None:
     def until(true: object, what: str) -> None:
         while not true():  # type: ignore[operator]
             if time.monotonic() > end:
                 raise Failed(f"takes more than {scale.limit:g} s: {what}")
             time.sleep(POLL_SECONDS)
 
-    until(lambda: len(board.tags()) == scale.runs, "not all runs are there")
+    until(lambda: len(board.tags()) == runs, "not all runs are there")
     for run in board.tags():
         for tag in range(content.TAGS):
             until(partial(_served, board, run, f"tag-{tag}", scale.steps), f"{run} is not complete")

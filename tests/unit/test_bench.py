@@ -104,7 +104,7 @@ def test_sizes_are_told_in_words() -> None:
 
 def test_a_safetensors_file_is_what_safetensors_reads(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
-    content.safetensors_file(tmp_path / "m.safetensors", 3)
+    content.safetensors_file(3, tmp_path / "m.safetensors")
     with safetensors.safe_open(tmp_path / "m.safetensors", "numpy") as file:
         assert file.get_tensor(content.tensor_name(2))[0, :2].tolist() == [2.0, 3.0]
         assert len(list(file.keys())) == 3
