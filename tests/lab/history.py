@@ -52,6 +52,11 @@ class History:
         self._lineages = 0
         self._tags = 0
 
+    @property
+    def versions(self) -> int:
+        """How many states of files there were."""
+        return sum(state.kind is Kind.FILE for states in self._states.values() for state in states)
+
     # --- looking back ---------------------------------------------------------------------------------------------
 
     def now(self, path: bytes) -> State:

@@ -1,0 +1,152 @@
+"""Programs on a real mount of a real sshd's tree, as `tests.lab.machine` has them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import initialize, run_state_machine_as_test
+
+from tests.lab.history import History, Kind
+from tests.lab.machine import Later, Machine
+from tests.lab.memory_tree import RealTree
+from tests.lab.mounted import Mounted, eventually
+from tests.lab.sshd import Sshd
+
+T = TypeVar("T")
+
+LONGEST = 2.6
+"""Seconds that the machine waits at most: by then what it wrote is settled."""
+
+
+class OnAMount:
+    """Programs on a directory of a mount that no other example uses."""
+
+    ttl = 0.5
+    slack = 1.0
+
+    def __init__(self, mounted: Mounted, sshd: Sshd, name: str) -> None:
+        self._mounted = mounted
+        self._sshd = sshd
+        self._place = os.fsencode(mounted.path / name)
+        self._one_at_a_time = threading.Lock()
+        self._opened: list[Opened] = []
+        self.operations = 0
+        """Of programs: looks, listings, opens and reads."""
+        (mounted.root / name).mkdir()
+        self.history = History(RealTree(), os.fsencode(mounted.root / name), self.now)
+        assert eventually(lambda: os.path.isdir(self._place))
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(min(seconds, LONGEST))
+
+    def during(self, later: Later, work: Callable[[], T]) -> T:
+        """Do `work` while the changes are made by other threads; returns when all have been."""
+        self.operations += 1
+        timers = [threading.Timer(delay, self._make, [change]) for delay, change in later]
+        for timer in timers:
+            timer.start()
+        try:
+            return work()
+        finally:
+            for timer in timers:
+                timer.join()
+
+    def _make(self, change: Callable[[], None]) -> None:
+        with self._one_at_a_time:
+            change()
+
+    def at(self, path: bytes) -> bytes:
+        return self._place + b"/" + path
+
+    def look(self, path: bytes, later: Later) -> tuple[Kind, int]:
+        found = self.during(later, lambda: os.lstat(self.at(path)))
+        if stat.S_ISREG(found.st_mode):
+            return Kind.FILE, found.st_size
+        return (Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.LINK), 0
+
+    def names(self, path: bytes, later: Later) -> set[bytes]:
+        return self.during(later, lambda: set(os.listdir(self.at(path))))
+
+    def read(self, path: bytes, later: Later) -> bytes:
+        def work() -> bytes:
+            with open(self.at(path), "rb", buffering=0) as file:
+                return file.read()
+
+        return self.during(later, work)
+
+    def open(self, path: bytes) -> Opened:
+        file = os.open(self.at(path), os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            os.close(file)
+            raise IsADirectoryError(errno.EISDIR, "a directory")
+        self._opened.append(Opened(self, file))
+        return self._opened[-1]
+
+    def go_offline(self) -> None:
+        self._sshd.kill_sessions()
+
+    def go_online(self) -> None:
+        assert eventually(self._online, 20)
+
+    def _online(self) -> bool:
+        done = self._mounted.artisync("status", "--json", str(self._mounted.path))
+        return bool(json.loads(done.stdout)["mounts"][0]["state"] == "online")
+
+    def close(self) -> None:
+        for opened in self._opened:
+            opened.close()
+        self.go_online()
+
+
+class Opened:
+    """An open file."""
+
+    def __init__(self, client: OnAMount, file: int) -> None:
+        self._client = client
+        self._file = file
+
+    def read(self, offset: int, length: int, later: Later = ()) -> bytes:  # type: ignore[assignment]
+        return self._client.during(later, lambda: os.pread(self._file, length, offset))
+
+    def read_on(self, offset: int) -> bytes:
+        pieces = []
+        while piece := os.pread(self._file, 1 << 20, offset):
+            pieces.append(piece)
+            offset += len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def run_machine(begin: Callable[[], OnAMount], examples: int, steps: int) -> None:
+    """Run the state machine so many times, each on what `begin` gives. Raises AssertionError with the example."""
+
+    class MountMachine(Machine):
+        @initialize(made=Machine.made)
+        def start(self, made: Any) -> None:
+            self.begin(begin(), made)
+
+    run_state_machine_as_test(
+        MountMachine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
