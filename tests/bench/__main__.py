@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import copies, costs, formats, plot, reads, results, table, trees
+from tests.bench import copies, costs, formats, patterns, plot, reads, results, table, trees
 from tests.bench.case import Case, run
 from tests.bench.lab import Lab
 from tests.bench.machine import REPOSITORY, machine, versions
@@ -31,7 +31,9 @@ QUICK_PEERS = ("artisync-paramiko", "artisync-openssh", "sshfs", "rclone", "scp"
 def all_cases(scale: Scale) -> dict[str, Case]:
     """Every case at a scale, by name."""
     return {
-        case.name: case for module in (reads, formats, trees, costs, copies) for case in module.cases(scale)
+        case.name: case
+        for module in (reads, patterns, formats, trees, costs, copies)
+        for case in module.cases(scale)
     }
 
 

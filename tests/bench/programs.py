@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 PIECE = 1 << 20
-PAGE = 4096
 
 Result = dict[str, float]
 
@@ -57,17 +56,70 @@ def drain(path: str, seconds: str) -> Result:
     return {"seconds": time.monotonic() - began, "bytes": done}
 
 
-def scattered(path: str, original: str, count: str) -> Result:
-    """Read so many pages, each from a random place; the same places each time."""
-    places = random.Random(4096)
-    offsets = [places.randrange(os.path.getsize(original) // PAGE) * PAGE for _ in range(int(count))]
+def first(path: str, original: str, length: str) -> Result:
+    """Open, and read so many bytes from the beginning."""
+    began = time.monotonic()
+    with open(path, "rb", buffering=0) as file:
+        found = file.read(int(length))
+    seconds = time.monotonic() - began
+    with open(original, "rb", buffering=0) as file:
+        _check(found == file.read(int(length)))
+    return {"seconds": seconds, "bytes": len(found)}
+
+
+def pieces(path: str, original: str, pattern: str, count: str, length: str) -> Result:
+    """Read so many pieces of `length` bytes: at random (the same places each time), a MiB apart, or backwards."""
+    size, piece, number = os.path.getsize(original), int(length), int(count)
+    if pattern == "strided":
+        offsets = [place * PIECE % size for place in range(1, number + 1)]
+    elif pattern == "backward":
+        offsets = [size - piece * place for place in range(1, number + 1)]
+    else:
+        places = random.Random(4096)
+        offsets = [places.randrange(size // piece) * piece for _ in range(number)]
     with open(path, "rb", buffering=0) as file:
         began = time.monotonic()
-        found = [os.pread(file.fileno(), PAGE, offset) for offset in offsets]
+        found = [os.pread(file.fileno(), piece, offset) for offset in offsets]
         seconds = time.monotonic() - began
     with open(original, "rb", buffering=0) as file:
-        _check(found == [os.pread(file.fileno(), PAGE, offset) for offset in offsets])
-    return {"seconds": seconds, "bytes": len(offsets) * PAGE}
+        _check(found == [os.pread(file.fileno(), piece, offset) for offset in offsets])
+    return {"seconds": seconds, "bytes": number * piece}
+
+
+def singly(path: str, original: str) -> Result:
+    """Read a file byte by byte."""
+    began = time.monotonic()
+    with open(path, "rb", buffering=0) as file:
+        found = b"".join(iter(lambda: file.read(1), b""))
+    seconds = time.monotonic() - began
+    with open(original, "rb") as file:
+        _check(found == file.read())
+    return {"seconds": seconds, "bytes": len(found)}
+
+
+def together(path: str, original: str) -> Result:
+    """Stat and read all files below a directory, 32 threads at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = sorted(
+        os.path.relpath(os.path.join(place, name), original)
+        for place, _, files in os.walk(original)
+        for name in files
+    )
+
+    def one(name: str) -> bytes:
+        os.stat(os.path.join(path, name))
+        with open(os.path.join(path, name), "rb") as file:
+            return file.read()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(one, names))
+    seconds = time.monotonic() - began
+    for name, data in zip(names, found, strict=True):
+        with open(os.path.join(original, name), "rb") as file:
+            _check(data == file.read())
+    return {"seconds": seconds, "bytes": sum(map(len, found))}
 
 
 def torch_load(path: str, original: str, name: str, mapped: str) -> Result:
@@ -205,8 +257,8 @@ def _check(right: bool) -> None:
 PROGRAMS: dict[str, Callable[..., Any]] = {
     program.__name__: program
     for program in (
-        *(read, drain, scattered, torch_load, safetensors, shard),
-        *(distcp, npy, npz, zipped, hdf5, parquet),
+        *(read, drain, first, pieces, singly, together),
+        *(torch_load, safetensors, shard, distcp, npy, npz, zipped, hdf5, parquet),
     )
 }
 

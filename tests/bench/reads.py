@@ -1,4 +1,4 @@
-"""Cases of plain reading: sequential, again, offline, many at once, here and there."""
+"""Cases of plain reading: sequential, again, offline, many at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench import content
-from tests.bench.case import CPU, SPEED, WIRE, Case, Values
+from tests.bench.case import CPU, SPEED, Case, Values
 from tests.bench.lab import RATE_MBIT, Failed, Lab, View
 from tests.bench.peers import Peer, Server
 from tests.bench.scale import GIB, Scale, size
@@ -60,12 +60,6 @@ def cases(scale: Scale) -> list[Case]:
                 "spread": SPEED._replace(label="fastest to slowest", unit="ratio"),
             },
             _readers,
-        ),
-        Case(
-            "scattered",
-            f"{scale.random_reads} random reads of 4 KiB in {size(scale.random_size)}, RTT 50 ms",
-            {"time": SPEED._replace(label="a read", unit="ms"), "wire": WIRE},
-            _scattered,
         ),
     ]
 
@@ -174,12 +168,3 @@ def _readers(lab: Lab, peer: Peer) -> Values:
     seconds = max(result["ended"] for result in results) - began
     speeds = [result["bytes"] / (result["ended"] - began) for result in results]
     return {"share": total / seconds / LINK, "spread": max(speeds) / max(min(speeds), 1.0)}
-
-
-def _scattered(lab: Lab, peer: Peer) -> Values:
-    original = big_file(lab, lab.scale.random_size)
-    with lab.relay(50) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
-        done = lab.program("scattered", path, original, lab.scale.random_reads)
-        wire = relay.bytes_down() - before
-    return {"time": done["seconds"] / lab.scale.random_reads * 1000, "wire": wire / MB}

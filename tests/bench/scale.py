@@ -72,8 +72,10 @@ TINY = Scale(
     runs=1,
     many_runs=2,
     steps=2,
-    random_size=MIB,
-    random_reads=4,
+    random_size=2 * MIB,
+    random_reads=2,
+    small_files=20,
+    large_copy=2 * MIB,
 )
 
 

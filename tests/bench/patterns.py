@@ -1,0 +1,142 @@
+"""Cases of how files are read: the first bytes, a little of much, here and there, beside a large read; all at RTT 50 ms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.bench import content
+from tests.bench.case import WIRE, Case, Values
+from tests.bench.lab import Lab
+from tests.bench.peers import Peer
+from tests.bench.reads import MB, big_file, opened
+from tests.bench.results import Figure
+from tests.bench.scale import Scale, size
+
+RTT_MS = 50
+STOP_MBIT = 400
+_STILL_SECONDS = 2.0
+"""How long what was asked for ahead may go on arriving when the reader has gone."""
+_EACH = Figure("a read", "ms")
+_WAIT = Figure("waits for", "ms")
+
+
+def cases(scale: Scale) -> list[Case]:
+    """The cases of this module."""
+    count, large, random = scale.random_reads, size(scale.random_size), size(scale.large_copy)
+    each = {"time": _EACH, "wire": WIRE}
+    return [
+        Case("first-bytes", "open a file and read its first 64 KiB", {"time": _WAIT}, _first, local=True),
+        Case(
+            "stop",
+            f"read 1 MiB of {large}, then close; 400 Mbit/s",
+            {"wire": WIRE},
+            _stopped,
+        ),
+        Case(
+            "beside",
+            f"read a file of 4 KiB while {large} are read",
+            {"time": _WAIT},
+            _beside,
+        ),
+        *(
+            Case(
+                name,
+                f"{count} reads of {piece >> 10} KiB {words}",
+                each,
+                partial(_reads, name, piece, length),
+            )
+            for name, piece, words, length in (
+                ("scattered", 4 << 10, f"at random in {large}", scale.random_size),
+                ("random", 128 << 10, f"at random in {random}", scale.large_copy),
+                ("strided", 4 << 10, f"a MiB apart in {large}", scale.random_size),
+                ("backward", 128 << 10, f"one before the other from the end of {large}", scale.random_size),
+            )
+        ),
+        Case("bytes", "64 Ki reads of one byte", {"time": Figure("all", "ms")}, _bytes, local=True),
+        Case(
+            "threads",
+            f"32 threads stat and read {scale.small_files} small files",
+            {"time": Figure("all", "ms"), "wire": WIRE},
+            _threads,
+            local=True,
+        ),
+    ]
+
+
+def _measured(
+    lab: Lab, peer: Peer, length: int, work: Callable[[str], float], mbit: float = 1000, still: float = 0.0
+) -> Values:
+    """What `work` returns for a file of `length` bytes in a fresh mount, and the bytes that came for it."""
+    original = big_file(lab, length)
+    with lab.relay(RTT_MS, mbit) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
+        before = relay.bytes_down()
+        value = work(str(path))
+        time.sleep(still)
+        return {"time": value, "wire": (relay.bytes_down() - before) / MB}
+
+
+def _first(lab: Lab, peer: Peer) -> Values:
+    original = big_file(lab, lab.scale.random_size)
+    return _measured(
+        lab,
+        peer,
+        lab.scale.random_size,
+        lambda path: lab.program("first", path, original, 64 << 10)["seconds"] * 1000,
+    )
+
+
+def _stopped(lab: Lab, peer: Peer) -> Values:
+    original = big_file(lab, lab.scale.random_size)
+    return _measured(
+        lab,
+        peer,
+        lab.scale.random_size,
+        lambda path: lab.program("first", path, original, 1 << 20)["seconds"],
+        STOP_MBIT,
+        _STILL_SECONDS,
+    )
+
+
+def _reads(pattern: str, piece: int, length: int, lab: Lab, peer: Peer) -> Values:
+    original, count = big_file(lab, length), lab.scale.random_reads
+    return _measured(
+        lab,
+        peer,
+        length,
+        lambda path: lab.program("pieces", path, original, pattern, count, piece)["seconds"] * 1000 / count,
+    )
+
+
+def _beside(lab: Lab, peer: Peer) -> Values:
+    small = lab.made("exp-beside/part", lambda path: content.random_file(path, 4096))
+    original = big_file(lab, lab.scale.random_size)
+    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (view, path):
+        beside = view.path / small.relative_to(lab.root)
+        beside.stat()
+        reader = lab.start("drain", path, 3.0)
+        try:
+            time.sleep(1.5)  # by then it is at full speed
+            return {"time": lab.program("first", beside, small, 4096)["seconds"] * 1000}
+        finally:
+            lab.result(reader)
+
+
+def _bytes(lab: Lab, peer: Peer) -> Values:
+    original = lab.made("exp-bytes/part", lambda path: content.random_file(path, 64 << 10))
+    return _program(lab, peer, original, "singly")
+
+
+def _threads(lab: Lab, peer: Peer) -> Values:
+    count = lab.scale.small_files
+    place = lab.made("exp-small", lambda path: content.small_files(path, count))
+    return _program(lab, peer, place, "together")
+
+
+def _program(lab: Lab, peer: Peer, original: Path, name: str) -> Values:
+    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
+        before = relay.bytes_down()
+        seconds = lab.program(name, path, original)["seconds"]
+        return {"time": seconds * 1000, "wire": (relay.bytes_down() - before) / MB}
