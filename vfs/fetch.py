@@ -8,12 +8,13 @@ with bytes or with an error, within the link's timeout.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from xxhash import xxh3_128_digest
 
 from vfs.cache.block import BLOCK, Block, little
 from vfs.cache.blocks import BlockCache
@@ -395,7 +396,7 @@ class Fetcher:
 
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """What stands for bytes that were given out, until they are compared."""
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return xxh3_128_digest(data)
 
 
 def _split(start: int, end: int) -> Iterable[tuple[int, int, int]]:

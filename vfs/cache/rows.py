@@ -33,7 +33,7 @@ BUSY_SECONDS = 0.5
 """The longest wait for another process's transaction."""
 
 DATABASE = "cache.db"
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 """SQLite's `user_version` of a database that this module understands."""
 
 _NAME = re.compile(r"blocks/[0-9a-f]{16}/[0-9a-f]{3,8}/[0-9a-f]{32}-[0-9]{1,12}-[0-9a-f]{1,12}")
