@@ -10,28 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import stat
-from collections.abc import Coroutine
-from typing import Any
 
-from vfs import links
 from vfs.cache.blocks import BlockCache
-from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
+from vfs.errors import AccessDenied, NoSuchPath, NotDirectory
 from vfs.fetch import Fetcher
 from vfs.node import NEVER, Kind, Node, version_of
+from vfs.questions import Questions, join
 from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
-from vfs.remote.api import Attributes, DirEntry, Remote
+from vfs.remote.api import Attributes, Remote
 from vfs.version import Change, classify, settled
 from vfs.versions import Versions
 from vfs.walk import Walk
 
-log = logging.getLogger(__name__)
-
 FILE_SECONDS = 1.0
 """A reader at the end of a file learns of growth when the kernel's attributes expire: at most this often."""
-SILENCE = 0.08
-"""Seconds without a byte, while an answer is due, after which what is last known is given instead."""
 SINGLY = 4
 """So many names of one directory asked for within a TTL, and the directory is listed instead."""
 UNKNOWN = b""
@@ -49,7 +42,7 @@ class Tree:
         self.ttl = ttl
         self.identity = identity
         self._ids = itertools.count(1)
-        self._asking: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+        self._questions = Questions(self)
         self.versions = Versions(self, fetcher, cache)
         self.walk = Walk(self)
         self.root = Node(
@@ -87,8 +80,7 @@ class Tree:
 
     def silent(self) -> bool:
         """Whether the server cannot be asked just now: offline, or owing an answer for suspiciously long."""
-        link = self.remote.link
-        return not link.online or link.silence > max(SILENCE, 4 * link.rtt)
+        return self._questions.silent()
 
     def peek(self, parent: Node, name: bytes) -> Node | None:
         """The child if it is known and fresh; None says to `lookup`. Raises NoSuchPath if its absence is fresh."""
@@ -116,9 +108,11 @@ class Tree:
                 await self.refresh_listing(parent)
         child = parent.children.get(name)
         if child is None and not self.listed(parent):
-            self.versions.open_named(_join(parent.path, name), name)
+            self.versions.open_named(join(parent.path, name), name)
             self.list_soon(parent)
-            await self._ask(("name", _join(parent.path, name)), self._ask_name(parent, name), known=False)
+            await self._questions.ask(
+                ("name", join(parent.path, name)), self._questions.name(parent, name), known=False
+            )
             child = parent.children.get(name)
         if child is not None:
             if child.kind is Kind.FILE and not self.fresh(child) and not self.silent():
@@ -126,34 +120,34 @@ class Tree:
             await self.refresh(child)
             child = parent.children.get(name)
         if child is None:
-            raise NoSuchPath(f"{_join(parent.path, name)!r}")
+            raise NoSuchPath(f"{join(parent.path, name)!r}")
         return child
 
     async def refresh(self, node: Node) -> None:
         """Ask for a node's attributes if they are past the TTL. Afterwards `stale` may be set."""
         if self.fresh(node) or node.stale:
             return
-        await self._ask(("node", node.path), self._ask_node(node), known=self._known(node))
+        await self._questions.ask(("node", node.path), self._questions.node(node), known=self._known(node))
 
     async def look(self, node: Node) -> None:
         """Ask for a node's attributes whatever their age."""
         if not node.stale:
-            await self._ask(("node", node.path), self._ask_node(node), known=False)
+            await self._questions.ask(("node", node.path), self._questions.node(node), known=False)
 
     def refresh_soon(self, node: Node) -> None:
         """Ask in the background, when half of the TTL is over."""
         key = "node", node.path
         old = self._now() - node.checked > self.ttl / 2
-        if old and key not in self._asking and not node.stale and not self.silent():
-            self._start(key, self._ask_node(node))
+        if old and key not in self._questions and not node.stale and not self.silent():
+            self._questions.start(key, self._questions.node(node))
 
     def list_soon(self, directory: Node) -> None:
         """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
         if directory.kind is not Kind.DIRECTORY or directory.listed > NEVER:
             return
         key = "list", directory.path
-        if key not in self._asking and not self.silent():
-            self._start(key, self._list(directory))
+        if key not in self._questions and not self.silent():
+            self._questions.start(key, self._questions.listing(directory))
 
     async def refresh_listing(self, directory: Node) -> None:
         """List a directory if its listing is past the TTL.
@@ -164,7 +158,9 @@ class Tree:
             return
         if directory.listed == NEVER and self.silent():
             await self._recall(directory)
-        await self._ask(("list", directory.path), self._list(directory), known=directory.listed > NEVER)
+        await self._questions.ask(
+            ("list", directory.path), self._questions.listing(directory), known=directory.listed > NEVER
+        )
 
     async def listing(self, directory: Node) -> list[Node]:
         """The children of a directory, fresh."""
@@ -193,7 +189,7 @@ class Tree:
 
     async def start(self) -> None:
         """List the root once. Raises what the server says, Unreachable when it cannot be asked."""
-        await asyncio.gather(self._ask_node(self.root), self._list(self.root))
+        await asyncio.gather(self._questions.node(self.root), self._questions.listing(self.root))
 
     async def recall_root(self) -> bool:
         """Whether an earlier mount left a listing of the root; it is shown while the server cannot be asked."""
@@ -299,154 +295,13 @@ class Tree:
     def _new(
         self, parent: Node, name: bytes, attributes: Attributes, at: float, target: bytes, real: bytes | None
     ) -> Node:
-        node = Node(next(self._ids), parent, name, _join(parent.path, name), attributes, at)
+        node = Node(next(self._ids), parent, name, join(parent.path, name), attributes, at)
         node.since = self._now()  # the server may have looked just before it answered
         node.target, node.real, node.follow = target, real, real is not None
         parent.children[name] = node
         if node.kind is Kind.FILE:
             self._settle(node)
         return node
-
-    # --- questions ------------------------------------------------------------------------------------------------
-
-    async def _ask(self, key: tuple[str, bytes], work: Coroutine[Any, Any, None], *, known: bool) -> None:
-        """Wait for the answer to a question, which is asked once at a time; not beyond a silence, if `known`."""
-        task = self._asking.get(key)
-        if task is not None:
-            work.close()
-        elif known and not self.remote.link.online:
-            work.close()
-            return
-        else:
-            task = self._start(key, work)
-        if known and self.silent():
-            return
-        while not task.done():
-            await asyncio.wait({task}, timeout=max(SILENCE, 4 * self.remote.link.rtt) if known else None)
-            if known and not task.done() and self.silent():
-                return
-        try:
-            task.result()
-        except Unreachable:
-            if not known:
-                raise
-
-    def _start(self, key: tuple[str, bytes], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._asking[key] = asyncio.ensure_future(work)
-
-        def over(task: asyncio.Task[None]) -> None:
-            self._asking.pop(key, None)
-            if not task.cancelled():
-                task.exception()
-
-        task.add_done_callback(over)
-        return task
-
-    async def _ask_node(self, node: Node) -> None:
-        at = self._now()
-        if node.pending is None:
-            try:
-                await self._ask_attributes(node)
-            except NoSuchPath:
-                if node.parent is not None:
-                    self.remove(node)
-                    return
-                raise
-        if node.pending is not None and not node.stale:
-            await self.versions.verify(node, at)
-
-    async def _ask_attributes(self, node: Node) -> None:
-        at = self._now()
-        if node.parent is None:
-            node.attributes, node.checked = await self.remote.stat(node.path), at
-            if not node.attributes.is_dir:
-                raise NotDirectory(f"{node.path!r}")
-        elif node.kind is Kind.LINK or node.follow:
-            await self._ask_name(node.parent, node.name)
-        else:
-            attributes = await self.remote.lstat(node.path)
-            if attributes.is_link:
-                await self._observe_link(node.parent, node.name, attributes, at)
-            else:
-                self.observe_node(node, attributes, at)
-
-    async def _ask_name(self, parent: Node, name: bytes) -> None:
-        at = self._now()
-        try:
-            attributes = await self.remote.lstat(_join(parent.path, name))
-        except NoSuchPath:
-            child = parent.children.get(name)
-            if child is not None and child.checked <= at:
-                self.remove(child)
-            raise
-        if attributes.is_link:
-            await self._observe_link(parent, name, attributes, at)
-        else:
-            self.observe(parent, name, attributes, at)
-
-    async def _observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
-        """Find out what a link is shown as, and take it in. Raises ServerFailure when that cannot be told just now."""
-        path = _join(parent.path, name)
-        answers = await asyncio.gather(
-            self.remote.realpath(path),
-            self.remote.stat(path),
-            self.remote.readlink(path),
-            return_exceptions=True,
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
-                raise answer
-        real, followed, text = answers
-        root = self.root.path
-        if isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
-            self.observe(parent, name, attributes, at, target=links.relative(root, path, real))
-        elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
-            self.observe(parent, name, followed, at, real=real)
-        else:
-            for answer in (real, followed):
-                if isinstance(answer, ServerFailure):  # it may well lead somewhere
-                    raise answer
-            shown = text if isinstance(text, bytes) else b"unreadable"
-            self.observe(parent, name, attributes, at, target=links.nowhere(root, path, shown))
-
-    def _endless(self, parent: Node, real: bytes) -> bool:
-        """Whether a directory shown in place of a link would hold itself again."""
-        return any(
-            links.encloses(real, node.real or (self.root.path if node is self.root else b"\0"))
-            for node in (parent, *parent.ancestors())
-        )
-
-    async def _list(self, directory: Node) -> None:
-        at = self._now()
-        try:
-            entries = await self.remote.scandir(directory.path)
-        except NoSuchPath:
-            if directory.parent is not None and directory.checked <= at:
-                self.remove(directory)
-            raise
-        if directory.stale:
-            return
-        linked = [entry for entry in entries if entry.attributes.is_link]
-        await asyncio.gather(*(self._observe_listed_link(directory, entry, at) for entry in linked))
-        names = set()
-        for entry in entries:
-            names.add(entry.name)
-            if not entry.attributes.is_link:
-                self.observe(directory, entry.name, entry.attributes, at)
-        for child in list(directory.children.values()):
-            if child.name not in names and child.checked <= at:
-                self.remove(child)
-        directory.listed = at
-        directory.asked.clear()
-        self._remember(directory)
-
-    async def _observe_listed_link(self, directory: Node, entry: DirEntry, at: float) -> None:
-        try:
-            await self._observe_link(directory, entry.name, entry.attributes, at)
-        except ServerFailure as error:
-            log.debug("a link cannot be followed: %s", error)
-            target = links.nowhere(self.root.path, _join(directory.path, entry.name), b"unreadable")
-            self.observe(directory, entry.name, entry.attributes, NEVER, target=target)
 
     def _many(self, directory: Node) -> bool:
         """Note that a name was asked for alone; whether there were so many that a listing is cheaper."""
@@ -460,7 +315,8 @@ class Tree:
     def _key(self, directory: Node) -> str:
         return listing_key(self.identity, directory.relative)
 
-    def _remember(self, directory: Node) -> None:
+    def remember(self, directory: Node) -> None:
+        """Keep a directory's listing for a later mount."""
         entries = (
             KnownEntry(child.name, child.attributes, child.follow, child.target)
             for child in directory.children.values()
@@ -494,11 +350,4 @@ class Tree:
     async def aclose(self) -> None:
         """End the crawls and the questions under way."""
         await self.walk.aclose()
-        tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _join(directory: bytes, name: bytes) -> bytes:
-    return directory.rstrip(b"/") + b"/" + name
+        await self._questions.aclose()

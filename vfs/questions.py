@@ -1,0 +1,205 @@
+"""What the tree asks of the server, and what the answers say. Each question is asked once at a time.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from vfs import links
+from vfs.errors import NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
+from vfs.node import NEVER, Kind, Node
+from vfs.remote.api import Attributes, DirEntry
+
+if TYPE_CHECKING:
+    from vfs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+SILENCE = 0.08
+"""Seconds without a byte, while an answer is due, after which what is last known is given instead."""
+
+Key = tuple[str, bytes]
+"""The kind of a question (node, name, list), and the path that it is about."""
+
+
+class Questions:
+    """The questions of one tree; `Tree.observe` and `Tree.remove` take in what the server said."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._remote = tree.remote
+        self._under_way: dict[Key, asyncio.Task[None]] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._under_way
+
+    def silent(self) -> bool:
+        """Whether the server cannot be asked just now: offline, or owing an answer for suspiciously long."""
+        link = self._remote.link
+        return not link.online or link.silence > self._patience()
+
+    def _patience(self) -> float:
+        return max(SILENCE, 4 * self._remote.link.rtt)
+
+    async def ask(self, key: Key, work: Coroutine[Any, Any, None], *, known: bool) -> None:
+        """Wait for the answer to a question, which is asked once at a time; not beyond a silence, if `known`."""
+        task = self._under_way.get(key)
+        if task is not None:
+            work.close()
+        elif known and not self._remote.link.online:
+            work.close()
+            return
+        else:
+            task = self.start(key, work)
+        if known and self.silent():
+            return
+        while not task.done():
+            await asyncio.wait({task}, timeout=self._patience() if known else None)
+            if known and not task.done() and self.silent():
+                return
+        try:
+            task.result()
+        except Unreachable:
+            if not known:
+                raise
+
+    def start(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._under_way[key] = asyncio.ensure_future(work)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._under_way.pop(key, None)
+            if not task.cancelled():
+                task.exception()
+
+        task.add_done_callback(over)
+        return task
+
+    async def node(self, node: Node) -> None:
+        """What the node's path stands for now, and of a file that grew, whether it is the same one."""
+        at = _now()
+        if node.pending is None:
+            try:
+                await self._attributes(node)
+            except NoSuchPath:
+                if node.parent is not None:
+                    self._tree.remove(node)
+                    return
+                raise
+        if node.pending is not None and not node.stale:
+            await self._tree.versions.verify(node, at)
+
+    async def _attributes(self, node: Node) -> None:
+        at = _now()
+        if node.parent is None:
+            node.attributes, node.checked = await self._remote.stat(node.path), at
+            if not node.attributes.is_dir:
+                raise NotDirectory(f"{node.path!r}")
+        elif node.kind is Kind.LINK or node.follow:
+            await self.name(node.parent, node.name)
+        else:
+            attributes = await self._remote.lstat(node.path)
+            if attributes.is_link:
+                await self._observe_link(node.parent, node.name, attributes, at)
+            else:
+                self._tree.observe_node(node, attributes, at)
+
+    async def name(self, parent: Node, name: bytes) -> None:
+        """What a name stands for now. Raises NoSuchPath, ServerFailure, Unreachable."""
+        at = _now()
+        try:
+            attributes = await self._remote.lstat(join(parent.path, name))
+        except NoSuchPath:
+            child = parent.children.get(name)
+            if child is not None and child.checked <= at:
+                self._tree.remove(child)
+            raise
+        if attributes.is_link:
+            await self._observe_link(parent, name, attributes, at)
+        else:
+            self._tree.observe(parent, name, attributes, at)
+
+    async def _observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
+        """Find out what a link is shown as, and take it in. Raises ServerFailure when that cannot be told just now."""
+        path = join(parent.path, name)
+        answers = await asyncio.gather(
+            self._remote.realpath(path),
+            self._remote.stat(path),
+            self._remote.readlink(path),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
+                raise answer
+        real, followed, text = answers
+        root = self._tree.root.path
+        if isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
+            self._tree.observe(parent, name, attributes, at, target=links.relative(root, path, real))
+        elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
+            self._tree.observe(parent, name, followed, at, real=real)
+        else:
+            for answer in (real, followed):
+                if isinstance(answer, ServerFailure):  # it may well lead somewhere
+                    raise answer
+            shown = text if isinstance(text, bytes) else b"unreadable"
+            self._tree.observe(parent, name, attributes, at, target=links.nowhere(root, path, shown))
+
+    def _endless(self, parent: Node, real: bytes) -> bool:
+        """Whether a directory shown in place of a link would hold itself again."""
+        return any(
+            links.encloses(real, node.real or (self._tree.root.path if node is self._tree.root else b"\0"))
+            for node in (parent, *parent.ancestors())
+        )
+
+    async def listing(self, directory: Node) -> None:
+        """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
+        at = _now()
+        try:
+            entries = await self._remote.scandir(directory.path)
+        except NoSuchPath:
+            if directory.parent is not None and directory.checked <= at:
+                self._tree.remove(directory)
+            raise
+        if directory.stale:
+            return
+        linked = [entry for entry in entries if entry.attributes.is_link]
+        await asyncio.gather(*(self._observe_listed_link(directory, entry, at) for entry in linked))
+        names = set()
+        for entry in entries:
+            names.add(entry.name)
+            if not entry.attributes.is_link:
+                self._tree.observe(directory, entry.name, entry.attributes, at)
+        for child in list(directory.children.values()):
+            if child.name not in names and child.checked <= at:
+                self._tree.remove(child)
+        directory.listed = at
+        directory.asked.clear()
+        self._tree.remember(directory)
+
+    async def _observe_listed_link(self, directory: Node, entry: DirEntry, at: float) -> None:
+        try:
+            await self._observe_link(directory, entry.name, entry.attributes, at)
+        except ServerFailure as error:
+            log.debug("a link cannot be followed: %s", error)
+            target = links.nowhere(self._tree.root.path, join(directory.path, entry.name), b"unreadable")
+            self._tree.observe(directory, entry.name, entry.attributes, NEVER, target=target)
+
+    async def aclose(self) -> None:
+        """End the questions under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path of a name in a directory."""
+    return directory.rstrip(b"/") + b"/" + name
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
