@@ -23,7 +23,8 @@ from vfs.remote.child import Child
 from vfs.remote.hostkeys import HostKey, KnownHosts
 from vfs.remote.ssh_config import Target, resolve
 from vfs.remote.ssh_keys import Agent, KeyRing
-from vfs.remote.ssh_stream import PACKET, WINDOW, BufferedSocket, ChannelStream, Chunks, Way
+from vfs.remote.ssh_packets import BufferedSocket, Packets, receive_packets
+from vfs.remote.ssh_stream import PACKET, WINDOW, ChannelStream, Chunks, Way
 from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
@@ -140,6 +141,8 @@ class ParamikoDialer:
         session = paramiko.Transport(
             cast("socket.socket", buffered), default_window_size=WINDOW, default_max_packet_size=PACKET
         )
+        if isinstance(buffered, BufferedSocket):
+            receive_packets(session.packetizer, buffered)
         way.sessions.append(session)
         options = session.get_security_options()
         options.ciphers = [c for c in CIPHERS if c in options.ciphers]
@@ -288,6 +291,8 @@ def _open_sftp(session: paramiko.Transport, target: Target, way: Way, deadline: 
     try:
         channel = session.open_session(timeout=left)
         channel.in_buffer = Chunks()
+        if isinstance(session.packetizer, Packets):
+            session.packetizer.views = True
         channel.invoke_subsystem("sftp")
     except paramiko.ChannelException as e:
         raise errors.ConnectError(f"{target.place} lets no more sessions in: {e.text}") from e

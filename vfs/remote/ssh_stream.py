@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
@@ -25,9 +25,6 @@ PACKET = 256 << 10
 
 ACKNOWLEDGED = 8 << 20
 """Bytes after which the server is told that they were taken: a fraction of the window."""
-
-RECEIVED = 256 << 10
-"""Bytes that are taken from the socket at a time, at most."""
 
 IDLE_POLL = 5.0
 """Seconds between looks of paramiko's thread at an idle socket; as it comes, it wakes ten times a second."""
@@ -65,7 +62,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
             while self._busy:
                 self._cv.wait()  # type: ignore[attr-defined]
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         with self._cv:  # type: ignore[attr-defined]
             sink = self._sink
             if sink is None:
@@ -110,31 +107,6 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         return sum(map(len, tuple(self._chunks)))
-
-
-class BufferedSocket:
-    """A socket for paramiko that receives much at a time: paramiko asks for 16 bytes, then for the rest of a packet.
-
-    `recv` is called by paramiko's one thread only; everything else goes to the socket as it is.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._recv_into = sock.recv_into
-        self._buffer = memoryview(bytearray(RECEIVED))
-        self._start = self._end = 0
-
-    def recv(self, count: int) -> bytes:
-        """Between 1 and `count` bytes; none at the end. Raises as `socket.recv`."""
-        start, end = self._start, self._end
-        if start == end:
-            start, end = 0, self._recv_into(self._buffer)
-            self._end = end
-        self._start = stop = min(end, start + count)
-        return bytes(self._buffer[start:stop])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
 
 
 class Way:
