@@ -43,7 +43,7 @@ def cases(scale: Scale) -> list[Case]:
                 partial(_wan, rtt),
                 copies=rtt == 50,  # to wait for scp and rsync once is enough
             )
-            for rtt in (50, 100)
+            for rtt in (20, 50, 100)
         ),
         Case(
             "offline",
