@@ -146,10 +146,10 @@ class Packets(Packetizer):
             try:
                 found = self.buffered.need(count)
             except OSError as error:
-                if not isinstance(error, TimeoutError) and error.errno != errno.EAGAIN:
-                    raise
                 if self.closed or self.handshake_timed_out():
                     raise EOFError from error
+                if not isinstance(error, TimeoutError) and error.errno != errno.EAGAIN:
+                    raise
                 if self.need_rekey() and not self.buffered.waiting:
                     raise NeedRekeyException from error
                 continue
