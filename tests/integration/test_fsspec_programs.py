@@ -20,7 +20,8 @@ pytest.importorskip("fsspec")
 import fsspec
 
 from tests.lab.client import Client
-from tests.lab.fsspec_client import home, storage_options, write
+from tests.lab.fsspec_client import home, storage_options
+from tests.lab.mounted import write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 from vfs import stacks
