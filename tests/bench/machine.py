@@ -51,10 +51,14 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the working tree, with `-dirty` where it was changed."""
-    words = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=10"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    """The commit of the working tree, with `-dirty` where more than results was changed."""
+
+    def git(*words: str) -> str:
+        words = ("git", "-C", str(REPOSITORY), *words)
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)docs/benchmarks")
+    return git("rev-parse", "--short=10", "HEAD") + "-dirty" * bool(changed) or None
 
 
 def _asked(program: str, options: list[str]) -> str:
