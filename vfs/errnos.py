@@ -17,6 +17,7 @@ ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UnknownHost, errno.EHOSTUNREACH),
     (errors.Refused, errno.EHOSTUNREACH),
     (errors.NoAnswer, errno.EHOSTUNREACH),
+    (errors.HungUp, errno.EHOSTUNREACH),
     (errors.AuthRejected, errno.EACCES),
     (errors.LinkError, errno.EIO),
     (errors.RemoteError, errno.EIO),

@@ -105,6 +105,11 @@ class NoAnswer(ConnectError):
     """No answer from the host: is the VPN up (`wg show`), and is the container running?"""
 
 
+class HungUp(ConnectError):
+    """The host ended the connection while it was being made: is the container starting or stopping? If that goes on, the
+    server may have too many connections (MaxStartups)."""
+
+
 class AuthRejected(ConnectError):
     """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`
     makes one), or name the right one with `-i`."""

@@ -19,6 +19,7 @@ from vfs.cache.disk import DiskCache
 from vfs.config import Settings, TransportName
 from vfs.errors import (
     AccessDenied,
+    HungUp,
     NoAnswer,
     NoSuchPath,
     NotDirectory,
@@ -148,7 +149,7 @@ async def open_stack(
             cache.set_record(key, root)
             with root_listed(settings):
                 await stack.tree.start()
-        except (Unreachable, Refused, NoAnswer, UnknownHost, TimeoutError, OSError) as error:
+        except (Unreachable, Refused, NoAnswer, HungUp, UnknownHost, TimeoutError, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:
                 raise

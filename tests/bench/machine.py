@@ -57,7 +57,9 @@ def _commit() -> str | None:
         words = ("git", "-C", str(REPOSITORY), *words)
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)docs/benchmarks")
+    changed = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)docs/benchmarks"
+    )
     return git("rev-parse", "--short=10", "HEAD") + "-dirty" * bool(changed) or None
 
 

@@ -7,6 +7,9 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from tests.lab.listener import listener
 from tests.lab.mounted import Mounted, needs_fuse
 from tests.lab.sshd import Sshd
 from tests.lab.world import World, failure, read
@@ -59,6 +62,22 @@ def test_a_mount_whose_host_is_gone_comes_up_with_what_it_knows_and_says_so(tmp_
         assert read(world.path / "exp/known") == known
         assert failure(world.path / "exp/new")[0] != 0
         world.mounted.unmount()
+
+
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_a_host_that_hangs_up_at_once_is_as_good_as_gone(tmp_path: Path, transport: str) -> None:
+    world = World(tmp_path, transport=transport)
+    known = world.file("exp/known")
+    with world:
+        assert read(world.path / "exp/known") == known
+        world.mounted.unmount()
+        with listener(lambda connection: connection.close()) as port:
+            gone = Mounted(world.sshd, world.root, tmp_path, "--transport", transport, port=port)
+            done = gone.artisync("mount", *gone.words, str(gone.path))
+            assert done.returncode == 0, done.stderr
+            assert "offline" in done.stderr
+            assert read(gone.path / "exp/known") == known
+            gone.unmount()
 
 
 def test_a_mount_that_was_never_there_fails_with_the_cause(tmp_path: Path) -> None:

@@ -59,7 +59,16 @@ me@box: Permission denied (publickey).
         ),
         ("Received disconnect: Too many authentication failures", errors.AuthRejected, "IdentitiesOnly"),
         ("subsystem request failed on channel 0", errors.NoSftp, "offers no SFTP"),
-        ("kex_exchange_identification: Connection closed by remote host", errors.ConnectError, "MaxStartups"),
+        (
+            "kex_exchange_identification: Connection closed by remote host",
+            errors.HungUp,
+            "before anybody logged in",
+        ),
+        (
+            "kex_exchange_identification: read: Connection reset by peer\nConnection reset by 1.2.3.4 port 22",
+            errors.HungUp,
+            "closed",
+        ),
         (
             "channel 0: open failed: administratively prohibited: open failed",
             errors.ConnectError,

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from vfs.errors import (
     ArtisyncError,
     ConnectError,
+    HungUp,
     LinkLost,
     NoAnswer,
     NoSftp,
@@ -103,7 +104,7 @@ class Pool:
             raise NoAnswer("the server does not answer the SFTP greeting") from error
         except LinkLost as error:
             connection.close()
-            kind = NoSftp if isinstance(error, ProtocolViolation) else ConnectError
+            kind = NoSftp if isinstance(error, ProtocolViolation) else HungUp
             raise kind(str(error)) from error
         except BaseException:
             connection.close()

@@ -261,10 +261,7 @@ def _no_handshake(failure: Exception, target: Target, way: Way, deadline: Deadli
     if "Indecipherable protocol version" in str(failure):
         return errors.ConnectError(f"what listens at {target.place} is no SSH server")
     if isinstance(failure, EOFError | ConnectionError) or "protocol banner" in str(failure):
-        return errors.ConnectError(
-            f"{target.place} closed the connection before anybody logged in; "
-            "it may have too many (MaxStartups)"
-        )
+        return errors.HungUp(f"{target.place}: the connection was closed before anybody logged in")
     return errors.ConnectError(f"{target.place}: {failure}")
 
 

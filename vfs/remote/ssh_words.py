@@ -21,11 +21,16 @@ _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"timed out|No route to host|Network is unreachable|Host is down|not responding", errors.NoAnswer),
 )
 
-_PLAIN = (
-    (r"administratively prohibited", "the jump host does not let connections through"),
+_PLAIN: tuple[tuple[str, type[errors.ConnectError], str], ...] = (
     (
-        r"kex_exchange_identification|Connection closed by|Connection reset by",
-        "the server closed the connection before anybody logged in; it may have too many (MaxStartups)",
+        r"administratively prohibited",
+        errors.ConnectError,
+        "the jump host does not let connections through",
+    ),
+    (
+        r"kex_exchange_identification|Connection closed by|Connection reset by|Broken pipe",
+        errors.HungUp,
+        "the connection was closed before anybody logged in",
     ),
 )
 
@@ -43,9 +48,9 @@ def error_of(words: str, place: str) -> errors.ConnectError:
                 return kind(_without_prefix(line))
     if "subsystem request failed" in said:
         return errors.NoSftp(f"{place} offers no SFTP")
-    for pattern, text in _PLAIN:
+    for pattern, kind, text in _PLAIN:
         if re.search(pattern, said):
-            return errors.ConnectError(f"{place}: {text}")
+            return kind(f"{place}: {text}")
     if not lines:
         return errors.NoSftp(f"{place}: {NOT_BEGUN}")
     return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
