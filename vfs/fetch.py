@@ -255,7 +255,7 @@ class Fetcher:
         waiting = sum(job.size for job in self._demand) + sum(
             job.size for queue in self._ahead.values() for job in queue
         )
-        if waiting:
+        if waiting or self._flying:
             self.remote.backlog(waiting)
 
     def _send(self, job: Job) -> None:

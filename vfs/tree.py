@@ -26,7 +26,9 @@ from vfs.walk import Walk
 FILE_SECONDS = 1.0
 """A reader at the end of a file learns of growth when the kernel's attributes expire: at most this often."""
 SINGLY = 4
-"""So many names of one directory asked for within a TTL, and the directory is listed instead."""
+"""So many names of one directory asked for within a TTL, and the directory is listed."""
+CROWD = 32
+"""So many, and the next ones wait for the listing instead of being asked for, too."""
 UNKNOWN = b""
 """Where a link leads whose entry an earlier mount left."""
 
@@ -103,9 +105,13 @@ class Tree:
             return child
         if name not in parent.children and parent.listed == NEVER and self.silent():
             await self._recall(parent)
-        if self._many(parent) and not self.silent():
-            with contextlib.suppress(AccessDenied):  # it may be entered all the same
-                await self.refresh_listing(parent)
+        if not self._asked(parent, name) and not self.silent():
+            names = self._count(parent)
+            if names >= CROWD:
+                with contextlib.suppress(AccessDenied):  # it may be entered all the same
+                    await self.refresh_listing(parent)
+            elif names >= SINGLY:
+                self._list_in_background(parent)
         child = parent.children.get(name)
         if child is None and not self.listed(parent):
             self.versions.open_named(join(parent.path, name), name)
@@ -143,10 +149,12 @@ class Tree:
 
     def list_soon(self, directory: Node) -> None:
         """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
-        if directory.kind is not Kind.DIRECTORY or directory.listed > NEVER:
-            return
+        if directory.kind is Kind.DIRECTORY and directory.listed == NEVER and not self.silent():
+            self._list_in_background(directory)
+
+    def _list_in_background(self, directory: Node) -> None:
         key = "list", directory.path
-        if key not in self._questions and not self.silent():
+        if key not in self._questions and not self.listed(directory):
             self._questions.start(key, self._questions.listing(directory))
 
     async def refresh_listing(self, directory: Node) -> None:
@@ -303,12 +311,17 @@ class Tree:
             self._settle(node)
         return node
 
-    def _many(self, directory: Node) -> bool:
-        """Note that a name was asked for alone; whether there were so many that a listing is cheaper."""
+    def _asked(self, directory: Node, name: bytes) -> bool:
+        """Whether a name is being asked for just now."""
+        path = join(directory.path, name)
+        return ("name", path) in self._questions or ("node", path) in self._questions
+
+    def _count(self, directory: Node) -> int:
+        """Note that a name is asked for alone; how many were within the TTL."""
         now = self._now()
         directory.asked = [time for time in directory.asked if now - time < self.ttl]
         directory.asked.append(now)
-        return len(directory.asked) >= SINGLY
+        return len(directory.asked)
 
     # --- the last known tree --------------------------------------------------------------------------------------
 

@@ -289,7 +289,7 @@ def test_over_a_long_link_more_connections_are_made_and_losing_one_loses_nothing
         server, _, pool = await online(threads, latency=0.05)
         pool.backlog(100 << 20)
         await asyncio.sleep(1)
-        assert len(pool.alive) == 4
+        assert len(pool.alive) == 3
         file = await pool.open(FILE)
         buffers = [bytearray(1 << 20) for _ in range(4)]
         reading = [
@@ -303,6 +303,46 @@ def test_over_a_long_link_more_connections_are_made_and_losing_one_loses_nothing
             count, _ = await task
             assert buffer[:count] == CONTENT[at << 20 : (at + 1) << 20]
         assert pool.link.online
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_over_a_long_link_more_connections_are_there_before_anything_large_is_read() -> None:
+    async def main(threads: Threads) -> None:
+        _, dialer, pool = await online(threads, latency=0.05)
+        await asyncio.sleep(1)
+        assert len(pool.alive) == len(dialer.at) == 3
+        await pool.aclose()
+        _, dialer, near = await online(threads)
+        await asyncio.sleep(1)
+        assert len(near.alive) == len(dialer.at) == 1
+        await near.aclose()
+
+    run_engine(main)
+
+
+def test_nothing_large_is_read_over_the_connection_for_what_is_small() -> None:
+    async def main(threads: Threads) -> None:
+        _, _, pool = await online(threads, latency=0.05)
+        await asyncio.sleep(1)
+        quick, *wide = pool.alive
+        file = await pool.open(FILE)
+        await asyncio.sleep(0.2)
+        buffers = [bytearray(1 << 20) for _ in range(4)]
+        large = [
+            asyncio.ensure_future(file.read(at << 20, memoryview(buffer)))
+            for at, buffer in enumerate(buffers)
+        ]
+        await asyncio.sleep(0.01)
+        assert (quick.in_flight, sum(one.in_flight for one in wide)) == (0, 4 << 20)
+        small = asyncio.ensure_future(file.read(5000, memoryview(bytearray(100))))
+        await asyncio.sleep(0.01)
+        assert (quick.in_flight, sum(one.in_flight for one in wide)) == (100, 4 << 20)
+        await asyncio.gather(small, *large)
+        assert [bytes(buffer) for buffer in buffers] == [
+            CONTENT[at << 20 : (at + 1) << 20] for at in range(4)
+        ]
         await pool.aclose()
 
     run_engine(main)

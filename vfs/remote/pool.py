@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import threading
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,10 @@ STEADY = 0.5
 """Seconds that a link must have been up, unless it brought data, for the next attempt to be made at once."""
 LOST_TOO_OFTEN = 10
 """Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
+FAST = 160e6
+"""Bytes per second that a link is thought to carry as long as nothing was measured: 1 Gbit/s and some more."""
+AT_FIRST = 2
+"""Connections for large reads that are made, before anything is read, where the server is far; each takes ten round trips."""
 MOST_WINDOW = 48 * MIB
 
 
@@ -124,6 +129,8 @@ class Pool:
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
         self._connections.append(connection)
+        share, _ = self._shares()
+        self._dial_up_to(1 + min(AT_FIRST, math.ceil(FAST * self.link.rtt / share)))
         self.last_error = None
         self.link.changed(online=True)
         self._up.set()
@@ -168,11 +175,18 @@ class Pool:
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
+        share, most = self._shares()
+        self._dial_up_to(1 + min(most, math.ceil(min(self.window, self.in_flight + waiting) / share)))
+
+    def _shares(self) -> tuple[int, int]:
+        """Bytes under way that one connection is good for, and how many connections there are at most for large reads."""
+        return (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
+
+    def _dial_up_to(self, wanted: int) -> None:
+        """Have so many connections, unless the server is near or takes no more."""
         now = asyncio.get_running_loop().time()
         if not self._connections or self.link.rtt < NEAR or now < self._no_more_until or self._closed:
             return
-        share, most = (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
-        wanted = min(most, -(-min(self.window, self.in_flight + waiting) // share))
         for _ in range(wanted - len(self._connections) - len(self._dialing)):
             task = asyncio.ensure_future(self._one_more())
             self._dialing.add(task)
@@ -190,6 +204,12 @@ class Pool:
     def alive(self) -> list[Connection]:
         """The connections on which requests can be sent."""
         return [connection for connection in self._connections if connection.alive]
+
+    @property
+    def wide(self) -> list[Connection]:
+        """The connections for large reads: all but one, so that nothing small waits behind what a server has queued."""
+        alive = self.alive
+        return alive[1:] or alive
 
     async def connection(self) -> Connection:
         """A live connection, the one with the least under way. Raises Unreachable when there is none for too long."""
@@ -250,7 +270,8 @@ class Pool:
         rtt = self.link.rtt
         if rtt < NEAR:
             return 6 * MIB
-        return int(min(MOST_WINDOW, max(16 * MIB, 1.6 * self.link.rate * rtt + 2 * MIB)))
+        least = min(max(FAST * rtt, 6 * MIB), 16 * MIB)
+        return int(min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB)))
 
     async def lstat(self, path: bytes) -> Attributes:
         return await self.ask(lambda connection: connection.lstat(path))

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from vfs.remote.pool import Pool
 
 
+QUICK = 128 << 10
+"""Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""
+LARGE = 2 << 20
+"""A file longer than this is opened on a connection for large reads at once, and so much may be asked for before that."""
+
+
 class PoolFile:
     """`api.RemoteFile`: a path, with a handle on each connection that was used for it."""
 
@@ -31,6 +37,9 @@ class PoolFile:
         """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
         handle = self._handle(connection)
         self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
+        wide = self._pool.wide
+        if wide and self.attributes.size > LARGE and not self._closed:
+            self._handle(_idlest(wide))
 
     def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
         handle = self._handles.get(connection)
@@ -45,7 +54,8 @@ class PoolFile:
         self._reading += 1
         try:
             return await self._pool.ask(
-                lambda connection: self._read(connection, offset, into), self._with_handle
+                lambda connection: self._read(connection, offset, into),
+                self._wide if len(into) > QUICK else self._with_handle,
             )
         finally:
             self._reading -= 1
@@ -56,8 +66,28 @@ class PoolFile:
         """`best`, or while the file is only being opened there, the best connection on which it is open."""
         if self._handle(best).done():
             return best
-        ready = [one for one in self._pool.alive if one in self._handles and self._handles[one].done()]
-        return min(ready, key=lambda connection: connection.in_flight, default=best)
+        ready = self._ready(self._pool.alive)
+        return _idlest(ready) if ready else best
+
+    def _wide(self, best: Connection) -> Connection:
+        """The connection for a large read: `best` among the wide ones, or where the file is open already."""
+        wide = self._pool.wide
+        if not wide:
+            return best
+        least = _idlest(wide)
+        if self._handle(least).done():
+            return least
+        ready = self._ready(wide)
+        if ready:
+            return _idlest(ready)
+        elsewhere = self._ready(self._pool.alive)
+        # not to lose the round trip that the opening takes
+        if elsewhere and (least.in_flight == 0 or elsewhere[0].in_flight < LARGE):
+            return elsewhere[0]
+        return least
+
+    def _ready(self, connections: list[Connection]) -> list[Connection]:
+        return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
 
     async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
         link = self._pool.link
@@ -79,6 +109,14 @@ class PoolFile:
         handles, self._handles = self._handles, {}
         for connection, handle in handles.items():  # one that is still being opened is closed when it comes
             handle.add_done_callback(partial(_close_handle, connection))
+
+
+def _is_open(handle: asyncio.Future[bytes]) -> bool:
+    return handle.done() and not handle.cancelled() and handle.exception() is None
+
+
+def _idlest(connections: list[Connection]) -> Connection:
+    return min(connections, key=lambda connection: connection.in_flight)
 
 
 def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
