@@ -26,7 +26,7 @@ SMALL = 1 << 20
 class Lanes:
     """Turns for many files: many small ones at a time, a few large ones, of which one alone fills the link."""
 
-    def __init__(self, small: int = 64, large: int = 3) -> None:
+    def __init__(self, small: int = 128, large: int = 3) -> None:
         self._small = asyncio.Semaphore(small)
         self._large = asyncio.Semaphore(large)
 
