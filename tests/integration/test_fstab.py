@@ -52,10 +52,9 @@ def test_a_line_of_fstab_is_mounted_and_unmounted(tmp_path: Path) -> None:
     with Sshd() as sshd:
         mounted = Mounted(sshd, root, tmp_path)
         environment = {**mounted.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
-        environment["HOME"] = str(tmp_path)  # its known_hosts knows no other key at this port
         source = f"{sshd.user}@127.0.0.1:{root}".replace(" ", "\\040")
         options = f"noauto,user,_netdev,x-systemd.automount,accept_new_host_key,port={sshd.port}"
-        options += f",IdentityFile={sshd.user_key},cache_dir={mounted.cache},log_file={mounted.log}"
+        options += f",IdentityFile={sshd.user_key},UserKnownHostsFile={tmp_path}/known_hosts,cache_dir={mounted.cache},log_file={mounted.log}"
         fstab.write_text(f"{source} {mounted.path} artisync {options} 0 0\n")
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:

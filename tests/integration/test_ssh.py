@@ -571,13 +571,13 @@ def test_what_is_no_ssh_server_is_said_to_be_none(place: Place) -> None:
         connection.shutdown(socket.SHUT_WR)
 
     with listener(web) as port:
-        fails(place.dialer(Address("127.0.0.1", port, "me"), accept_new=True), errors.ConnectError)
+        fails(place.dialer(Address("127.0.0.1", port, "me"), accept_new=True), errors.HungUp)
 
 
 def test_a_server_that_hangs_up_at_once_is_said_to_do_so(place: Place) -> None:
     with listener(socket.socket.close) as port:
         address = Address("127.0.0.1", port, "me")
-        fails(place.dialer(address, accept_new=True), errors.ConnectError, "closed the connection")
+        fails(place.dialer(address, accept_new=True), errors.HungUp, "the connection was closed")
 
 
 def test_a_server_without_sftp_is_said_to_have_none(place: Place) -> None:
@@ -704,7 +704,7 @@ def test_the_last_words_of_a_proxy_command_are_told(place: Place, server: Sshd) 
     if place.kind is ParamikoDialer:
         fails(dialer, errors.ConnectError, "the bridge is up")
     else:
-        fails(dialer, errors.ConnectError)
+        fails(dialer, errors.HungUp)
 
 
 # --- the end

@@ -146,7 +146,7 @@ class ChannelStream:
     """A `Transport` over a channel with the SFTP subsystem at its other end."""
 
     error: errors.ConnectError | None = None
-    """Why the stream ended before the server's first byte; set when `recv_into` gives 0, else None."""
+    """Why the stream ended before the server's first byte; set when `recv_into` gives 0 or `send` fails, else None."""
 
     def __init__(self, channel: paramiko.Channel, way: Way, place: str) -> None:
         self._channel = channel
@@ -164,8 +164,8 @@ class ChannelStream:
         view[:count] = data
         if not self._begun:
             self._begun = True
-            if count == 0 and not self._closed:
-                self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
+            if count == 0:
+                self._ended_early()
         return count
 
     def receive(self, into: Callable[[], memoryview], received: Callable[[int], None]) -> None:
@@ -196,14 +196,20 @@ class ChannelStream:
             chunks.let_go()
         if failures:
             raise failures[0]
-        if not self._begun and not self._closed:
-            self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
+        if not self._begun:
+            self._ended_early()
 
     def send(self, data: bytes | memoryview) -> None:
         try:
             self._channel.sendall(bytes(data))
-        except paramiko.SSHException as e:
+        except (OSError, paramiko.SSHException) as e:
+            if not self._begun:
+                self._ended_early()
             raise OSError(str(e)) from e
+
+    def _ended_early(self) -> None:
+        if not self._closed:
+            self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
 
     def close(self) -> None:
         self._closed = True
