@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def helper() -> Iterator[None]:
         HELPER.unlink()
 
 
+@contextmanager
+def stranger(sshd: Sshd) -> Iterator[None]:
+    """Nothing is known of the server before and after: mount(8) has root's own home, whatever `HOME` says."""
+    forget = ["ssh-keygen", "-R", f"[127.0.0.1]:{sshd.port}"]
+    subprocess.run(forget, capture_output=True, check=False)
+    yield
+    subprocess.run(forget, capture_output=True, check=False)
+
+
 MAIN = "from vfs.cli.fstab import main; main()"
 
 
@@ -49,12 +59,12 @@ def test_a_line_of_fstab_is_mounted_and_unmounted(tmp_path: Path) -> None:
     (root / "exp-1/x.log").write_text("hello\n")
     settle(root / "exp-1/x.log")
     fstab = tmp_path / "fstab"
-    with Sshd() as sshd:
+    with Sshd() as sshd, stranger(sshd):
         mounted = Mounted(sshd, root, tmp_path)
         environment = {**mounted.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
         source = f"{sshd.user}@127.0.0.1:{root}".replace(" ", "\\040")
         options = f"noauto,user,_netdev,x-systemd.automount,accept_new_host_key,port={sshd.port}"
-        options += f",IdentityFile={sshd.user_key},UserKnownHostsFile={tmp_path}/known_hosts,cache_dir={mounted.cache},log_file={mounted.log}"
+        options += f",IdentityFile={sshd.user_key},cache_dir={mounted.cache},log_file={mounted.log}"
         fstab.write_text(f"{source} {mounted.path} artisync {options} 0 0\n")
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
