@@ -93,6 +93,22 @@ def test_an_attribute_tells_where_the_bytes_of_a_file_are(root: Path, tmp_path: 
         assert len(path.read_bytes()) == 5 << 20
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("system.posix_acl_access", errno.EOPNOTSUPP),
+        ("security.selinux", errno.EOPNOTSUPP),
+        ("user.other", errno.ENODATA),
+    ],
+)
+def test_there_are_no_acls_nor_labels_and_programs_need_not_ask_again(
+    mounted: Mounted, name: str, number: int
+) -> None:
+    with pytest.raises(OSError) as caught:
+        os.getxattr(mounted.path / "exp-1", name)
+    assert caught.value.errno == number
+
+
 def test_odd_names_are_shown_as_they_are(mounted: Mounted, root: Path) -> None:
     names = [b"\xff\xfe not utf-8", b"new\nline", b"x" * 255, b" ", b"\\"]
     for name in names:
