@@ -13,10 +13,9 @@ from tests.bench import content
 from tests.bench.case import SECONDS, WIRE, Case, Values
 from tests.bench.lab import Lab
 from tests.bench.peers import Peer
-from tests.bench.reads import MB, opened
+from tests.bench.reads import MB, far
 from tests.bench.scale import Scale, size
 
-RTT_MS = 50
 _TIMED = {"time": SECONDS, "wire": WIRE}
 
 
@@ -126,10 +125,7 @@ def _program(
     name: str, make: Callable[[Path], object], program: str, arguments: tuple[str, ...], lab: Lab, peer: Peer
 ) -> Values:
     original = lab.made(name, make)
-    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
-        done = lab.program(program, path, original, *arguments)
-        return {"time": done["seconds"], "wire": (relay.bytes_down() - before) / MB}
+    return far(lab, peer, original, lambda path: lab.program(program, path, original, *arguments)["seconds"])
 
 
 def _large(scale: Scale, path: Path) -> None:
@@ -139,8 +135,8 @@ def _large(scale: Scale, path: Path) -> None:
 def _four(lab: Lab, peer: Peer) -> Values:
     tensors = lab.scale.tensors
     original = lab.made("formats/s/model.safetensors", partial(content.safetensors_file, tensors))
-    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
+
+    def work(path: Path) -> float:
         processes = [
             lab.start(
                 "safetensors",
@@ -150,5 +146,6 @@ def _four(lab: Lab, peer: Peer) -> Values:
             )
             for quarter in range(4)
         ]
-        seconds = [lab.result(process)["seconds"] for process in processes]
-        return {"time": max(seconds), "wire": (relay.bytes_down() - before) / MB}
+        return max([lab.result(process)["seconds"] for process in processes])
+
+    return far(lab, peer, original, work)

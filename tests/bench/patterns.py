@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from tests.bench import content
 from tests.bench.case import WIRE, Case, Values
 from tests.bench.lab import Lab
 from tests.bench.peers import Peer
-from tests.bench.reads import MB, big_file, opened
+from tests.bench.reads import FAR_MS, big_file, far, opened
 from tests.bench.results import Figure
 from tests.bench.scale import Scale, size
 
-RTT_MS = 50
 STOP_MBIT = 400
 _STILL_SECONDS = 2.0
 """How long what was asked for ahead may go on arriving when the reader has gone."""
@@ -66,54 +64,32 @@ def cases(scale: Scale) -> list[Case]:
     ]
 
 
-def _measured(
-    lab: Lab, peer: Peer, length: int, work: Callable[[str], float], mbit: float = 1000, still: float = 0.0
-) -> Values:
-    """What `work` returns for a file of `length` bytes in a fresh mount, and the bytes that came for it."""
-    original = big_file(lab, length)
-    with lab.relay(RTT_MS, mbit) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
-        value = work(str(path))
-        time.sleep(still)
-        return {"time": value, "wire": (relay.bytes_down() - before) / MB}
-
-
 def _first(lab: Lab, peer: Peer) -> Values:
     original = big_file(lab, lab.scale.random_size)
-    return _measured(
-        lab,
-        peer,
-        lab.scale.random_size,
-        lambda path: lab.program("first", path, original, 64 << 10)["seconds"] * 1000,
-    )
+    return _program(lab, peer, original, "first", 64 << 10)
 
 
 def _stopped(lab: Lab, peer: Peer) -> Values:
     original = big_file(lab, lab.scale.random_size)
-    return _measured(
-        lab,
-        peer,
-        lab.scale.random_size,
-        lambda path: lab.program("first", path, original, 1 << 20)["seconds"],
-        STOP_MBIT,
-        _STILL_SECONDS,
-    )
+
+    def work(path: Path) -> float:
+        seconds = lab.program("first", path, original, 1 << 20)["seconds"]
+        time.sleep(_STILL_SECONDS)
+        return seconds
+
+    return far(lab, peer, original, work, STOP_MBIT)
 
 
 def _reads(pattern: str, piece: int, length: int, lab: Lab, peer: Peer) -> Values:
-    original, count = big_file(lab, length), lab.scale.random_reads
-    return _measured(
-        lab,
-        peer,
-        length,
-        lambda path: lab.program("pieces", path, original, pattern, count, piece)["seconds"] * 1000 / count,
-    )
+    count = lab.scale.random_reads
+    values = _program(lab, peer, big_file(lab, length), "pieces", pattern, count, piece)
+    return {**values, "time": values["time"] / count}
 
 
 def _beside(lab: Lab, peer: Peer) -> Values:
     small = lab.made("exp-beside/part", lambda path: content.random_file(path, 4096))
     original = big_file(lab, lab.scale.random_size)
-    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (view, path):
+    with lab.relay(FAR_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (view, path):
         beside = view.path / small.relative_to(lab.root)
         beside.stat()
         reader = lab.start("drain", path, 3.0)
@@ -135,8 +111,11 @@ def _threads(lab: Lab, peer: Peer) -> Values:
     return _program(lab, peer, place, "together")
 
 
-def _program(lab: Lab, peer: Peer, original: Path, name: str) -> Values:
-    with lab.relay(RTT_MS) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
-        before = relay.bytes_down()
-        seconds = lab.program(name, path, original)["seconds"]
-        return {"time": seconds * 1000, "wire": (relay.bytes_down() - before) / MB}
+def _program(lab: Lab, peer: Peer, original: Path, name: str, *arguments: object) -> Values:
+    """Milliseconds of a program, and what came over the link for it."""
+    return far(
+        lab,
+        peer,
+        original,
+        lambda path: lab.program(name, path, original, *arguments)["seconds"] * 1000,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from tests.bench.scale import GIB, Scale, size
 LINK = RATE_MBIT / 8 * 1e6
 """Bytes per second."""
 MB = 1e6
+FAR_MS = 50
+"""The round trip of the cases that have one only."""
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -77,6 +79,17 @@ def opened(lab: Lab, peer: Peer, server: Server, original: Path) -> Iterator[tup
         path = view.path / original.relative_to(server.root)
         os.listdir(path.parent)
         yield view, path
+
+
+def far(
+    lab: Lab, peer: Peer, original: Path, work: Callable[[Path], float], mbit: float = RATE_MBIT
+) -> Values:
+    """What `work` returns for `original` in a fresh mount over a long link (`time`), and the MB that came for it
+    (`wire`)."""
+    with lab.relay(FAR_MS, mbit) as relay, opened(lab, peer, lab.server(relay.port), original) as (_, path):
+        before = relay.bytes_down()
+        value = work(path)
+        return {"time": value, "wire": (relay.bytes_down() - before) / MB}
 
 
 def copy(lab: Lab, peer: Peer, server: Server, experiment: Path) -> float:

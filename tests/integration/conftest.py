@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.client import Client
+from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 
@@ -15,6 +16,12 @@ from tests.lab.sshd import Sshd
 def sshd() -> Iterator[Sshd]:
     with Sshd() as server:
         yield server
+
+
+@pytest.fixture
+def relay(sshd: Sshd) -> Iterator[Relay]:
+    with Relay(sshd.port) as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -39,12 +39,6 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def relay(sshd: Sshd) -> Iterator[Relay]:
-    with Relay(sshd.port) as relay:
-        yield relay
-
-
-@pytest.fixture
 def client(sshd: Sshd, relay: Relay, tmp_path: Path) -> Iterator[Client]:
     client = Client(sshd, sshd.root, tmp_path, port=relay.port)
     with home(client):

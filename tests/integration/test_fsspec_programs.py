@@ -36,12 +36,6 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def relay(sshd: Sshd) -> Iterator[Relay]:
-    with Relay(sshd.port) as relay:
-        yield relay
-
-
-@pytest.fixture
 def client(sshd: Sshd, relay: Relay, tmp_path: Path) -> Iterator[Client]:
     (tmp_path / "artifacts").mkdir()
     client = Client(sshd, tmp_path / "artifacts", tmp_path, port=relay.port)
