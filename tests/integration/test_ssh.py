@@ -21,7 +21,10 @@ from tests.lab.listener import listener
 from tests.lab.sshd import Sshd, fingerprint, free_port, make_key
 from vfs import errors
 from vfs.address import Address
+from vfs.remote.asking import Deadline
+from vfs.remote.child import Child
 from vfs.remote.openssh import OpensshDialer
+from vfs.remote.pipe_stream import PipeStream
 from vfs.remote.ssh import ParamikoDialer
 from vfs.remote.transport import Transport
 
@@ -705,6 +708,17 @@ def test_the_last_words_of_a_proxy_command_are_told(place: Place, server: Sshd) 
         fails(dialer, errors.ConnectError, "the bridge is up")
     else:
         fails(dialer, errors.HungUp)
+
+
+def test_an_ssh_that_ended_before_the_first_request_still_says_why() -> None:
+    child = Child(
+        ["sh", "-c", "echo 'no such host' >&2; exit 255"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.wait(10)
+    stream = PipeStream(child, "a", Deadline(10), errors.ConnectError, None)
+    with pytest.raises(errors.ConnectError, match="no such host"):
+        shake_hands(stream)
+    stream.close()
 
 
 # --- the end

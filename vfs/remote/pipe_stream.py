@@ -94,6 +94,11 @@ class PipeStream:
                 except BlockingIOError:
                     if not self._ready(self._output, select.POLLOUT):
                         raise OSError(errno.EPIPE, "the stream is closed") from None
+                except BrokenPipeError:
+                    if self._begun:
+                        raise
+                    # ssh has ended before the login: who receives finds the end too, and can say why.
+                    return
         finally:
             self._leave()
 
