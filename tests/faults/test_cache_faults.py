@@ -429,6 +429,10 @@ while True:
             block.clip(20_000)
         cache.write(bytes([5]) * 16, index, block)
         cache.set_record(f"f:{index}", b"%d" % index)
+    for index in range(first := 1000 + rng.randrange(200), first + rng.randrange(12)):
+        block = Block(1 << 20)
+        block.write(0, bytes([index % 251]) * (1 << 20))
+        cache.write(bytes([5]) * 16, index, block)
     cache.drop(bytes([rng.randrange(6, 9)]) * 16)
     cache.flush(5)
 """
@@ -449,16 +453,19 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
 ) -> None:
     moments = random.Random(7)
     for seed in range(20):
-        killed_writer(directory, after=moments.uniform(0.0, 0.4), seed=seed)
+        limit = (6 << 20, 256 << 20)[seed % 2]  # one block in a file, or up to eight
+        killed_writer(directory, after=moments.uniform(0.0, 0.4), limit=limit, seed=seed)
         started = time.monotonic()
         cache = cache_at()
         assert time.monotonic() - started < 1.0
         for index in cache.index(LINEAGE):
             block = cache.read(LINEAGE, index)
             if block is not None:
-                end = 20_000 if index % 5 == 0 else 50_000
-                assert block.extents == [(0, end)]
-                assert bytes(block.view(0, end)) == content(index)[:end]
+                expected = content(index)[: 20_000 if index % 5 == 0 else 50_000]
+                if index >= 1000:
+                    expected = bytes([index % 251]) * BLOCK
+                assert block.extents == [(0, len(expected))]
+                assert bytes(block.view(0, len(expected))) == expected
         for key, value in cache.records("f:"):
             assert key == f"f:{int(value)}"
         cache.close()

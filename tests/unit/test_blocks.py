@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
-from vfs.cache.files import BlockFiles
+from vfs.cache.files import BlockFiles, Ranges
 
 LINEAGE = b"L" * 16
 OTHER = b"o" * 16
@@ -42,7 +42,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose writes wait until the event is set."""
     event, write = threading.Event(), BlockFiles.write
 
-    def slow(self: BlockFiles, *values: object) -> int:
+    def slow(self: BlockFiles, *values: object) -> list[int]:
         assert event.wait(20)
         return write(self, *values)  # type: ignore[arg-type]
 
@@ -53,13 +53,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(index, valid bytes) of each block file that is written."""
+    """(index, valid bytes) of each block that is written."""
     seen: list[tuple[int, int]] = []
     write = BlockFiles.write
 
-    def spy(self: BlockFiles, name: str, lineage: bytes, index: int, block: Block, extents: object) -> int:
-        seen.append((index, sum(last - first for first, last in extents)))  # type: ignore[attr-defined]
-        return write(self, name, lineage, index, block, extents)  # type: ignore[arg-type]
+    def spy(self: BlockFiles, name: str, lineage: bytes, first: int, run: Sequence[Ranges]) -> list[int]:
+        for index, (_, extents) in enumerate(run, first):
+            seen.append((index, sum(last - first for first, last in extents)))
+        return write(self, name, lineage, first, run)
 
     monkeypatch.setattr(BlockFiles, "write", spy)
     return seen

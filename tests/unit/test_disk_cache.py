@@ -27,6 +27,8 @@ from vfs.errors import CacheUnusable
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
 LIMIT = 1 << 30
+NAME = f"blocks/{7:016x}/000/{LINEAGE.hex()}-9-1"
+"""A block file's, of block 9."""
 Open = Callable[..., DiskCache]
 
 
@@ -92,10 +94,11 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
     block = Block(capacity)
     for start, length in ranges:
         block.write(min(start, capacity), os.urandom(min(length, max(0, capacity - start))))
+    (directory / NAME).parent.mkdir(parents=True)
     store = BlockFiles(directory, direct=direct)
-    size = store.write("file", LINEAGE, 9, block, block.extents)
-    assert size == (directory / "file").stat().st_size
-    found = store.read("file", LINEAGE, 9)
+    (size,) = store.write(NAME, LINEAGE, 9, [(block, block.extents)])
+    assert size == (directory / NAME).stat().st_size
+    found = store.read(NAME, LINEAGE, 9)
     assert (found.capacity, found.extents) == (capacity, block.extents)
     assert all(found.view(*extent) == block.view(*extent) for extent in block.extents)
 
@@ -137,23 +140,107 @@ def test_an_unfinished_block_waits_a_moment_and_is_then_written_by_itself(cache_
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="O_DIRECT is Linux's")
 def test_blocks_go_past_the_page_cache_where_the_file_system_lets_them(tmp_path: Path) -> None:
+    (tmp_path / NAME).parent.mkdir(parents=True)
     store = BlockFiles(tmp_path)
-    store.write("a", LINEAGE, 0, block_of(b"x" * 5000), [(0, 5000)])
+    store.write(NAME, LINEAGE, 9, [(block_of(b"x" * 5000), [(0, 5000)])])
     try:
-        os.close(os.open(tmp_path / "a", os.O_RDONLY | os.O_DIRECT))
+        os.close(os.open(tmp_path / NAME, os.O_RDONLY | os.O_DIRECT))
     except OSError:
         assert not store.direct
     else:
         assert store.direct
-    assert bytes(store.read("a", LINEAGE, 0).view(0, 5000)) == b"x" * 5000
+    assert bytes(store.read(NAME, LINEAGE, 9).view(0, 5000)) == b"x" * 5000
 
 
 def test_a_block_file_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / NAME).parent.mkdir(parents=True)
     store = BlockFiles(tmp_path)
-    store.write("a", LINEAGE, 0, block_of(b"1"), [(0, 1)])
+    store.write(NAME, LINEAGE, 9, [(block_of(b"1"), [(0, 1)])])
     with pytest.raises(FileExistsError):
-        store.write("a", LINEAGE, 0, block_of(b"2"), [(0, 1)])
-    assert bytes(store.read("a", LINEAGE, 0).view(0, 1)) == b"1"
+        store.write(NAME, LINEAGE, 9, [(block_of(b"2"), [(0, 1)])])
+    assert bytes(store.read(NAME, LINEAGE, 9).view(0, 1)) == b"1"
+
+
+# --- runs of blocks in one file -----------------------------------------------------------------------------
+
+
+def test_whole_blocks_that_follow_each_other_share_files(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    data = {index: os.urandom(BLOCK if index < 19 else 777) for index in range(20)}
+    for index in (1, 0, 2, 4, 3, *range(5, 20)):
+        cache.write(LINEAGE, index, block_of(data[index]))
+    assert cache.flush(20)
+    assert len(files(tmp_path / "cache")) <= 5
+    for index, content in data.items():
+        block = cache.read(LINEAGE, index)
+        assert block is not None
+        assert bytes(block.view(0, len(content))) == content
+    assert abs(cache.usage() - on_disk(tmp_path / "cache")) < 200_000
+
+
+def test_a_block_that_is_not_whole_ends_a_run(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    partial = Block(BLOCK)
+    partial.write(10, b"partial")
+    for index in range(4):
+        cache.write(LINEAGE, index, partial if index == 1 else block_of(bytes([index]) * BLOCK))
+    assert cache.flush(20)
+    assert len(files(tmp_path / "cache")) == 3
+    found = cache.read(LINEAGE, 1)
+    assert found is not None
+    assert found.extents == [(10, 17)]
+
+
+def test_a_run_makes_way_as_a_whole_and_a_use_of_one_block_saves_all_of_it(
+    cache_at: Open, tmp_path: Path
+) -> None:
+    cache = cache_at()
+    for first in (0, 4, 8):
+        put(cache, LINEAGE, *range(first, first + 4), size=BLOCK)
+    assert len(files(tmp_path / "cache")) == 3
+    assert cache.read(LINEAGE, 2) is not None
+    cache.close()
+    cache = cache_at()
+    assert cache.prune(cache.usage() - BLOCK) > 3 * BLOCK
+    assert set(cache.index(LINEAGE)) == {0, 1, 2, 3, 8, 9, 10, 11}
+    assert len(files(tmp_path / "cache")) == 2
+
+
+def test_one_block_of_a_run_is_replaced_or_lost_without_the_others(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    (path,) = files(tmp_path / "cache")
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1  # in block 2
+    path.write_bytes(raw)
+    assert cache.read(LINEAGE, 2) is None
+    cache.write(LINEAGE, 0, block_of(b"new" * 1000))
+    assert cache.flush(20)
+    assert set(cache.index(LINEAGE)) == {0, 1}
+    block = cache.read(LINEAGE, 1)
+    assert block is not None
+    assert bytes(block.view(0, BLOCK)) == b"\1" * BLOCK
+    assert path.exists()
+    cache.write(LINEAGE, 1, block_of(b"new" * 1000))
+    assert cache.flush(20)
+    assert not path.exists(), "no row names it any more"
+    assert set(cache.index(LINEAGE)) == {0, 1}
+
+
+def test_a_file_that_was_cut_short_loses_the_blocks_at_its_end(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    (path,) = files(tmp_path / "cache")
+    os.truncate(path, 4096 + BLOCK + 4096)
+    assert cache.read(LINEAGE, 0) is not None
+    assert cache.read(LINEAGE, 1) is None
+    assert cache.read(LINEAGE, 2) is None
+
+
+def test_a_small_cache_keeps_each_block_in_a_file_of_its_own(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at(32 << 20)
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    assert len(files(tmp_path / "cache")) == 3
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -165,16 +252,17 @@ def test_no_flipped_byte_of_header_or_data_goes_unnoticed(
     tmp_path_factory: pytest.TempPathFactory, at: int, flip: int
 ) -> None:
     directory = tmp_path_factory.mktemp("flip")
+    (directory / NAME).parent.mkdir(parents=True)
     store = BlockFiles(directory)
     block = Block(8000)
     block.write(100, os.urandom(3000))
     block.write(4000, os.urandom(1000))
-    store.write("a", LINEAGE, 0, block, block.extents)
-    raw = bytearray((directory / "a").read_bytes())
+    store.write(NAME, LINEAGE, 9, [(block, block.extents)])
+    raw = bytearray((directory / NAME).read_bytes())
     raw[at] ^= flip
-    (directory / "a").write_bytes(raw)
+    (directory / NAME).write_bytes(raw)
     try:
-        found = store.read("a", LINEAGE, 0)
+        found = store.read(NAME, LINEAGE, 9)
     except Damaged:
         return
     assert at in range(72, 4096) or at >= 4096 + 4000, "only what pads the header and the data may change"
@@ -334,7 +422,8 @@ def test_the_least_recently_used_makes_way_first(cache_at: Open) -> None:
 
 def test_what_was_used_in_an_earlier_session_counts(cache_at: Open) -> None:
     cache = cache_at()
-    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    for index in range(3):
+        put(cache, LINEAGE, index, size=BLOCK)
     cache.read(LINEAGE, 0)
     cache.close()
     cache = cache_at()

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from vfs.cache.rows import parse_key
+from vfs.cache.names import file_name
 
 PER_DIRECTORY = 1024
 """Block files in one directory."""
@@ -36,16 +36,16 @@ class Epoch:
         self._lock: int | None = None
         self._count = 0
 
-    def name(self, lineage: bytes, index: int) -> str:
-        """A new name for a block's file, below the cache directory. Its directory is there. Raises
-        OSError."""
+    def name(self, lineage: bytes, first: int) -> str:
+        """A new name for the file of a block, or of a run that begins with it, below the cache directory. Its
+        directory is there. Raises OSError."""
         if self._lock is None:
             self._begin()
         sub = f"{self._count // PER_DIRECTORY:03x}"
         if self._count % PER_DIRECTORY == 0:
             (self._own / sub).mkdir(mode=0o700, exist_ok=True)
         self._count += 1
-        return f"blocks/{self.id}/{sub}/{lineage.hex()}-{index}-{self._count:x}"
+        return file_name(self.id, sub, lineage, first, self._count)
 
     def tidy(self, names: Iterable[str]) -> None:
         """Delete the directories of `names` that are empty now, but not the one in use."""
@@ -78,10 +78,10 @@ class Epoch:
             return
 
 
-def sweep(directory: Path, own: str, named: Callable[[str], str | None]) -> Iterator[None]:
+def sweep(directory: Path, own: str, named: Callable[[str], bool]) -> Iterator[None]:
     """Delete what killed processes left, and what was set aside; a little with each step of the iterator.
 
-    `named(key)` is the file that the block's row names, if there is one. Raises what it raises, and OSError.
+    `named(name)` says whether a row names that block file. Raises what it raises, and OSError.
     """
     for path in _entries(directory):
         if path.name.startswith(ASIDE):
@@ -110,14 +110,12 @@ def set_aside(directory: Path, names: Iterable[str]) -> None:
             os.rename(directory / name, aside / name)
 
 
-def _remove_nameless(epoch: Path, named: Callable[[str], str | None]) -> Iterator[None]:
+def _remove_nameless(epoch: Path, named: Callable[[str], bool]) -> Iterator[None]:
     for sub in _entries(epoch):
         if sub.name == "lock":
             continue
         for count, path in enumerate(_entries(sub)):
-            lineage, _, rest = path.name.partition("-")
-            key = f"b:{lineage}:{rest.partition('-')[0]}"
-            if parse_key(key) is None or named(key) != f"blocks/{epoch.name}/{sub.name}/{path.name}":
+            if not named(f"blocks/{epoch.name}/{sub.name}/{path.name}"):
                 path.unlink(missing_ok=True)
             if count % 100 == 99:
                 yield

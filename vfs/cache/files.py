@@ -1,6 +1,7 @@
-"""Block files: one block, or the valid part of one, with a checksum; written and read past the page cache.
+"""Block files: a block, or the valid part of one, or a run of whole blocks; written and read past the page cache.
 
-Layout: a page with the header, then the valid ranges back to back, then zeros up to a whole page.
+Layout of each block: a page with the header, then the valid ranges back to back, then zeros up to a whole page.
+A block that another follows is whole, so that each begins at a multiple of `SLOT`.
 
     magic 8 · format 4 · capacity 4 · data length 4 · ranges 4 · block index 8 · lineage 16 · XXH3-64 of the
     data 8 · then per range: first 4, end 4 · then crc32 of all the header before it 4        (little-endian)
@@ -25,6 +26,7 @@ from xxhash import xxh3_64_intdigest
 
 from vfs.cache.block import BLOCK, MAX_EXTENTS, Block, Extent, little
 from vfs.cache.buffers import PAGE, Buffer, pages
+from vfs.cache.names import RUN, place_in
 from vfs.errors import ArtisyncError
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,19 @@ log = logging.getLogger(__name__)
 MAGIC = b"artisync"
 FORMAT = 2
 
+SLOT = PAGE + BLOCK
+"""Bytes of a file that a whole block takes."""
+
 _HEAD = struct.Struct("<8sIIIIQ16sQ")
 _RANGE = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _BASE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nothing but a regular file may hold us up
+
+
+Ranges = tuple[Block, Sequence[Extent]]
+"""A block, and which ranges of it are to be written."""
 
 
 class Damaged(ArtisyncError):
@@ -56,45 +65,43 @@ class BlockFiles:
         """Whether O_DIRECT is used: until the file system refused it once."""
         return bool(self._direct)
 
-    def write(self, name: str, lineage: bytes, index: int, block: Block, extents: Sequence[Extent]) -> int:
-        """Write the ranges of `block` to a new file, whose directory is there; the bytes it takes on the
-        disk.
+    def write(self, name: str, lineage: bytes, first: int, run: Sequence[Ranges]) -> list[int]:
+        """Write blocks, the first of which has the index `first`, to a new file, whose directory is there; the
+        bytes that each takes on the disk. All but the last are whole, and of `BLOCK` bytes.
 
         Raises OSError (FileExistsError when the name is taken); no file of ours is left then.
         """
-        if len(extents) == 1 and extents[0] == (0, block.capacity):
-            memory, length = block.buffer.memory, block.capacity
-        else:
-            length = sum(last - first for first, last in extents)
-            compact = Buffer(max(length, 1))
-            memory, at = compact.memory, PAGE
-            for first, last in extents:
-                memory[at : at + last - first] = block.view(first, last)
-                at += last - first
-        end = PAGE + pages(max(length, 1))
-        memory[PAGE + length : end] = bytes(end - PAGE - length)
-        _pack(memory, lineage, index, block.capacity, length, extents)
         path = os.path.join(self._directory, name)
+        sizes: list[int] = []
         fd = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            self._write(fd, memory[:end])
+            for place, (block, extents) in enumerate(run):
+                memory = _prepare(lineage, first + place, block, extents)
+                self._write(fd, memory, place * SLOT)
+                sizes.append(len(memory))
         except OSError:
             self.remove(name)
             raise
         finally:
             os.close(fd)
-        return end
+        return sizes
 
     def read(self, name: str, lineage: bytes, index: int) -> Block:
         """The block in a file. Raises `Damaged` when it is not, in every byte, that block; OSError when the
         file cannot be read, FileNotFoundError when it is gone."""
+        place = place_in(name, index)
+        if place is None:
+            raise Damaged("the file cannot hold that block")
         fd = self._open(os.path.join(self._directory, name), os.O_RDONLY)
         try:
-            size = os.fstat(fd).st_size
-            if size % PAGE or not PAGE < size <= PAGE + BLOCK:
-                raise Damaged(f"a block file of {size} bytes")
+            length = os.fstat(fd).st_size
+            if length % PAGE or length > RUN * SLOT:
+                raise Damaged(f"a block file of {length} bytes")
+            size = min(length - place * SLOT, SLOT)
+            if size <= PAGE:
+                raise Damaged("the file ends early")
             buffer = Buffer(size - PAGE)
-            if self._read(fd, buffer.memory[:size]) != size:
+            if self._read(fd, buffer.memory[:size], place * SLOT) != size:
                 raise Damaged("the file ends early")
         finally:
             os.close(fd)
@@ -123,20 +130,20 @@ class BlockFiles:
                     os.unlink(path)
         return os.open(path, flags | _BASE, 0o600)
 
-    def _write(self, fd: int, memory: memoryview) -> None:
+    def _write(self, fd: int, memory: memoryview, at: int) -> None:
         done = 0
         while done < len(memory):
             try:
-                done += os.pwrite(fd, memory[done:], done)
+                done += os.pwrite(fd, memory[done:], at + done)
             except OSError as error:
                 if not self._go_plain(fd, error):
                     raise
 
-    def _read(self, fd: int, memory: memoryview) -> int:
+    def _read(self, fd: int, memory: memoryview, at: int) -> int:
         done = 0
         while done < len(memory):
             try:
-                count = os.preadv(fd, [memory[done:]], done)
+                count = os.preadv(fd, [memory[done:]], at + done)
             except OSError as error:
                 if not self._go_plain(fd, error):
                     raise
@@ -154,6 +161,23 @@ class BlockFiles:
             return False
         fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~_O_DIRECT)
         return True
+
+
+def _prepare(lineage: bytes, index: int, block: Block, extents: Sequence[Extent]) -> memoryview:
+    """The bytes of a block as they are in its file; a whole one is not copied."""
+    if len(extents) == 1 and extents[0] == (0, block.capacity):
+        memory, length = block.buffer.memory, block.capacity
+    else:
+        length = sum(last - first for first, last in extents)
+        compact = Buffer(max(length, 1))
+        memory, at = compact.memory, PAGE
+        for first, last in extents:
+            memory[at : at + last - first] = block.view(first, last)
+            at += last - first
+    end = PAGE + pages(max(length, 1))
+    memory[PAGE + length : end] = bytes(end - PAGE - length)
+    _pack(memory, lineage, index, block.capacity, length, extents)
+    return memory[:end]
 
 
 def _pack(

@@ -1,9 +1,10 @@
 """The cache's rows: diskcache over SQLite, with nothing pickled, and evictions of our own.
 
 A block's row names its file (`files.py` reads and writes it) and counts its valid bytes; a record's row holds
-its value with a checksum. Keys are text: `b:LINEAGE:INDEX` for blocks (hex, decimal), anything else for
-records; the tag of a block's row is its lineage. A block's file is deleted *before* its row is: a row without
-a file is a miss, a file without a row would be a leak.
+its value with a checksum. Keys are text: `b:LINEAGE:INDEX` for blocks (`names.py`), anything else for records;
+the tag of a block's row is its lineage. Several rows may name one file, whose blocks are used and evicted
+together. A file is deleted *before* the last of its rows is: a row without a file is a miss, a file without a
+row would be a leak.
 
 Thread-safety: `Rows` may be used on any thread (diskcache holds a connection per thread) and by several
 processes; no call waits for a lock of the database longer than `BUSY_SECONDS`. Not on the event loop's
@@ -27,17 +28,15 @@ from diskcache.core import MODE_BINARY, MODE_RAW
 
 from vfs.cache import forks
 from vfs.cache.files import Damaged
+from vfs.cache.names import is_block_name, keys_in, parse_key
 from vfs.errors import ArtisyncError
 
 BUSY_SECONDS = 0.5
 """The longest wait for another process's transaction."""
 
 DATABASE = "cache.db"
-ROW_FORMAT = 2
+ROW_FORMAT = 3
 """SQLite's `user_version` of a database that this module understands."""
-
-_NAME = re.compile(r"blocks/[0-9a-f]{16}/[0-9a-f]{3,8}/[0-9a-f]{32}-[0-9]{1,12}-[0-9a-f]{1,12}")
-_KEY = re.compile(r"b:([0-9a-f]{32}):([0-9]{1,12})")
 
 _PRAGMAS = {
     "sqlite_auto_vacuum": 0,
@@ -82,22 +81,6 @@ class ForeignDatabase(ArtisyncError):
 
 class DatabaseBusy(ArtisyncError):
     """Another process has kept the database locked for too long."""
-
-
-def block_key(lineage: bytes, index: int) -> str:
-    return f"b:{lineage.hex()}:{index}"
-
-
-def parse_key(key: object) -> tuple[bytes, int] | None:
-    """The lineage and index of a block's key; None for anything else."""
-    match = _KEY.fullmatch(key) if isinstance(key, str) else None
-    return (bytes.fromhex(match[1]), int(match[2])) if match else None
-
-
-def is_block_name(name: object) -> bool:
-    """Whether a row's file name is one that we make: relative, and without a way out of the cache
-    directory."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 class _Disk(diskcache.Disk):
@@ -225,48 +208,61 @@ class Rows:
             yield from (key for _, key in rows)
             last = rows[-1][0]
 
+    def names(self, name: str) -> bool:
+        """Whether a row names that block file."""
+        where, values = _in_file(name)
+        return bool(self._rows(f"SELECT 1 FROM Cache WHERE {where} LIMIT 1", values))
+
     def apply(self, changes: Changes) -> None:
         """All of `changes` in one transaction, or nothing."""
         for tag in changes.drop:  # thousands of files are deleted before others have to wait for us
-            for (name,) in self._rows("SELECT filename FROM Cache WHERE tag = ?", (tag,)):
+            for (name,) in self._rows("SELECT DISTINCT filename FROM Cache WHERE tag = ?", (tag,)):
                 self._cache.disk.remove(name)
         with self._transaction() as sql:
             for tag in changes.drop:
                 self._delete(sql, "tag = ? AND filename IS NOT NULL", (tag,))
             for key, name in changes.bad.items():
                 if name is None:
-                    self._delete(sql, "key = ?", (key,))
+                    self._delete_one(sql, "key = ?", (key,))
                 else:
-                    self._delete(sql, "key = ? AND filename = ?", (key, name))
+                    self._delete_one(sql, "key = ? AND filename = ?", (key, name))
             for key, stored in changes.blocks.items():
-                for (old,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
-                    self._cache.disk.remove(old)
+                self._delete_one(sql, "key = ? AND raw = 1", (key,))  # diskcache would delete the file
                 self._cache.set(key, stored, tag=key.split(":")[1])
             for key, value in changes.records.items():
                 if value is None:
                     sql("DELETE FROM Cache WHERE key = ? AND filename IS NULL", (key,))
                 else:
                     self._cache.set(key, _seal(key, value))
+            times: dict[str, float] = {}
             for key, when in changes.used.items():
-                sql("UPDATE Cache SET access_time = ? WHERE key = ? AND raw = 1", (when, key))
+                for (name,) in sql("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall():
+                    times[name] = max(when, times.get(name, 0.0))
+            for name, when in times.items():
+                where, values = _in_file(name)
+                sql(f"UPDATE Cache SET access_time = ? WHERE {where}", (when, *values))
 
     def evict(self, count: int) -> list[tuple[str, str]]:
-        """Delete the blocks least recently used, none that is pinned, until `count` bytes of files are gone;
-        the key and file of each. Fewer, or none, when only pinned ones are left."""
+        """Delete the files least recently used, none that is pinned, until `count` bytes of them are gone; the
+        key and file of each block. Fewer, or none, when only pinned ones are left."""
         gone: list[tuple[str, str]] = []
         while count > 0:
             with self._transaction() as sql:
                 rows = sql(
-                    "SELECT rowid, key, filename, size FROM Cache WHERE filename IS NOT NULL"
+                    "SELECT rowid, filename FROM Cache WHERE filename IS NOT NULL"
                     f" AND (tag IS NULL OR tag NOT IN ({_PINNED})) ORDER BY access_time LIMIT 64"
                 ).fetchall()
-                for rowid, key, name, size in rows:
+                for rowid, name in rows:
                     if count <= 0:
                         break
+                    where, values = _in_file(name)
                     self._cache.disk.remove(name)
-                    sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
-                    gone.append((key, name))
-                    count -= size
+                    for each, key, size in sql(
+                        f"SELECT rowid, key, size FROM Cache WHERE rowid = ? OR {where}", (rowid, *values)
+                    ).fetchall():
+                        sql("DELETE FROM Cache WHERE rowid = ?", (each,))
+                        gone.append((key, name))
+                        count -= size
             if not rows:
                 break
         return gone
@@ -341,12 +337,27 @@ class Rows:
                 raise cause from None
             raise DatabaseBusy("another process keeps the cache's database locked") from None
 
+    def _delete_one(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> None:
+        """Delete rows, and the files that no other row names."""
+        for rowid, name in sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall():
+            inside, names = _in_file(name)
+            if not sql(f"SELECT 1 FROM Cache WHERE {inside} AND rowid != ?", (*names, rowid)).fetchall():
+                self._cache.disk.remove(name)
+            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+
     def _delete(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> bool:
+        """Delete rows and their files, which are theirs alone or of rows that go soon."""
         rows = sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall()
         for rowid, name in rows:
             self._cache.disk.remove(name)
             sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
         return bool(rows)
+
+
+def _in_file(name: object) -> tuple[str, tuple[object, ...]]:
+    """The condition for the rows that name a file, and its values; by their keys, which have an index."""
+    keys = keys_in(name)
+    return f"(key IN ({', '.join('?' * len(keys))}) AND raw = 1 AND filename = ?)", (*keys, name)
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -17,15 +17,16 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.cache.block import Block, Extent
+from vfs.cache.block import BLOCK, Block, Extent
 from vfs.cache.epoch import Epoch, set_aside, sweep
 from vfs.cache.files import BlockFiles, Damaged
-from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, Stored, block_key, is_corrupt
+from vfs.cache.names import block_key
+from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows, Stored, is_corrupt
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Store:
         self.rows = rows
         self.files = BlockFiles(directory)
         self._epoch = Epoch(directory)
-        self._sweep: Iterator[None] | None = sweep(directory, self._epoch.id, self._named)
+        self._sweep: Iterator[None] | None = sweep(directory, self._epoch.id, self.rows.names)
         self.clean = True
         """Whether every file that was written here is known to have its row."""
 
@@ -113,12 +114,15 @@ class Store:
                 raise DamagedFile(str(error), stored.name) from error
         return None, before if stored is not None else None
 
-    def write(self, entries: Mapping[str, Entry], into: dict[str, Stored]) -> None:
-        """Write block files, and note each in `into`. Raises the first OSError, when all have been tried.
+    def write(self, entries: Mapping[str, Entry], into: dict[str, Stored], longest: int) -> None:
+        """Write block files of up to `longest` blocks, and note each block in `into`. Raises the first OSError,
+        when all have been tried.
 
         Two threads: while one waits for the disk the other reckons a checksum.
         """
-        jobs = [(key, entry, self._epoch.name(entry.lineage, entry.index)) for key, entry in entries.items()]
+        jobs = [
+            (run, self._epoch.name(run[0].lineage, run[0].index)) for run in runs(entries.values(), longest)
+        ]
         troubles: list[OSError] = []
         other = threading.Thread(
             target=self._write, args=(jobs[1::2], into, troubles), name="cache-writer-2", daemon=True
@@ -132,19 +136,22 @@ class Store:
             raise troubles[0]
 
     def _write(
-        self, jobs: list[tuple[str, Entry, str]], into: dict[str, Stored], troubles: list[OSError]
+        self, jobs: list[tuple[list[Entry], str]], into: dict[str, Stored], troubles: list[OSError]
     ) -> None:
-        for key, entry, name in jobs:
+        for run, name in jobs:
+            lineage, first = run[0].lineage, run[0].index
+            blocks = [(entry.block, entry.extents) for entry in run]
             try:
                 try:
-                    size = self.files.write(name, entry.lineage, entry.index, entry.block, entry.extents)
+                    sizes = self.files.write(name, lineage, first, blocks)
                 except FileNotFoundError:  # emptied and tidied by another process
                     (self.directory / name).parent.mkdir(mode=0o700, exist_ok=True)
-                    size = self.files.write(name, entry.lineage, entry.index, entry.block, entry.extents)
+                    sizes = self.files.write(name, lineage, first, blocks)
             except OSError as error:
                 troubles.append(error)
                 return
-            into[key] = Stored(name, size, entry.valid)
+            for entry, size in zip(run, sizes, strict=True):
+                into[block_key(lineage, entry.index)] = Stored(name, size, entry.valid)
 
     def forget(self, stored: Mapping[str, Stored]) -> None:
         """Delete files whose rows could not be committed."""
@@ -180,12 +187,24 @@ class Store:
             log.debug("closing the cache: %s", error)
         self.rows.close()
 
-    def _named(self, key: str) -> str | None:
-        try:
-            stored = self.rows.find(key)
-        except Damaged:
-            return None
-        return None if stored is None else stored.name
+
+def runs(entries: Iterable[Entry], longest: int) -> list[list[Entry]]:
+    """What goes into one file each: a block, or up to `longest` whole ones that follow each other."""
+    found: list[list[Entry]] = []
+    for entry in sorted(entries, key=lambda entry: (entry.lineage, entry.index)):
+        last = found[-1][-1] if found else None
+        if (
+            last is not None
+            and len(found[-1]) < longest
+            and (last.lineage, last.index + 1) == (entry.lineage, entry.index)
+            and entry.whole
+            and last.whole
+            and last.block.capacity == BLOCK
+        ):
+            found[-1].append(entry)
+        else:
+            found.append([entry])
+    return found
 
 
 class DamagedFile(Damaged):

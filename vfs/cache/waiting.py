@@ -7,17 +7,21 @@ and `flush`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
 
 from vfs.cache.block import Block
-from vfs.cache.rows import block_key
+from vfs.cache.files import SLOT
+from vfs.cache.names import RUN, block_key
 from vfs.cache.store import Entry
 
-BATCH_BYTES = 8 << 20
-"""Memory of the blocks in one batch."""
+BATCH_BYTES = 2 * RUN * SLOT
+"""Memory of the blocks in one batch, two full files; when so much waits, whole blocks are written at once."""
 BATCH_ENTRIES = 64
+WHOLE_DELAY = 0.2
+"""Seconds that a whole block waits for those that follow it, to go into one file with them."""
 PARTIAL_DELAY = 1.0
 """Seconds that a block which may yet gain ranges waits, so that it is not written for each of them."""
 HURRY_BYTES = 32 << 20
@@ -60,6 +64,8 @@ class Waiting:
         self._bad: dict[str, str | None] = {}
         self._used: dict[str, float] = {}
         self._used_since = 0.0
+        self._asleep_until = math.inf
+        """When `take` wakes up by itself (monotonic seconds)."""
         self._doubt: Exception | None = None
         self._flushing = 0
         self._stuck = False
@@ -69,7 +75,7 @@ class Waiting:
 
     def put(self, lineage: bytes, index: int, block: Block) -> None:
         """A block to be written, with the ranges that are valid now."""
-        due = 0.0 if block.whole else time.monotonic() + PARTIAL_DELAY
+        due = time.monotonic() + (WHOLE_DELAY if block.whole else PARTIAL_DELAY)
         key = block_key(lineage, index)
         with self._wake:
             old = self._blocks.get(key)
@@ -79,7 +85,8 @@ class Waiting:
             entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint)
             self._blocks[key] = entry
             self.queue_bytes += entry.footprint
-            self._wake.notify_all()
+            if due < self._asleep_until or self.queue_bytes >= BATCH_BYTES:
+                self._wake.notify_all()
 
     def block(self, lineage: bytes, index: int) -> Block | None:
         with self._wake:
@@ -188,7 +195,8 @@ class Waiting:
                     times.append(self._used_since + USED_DELAY)
                 if end is not None:
                     times.append(end)
-                self._wake.wait(max(min(times) - now, 0.001) if times else None)
+                self._asleep_until = min(times, default=math.inf)
+                self._wake.wait(max(self._asleep_until - now, 0.001) if times else None)
 
     def done(self, batch: Batch, *, records: bool) -> None:
         """A batch was dealt with; `records` says whether its records are written too, else they go on
@@ -246,12 +254,13 @@ class Waiting:
         now = time.monotonic()
         closing = self._close_at is not None
         hurry = closing or self._flushing > 0 or self.queue_bytes > HURRY_BYTES
+        full = self.queue_bytes >= BATCH_BYTES
         batch, size = Batch(), 0
         if self._close_at is not None and now >= self._close_at:
             batch.last = True
             return batch
         for key, entry in self._blocks.items():
-            if hurry or entry.due <= now:
+            if hurry or entry.due <= now or (full and entry.whole):
                 if batch.blocks and size + entry.footprint > BATCH_BYTES:
                     break
                 batch.blocks[key] = entry

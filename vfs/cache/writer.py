@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfs.cache.block import BLOCK
 from vfs.cache.buffers import PAGE, pages
-from vfs.cache.rows import Changes, DatabaseBusy, ForeignDatabase, Stored, is_busy, is_corrupt, parse_key
+from vfs.cache.names import RUN, parse_key
+from vfs.cache.rows import Changes, DatabaseBusy, ForeignDatabase, Stored, is_busy, is_corrupt
 from vfs.cache.store import Entry, Store
 from vfs.cache.waiting import Batch, Waiting
 
@@ -27,6 +29,8 @@ REOPEN_SECONDS = 60.0
 """Least time between two attempts to make a directory anew that vanished or broke."""
 PAUSE_SECONDS = 30.0
 """How long nothing is written after the disk was full or refused to be written."""
+SHARE = 32
+"""A file of blocks, which is evicted as a whole, takes at most this part of the limit."""
 BUSY_ATTEMPTS = 8
 """How often the writer waits for another process's transaction before it gives a batch up."""
 BUSY_PAUSE = 1.0
@@ -76,6 +80,7 @@ class Writer:
         self.evictions = 0
         self._directory = directory
         self._limit = limit
+        self._longest = max(1, min(RUN, limit // (SHARE * BLOCK)))
         self._waiting = waiting
         self._warnings = warnings
         self._report = report
@@ -163,7 +168,7 @@ class Writer:
         fresh: dict[str, Stored] = {}
         trouble: OSError | None = None
         try:
-            store.write(fitting, fresh)
+            store.write(fitting, fresh, self._longest)
         except OSError as error:
             trouble = error
         try:
