@@ -129,7 +129,7 @@ _shared = _mfusepy._libfuse
 lib: Any = C.PyDLL(_shared._name, handle=_shared._handle)
 """Calls that never wait. They keep the interpreter's lock: to get it back from a busy thread may take 5 ms each time."""
 waiting: Any = C.CDLL(_shared._name, handle=_shared._handle)
-"""Calls that wait for the kernel, for another process or for a lock; other threads run meanwhile."""
+"""Calls that wait for the kernel, for another process or for a lock, or copy much; other threads run meanwhile."""
 
 for _library, _name, _restype, _argtypes in (
     (lib, "fuse_session_new", P, [P, P, C.c_size_t, P]),
@@ -149,6 +149,8 @@ for _library, _name, _restype, _argtypes in (
     (lib, "fuse_reply_open", C.c_int, [P, P]),
     (lib, "fuse_reply_buf", C.c_int, [P, P, C.c_size_t]),
     (lib, "fuse_reply_iov", C.c_int, [P, P, C.c_int]),
+    (waiting, "fuse_reply_buf", C.c_int, [P, P, C.c_size_t]),
+    (waiting, "fuse_reply_iov", C.c_int, [P, P, C.c_int]),
     (lib, "fuse_reply_statfs", C.c_int, [P, P]),
     (lib, "fuse_reply_xattr", C.c_int, [P, C.c_size_t]),
     (lib, "fuse_add_direntry", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),

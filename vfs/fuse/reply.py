@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfs.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib
+from vfs.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib, waiting
 from vfs.fuse.requests import Request, begin, claim
 
 MOST_PIECES = 1000
 """Pieces in one answer; writev(2) takes 1024."""
+
+MUCH = 64 << 10
+"""Bytes of an answer that take the kernel longer to copy than it costs to let go of the interpreter's lock."""
 
 
 @dataclass(slots=True)
@@ -120,11 +123,12 @@ def memory(req: Request, pieces: Sequence[tuple[int, int]]) -> bool:
 
     At most MOST_PIECES of them.
     """
+    library = waiting if sum(length for _, length in pieces) >= MUCH else lib
     if len(pieces) == 1:
         start, length = pieces[0]
-        return _answer(req, lib.fuse_reply_buf, start, length)
+        return _answer(req, library.fuse_reply_buf, start, length)
     vector = struct.pack(f"@{2 * len(pieces)}N", *itertools.chain.from_iterable(pieces))  # struct iovec[]
-    return _answer(req, lib.fuse_reply_iov, vector, len(pieces))
+    return _answer(req, library.fuse_reply_iov, vector, len(pieces))
 
 
 def text(req: Request, content: bytes) -> bool:
