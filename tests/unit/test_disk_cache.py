@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfs.cache.block import BLOCK, Block
+from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
 from vfs.cache.files import BlockFiles, Damaged
-from vfs.cache.rows import DATABASE
 from vfs.cache.writer import Report
 from vfs.errors import CacheUnusable
 

@@ -19,9 +19,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from vfs import paths
 from vfs.cache.block import Block
+from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase
 from vfs.cache.files import Damaged
 from vfs.cache.names import block_key, parse_key
-from vfs.cache.rows import DATABASE, DatabaseBusy, ForeignDatabase, Rows
+from vfs.cache.rows import Rows
 from vfs.cache.store import DamagedFile, Store
 from vfs.cache.waiting import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of

@@ -6,8 +6,9 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from vfs.cache.database import DATABASE
 from vfs.cache.files import Damaged
-from vfs.cache.rows import DATABASE, unseal
+from vfs.cache.rows import unseal
 
 WAIT_SECONDS = 0.1
 """The longest wait for a process that is just changing the database."""

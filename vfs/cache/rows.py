@@ -7,7 +7,7 @@ together. A file is deleted *before* the last of its rows is: a row without a fi
 row would be a leak.
 
 Thread-safety: `Rows` may be used on any thread (diskcache holds a connection per thread) and by several
-processes; no call waits for a lock of the database longer than `BUSY_SECONDS`. Not on the event loop's
+processes; no call waits for a lock of the database longer than `database.BUSY_SECONDS`. Not on the event loop's
 thread.
 """
 
@@ -17,7 +17,7 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,28 +26,10 @@ from typing import Any
 import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
-from vfs.cache import forks
+from vfs.cache import database, forks
+from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
 from vfs.cache.files import Damaged
 from vfs.cache.names import is_block_name, keys_in, parse_key
-from vfs.errors import ArtisyncError
-
-BUSY_SECONDS = 0.5
-"""The longest wait for another process's transaction."""
-
-DATABASE = "cache.db"
-ROW_FORMAT = 3
-"""SQLite's `user_version` of a database that this module understands."""
-
-_PRAGMAS = {
-    "sqlite_auto_vacuum": 0,
-    "sqlite_cache_size": -2000,  # 2 MB for each thread
-    "sqlite_journal_mode": "wal",
-    "sqlite_journal_size_limit": 1 << 20,  # bytes: the log counts as part of the cache
-    "sqlite_mmap_size": 0,  # a database that is cut short under a mapping would kill us with SIGBUS
-    "sqlite_synchronous": 1,  # a power cut may lose the last rows, never break the database
-    "sqlite_wal_autocheckpoint": 256,  # pages
-}
-_SETTINGS = {*_PRAGMAS, *diskcache.DEFAULT_SETTINGS, "count", "size", "hits", "misses"}
 
 _PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
 
@@ -73,14 +55,6 @@ class Changes:
     blocks: Mapping[str, Stored] = field(default_factory=dict)
     records: Mapping[str, bytes | None] = field(default_factory=dict)
     used: Mapping[str, float] = field(default_factory=dict)
-
-
-class ForeignDatabase(ArtisyncError):
-    """The database was written by another version of artisync, or is none."""
-
-
-class DatabaseBusy(ArtisyncError):
-    """Another process has kept the database locked for too long."""
 
 
 class _Disk(diskcache.Disk):
@@ -132,25 +106,25 @@ class Rows:
         path = directory / DATABASE
         self.path = path
         self._directory = directory
-        _create(path)
+        database.create(path)
         untyped: Any = diskcache.Cache
         with forks.held_off():
-            _check(path)
+            database.check(path)
             self._cache: Any = untyped(
                 str(directory),
-                timeout=BUSY_SECONDS,
+                timeout=database.BUSY_SECONDS,
                 disk=_Disk,
                 eviction_policy="none",
                 cull_limit=0,
                 size_limit=1 << 60,
                 statistics=0,
                 tag_index=1,
-                **_PRAGMAS,
+                **database.PRAGMAS,
             )
         self._rows(
             "CREATE INDEX IF NOT EXISTS Cache_block_access ON Cache(access_time) WHERE filename IS NOT NULL"
         )
-        self._inode = _inode(path)
+        self._inode = database.inode(path)
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
@@ -166,11 +140,11 @@ class Rows:
     @property
     def gone(self) -> bool:
         """Whether the database is no longer where it was: somebody deleted, replaced or emptied it."""
-        return self._inode is None or _inode(self.path) != self._inode
+        return self._inode is None or database.inode(self.path) != self._inode
 
     def usage(self) -> int:
         """Bytes on the disk: block files and the database."""
-        own = sum(_size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        own = sum(database.size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
         with forks.held_off():
             return int(self._cache.reset("size")) + own
 
@@ -360,70 +334,6 @@ def _in_file(name: object) -> tuple[str, tuple[object, ...]]:
     return f"(key IN ({', '.join('?' * len(keys))}) AND raw = 1 AND filename = ?)", (*keys, name)
 
 
-def is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_PROTOCOL,
-    )
-
-
-def is_corrupt(error: sqlite3.Error) -> bool:
-    """Whether the database itself is broken, rather than the disk below it full or failing."""
-    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-        return False
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_FORMAT,
-        sqlite3.SQLITE_ERROR,  # a table or column is not there
-    )
-
-
-def _create(path: Path) -> None:
-    """Make an empty database for this user alone, unless there is one.
-
-    One that is there is not opened: closing it again would drop every lock that SQLite holds on it in this
-    process (fcntl(2)), and another process would then take its log away under us.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        if not _size(str(path)):
-            raise sqlite3.DatabaseError("it is empty") from None
-
-
-def _check(path: Path) -> None:
-    """Look at the database before diskcache does, which would wait for a minute, and trust what it finds."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        tables = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        connection.execute("BEGIN IMMEDIATE")
-        if not tables and version == 0:
-            connection.execute(f"PRAGMA user_version = {ROW_FORMAT}")
-        elif version != ROW_FORMAT:
-            raise ForeignDatabase("it was written by another version of artisync")
-        elif tables and not _known(connection, tables):
-            raise ForeignDatabase("it holds what artisync does not write")
-        connection.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        if is_busy(error):
-            raise DatabaseBusy("another process keeps the cache's database locked") from error
-        raise
-    finally:
-        connection.close()
-
-
-def _known(connection: sqlite3.Connection, tables: Iterable[str]) -> bool:
-    if not set(tables) <= {"Settings", "Cache"} or "Settings" not in tables:
-        return False
-    return {key for (key,) in connection.execute("SELECT key FROM Settings")} <= _SETTINGS
-
-
 def _seal(key: str, value: bytes) -> bytes:
     return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass"))).to_bytes(4, "little") + value
 
@@ -435,18 +345,3 @@ def unseal(key: str, found: object) -> bytes | None:
     if not isinstance(found, bytes) or _seal(key, found[4:]) != found:
         raise Damaged("a record's checksum is wrong")
     return found[4:]
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if status.st_size else None
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

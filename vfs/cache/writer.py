@@ -18,8 +18,9 @@ from pathlib import Path
 
 from vfs.cache.block import BLOCK
 from vfs.cache.buffers import PAGE, pages
+from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt
 from vfs.cache.names import RUN, parse_key
-from vfs.cache.rows import Changes, DatabaseBusy, ForeignDatabase, Stored, is_busy, is_corrupt
+from vfs.cache.rows import Changes, Stored
 from vfs.cache.store import Entry, Store
 from vfs.cache.waiting import Batch, Waiting
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from vfs import config, control, paths
 from vfs.bounded import within
 from vfs.cache import disk
-from vfs.cache.rows import DATABASE, DatabaseBusy
+from vfs.cache.database import DATABASE, DatabaseBusy
 from vfs.config import Settings
 from vfs.doctor.finding import Finding, Result
 from vfs.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted

@@ -55,19 +55,16 @@ class PoolFile:
         try:
             return await self._pool.ask(
                 lambda connection: self._read(connection, offset, into),
-                self._wide if len(into) > QUICK else self._with_handle,
+                self._wide if len(into) > QUICK else self._narrow,
             )
         finally:
             self._reading -= 1
             if self._closed and not self._reading:
                 self._close_handles()
 
-    def _with_handle(self, best: Connection) -> Connection:
-        """`best`, or while the file is only being opened there, the best connection on which it is open."""
-        if self._handle(best).done():
-            return best
-        ready = self._ready(self._pool.alive)
-        return _idlest(ready) if ready else best
+    def _narrow(self, best: Connection) -> Connection:
+        """The connection for a small read: `best`, or where the file is open already."""
+        return self._open_on(best, self._pool.alive) or best
 
     def _wide(self, best: Connection) -> Connection:
         """The connection for a large read: `best` among the wide ones, or where the file is open already."""
@@ -75,16 +72,21 @@ class PoolFile:
         if not wide:
             return best
         least = _idlest(wide)
-        if self._handle(least).done():
-            return least
-        ready = self._ready(wide)
-        if ready:
-            return _idlest(ready)
+        found = self._open_on(least, wide)
+        if found is not None:
+            return found
         elsewhere = self._ready(self._pool.alive)
         # not to lose the round trip that the opening takes
         if elsewhere and (least.in_flight == 0 or elsewhere[0].in_flight < LARGE):
             return elsewhere[0]
         return least
+
+    def _open_on(self, best: Connection, among: list[Connection]) -> Connection | None:
+        """`best` if the file is open there, which is begun if need be, else the idlest of those where it is."""
+        if self._handle(best).done():
+            return best
+        ready = self._ready(among)
+        return _idlest(ready) if ready else None
 
     def _ready(self, connections: list[Connection]) -> list[Connection]:
         return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
