@@ -246,9 +246,11 @@ class Machine(RuleBasedStateMachine):
         if data is not None and self._reachable():
             window = self._window(opened.path, start)
             ends = {len(state.data) for state in window if state.kind is Kind.FILE}
-            # Of a file that is gone, the end is where it was.
-            gone = not data and len({state.lineage for state in self._states(opened.path, opened.since)}) > 1
-            assert gone or offset + len(data) in ends, (
+            ever = self._states(opened.path, opened.since)
+            gone = len({state.lineage for state in ever}) > 1
+            if gone:  # the end is where it was, for as much as the kernel still has of it
+                ends |= {len(state.data) for state in ever if state.kind is Kind.FILE}
+            assert offset + len(data) in ends or (gone and not data), (
                 "the end is not where it was",
                 offset,
                 len(data),
