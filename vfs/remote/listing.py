@@ -13,8 +13,8 @@ from vfs.remote.wire import Status
 
 DEPTH = 32
 """READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
-MOST_ENTRIES = 500_000
-"""Names in one directory beyond which a server is not believed: some 100 MB."""
+MOST_ENTRIES = 250_000
+"""Names in one directory beyond which a server is not believed: some 60 MB for each listing under way."""
 LONGEST_NAME = 255
 """Bytes in a name that Linux takes (NAME_MAX)."""
 
