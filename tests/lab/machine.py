@@ -248,8 +248,8 @@ class Machine(RuleBasedStateMachine):
             ends = {len(state.data) for state in window if state.kind is Kind.FILE}
             ever = self._states(opened.path, opened.since)
             gone = len({state.lineage for state in ever}) > 1
-            if gone:  # the end is where it was, for as much as the kernel still has of it
-                ends |= {len(state.data) for state in ever if state.kind is Kind.FILE}
+            if gone:  # the end is where it was, for as much as the kernel still has of that version
+                ends |= {len(state.data) for state in ever if self._has(state, opened.got)}
             assert offset + len(data) in ends or (gone and not data), (
                 "the end is not where it was",
                 offset,
@@ -275,16 +275,17 @@ class Machine(RuleBasedStateMachine):
         opened.got.append((offset, data))
         window = self._states(opened.path, opened.since - self.client.ttl - self.client.slack)
         whole = [state for state in window if not state.torn or len(state.data) <= SINGLE_READ]
-        one = any(
-            all(state.data[at : at + len(piece)] == piece for at, piece in opened.got)
-            for state in whole
-            if state.kind is Kind.FILE
-        )
+        one = any(self._has(state, opened.got) for state in whole)
         assert one, (
             "no one version has all that the handle gave",
             [(at, piece[:8]) for at, piece in opened.got],
         )
         return data
+
+    @staticmethod
+    def _has(state: State, got: list[tuple[int, bytes]]) -> bool:
+        """Whether a file of this state has all of these bytes."""
+        return state.kind is Kind.FILE and all(state.data[at : at + len(piece)] == piece for at, piece in got)
 
     def _ask(
         self, path: bytes, work: Callable[[], Any], explains: Callable[[State, Any, float], bool]
