@@ -194,14 +194,14 @@ class Rows:
                 self._cache.disk.remove(name)
         with self._transaction() as sql:
             for tag in changes.drop:
-                self._delete(sql, "tag = ? AND filename IS NOT NULL", (tag,))
+                self._delete_all(sql, "tag = ? AND filename IS NOT NULL", (tag,))
             for key, name in changes.bad.items():
                 if name is None:
-                    self._delete_one(sql, "key = ?", (key,))
+                    self._delete(sql, "key = ?", (key,))
                 else:
-                    self._delete_one(sql, "key = ? AND filename = ?", (key, name))
+                    self._delete(sql, "key = ? AND filename = ?", (key, name))
             for key, stored in changes.blocks.items():
-                self._delete_one(sql, "key = ? AND raw = 1", (key,))  # diskcache would delete the file
+                self._delete(sql, "key = ? AND raw = 1", (key,))  # diskcache would delete the file
                 self._cache.set(key, stored, tag=key.split(":")[1])
             for key, value in changes.records.items():
                 if value is None:
@@ -230,10 +230,12 @@ class Rows:
                     if count <= 0:
                         break
                     where, values = _in_file(name)
-                    self._cache.disk.remove(name)
-                    for each, key, size in sql(
+                    found = sql(
                         f"SELECT rowid, key, size FROM Cache WHERE rowid = ? OR {where}", (rowid, *values)
-                    ).fetchall():
+                    ).fetchall()
+                    if found:  # else it went with a row before
+                        self._cache.disk.remove(name)
+                    for each, key, size in found:
                         sql("DELETE FROM Cache WHERE rowid = ?", (each,))
                         gone.append((key, name))
                         count -= size
@@ -248,7 +250,7 @@ class Rows:
         more = True
         while more:
             with self._transaction() as sql:
-                more = self._delete(sql, f"rowid IN (SELECT rowid FROM Cache{which} LIMIT 500)", ())
+                more = self._delete_all(sql, f"rowid IN (SELECT rowid FROM Cache{which} LIMIT 500)", ())
         try:
             self._rows("VACUUM")
             self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -311,7 +313,7 @@ class Rows:
                 raise cause from None
             raise DatabaseBusy("another process keeps the cache's database locked") from None
 
-    def _delete_one(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> None:
+    def _delete(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> None:
         """Delete rows, and the files that no other row names."""
         for rowid, name in sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall():
             inside, names = _in_file(name)
@@ -319,7 +321,7 @@ class Rows:
                 self._cache.disk.remove(name)
             sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
 
-    def _delete(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> bool:
+    def _delete_all(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> bool:
         """Delete rows and their files, which are theirs alone or of rows that go soon."""
         rows = sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall()
         for rowid, name in rows:
