@@ -106,12 +106,12 @@ def shake_hands(stream: Transport) -> None:
     instead."""
     stream.send(struct.pack(">IBI", 5, 1, 3))
     buffer = memoryview(bytearray(4096))
-    count = stream.recv_into(buffer)
+    count = stream.recv_into([buffer])
     if count == 0:
         assert stream.error is not None
         raise stream.error
     while count < 9:
-        count += stream.recv_into(buffer[count:])
+        count += stream.recv_into([buffer[count:]])
     assert (buffer[4], bytes(buffer[5:9])) == (2, b"\0\0\0\3")
     assert stream.error is None
 
@@ -196,7 +196,7 @@ def read_file(stream: Transport, path: bytes, size: int) -> bytes:
         data = bytearray(count)
         done = 0
         while done < count:
-            got = stream.recv_into(memoryview(data)[done:])
+            got = stream.recv_into([memoryview(data)[done:]])
             assert got > 0
             done += got
         return bytes(data)
@@ -732,7 +732,7 @@ def test_closing_wakes_a_thread_that_receives(place: Place, server: Sshd) -> Non
         buffer = memoryview(bytearray(1 << 16))
 
         def receive() -> None:
-            while count := stream.recv_into(buffer):
+            while count := stream.recv_into([buffer]):
                 counts.append(count)
             counts.append(0)
 
@@ -775,7 +775,7 @@ def test_a_session_that_the_server_ends_is_the_end_of_the_stream(
     with connected(place.dialer(server.address)) as stream:
         server.kill_sessions()
         buffer = memoryview(bytearray(1 << 16))
-        while stream.recv_into(buffer):
+        while stream.recv_into([buffer]):
             pass
         assert stream.error is None
     assert capfd.readouterr().err == ""

@@ -12,7 +12,7 @@ import posixpath
 import stat
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -149,16 +149,19 @@ class Session:
 
     # --- the transport ------------------------------------------------------------------------------------------
 
-    def recv_into(self, view: memoryview) -> int:
+    def recv_into(self, views: Sequence[memoryview]) -> int:
         with self.server.threads.changed:
             self.server.threads.wait(lambda: bool(self._output) or not self.open or self.closed)
             if self.closed or not self._output:
                 return 0
-            most = next(self.server.pieces) if self.server.pieces is not None else len(view)
-            count = min(len(view), len(self._output), most)
-            view[:count] = self._output[:count]
-            del self._output[:count]
-            return count
+            left = next(self.server.pieces) if self.server.pieces is not None else sum(map(len, views))
+            total = 0
+            for view in views:
+                count = min(len(view), len(self._output), left)
+                view[:count] = self._output[:count]
+                del self._output[:count]
+                total, left = total + count, left - count
+            return total
 
     def send(self, data: bytes | memoryview) -> None:
         with self.server.threads.changed:

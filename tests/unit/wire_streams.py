@@ -48,11 +48,13 @@ class Fed:
         """Whether all of it was taken; False when the decoder gave up. Raises what should not be raised."""
         rest = memoryview(stream)
         while rest:
-            buffer = self.decoder.get_buffer()
-            count = min(len(buffer), len(rest), piece())
+            left = count = min(sum(map(len, buffers := self.decoder.get_buffers())), len(rest), piece())
             assert count > 0
-            buffer[:count] = rest[:count]
-            rest = rest[count:]
+            assert len(buffers[0]) > 0
+            for buffer in buffers:
+                part = min(len(buffer), left)
+                buffer[:part] = rest[:part]
+                rest, left = rest[part:], left - part
             try:
                 self.replies += self.decoder.received(count)
             except ProtocolViolation:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vfs import errors
 from vfs.remote.asking import Deadline
@@ -64,13 +64,13 @@ class PipeStream:
                 # Somebody with many pipes has used up the allowance: the pipe stays as it is.
                 pass
 
-    def recv_into(self, view: memoryview) -> int:
+    def recv_into(self, views: Sequence[memoryview]) -> int:
         if not self._enter():
             return 0
         try:
             while True:
                 try:
-                    count = os.readv(self._input, [view])
+                    count = os.readv(self._input, views)
                 except BlockingIOError:
                     if self._ready(self._input, select.POLLIN):
                         continue

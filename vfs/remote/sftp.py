@@ -392,7 +392,7 @@ class Connection:
                 self._take(reply)
 
         try:
-            receive(transport, decoder.get_buffer, received)
+            receive(transport, decoder.get_buffers, received)
             error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)

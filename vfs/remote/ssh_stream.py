@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import paramiko
@@ -155,7 +155,8 @@ class ChannelStream:
         self._begun = False
         self._closed = False
 
-    def recv_into(self, view: memoryview) -> int:
+    def recv_into(self, views: Sequence[memoryview]) -> int:
+        view = views[0]
         try:
             data = self._channel.recv(len(view))
         except (OSError, EOFError, paramiko.SSHException):
@@ -168,7 +169,7 @@ class ChannelStream:
                 self._ended_early()
         return count
 
-    def receive(self, into: Callable[[], memoryview], received: Callable[[int], None]) -> None:
+    def receive(self, into: Callable[[], list[memoryview]], received: Callable[[int], None]) -> None:
         """See `transport.receive`. Both are called in paramiko's thread, and not any more once this has returned."""
         chunks = cast("Chunks", self._channel.in_buffer)
         failures: list[Exception] = []
@@ -176,7 +177,7 @@ class ChannelStream:
         def sink(data: memoryview) -> None:
             self._begun = True
             while data and not failures:
-                view = into()
+                view = into()[0]
                 count = min(len(view), len(data))
                 view[:count] = data[:count]
                 data = data[count:]

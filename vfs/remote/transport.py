@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from vfs.errors import ConnectError
@@ -19,8 +19,8 @@ class Transport(Protocol):
         """Why the stream ended before the server's first byte, where `dial` could not know it yet. Else None."""
         ...
 
-    def recv_into(self, view: memoryview) -> int:
-        """Block until bytes are there; how many were written to the start of `view`. 0 at end of stream or error."""
+    def recv_into(self, views: Sequence[memoryview]) -> int:
+        """Block until bytes are there; how many were put into `views`, in turn. 0 at end of stream or error."""
         ...
 
     def send(self, data: bytes | memoryview) -> None:
@@ -32,7 +32,9 @@ class Transport(Protocol):
         ...
 
 
-def receive(transport: Transport, into: Callable[[], memoryview], received: Callable[[int], None]) -> None:
+def receive(
+    transport: Transport, into: Callable[[], list[memoryview]], received: Callable[[int], None]
+) -> None:
     """Put what comes into the buffers that `into` gives, and tell `received` how much, until the end of the stream.
 
     Blocks. Both are called by one thread, this one or the transport's own, and by none once this has returned. Raises

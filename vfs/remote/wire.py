@@ -311,14 +311,14 @@ _DECODERS: dict[int, Callable[[bytes], Value]] = {
 }
 _VERSION_ID = -1
 _SCRATCH = 4 + MAX_PACKET
-_NEAR = 16 * 1024
+_NEAR = 4 * 1024
 _BULK = 32 * 1024
 
 
 class Decoder(Generic[Token]):
     """Turns received bytes into replies; what a READ brings goes straight to its destination.
 
-    Use: receive into `get_buffer()`, say how much came to `received(n)`, which returns the replies that are
+    Use: receive into `get_buffers()`, say how much came to `received(n)`, which returns the replies that are
     whole. Memory is bounded by one packet and by the destinations that were given. After a
     `ProtocolViolation` the decoder is of no more use.
     """
@@ -341,20 +341,20 @@ class Decoder(Generic[Token]):
         """An INIT goes out."""
         self.pending[_VERSION_ID] = _Expected(Kind.VERSION, token, None)
 
-    def get_buffer(self) -> memoryview:
-        """Where to receive next; never empty. Valid until the next call of `received`."""
-        if self._body is not None:
-            return self._body
-        start, end = self._start, self._end
+    def get_buffers(self) -> list[memoryview]:
+        """Where to receive next, to be filled in turn; the first is not empty. Valid until `received` is called."""
+        scratch, start, end = self._scratch, self._start, self._end
+        if self._body is not None:  # what came before it is dealt with
+            return [self._body, scratch[:_NEAR]]
         if start:
-            self._scratch[: end - start] = self._scratch[start:end]
+            scratch[: end - start] = scratch[start:end]
             self._start, end = 0, end - start
             self._end = end
         # While bulk data comes, little is received here, so that little is copied to its destination.
-        return self._scratch[end : end + _NEAR] if self._bulk else self._scratch[end:]
+        return [scratch[end : end + _NEAR] if self._bulk else scratch[end:]]
 
     def received(self, count: int) -> list[Reply[Token]]:
-        """`count` bytes were put into the buffer; the replies that are whole. Raises `ProtocolViolation`."""
+        """`count` bytes were put into the buffers; the replies that are whole. Raises `ProtocolViolation`."""
         body = self._body
         if body is None:
             self._end += count
@@ -366,7 +366,8 @@ class Decoder(Generic[Token]):
         assert reply is not None
         self._body = self._body_reply = None
         del self.pending[reply.request_id]
-        return [reply]
+        self._end = count - len(body)
+        return [reply, *self._parse()] if self._end else [reply]
 
     def _parse(self) -> list[Reply[Token]]:
         scratch, start, end = self._scratch, self._start, self._end
