@@ -19,10 +19,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def online(threads: Threads, **options: object) -> tuple[FakeServer, FakeDialer, Pool]:
+async def online(
+    threads: Threads, *, window_limited: bool = False, **options: object
+) -> tuple[FakeServer, FakeDialer, Pool]:
     """A server, and a pool that is connected to it."""
     server = FakeServer(threads, {FILE: CONTENT}, **options)  # type: ignore[arg-type]
-    dialer = FakeDialer(server)
+    dialer = FakeDialer(server, window_limited)
     pool = Pool(dialer, TIMEOUT)
     await pool.connect()
     return server, dialer, pool

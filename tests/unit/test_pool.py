@@ -315,6 +315,10 @@ def test_over_a_long_link_more_connections_are_there_before_anything_large_is_re
         await asyncio.sleep(1)
         assert len(pool.alive) == len(dialer.at) == 3
         await pool.aclose()
+        _, dialer, limited = await online(threads, latency=0.05, window_limited=True)
+        await asyncio.sleep(1)
+        assert len(limited.alive) == len(dialer.at) == 7
+        await limited.aclose()
         _, dialer, near = await online(threads)
         await asyncio.sleep(1)
         assert len(near.alive) == len(dialer.at) == 1

@@ -12,7 +12,7 @@ import math
 import random
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vfs.errors import (
     ArtisyncError,
@@ -48,9 +48,20 @@ LOST_TOO_OFTEN = 10
 """Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
 FAST = 160e6
 """Bytes per second that a link is thought to carry as long as nothing was measured: 1 Gbit/s and some more."""
-AT_FIRST = 2
-"""Connections for large reads that are made, before anything is read, where the server is far; each takes ten round trips."""
 MOST_WINDOW = 48 * MIB
+
+
+class Share(NamedTuple):
+    """Bytes under way that one connection is good for, and how many there are for large reads: at most, and at most
+    before anything is read, where the server is far; each takes ten round trips to make."""
+
+    size: int
+    most: int
+    at_first: int
+
+
+WIDE, NARROW = Share(5 * MIB, 4, 2), Share(3 * MIB // 2, 8, 6)
+"""For streams with a large window, and for those of the system's `ssh` with its 2 MiB."""
 
 
 class Pool:
@@ -129,8 +140,8 @@ class Pool:
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
         self._connections.append(connection)
-        share, _ = self._shares()
-        self._dial_up_to(1 + min(AT_FIRST, math.ceil(FAST * self.link.rtt / share)))
+        share = self._share
+        self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
         self.last_error = None
         self.link.changed(online=True)
         self._up.set()
@@ -175,12 +186,12 @@ class Pool:
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
-        share, most = self._shares()
-        self._dial_up_to(1 + min(most, math.ceil(min(self.window, self.in_flight + waiting) / share)))
+        share, useful = self._share, min(self.window, self.in_flight + waiting)
+        self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
 
-    def _shares(self) -> tuple[int, int]:
-        """Bytes under way that one connection is good for, and how many connections there are at most for large reads."""
-        return (3 * MIB // 2, 8) if self._dialer.window_limited else (5 * MIB, 4)
+    @property
+    def _share(self) -> Share:
+        return NARROW if self._dialer.window_limited else WIDE
 
     def _dial_up_to(self, wanted: int) -> None:
         """Have so many connections, unless the server is near or takes no more."""
