@@ -47,7 +47,6 @@ def test_a_handle_that_is_there_is_closed_at_once() -> None:
         connection.opening.set_result(b"handle")
         file._handle(cast(Connection, connection))
         file.close()
-        await asyncio.sleep(0)
-        return connection.closed
+        return list(connection.closed)
 
     assert asyncio.run(run()) == [b"handle"]

@@ -140,7 +140,7 @@ class Pool:
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
         self._connections.append(connection)
-        share = self._share
+        share = self.share
         self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
         self.last_error = None
         self.link.changed(online=True)
@@ -186,11 +186,12 @@ class Pool:
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
-        share, useful = self._share, min(self.window, self.in_flight + waiting)
+        share, useful = self.share, min(self.window, self.in_flight + waiting)
         self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
 
     @property
-    def _share(self) -> Share:
+    def share(self) -> Share:
+        """What a connection of the present kind is good for."""
         return NARROW if self._dialer.window_limited else WIDE
 
     def _dial_up_to(self, wanted: int) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 QUICK = 128 << 10
 """Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""
 LARGE = 2 << 20
-"""A file longer than this is opened on a connection for large reads at once, and so much may be asked for before that."""
+"""A file longer than this is opened on a connection for large reads at once, before it is read."""
+PATIENCE = 3
+"""When so many times what a connection is good for is under way where a file is open, a large read rather waits the round
+trip until it is open elsewhere."""
 
 
 class PoolFile:
@@ -71,13 +74,14 @@ class PoolFile:
         wide = self._pool.wide
         if not wide:
             return best
+        patience = PATIENCE * self._pool.share.size
         least = _idlest(wide)
         found = self._open_on(least, wide)
-        if found is not None:
+        if found is not None and (found is least or found.in_flight < patience):
             return found
         elsewhere = self._ready(self._pool.alive)
         # not to lose the round trip that the opening takes
-        if elsewhere and (least.in_flight == 0 or elsewhere[0].in_flight < LARGE):
+        if found is None and elsewhere and elsewhere[0].in_flight < patience:
             return elsewhere[0]
         return least
 
@@ -94,7 +98,13 @@ class PoolFile:
     async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
         link = self._pool.link
         handle = self._handle(connection)
-        value = handle.result() if handle.done() else await asyncio.shield(handle)
+        if not handle.done():
+            connection.in_flight += len(into)  # the next read shall find another connection idler
+            try:
+                await asyncio.shield(handle)
+            finally:
+                connection.in_flight -= len(into)
+        value = handle.result()
         began, delivered = asyncio.get_running_loop().time(), link.delivered
         count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
         link.sample(count, began, delivered)
@@ -109,8 +119,11 @@ class PoolFile:
 
     def _close_handles(self) -> None:
         handles, self._handles = self._handles, {}
-        for connection, handle in handles.items():  # one that is still being opened is closed when it comes
-            handle.add_done_callback(partial(_close_handle, connection))
+        for connection, handle in handles.items():
+            if handle.done():
+                _close_handle(connection, handle)
+            else:
+                handle.add_done_callback(partial(_close_handle, connection))
 
 
 def _is_open(handle: asyncio.Future[bytes]) -> bool:
