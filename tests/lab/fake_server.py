@@ -92,6 +92,16 @@ def version(number: int = 3, extensions: dict[bytes, bytes] | None = None) -> by
     return text(struct.pack(">BI", Kind.VERSION, number) + pairs)
 
 
+def scatter(data: bytes | memoryview, views: Sequence[memoryview]) -> int:
+    """Put the beginning of `data` into `views`, in turn, as readv(2) does; how many bytes."""
+    done = 0
+    for view in views:
+        part = data[done : done + len(view)]
+        view[: len(part)] = part
+        done += len(part)
+    return done
+
+
 @dataclass
 class FakeServer:
     """Serves `files` (absolute path → content); directories are those above them.
@@ -154,14 +164,10 @@ class Session:
             self.server.threads.wait(lambda: bool(self._output) or not self.open or self.closed)
             if self.closed or not self._output:
                 return 0
-            left = next(self.server.pieces) if self.server.pieces is not None else sum(map(len, views))
-            total = 0
-            for view in views:
-                count = min(len(view), len(self._output), left)
-                view[:count] = self._output[:count]
-                del self._output[:count]
-                total, left = total + count, left - count
-            return total
+            most = next(self.server.pieces) if self.server.pieces is not None else len(self._output)
+            count = scatter(bytes(self._output[:most]), views)
+            del self._output[:count]
+            return count
 
     def send(self, data: bytes | memoryview) -> None:
         with self.server.threads.changed:

@@ -48,13 +48,11 @@ class Fed:
         """Whether all of it was taken; False when the decoder gave up. Raises what should not be raised."""
         rest = memoryview(stream)
         while rest:
-            left = count = min(sum(map(len, buffers := self.decoder.get_buffers())), len(rest), piece())
-            assert count > 0
+            buffers = self.decoder.get_buffers()
             assert len(buffers[0]) > 0
-            for buffer in buffers:
-                part = min(len(buffer), left)
-                buffer[:part] = rest[:part]
-                rest, left = rest[part:], left - part
+            count = fake.scatter(rest[: piece()], buffers)
+            assert count > 0
+            rest = rest[count:]
             try:
                 self.replies += self.decoder.received(count)
             except ProtocolViolation:

@@ -95,7 +95,7 @@ class Connection:
         self.bytes_sent = 0
         self.requests = 0
         self.in_flight = 0
-        """Bytes of reads asked for and not yet answered."""
+        """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.rtt = 0.0
         """The smallest time to an answer so far, in seconds."""
         self.server_clock: tuple[int, float] | None = None
