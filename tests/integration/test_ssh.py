@@ -707,7 +707,7 @@ def test_the_last_words_of_a_proxy_command_are_told(place: Place, server: Sshd) 
     if place.kind is ParamikoDialer:
         fails(dialer, errors.ConnectError, "the bridge is up")
     else:
-        fails(dialer, errors.HungUp)
+        fails(dialer, errors.HungUp, "the bridge is up")
 
 
 def test_an_ssh_that_ended_before_the_first_request_still_says_why() -> None:

@@ -69,6 +69,12 @@ me@box: Permission denied (publickey).
             errors.HungUp,
             "closed",
         ),
+        ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", errors.HungUp, "closed"),
+        (
+            "the token has expired\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+            errors.HungUp,
+            "before that: the token has expired",
+        ),
         (
             "channel 0: open failed: administratively prohibited: open failed",
             errors.ConnectError,

@@ -200,8 +200,8 @@ class OpensshDialer:
         options = [
             *firm,
             *_FIRM,
-            # A jump host's ssh tells only at this level that it did not get through.
-            f"LogLevel={'ERROR' if number == len(route) - 1 else 'INFO'}",
+            # Only at this level does ssh always tell that it did not get through.
+            "LogLevel=INFO",
             f"BatchMode={'no' if self._asking.somebody else 'yes'}",
             f"UserKnownHostsFile={files}",
         ]

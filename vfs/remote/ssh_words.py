@@ -21,18 +21,7 @@ _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"timed out|No route to host|Network is unreachable|Host is down|not responding", errors.NoAnswer),
 )
 
-_PLAIN: tuple[tuple[str, type[errors.ConnectError], str], ...] = (
-    (
-        r"administratively prohibited",
-        errors.ConnectError,
-        "the jump host does not let connections through",
-    ),
-    (
-        r"kex_exchange_identification|Connection closed by|Connection reset by|Broken pipe",
-        errors.HungUp,
-        "the connection was closed before anybody logged in",
-    ),
-)
+_HUNG_UP = r"kex_exchange_identification|Connection closed by|Connection reset by|Broken pipe"
 
 
 def error_of(words: str, place: str) -> errors.ConnectError:
@@ -48,9 +37,13 @@ def error_of(words: str, place: str) -> errors.ConnectError:
                 return kind(_without_prefix(line))
     if "subsystem request failed" in said:
         return errors.NoSftp(f"{place} offers no SFTP")
-    for pattern, kind, text in _PLAIN:
-        if re.search(pattern, said):
-            return kind(f"{place}: {text}")
+    if "administratively prohibited" in said:
+        return errors.ConnectError(f"{place}: the jump host does not let connections through")
+    if re.search(_HUNG_UP, said):
+        # What a ProxyCommand says for itself is the reason more often than not.
+        others = [line for line in lines if not re.search(_HUNG_UP, line)]
+        reason = f" (before that: {others[-1]})" if others else ""
+        return errors.HungUp(f"{place}: the connection was closed before anybody logged in{reason}")
     if not lines:
         return errors.NoSftp(f"{place}: {NOT_BEGUN}")
     return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
