@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from vfs import control, paths
+from vfs import paths
 from vfs.config import Settings
+from vfs.control.server import announce
 from vfs.fuse import mountpoint as mountpoints
 from vfs.fuse.session import Session
 from vfs.operations import Operations
@@ -67,7 +68,7 @@ async def _serve(
             loop.add_reader(session.fileno(), _process, session, stop)
             gc.freeze()
             verbs = _verbs(stack, mountpoint, operations, stop)
-            server = await control.announce(mountpoint, verbs, profile=settings.profile_name)
+            server = await announce(mountpoint, verbs, profile=settings.profile_name)
             try:
                 ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
                 await stop.wait()

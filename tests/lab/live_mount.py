@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from vfs import control
+from vfs.control.server import Server, announce
 
 
 @contextmanager
@@ -19,9 +19,7 @@ def live(place: Path, verbs: dict[str, Any], profile: str | None = "default") ->
     thread = Thread(target=loop.run_forever)
     thread.start()
     try:
-        server = asyncio.run_coroutine_threadsafe(
-            control.announce(place, verbs, profile=profile), loop
-        ).result(10)
+        server = asyncio.run_coroutine_threadsafe(announce(place, verbs, profile=profile), loop).result(10)
         try:
             yield
         finally:
@@ -32,7 +30,7 @@ def live(place: Path, verbs: dict[str, Any], profile: str | None = "default") ->
         loop.close()
 
 
-async def _end(server: control.Server) -> None:
+async def _end(server: Server) -> None:
     await server.aclose()
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vfs import config, control, errors
+from vfs import config, errors
 from vfs.cli import run
+from vfs.control import sockets
 from vfs.fuse import mountpoint as mountpoints
 
 
@@ -19,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(control, "directories", lambda: [tmp_path / "run"])
+    monkeypatch.setattr(sockets, "directories", lambda: [tmp_path / "run"])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import Artisync, Kernel
-from vfs import config, control, errors
+from vfs import config, errors
 from vfs.address import Address
 from vfs.cli import COMMANDS, console, load
 from vfs.cli.options import real_path
 from vfs.config import Settings
+from vfs.control import register
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -135,7 +136,7 @@ def test_each_error_is_told_with_cause_and_next_step(
     def fail() -> None:
         raise kind("it failed")
 
-    monkeypatch.setattr(control, "mounts", fail)
+    monkeypatch.setattr(register, "mounts", fail)
     said = artisync("status")
     assert said.code == (2 if kind is errors.UsageError else 1)
     assert said.err.splitlines() == ["artisync: it failed", kind("x").hint]
@@ -147,7 +148,7 @@ def test_names_from_the_server_do_not_drive_the_terminal(
     def fail() -> None:
         raise errors.NoSuchPath("/a\x1b]0;owned\x07\udcff\r")
 
-    monkeypatch.setattr(control, "mounts", fail)
+    monkeypatch.setattr(register, "mounts", fail)
     assert "/a\\x1b]0;owned\\x07\\xff\\r\n" in artisync("status").err
 
 
@@ -155,7 +156,7 @@ def test_ctrl_c_is_exit_130_without_a_word(artisync: Artisync, monkeypatch: pyte
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(control, "mounts", interrupted)
+    monkeypatch.setattr(register, "mounts", interrupted)
     said = artisync("status")
     assert (said.code, said.err.strip(), said.out) == (130, "", "")
 
@@ -163,8 +164,8 @@ def test_ctrl_c_is_exit_130_without_a_word(artisync: Artisync, monkeypatch: pyte
 def test_a_reader_that_leaves_is_no_error() -> None:
     program = (
         "import os, sys\n"
-        "from vfs import control\n"
-        "control.mounts = lambda: []\n"
+        "from vfs.control import register\n"
+        "register.mounts = lambda: []\n"
         "r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
         "from vfs.cli import main; sys.argv[1:] = ['status', '--json']; main()\n"
     )

@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Kernel
-from vfs import control
+from vfs.control import sockets
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ def mount_process(place: Path, program: str) -> Iterator[subprocess.Popen[bytes]
     assert process.stdout is not None
     process.stdout.readline()
     with live(place, {}):
-        path = control.socket_path(place).with_suffix(".json")
+        path = sockets.socket_path(place).with_suffix(".json")
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": process.pid}))
         try:
             yield process

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from vfs import control
+from vfs.control import client, register, sockets
+from vfs.control.server import Server, Verb, announce
 from vfs.errors import (
     ArtisyncError,
     CannotControl,
@@ -58,7 +59,7 @@ async def break_down(_: Json) -> Json:
     return {"no": {}["such key"]}
 
 
-VERBS: Mapping[str, control.Verb] = {
+VERBS: Mapping[str, Verb] = {
     "echo": echo,
     "count": count,
     "refuse": refuse,
@@ -67,12 +68,12 @@ VERBS: Mapping[str, control.Verb] = {
 
 
 def served(
-    body: Callable[[control.Server], Awaitable[None]],
-    verbs: Mapping[str, control.Verb] = VERBS,
+    body: Callable[[Server], Awaitable[None]],
+    verbs: Mapping[str, Verb] = VERBS,
     place: str = "/mnt/a",
 ) -> None:
     async def run() -> None:
-        server = await control.announce(Path(place), verbs, profile="default")
+        server = await announce(Path(place), verbs, profile="default")
         try:
             await asyncio.wait_for(body(server), 20)
         finally:
@@ -81,11 +82,11 @@ def served(
     asyncio.run(run())
 
 
-def asked(ask: Callable[[Path], Any], verbs: Mapping[str, control.Verb] = VERBS) -> Any:
+def asked(ask: Callable[[Path], Any], verbs: Mapping[str, Verb] = VERBS) -> Any:
     """What `ask`, on a thread of its own, gets out of a live mount's socket."""
     answers = []
 
-    async def body(server: control.Server) -> None:
+    async def body(server: Server) -> None:
         answers.append(await asyncio.to_thread(ask, server.path))
 
     served(body, verbs)
@@ -93,23 +94,23 @@ def asked(ask: Callable[[Path], Any], verbs: Mapping[str, control.Verb] = VERBS)
 
 
 def test_a_verb_gets_its_arguments_and_its_answer_comes_back() -> None:
-    assert asked(lambda path: control.call(path, "echo", a=1, b=["x"])) == {"heard": {"a": 1, "b": ["x"]}}
+    assert asked(lambda path: client.call(path, "echo", a=1, b=["x"])) == {"heard": {"a": 1, "b": ["x"]}}
 
 
 def test_a_stream_yields_each_item_in_order() -> None:
-    items = asked(lambda path: list(control.stream(path, "count", to=3)))
+    items = asked(lambda path: list(client.stream(path, "count", to=3)))
     assert items == [{"number": 0}, {"number": 1}, {"number": 2}]
 
 
 def test_an_answer_may_be_longer_than_any_buffer() -> None:
     text = "x" * 900_000
-    assert asked(lambda path: control.call(path, "echo", text=text)) == {"heard": {"text": text}}
+    assert asked(lambda path: client.call(path, "echo", text=text)) == {"heard": {"text": text}}
 
 
 def test_an_error_arrives_as_its_own_class_with_its_hint() -> None:
     def ask(path: Path) -> None:
         with pytest.raises(Refused, match="port 1") as caught:
-            control.call(path, "refuse")
+            client.call(path, "refuse")
         assert "artisync connect" in caught.value.hint
 
     asked(ask)
@@ -118,8 +119,8 @@ def test_an_error_arrives_as_its_own_class_with_its_hint() -> None:
 def test_a_bug_in_a_verb_is_told_and_does_not_end_the_mount() -> None:
     def ask(path: Path) -> Json:
         with pytest.raises(ArtisyncError, match="such key"):
-            control.call(path, "break_down")
-        return control.call(path, "echo")
+            client.call(path, "break_down")
+        return client.call(path, "echo")
 
     assert asked(ask) == {"heard": {}}
 
@@ -127,7 +128,7 @@ def test_a_bug_in_a_verb_is_told_and_does_not_end_the_mount() -> None:
 def test_an_unknown_verb_is_wrong_usage() -> None:
     def ask(path: Path) -> None:
         with pytest.raises(UsageError, match="'dance'"):
-            control.call(path, "dance")
+            client.call(path, "dance")
 
     asked(ask)
 
@@ -172,7 +173,7 @@ def test_a_caller_that_hangs_up_ends_what_it_asked_for() -> None:
             ended.set()
 
     def ask(path: Path) -> bool:
-        items = control.stream(path, "endless")
+        items = client.stream(path, "endless")
         assert next(items) == {"started": True}
         items.close()  # type: ignore[attr-defined]
         return ended.wait(10)
@@ -187,7 +188,7 @@ def test_a_mount_that_does_not_answer_in_time_is_silent() -> None:
 
     def ask(path: Path) -> None:
         with pytest.raises(MountSilent, match=r"0\.1 s"):
-            control.call(path, "never", timeout=0.1)
+            client.call(path, "never", timeout=0.1)
 
     asked(ask, {"never": never})
 
@@ -200,8 +201,8 @@ def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
         await asyncio.Event().wait()
         return {}
 
-    async def body(server: control.Server) -> None:
-        calling = asyncio.ensure_future(asyncio.to_thread(control.call, server.path, "never"))
+    async def body(server: Server) -> None:
+        calling = asyncio.ensure_future(asyncio.to_thread(client.call, server.path, "never"))
         await started.wait()
         await server.aclose()
         with pytest.raises(MountSilent, match="hung up"):
@@ -212,11 +213,11 @@ def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
 
 def test_without_a_mount_a_call_says_so(tmp_path: Path) -> None:
     with pytest.raises(NotMounted):
-        control.call(tmp_path / "nothing.sock", "status")
+        client.call(tmp_path / "nothing.sock", "status")
 
 
 def test_socket_and_directory_are_the_users_alone() -> None:
-    async def body(server: control.Server) -> None:
+    async def body(server: Server) -> None:
         assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
         assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
 
@@ -227,7 +228,7 @@ def test_an_open_directory_is_closed_to_others(runtime: Path) -> None:
     (runtime / "artisync").mkdir(mode=0o777)
     (runtime / "artisync").chmod(0o777)
 
-    async def body(server: control.Server) -> None:
+    async def body(server: Server) -> None:
         assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
 
     served(body)
@@ -261,7 +262,7 @@ def test_a_runtime_directory_of_another_user_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    assert control.directories() == [tmp_path / "state/artisync/run"]
+    assert sockets.directories() == [tmp_path / "state/artisync/run"]
 
 
 def test_a_path_too_long_for_a_socket_works_all_the_same(
@@ -270,15 +271,15 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(
     deep = tmp_path / ("d" * 120)
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    assert asked(lambda path: control.call(path, "echo")) == {"heard": {}}
+    assert asked(lambda path: client.call(path, "echo")) == {"heard": {}}
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(control, "directories", lambda: [tmp_path / "file/run"])
+    monkeypatch.setattr(sockets, "directories", lambda: [tmp_path / "file/run"])
 
-    async def nothing(_: control.Server) -> None:
+    async def nothing(_: Server) -> None:
         raise AssertionError("it was served")
 
     with pytest.raises(CannotControl, match="Not a directory"):
@@ -289,46 +290,46 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: py
 
 
 def record_of(place: str) -> Path:
-    return control.socket_path(Path(place)).with_suffix(".json")
+    return sockets.socket_path(Path(place)).with_suffix(".json")
 
 
 def test_a_live_mount_is_found_with_what_it_said_of_itself() -> None:
-    async def body(server: control.Server) -> None:
-        [record] = await asyncio.to_thread(control.mounts)
+    async def body(server: Server) -> None:
+        [record] = await asyncio.to_thread(register.mounts)
         assert record.mountpoint == Path("/mnt/a")
         assert (record.pid, record.profile, record.socket) == (os.getpid(), "default", server.path)
-        assert await asyncio.to_thread(control.find, Path("/mnt/a")) == record
-        assert await asyncio.to_thread(control.find, Path("/mnt")) is None
+        assert await asyncio.to_thread(register.find, Path("/mnt/a")) == record
+        assert await asyncio.to_thread(register.find, Path("/mnt")) is None
 
     served(body)
 
 
 def test_after_a_clean_end_nothing_is_left() -> None:
-    async def body(_: control.Server) -> None:
+    async def body(_: Server) -> None:
         return
 
     served(body)
-    assert control.mounts() == []
-    assert os.listdir(control.directories()[0]) == []
+    assert register.mounts() == []
+    assert os.listdir(sockets.directories()[0]) == []
 
 
 def test_mounts_of_a_login_and_of_a_cron_job_are_both_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body(_: control.Server) -> None:
-        assert [r.mountpoint for r in await asyncio.to_thread(control.mounts)] == [
+    async def body(_: Server) -> None:
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [
             Path("/mnt/a"),
             Path("/mnt/b"),
         ]
 
     async def run() -> None:
         with monkeypatch.context() as cron:
-            cron.setattr(control, "directories", lambda: control_directories()[1:])
-            other = await control.announce(Path("/mnt/b"), VERBS, profile=None)
-        server = await control.announce(Path("/mnt/a"), VERBS, profile=None)
+            cron.setattr(sockets, "directories", lambda: control_directories()[1:])
+            other = await announce(Path("/mnt/b"), VERBS, profile=None)
+        server = await announce(Path("/mnt/a"), VERBS, profile=None)
         await body(server)
         await server.aclose()
         await other.aclose()
 
-    control_directories = control.directories
+    control_directories = sockets.directories
     asyncio.run(run())
 
 
@@ -337,10 +338,10 @@ def test_a_record_of_a_dead_process_is_swept() -> None:
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
 
-    async def body(server: control.Server) -> None:
+    async def body(server: Server) -> None:
         path = record_of("/mnt/a")
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": int(dead.stdout)}))
-        assert await asyncio.to_thread(control.mounts) == []
+        assert await asyncio.to_thread(register.mounts) == []
         assert not path.exists()
         assert not server.path.exists()
 
@@ -348,14 +349,14 @@ def test_a_record_of_a_dead_process_is_swept() -> None:
 
 
 def test_a_record_whose_socket_refuses_is_swept() -> None:
-    async def body(_: control.Server) -> None:
+    async def body(_: Server) -> None:
         path = record_of("/mnt/b")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(path.with_suffix(".sock")))
         path.write_text(
             json.dumps({"mountpoint": "/mnt/b", "pid": os.getpid(), "profile": None, "started": 0})
         )
-        assert [r.mountpoint for r in await asyncio.to_thread(control.mounts)] == [Path("/mnt/a")]
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
         assert not path.exists()
 
     served(body)
@@ -365,22 +366,22 @@ def test_a_record_whose_socket_refuses_is_swept() -> None:
     "text", ["", "{", "[]", "{}", '{"mountpoint": 7, "pid": 1, "profile": null, "started": 0}']
 )
 def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
-    async def body(_: control.Server) -> None:
+    async def body(_: Server) -> None:
         record_of("/mnt/b").write_text(text)
-        assert [r.mountpoint for r in await asyncio.to_thread(control.mounts)] == [Path("/mnt/a")]
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
         assert not record_of("/mnt/b").exists()
 
     served(body)
 
 
 def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
-    async def body(server: control.Server) -> None:
-        successor = await control.announce(Path("/mnt/a"), VERBS, profile="later")
+    async def body(server: Server) -> None:
+        successor = await announce(Path("/mnt/a"), VERBS, profile="later")
         await server.aclose()  # must not take the successor's files with it
-        record = await asyncio.to_thread(control.find, Path("/mnt/a"))
+        record = await asyncio.to_thread(register.find, Path("/mnt/a"))
         assert record is not None
         assert record.profile == "later"
-        assert await asyncio.to_thread(control.call, record.socket, "echo") == {"heard": {}}
+        assert await asyncio.to_thread(client.call, record.socket, "echo") == {"heard": {}}
         await successor.aclose()
 
     served(body)
@@ -389,7 +390,7 @@ def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
 def test_a_mount_point_that_is_not_utf8_is_found() -> None:
     place = Path(os.fsdecode(b"/mnt/\xff"))
 
-    async def body(_: control.Server) -> None:
-        assert await asyncio.to_thread(control.find, place) is not None
+    async def body(_: Server) -> None:
+        assert await asyncio.to_thread(register.find, place) is not None
 
     served(body, place=str(place))

@@ -190,12 +190,12 @@ def _opened(given: dict[str, Any]) -> Iterator[DiskCache]:
 
 def _mounts_on(directory: Path) -> list[Path]:
     """The live mounts that use this cache; one that does not answer is taken for one."""
-    from vfs import control
+    from vfs.control import client, register
 
     found = []
-    for record in control.mounts():
+    for record in register.mounts():
         try:
-            answer = control.call(record.socket, "status", timeout=ANSWER_SECONDS)
+            answer = client.call(record.socket, "status", timeout=ANSWER_SECONDS)
         except ArtisyncError:
             found.append(record.mountpoint)
             continue

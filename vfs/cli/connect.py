@@ -151,13 +151,13 @@ def _probe(settings: config.Settings) -> None:
 
 def _move_mounts(name: str, settings: config.Settings) -> int:
     """Exit code 1 if a live mount of the profile did not follow."""
-    from vfs import control
+    from vfs.control import client, register
 
     code = 0
-    mounts = [record for record in control.mounts() if record.profile == name]
+    mounts = [record for record in register.mounts() if record.profile == name]
     for record in mounts:
         try:
-            control.call(
+            client.call(
                 record.socket,
                 "move",
                 timeout=settings.timeout + 10.0,

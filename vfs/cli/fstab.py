@@ -120,10 +120,10 @@ def server(source: str, ssh: Sequence[str]) -> list[str]:
 
 def _is_mounted(directory: str) -> bool:
     """Whether a live mount of ours is there."""
-    from vfs import control
+    from vfs.control import register
 
     place = real_path(directory)
     try:
-        return mountpoints.kind_at(place) == config.MOUNT_KIND and control.find(place) is not None
+        return mountpoints.kind_at(place) == config.MOUNT_KIND and register.find(place) is not None
     except ArtisyncError:
         return False

@@ -59,9 +59,9 @@ def _in_background(words: list[str], mountpoint: Path) -> int:
 
 def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
     """After a child that was killed half-way: no dead mount, and no directories that were not there."""
-    from vfs import control
+    from vfs.control import register
 
-    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND and control.find(mountpoint) is None:
+    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND and register.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
     if not mountpoints.is_mounted(mountpoint):
         paths.remove(made)
@@ -111,6 +111,6 @@ def _own_log(mountpoint: Path) -> int:
 
 def default_log(mountpoint: Path) -> Path:
     """The log of a background mount, without `--log-file`."""
-    from vfs import control
+    from vfs.control import sockets
 
-    return config.state_dir() / "logs" / f"{systemd.slug(mountpoint)}-{control.key(mountpoint)}.log"
+    return config.state_dir() / "logs" / f"{systemd.slug(mountpoint)}-{sockets.key(mountpoint)}.log"

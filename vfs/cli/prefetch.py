@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config, control
+from vfs import config
 from vfs.cli import console, progress
 from vfs.cli.names import RemotePath
 from vfs.cli.options import BASE, given_options, json_option, real_path
+from vfs.control import client, register
 from vfs.errors import NotMounted, UsageError
 from vfs.progress import Progress
 
@@ -29,7 +30,7 @@ SILENCE_SECONDS = 60.0
 class Where:
     """What PATHs mean: in a live mount, or on a server; and the paths relative to its root."""
 
-    place: control.MountRecord | config.Settings
+    place: register.MountRecord | config.Settings
     paths: list[str]
 
 
@@ -67,8 +68,8 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     """Let pinned files and directories be evicted from the cache again."""
     where = _where(given, paths)
     place = where.place
-    if isinstance(place, control.MountRecord):
-        answer = control.call(place.socket, "unpin", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
+    if isinstance(place, register.MountRecord):
+        answer = client.call(place.socket, "unpin", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
         count = int(answer["unpinned"])
     else:
         from vfs import stack
@@ -84,19 +85,19 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
 
 def _where(given: dict[str, Any], paths: tuple[str, ...]) -> Where:
     """Raises UsageError for paths in two mounts, or in one and on the server."""
-    mounts = control.mounts()
+    mounts = register.mounts()
     meant = [_meant(path, mounts) for path in paths]
     if len({mount.mountpoint if mount is not None else None for mount, _ in meant}) > 1:
         raise UsageError("the paths are in different places; name those of one mount at a time")
-    place: control.MountRecord | config.Settings | None = meant[0][0]
+    place: register.MountRecord | config.Settings | None = meant[0][0]
     if place is None:
         settings = config.resolve(given)
         # a mount of that server does the work, so that its readers have the bytes at once
-        place = control.mount_of(settings) or settings
+        place = register.mount_of(settings) or settings
     return Where(place, [path for _, path in meant])
 
 
-def _meant(path: str, mounts: list[control.MountRecord]) -> tuple[control.MountRecord | None, str]:
+def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.MountRecord | None, str]:
     place = real_path(path)
     for mount in mounts:
         if place == mount.mountpoint or mount.mountpoint in place.parents:
@@ -117,7 +118,7 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
 
     with progress.shown(counted):
         place = where.place
-        if isinstance(place, control.MountRecord):
+        if isinstance(place, register.MountRecord):
             for report in _asked(place, where.paths, pin=pin):
                 take(report)
         else:
@@ -137,8 +138,8 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def _asked(mount: control.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
-    return control.stream(
+def _asked(mount: register.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
+    return client.stream(
         mount.socket,
         "prefetch",
         timeout=FIRST_ANSWER_SECONDS,

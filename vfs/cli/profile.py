@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from vfs import config, control
+from vfs import config
 from vfs.cli import console, logs
 from vfs.cli.names import ProfileName
 from vfs.cli.options import json_option
+from vfs.control import register
 from vfs.errors import ConfigError, ProfileInUse
 
 COLUMNS = ("profile", "server", "root", "mounted at")
@@ -98,4 +99,4 @@ def _shown(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _mounts(name: str) -> list[str]:
     """Where the profile is mounted just now."""
-    return [str(record.mountpoint) for record in control.mounts() if record.profile == name]
+    return [str(record.mountpoint) for record in register.mounts() if record.profile == name]

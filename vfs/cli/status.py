@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from vfs import config, control
+from vfs import config
 from vfs.cli import console, logs, status_view
 from vfs.cli.options import MountPoint, json_option
+from vfs.control import client, register
 from vfs.errors import ArtisyncError, NotMounted
 from vfs.fuse import mountpoint as mountpoints
 
@@ -67,13 +68,13 @@ def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:
 
 def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
     """What each mount answers; of one that does not, where it is and `error`."""
-    records = [record for record in control.mounts() if mountpoint in (None, record.mountpoint)]
+    records = [record for record in register.mounts() if mountpoint in (None, record.mountpoint)]
     if mountpoint is not None and not records:
         raise _nothing_there(mountpoint)
     answers: list[dict[str, Any]] = []
     for record in records:
         try:
-            answers.append(control.call(record.socket, "status", timeout=ANSWER_SECONDS))
+            answers.append(client.call(record.socket, "status", timeout=ANSWER_SECONDS))
         except NotMounted:  # unmounted while we asked
             continue
         except ArtisyncError as e:

@@ -75,9 +75,9 @@ def command(
 @contextmanager
 def _root(settings: config.Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
     """Where the experiments are: in a live mount, in one made at `place`, or in a copy that is kept up to date."""
-    from vfs import control
+    from vfs.control import register
 
-    live = control.mount_of(settings)
+    live = register.mount_of(settings)
     if live is not None:
         yield live.mountpoint
         return

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from vfs import config, control
+from vfs import config
 from vfs.cli import console, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
+from vfs.control import register
 from vfs.errors import MountBusy, MountError, NotMounted
 from vfs.fuse import mountpoint as mountpoints
 
@@ -32,7 +33,7 @@ def command(mountpoint: Path, force: bool) -> int:
     go on reading those; one that works in the mount (a shell that stands there) keeps it, unless with --force.
     """
     # nothing here looks at the mount itself: its process may hang
-    record = control.find(mountpoint)
+    record = register.find(mountpoint)
     found = mountpoints.mount_info(mountpoint)
     if found is None and record is None:
         raise NotMounted(f"nothing is mounted at {mountpoint}")

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vfs import config, control, paths
+from vfs import config, paths
 from vfs.bounded import within
 from vfs.cache import disk
 from vfs.cache.database import DATABASE, DatabaseBusy
 from vfs.config import Settings
+from vfs.control import client, register
 from vfs.doctor.finding import Finding, Result
 from vfs.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted
 from vfs.fuse import mountpoint as mountpoints
@@ -119,7 +120,7 @@ def _patiently(check: str, directory: Path, seconds: float, look: Callable[[], F
 def mounts(seconds: float) -> Finding:
     """What the live mounts say of themselves, and which are dead; all in `seconds`, or little more."""
     deadline = Deadline(seconds)
-    records = control.mounts()
+    records = register.mounts()
     seen = [_live(record, deadline) for record in records]
     live = {record.mountpoint for record in records}
     for found in mountpoints.mounts():
@@ -134,10 +135,10 @@ def mounts(seconds: float) -> Finding:
     return Finding("mounts", worst, ", ".join(text for _, text, _ in told), advice)
 
 
-def _live(record: control.MountRecord, deadline: Deadline) -> tuple[Result, str, str]:
+def _live(record: register.MountRecord, deadline: Deadline) -> tuple[Result, str, str]:
     """How a mount that is in the register is, and what to do; no text if it was unmounted meanwhile."""
     try:
-        status = control.call(record.socket, "status", timeout=max(LEAST, deadline.left))
+        status = client.call(record.socket, "status", timeout=max(LEAST, deadline.left))
     except NotMounted:
         return Result.OK, "", ""
     except ArtisyncError as error:

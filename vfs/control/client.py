@@ -1,0 +1,82 @@
+"""The control socket of a live mount: the asking half. Blocking; may be used from any thread."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vfs import errors
+from vfs.control import sockets
+from vfs.errors import ArtisyncError, MountSilent, NotMounted
+
+Json = dict[str, Any]
+
+
+def connect(path: Path, timeout: float) -> socket.socket:
+    """A connection to the socket at `path`, within `timeout` seconds. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        with sockets.short(path) as name:
+            sock.connect(name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | None) -> Iterator[Json]:
+    """The answer's lines; `timeout` bounds the first, `silence` each further one (seconds; None: no limit)."""
+    try:
+        with connect(path, timeout) as sock, sock.makefile("rb") as answer:
+            sock.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
+            while line := answer.readline():
+                yield json.loads(line)
+                sock.settimeout(silence)
+    except (FileNotFoundError, ConnectionRefusedError) as e:
+        raise NotMounted("there is no live mount behind that control socket") from e
+    except TimeoutError as e:
+        raise MountSilent(f"the mount's process has not answered for {timeout:g} s") from e
+    except (OSError, ValueError) as e:
+        raise MountSilent(f"the mount's process broke off its answer: {e}") from e
+    raise MountSilent("the mount's process hung up without an answer")
+
+
+def stream(
+    path: Path, verb: str, *, timeout: float = 10.0, silence: float | None = None, **args: Any
+) -> Iterator[Json]:
+    """What an async generator behind `verb` yields, as it comes. Closing the iterator ends the work over there.
+
+    Raises what the verb raised, `errors.NotMounted` without a mount, and `errors.MountSilent`.
+    """
+    for message in _lines(path, verb, args, timeout, silence):
+        if "item" in message:
+            yield message["item"]
+        elif "ok" in message:
+            return
+        else:
+            raise _error(message)
+
+
+def call(path: Path, verb: str, *, timeout: float = 10.0, **args: Any) -> Json:
+    """What the coroutine behind `verb` returns. Raises as `stream` does; `timeout` in seconds."""
+    for message in _lines(path, verb, args, timeout, timeout):
+        if "ok" in message:
+            result: Json = message.get("result", {})
+            return result
+        if "error" in message:
+            raise _error(message)
+    raise AssertionError("unreachable: _lines ends with an error")
+
+
+def _error(message: Json) -> ArtisyncError:
+    described = message.get("error")
+    if not isinstance(described, dict):
+        return MountSilent("the mount's process answered something that is no answer")
+    kind = getattr(errors, str(described.get("class")), ArtisyncError)
+    if not (isinstance(kind, type) and issubclass(kind, ArtisyncError)):
+        kind = ArtisyncError
+    return kind(str(described.get("text")))

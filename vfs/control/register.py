@@ -1,0 +1,111 @@
+"""The register of live mounts: beside each control socket a record says whose it is.
+
+Blocking; may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs import config
+from vfs.control import client, sockets
+from vfs.errors import ArtisyncError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """A live mount. `started` is Unix time in seconds."""
+
+    mountpoint: Path
+    pid: int
+    profile: str | None
+    started: float
+    socket: Path
+
+
+def mounts() -> list[MountRecord]:
+    """All live mounts of this user, by mount point. Records of dead ones are removed on the way."""
+    found: dict[Path, MountRecord] = {}
+    for directory in sockets.directories():
+        try:
+            names = sorted(
+                p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith(".")
+            )
+        except OSError:
+            continue
+        for path in names:
+            record = _read_record(path)
+            if record is not None and _listening(record):
+                found.setdefault(record.mountpoint, record)
+            else:
+                _sweep(path)
+    return [found[mountpoint] for mountpoint in sorted(found)]
+
+
+def find(mountpoint: Path) -> MountRecord | None:
+    """The live mount of this place (absolute, without symbolic links), or None."""
+    return next((record for record in mounts() if record.mountpoint == mountpoint), None)
+
+
+def mount_of(settings: config.Settings) -> MountRecord | None:
+    """A live mount of the same profile, root and cache, or None; one that does not answer is none."""
+    for record in mounts():
+        if settings.profile_name is None or record.profile != settings.profile_name:
+            continue
+        try:
+            status = client.call(record.socket, "status", timeout=5.0)
+        except ArtisyncError:
+            continue
+        directory = status.get("cache", {}).get("directory")
+        if (status.get("root"), directory) == (settings.remote_root, str(settings.cache_dir)):
+            return record
+    return None
+
+
+def _read_record(path: Path) -> MountRecord | None:
+    try:
+        data = json.loads(path.read_bytes())
+        profile = data["profile"]
+        return MountRecord(
+            mountpoint=Path(data["mountpoint"]),
+            pid=int(data["pid"]),
+            profile=None if profile is None else str(profile),
+            started=float(data["started"]),
+            socket=path.with_suffix(".sock"),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _listening(record: MountRecord) -> bool:
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        client.connect(record.socket, timeout=1.0).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True  # it is there and too busy to take the call
+    return True
+
+
+def _sweep(path: Path) -> None:
+    """Remove a stale record and its socket, unless a new mount has taken the place meanwhile."""
+    with contextlib.suppress(OSError), sockets.locked(path.parent):
+        record = _read_record(path)
+        if record is not None and _listening(record):
+            return
+        log.info("control: removing the stale record %s", path)
+        path.unlink(missing_ok=True)
+        path.with_suffix(".sock").unlink(missing_ok=True)

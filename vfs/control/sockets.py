@@ -1,0 +1,78 @@
+"""Where control sockets lie, who may reach them, and how their paths are kept short enough.
+
+Functions may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from vfs import config
+from vfs.errors import CannotControl
+
+_SUN_PATH = 100
+"""Bytes of a socket's path that fit everywhere (Linux: 108 with the NUL, unix(7))."""
+
+
+def directories() -> list[Path]:
+    """Where sockets may be, the preferred place first: a login has a runtime directory, a cron job has none."""
+    candidates = []
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    with contextlib.suppress(OSError):
+        # after `su` the variable may still name another user's
+        if os.stat(runtime).st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK):
+            candidates.append(Path(runtime) / "artisync")
+    return [*candidates, config.state_dir() / "run"]
+
+
+def key(mountpoint: Path) -> str:
+    """Names what belongs to one mount point (an absolute path without symbolic links)."""
+    return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
+
+
+def socket_path(mountpoint: Path) -> Path:
+    """Where a new mount of this place would listen; the directory may not exist yet."""
+    return directories()[0] / f"{key(mountpoint)}.sock"
+
+
+def prepare(directory: Path) -> None:
+    """Make it, for this user only. Raises `errors.CannotControl`."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        st = directory.stat()
+        if st.st_uid != os.getuid():
+            raise CannotControl(f"{directory} belongs to another user")
+        if st.st_mode & 0o077:
+            directory.chmod(0o700)
+    except OSError as e:
+        raise CannotControl(f"cannot use {directory} for the control socket: {e.strerror}") from e
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep a sweep of stale records and the start of a mount apart. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def short(path: Path) -> Iterator[str]:
+    """A name for the socket that fits into `sun_path`, valid inside the block."""
+    if len(os.fsencode(path)) <= _SUN_PATH or sys.platform != "linux":
+        yield str(path)
+        return
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
