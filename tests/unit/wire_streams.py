@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from tests.lab import fake_server as fake
 from vfs.errors import ProtocolViolation
 from vfs.remote.api import Attributes
-from vfs.remote.wire import MAX_SIZE, Code, Decoder, Kind, Reply
+from vfs.remote.decoder import Decoder, Reply
+from vfs.remote.wire import MAX_SIZE, Code, Kind
 
 GUARD = 64
 """Bytes around each destination that nobody may touch."""

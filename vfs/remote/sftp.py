@@ -16,14 +16,16 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError
 from vfs.remote import wire
 from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.batch import Batch
+from vfs.remote.decoder import Decoder, Reply
 from vfs.remote.transport import Transport, receive
-from vfs.remote.wire import Code, Decoder, Kind, Reply, Status
+from vfs.remote.wire import Code, Kind, Status
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,27 +46,6 @@ class Ask:
     about: bytes
     sent: float
     expected: Kind
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """READs of one range and the FSTAT behind them. The reader thread fills `counts`; the last answer is delivered."""
-
-    future: asyncio.Future[tuple[int, Attributes]]
-    handle: bytes
-    offset: int
-    into: memoryview
-    sent: float
-    parts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By request id: where in `into`, and how long."""
-    counts: dict[int, int] = field(default_factory=dict)
-    """By request id: how much came."""
-    came: dict[int, int] = field(default_factory=dict)
-    """By place in `into`: how much came, in the rounds that are over."""
-    missing: int = 0
-    attributes: Attributes | None = None
-    error: Status | None = None
-    about: bytes = b""
 
 
 class Connection:
@@ -208,16 +189,12 @@ class Connection:
         self, handle: bytes, offset: int, into: memoryview, about: bytes
     ) -> asyncio.Future[tuple[int, Attributes]]:
         """Fill `into` from `offset`: the count (short at the end of the file), and the attributes after the last byte."""
-        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about=about)
+        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about)
         if not self.alive:
             batch.future.set_exception(LinkLost("the connection has ended"))
             return batch.future
         self.in_flight += len(into)
-        size = len(into)
-        pieces = max(1, -(-size // self._read_size))
-        step = -(-size // pieces)
-        step = min(self._read_size, step + -step % 4096)
-        self._ask_parts(batch, [(at, min(step, size - at)) for at in range(0, size, step)])
+        self._ask_parts(batch, batch.split(self._read_size))
         return batch.future
 
     def _ask_parts(self, batch: Batch, parts: list[tuple[int, int]]) -> None:
@@ -318,27 +295,19 @@ class Connection:
             if not batch.future.done():
                 batch.future.set_exception(wire.error_of(batch.error, batch.about))
             return
-        again = []
-        for number, (at, length) in batch.parts.items():
-            got = batch.counts.get(number, 0)
-            batch.came[at] = got
-            if 0 < got < length:
-                again.append((at + got, length - got))
+        again = batch.end_round()
         if again and self.alive:
             # A short answer in the middle is allowed [6.4]; what is missing is asked for once more.
-            batch.parts, batch.counts, batch.sent = {}, {}, self._loop.time()
+            batch.sent = self._loop.time()
             self._ask_parts(batch, again)
             return
-        count = 0
-        while got := batch.came.get(count, 0):
-            count += got
         self.in_flight -= len(batch.into)
         if batch.future.done():
             return
         if again or batch.attributes is None:
             batch.future.set_exception(LinkLost("the connection ended"))
         else:
-            batch.future.set_result((count, batch.attributes))
+            batch.future.set_result((batch.count, batch.attributes))
 
     def _tick(self) -> None:
         """Look after the connection: every second while something is due, else as rarely as a keepalive."""
@@ -408,20 +377,10 @@ class Connection:
         token = reply.token
         if isinstance(token, Ask):
             self._done.append((token, reply))
-        else:
-            value = reply.value
-            if isinstance(value, int):
-                token.counts[reply.request_id] = value
-            elif isinstance(value, Attributes):
-                token.attributes = value
-            elif isinstance(value, Status) and (
-                value.code != Code.EOF or reply.request_id not in token.parts
-            ):
-                token.error = value
-            token.missing -= 1
-            if token.missing:
-                return
+        elif token.take(reply.request_id, reply.value):
             self._done.append(token)
+        else:
+            return
         if not self._scheduled:
             self._scheduled = True
             self._call(self._deliver)
