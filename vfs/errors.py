@@ -45,6 +45,10 @@ class ServerFailure(RemoteError):
     """The server could not do it (SSH_FX_FAILURE); it may be out of handles or its disk may be failing."""
 
 
+class ListingTooLong(RemoteError):
+    """There are too many files in one directory on the server; those in it can be opened by name."""
+
+
 class NoSuchExperiment(ArtisyncError):
     """`artisync ls` shows what is there; a sync takes some minutes to appear, `artisync wait EXPERIMENT` waits for
     it."""

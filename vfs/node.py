@@ -51,6 +51,7 @@ class Node:
         "follow",
         "id",
         "ino",
+        "large",
         "listed",
         "lookups",
         "name",
@@ -63,6 +64,7 @@ class Node:
         "since",
         "stale",
         "target",
+        "waiters",
     )
 
     def __init__(
@@ -94,6 +96,10 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.listed = NEVER
         """When the children were last listed whole."""
+        self.waiters = 0
+        """Programs that wait for its listing just now."""
+        self.large = False
+        """It has so many names that it is listed only when a program waits for the listing."""
         self.asked: list[float] = []
         """When names in this directory were lately asked for one by one."""
         self.content: Content | None = None

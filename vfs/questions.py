@@ -11,8 +11,9 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from vfs import links
-from vfs.errors import NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
+from vfs.errors import ListingTooLong, NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
 from vfs.node import NEVER, Kind, Node
+from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry
 
 if TYPE_CHECKING:
@@ -159,13 +160,17 @@ class Questions:
         """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
         at = _now()
         try:
-            entries = await self._remote.scandir(directory.path)
+            entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
+        except ListingTooLong:
+            directory.large = True
+            raise
         except NoSuchPath:
             if directory.parent is not None and directory.checked <= at:
                 self._tree.remove(directory)
             raise
         if directory.stale:
             return
+        directory.large = len(entries) > api.MOST_AHEAD
         linked = [entry for entry in entries if entry.attributes.is_link]
         await asyncio.gather(*(self._observe_listed_link(directory, entry, at) for entry in linked))
         names = set()

@@ -107,7 +107,7 @@ class Tree:
             await self._recall(parent)
         if not self._asked(parent, name) and not self.silent():
             names = self._count(parent)
-            if names >= CROWD:
+            if names >= CROWD and not parent.large:
                 with contextlib.suppress(AccessDenied):  # it may be entered all the same
                     await self.refresh_listing(parent)
             elif names >= SINGLY:
@@ -154,7 +154,7 @@ class Tree:
 
     def _list_in_background(self, directory: Node) -> None:
         key = "list", directory.path
-        if key not in self._questions and not self.listed(directory):
+        if key not in self._questions and not self.listed(directory) and not directory.large:
             self._questions.start(key, self._questions.listing(directory))
 
     async def refresh_listing(self, directory: Node) -> None:
@@ -166,9 +166,18 @@ class Tree:
             return
         if directory.listed == NEVER and self.silent():
             await self._recall(directory)
-        await self._questions.ask(
-            ("list", directory.path), self._questions.listing(directory), known=directory.listed > NEVER
-        )
+        directory.waiters += 1
+        try:
+            await self.list_ahead(directory)
+        finally:
+            directory.waiters -= 1
+
+    async def list_ahead(self, directory: Node) -> None:
+        """As `refresh_listing`, for nobody who waits: raises ListingTooLong when there are very many names."""
+        if not self.listed(directory):
+            await self._questions.ask(
+                ("list", directory.path), self._questions.listing(directory), known=directory.listed > NEVER
+            )
 
     async def listing(self, directory: Node) -> list[Node]:
         """The children of a directory, fresh."""

@@ -71,7 +71,7 @@ class Walk:
 
     async def _list(self, directory: Node, todo: deque[Node]) -> None:
         try:
-            await self._tree.refresh_listing(directory)
+            await self._tree.list_ahead(directory)
         except (ArtisyncError, TimeoutError) as error:
             log.debug("cannot list %r ahead: %s", directory.path, error)
             return

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.lab.memory_tree import Inode, MemoryTree
-from vfs.errors import AccessDenied, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
 
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class MemoryRemote:
     async def realpath(self, path: bytes) -> bytes:
         return await self._ask("realpath", path, lambda: self.tree.realpath(path))
 
-    async def scandir(self, path: bytes) -> list[DirEntry]:
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
         """Names as they were at the beginning; attributes as each page is made, without what vanished meanwhile."""
 
         async def answer() -> list[DirEntry]:
@@ -188,6 +189,8 @@ class MemoryRemote:
                     inode = directory.children.get(name)
                     if inode is not None:
                         entries.append(DirEntry(name, attributes_of(inode)))
+                if len(entries) > api.MOST_AHEAD and not wanted():
+                    raise ListingTooLong(repr(path))
             return entries
 
         return await self._ask("scandir", path, answer)

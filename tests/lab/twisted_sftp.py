@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-READDIR, READLINK, REALPATH = 12, 19, 16
+CLOSE, READDIR, READLINK, REALPATH = 4, 12, 19, 16
 VERSION, DATA, NAME = 2, 103, 104
 _ATTRIBUTES = struct.pack(">IQIIIII", 0xF, 5, 0, 0, 0o100644, 1_700_000_000, 1_700_000_000)
 _HOSTILE_NAMES = [b"..", b"", b"../../escaped", b"a/b", b"/etc/passwd", b"nul\0", b"x" * 300, b"good"]
@@ -56,6 +56,8 @@ class _Endless:
         self._numbers = itertools.count()
 
     def __call__(self, asked: Asked, body: bytes) -> bytes:
+        if asked.kind == CLOSE:  # the handle may come to mean another directory
+            self._handles.discard(asked.text)
         if asked.kind == READDIR and MARK in body:
             self._handles.add(asked.text)
         if asked.kind != READDIR or asked.text not in self._handles:

@@ -11,8 +11,8 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, Twist
 from tests.unit.one_connection import FILE, connected, entry, lstat, read, scandir, statvfs
-from vfs.errors import AccessDenied, ServerFailure
-from vfs.remote import listing, wire
+from vfs.errors import AccessDenied, ListingTooLong, ServerFailure
+from vfs.remote import api, listing, wire
 from vfs.remote.sftp import Connection
 from vfs.remote.wire import Code, Kind
 
@@ -145,9 +145,13 @@ def test_names_that_no_local_file_can_have_are_left_out() -> None:
     run_engine(main)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("name", [b"..", b"good"])
-def test_an_endless_directory_is_given_up(name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_directory_is_given_up_sooner_while_nobody_waits(
+    name: bytes, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listing, "MOST_ENTRIES", 10_000)
+    monkeypatch.setattr(api, "MOST_AHEAD", 5_000)
 
     async def main(threads: Threads) -> None:
         server, _, connection, _ = await connected(
@@ -156,8 +160,8 @@ def test_an_endless_directory_is_given_up(name: bytes, monkeypatch: pytest.Monke
                 fake.names(asked.id, [entry(name)] * 100) if asked.kind == Kind.READDIR else honest
             ),
         )
-        with pytest.raises(ServerFailure):
-            await listing.scandir(connection, b"/a")
+        with pytest.raises(ListingTooLong, match="10000" if wanted else "5000"):
+            await listing.scandir(connection, b"/a", lambda: wanted)
         await connection.lstat(FILE)
         assert server.handles == 0
         connection.close()

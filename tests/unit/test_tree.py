@@ -10,6 +10,7 @@ import pytest
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, ServerFailure, Unreachable
 from vfs.node import Kind
+from vfs.remote import api
 
 
 async def names(stack: MemoryStack, path: bytes = b"") -> list[bytes]:
@@ -206,6 +207,55 @@ def test_a_directory_that_is_looked_into_is_listed_once_so_that_its_files_are_wa
         assert (await stack.node(b"d")).children.keys() == {b"f", b"g"}
 
     play(story)
+
+
+async def large(stack: MemoryStack) -> None:
+    """`d`, which has too many names to be listed for nobody, and is known to."""
+    stack.files.mkdir(ROOT + b"/d")
+    for number in range(500):
+        stack.old(b"%s/d/%d" % (ROOT, number), b"x")
+    await stack.node(b"d/0")
+    await asyncio.sleep(1)
+    stack.remote.requests.clear()
+
+
+@pytest.fixture
+def few_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MOST_AHEAD", 200)
+
+
+@pytest.mark.usefixtures("few_ahead")
+def test_a_large_directory_is_listed_for_nobody_and_its_names_are_asked_for_alone() -> None:
+    async def story(stack: MemoryStack) -> None:
+        await large(stack)
+        found = await asyncio.gather(*(stack.node(b"d/%d" % number) for number in range(100)))
+        assert all(node.version.size == 1 for node in found)
+        await asyncio.sleep(1)
+        assert stack.remote.requests["scandir"] == 0
+
+    play(story, latency=0.1)
+
+
+@pytest.mark.usefixtures("few_ahead")
+def test_a_large_directory_is_listed_for_a_program_also_one_that_comes_while_it_is_listed_for_nobody() -> (
+    None
+):
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/d")
+        for number in range(500):
+            stack.old(b"%s/d/%d" % (ROOT, number), b"x")
+        await stack.node(b"d/0")
+        assert len(await stack.tree.listing(await stack.node(b"d"))) == 500
+        assert stack.remote.requests["scandir"] == 2  # with the root's
+        for number in range(1, 500):
+            stack.files.remove(b"%s/d/%d" % (ROOT, number))
+        await asyncio.sleep(TTL)
+        directory = await stack.node(b"d")
+        assert directory.large
+        assert len(await stack.tree.listing(directory)) == 1
+        assert not directory.large
+
+    play(story, latency=0.1, between=0.1)
 
 
 # --- unreachable is not gone ----------------------------------------------------------------------------------------

@@ -9,8 +9,12 @@ the server answers, `errors.Unreachable` when the link has been down for longer 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+MOST_AHEAD = 20_000
+"""Names beyond which a directory is not listed while nobody waits for it: 2 MB on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,11 @@ class Remote(Protocol):
     async def stat(self, path: bytes) -> Attributes: ...
     async def readlink(self, path: bytes) -> bytes: ...
     async def realpath(self, path: bytes) -> bytes: ...
-    async def scandir(self, path: bytes) -> list[DirEntry]:
-        """The whole listing (without `.` and `..`), or an error; never a part. Hostile names are left out."""
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+        """The whole listing (without `.` and `..`), or an error; never a part. Hostile names are left out.
+
+        A very long one is given up with ListingTooLong while `wanted` says that nobody waits for it.
+        """
         ...
 
     async def statvfs(self, path: bytes) -> FsStats | None:

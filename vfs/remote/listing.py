@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-from vfs.errors import ServerFailure
+from vfs.errors import ListingTooLong
+from vfs.remote import api
 from vfs.remote.api import DirEntry
 from vfs.remote.sftp import Connection, seen
 from vfs.remote.wire import Status
@@ -19,8 +21,13 @@ LONGEST_NAME = 255
 """Bytes in a name that Linux takes (NAME_MAX)."""
 
 
-async def scandir(connection: Connection, path: bytes) -> list[DirEntry]:
-    """The whole directory, without `.` and `..` and without names that no local file could have."""
+async def scandir(
+    connection: Connection, path: bytes, wanted: Callable[[], bool] = lambda: True
+) -> list[DirEntry]:
+    """The whole directory, without `.` and `..` and without names that no local file could have.
+
+    `wanted` tells whether somebody waits for it just now. Raises ListingTooLong.
+    """
     handle = await connection.opendir(path)
     entries: list[DirEntry] = []
     under_way: deque[asyncio.Future[Any]] = deque()
@@ -36,8 +43,9 @@ async def scandir(connection: Connection, path: bytes) -> list[DirEntry]:
             if not answer:
                 raise connection.violated("a listing without names")
             count += len(answer)
-            if count > MOST_ENTRIES:
-                raise ServerFailure(f"{path!r} has more than {MOST_ENTRIES} entries")
+            most = MOST_ENTRIES if wanted() else api.MOST_AHEAD
+            if count > most:
+                raise ListingTooLong(f"{path!r} has more than {most} entries")
             entries.extend(entry for entry in answer if _possible(entry.name))
             depth = min(DEPTH, depth * 2)
     finally:

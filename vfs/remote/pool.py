@@ -297,8 +297,8 @@ class Pool:
     async def realpath(self, path: bytes) -> bytes:
         return await self.ask(lambda connection: connection.realpath(path))
 
-    async def scandir(self, path: bytes) -> list[DirEntry]:
-        return await self.ask(lambda connection: scandir(connection, path))
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+        return await self.ask(lambda connection: scandir(connection, path, wanted))
 
     async def statvfs(self, path: bytes) -> FsStats | None:
         return await self.ask(lambda connection: connection.statvfs(path))
