@@ -62,6 +62,7 @@ class Node:
         "real",
         "settled",
         "since",
+        "slow",
         "stale",
         "target",
         "waiters",
@@ -100,6 +101,8 @@ class Node:
         """Programs that wait for its listing just now."""
         self.large = False
         """It has so many names that it is listed only when a program waits for the listing."""
+        self.slow = False
+        """Its listing takes longer than it counts as fresh, or was refused: names are asked for alone."""
         self.asked: list[float] = []
         """When names in this directory were lately asked for one by one."""
         self.content: Content | None = None

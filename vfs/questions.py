@@ -163,6 +163,7 @@ class Questions:
             entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
         except ListingTooLong:
             directory.large = True
+            directory.slow = directory.waiters > 0
             raise
         except NoSuchPath:
             if directory.parent is not None and directory.checked <= at:
@@ -182,6 +183,7 @@ class Questions:
             if child.name not in names and child.checked <= at:
                 self._tree.remove(child)
         directory.listed = at
+        directory.slow = not self._tree.listed(directory)
         directory.asked.clear()
         self._tree.remember(directory)
 

@@ -107,7 +107,7 @@ class Tree:
             await self._recall(parent)
         if not self._asked(parent, name) and not self.silent():
             names = self._count(parent)
-            if names >= CROWD and not parent.large:
+            if names >= CROWD and not parent.slow:
                 with contextlib.suppress(AccessDenied):  # it may be entered all the same
                     await self.refresh_listing(parent)
             elif names >= SINGLY:

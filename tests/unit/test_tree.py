@@ -11,6 +11,7 @@ from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, ServerFailure, Unreachable
 from vfs.node import Kind
 from vfs.remote import api
+from vfs.tree import CROWD
 
 
 async def names(stack: MemoryStack, path: bytes = b"") -> list[bytes]:
@@ -228,12 +229,26 @@ def few_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_large_directory_is_listed_for_nobody_and_its_names_are_asked_for_alone() -> None:
     async def story(stack: MemoryStack) -> None:
         await large(stack)
-        found = await asyncio.gather(*(stack.node(b"d/%d" % number) for number in range(100)))
+        found = await asyncio.gather(*(stack.node(b"d/%d" % number) for number in range(CROWD - 1)))
         assert all(node.version.size == 1 for node in found)
         await asyncio.sleep(1)
         assert stack.remote.requests["scandir"] == 0
 
     play(story, latency=0.1)
+
+
+@pytest.mark.usefixtures("few_ahead")
+@pytest.mark.parametrize("between", [0.0, TTL / 2], ids=["in time", "too slow"])
+def test_a_crowd_waits_for_the_listing_of_a_large_directory_unless_it_comes_too_late(between: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        await large(stack)
+        for _ in range(2):
+            found = await asyncio.gather(*(stack.node(b"d/%d" % number) for number in range(100, 300)))
+            assert all(node.version.size == 1 for node in found)
+            await asyncio.sleep(TTL)
+        assert stack.remote.requests["scandir"] == (1 if between else 2)
+
+    play(story, latency=0.1, between=between)
 
 
 @pytest.mark.usefixtures("few_ahead")
