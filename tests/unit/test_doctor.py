@@ -22,7 +22,7 @@ from vfs.doctor.finding import Finding, Result
 from vfs.doctor.server import clock_finding
 from vfs.errors import MountSilent, RootUnusable
 from vfs.fuse import mountpoint as mountpoints
-from vfs.remote.tcp import Destination
+from vfs.remote.destination import Destination
 
 pytestmark = pytest.mark.usefixtures("home")
 

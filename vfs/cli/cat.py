@@ -10,8 +10,8 @@ import click
 
 from vfs import config
 from vfs.cli import console
-from vfs.cli.names import RemotePath
 from vfs.cli.options import settings_options
+from vfs.cli.remote_names import RemotePath
 
 if TYPE_CHECKING:
     from vfs.stack import Stack

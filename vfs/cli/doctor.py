@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfs.cli import console
-from vfs.cli.names import Experiment
 from vfs.cli.options import BASE, given_options, json_option
+from vfs.cli.remote_names import Experiment
 
 if TYPE_CHECKING:
     from vfs.doctor.finding import Finding

@@ -12,8 +12,8 @@ import click
 
 from vfs import config
 from vfs.cli import console
-from vfs.cli.names import Experiment
 from vfs.cli.options import json_option, settings_options
+from vfs.cli.remote_names import Experiment
 from vfs.errors import NoSuchPath
 
 if TYPE_CHECKING:

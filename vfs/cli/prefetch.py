@@ -12,8 +12,8 @@ import click
 
 from vfs import config
 from vfs.cli import console, progress
-from vfs.cli.names import RemotePath
 from vfs.cli.options import BASE, given_options, json_option, real_path
+from vfs.cli.remote_names import RemotePath
 from vfs.control import client, register
 from vfs.errors import NotMounted, UsageError
 from vfs.progress import Progress

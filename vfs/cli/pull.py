@@ -13,8 +13,8 @@ import click
 
 from vfs import config, paths
 from vfs.cli import console, progress
-from vfs.cli.names import Experiment
 from vfs.cli.options import json_option, settings_options
+from vfs.cli.remote_names import Experiment
 from vfs.errors import DestinationUnusable, LinkError, UsageError
 from vfs.fuse import mountpoint as mountpoints
 from vfs.progress import Progress

@@ -16,8 +16,8 @@ import click
 
 from vfs import config
 from vfs.cli import background, console
-from vfs.cli.names import Experiment
 from vfs.cli.options import command_line, settings_options
+from vfs.cli.remote_names import Experiment
 from vfs.errors import ArtisyncError, FuseMissing, NoSuchExperiment
 from vfs.fuse import mountpoint as mountpoints
 

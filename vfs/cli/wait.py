@@ -13,8 +13,8 @@ import click
 
 from vfs import config
 from vfs.cli import console
-from vfs.cli.names import Experiment
 from vfs.cli.options import duration_type, json_option, settings_options
+from vfs.cli.remote_names import Experiment
 from vfs.errors import WaitedTooLong
 
 if TYPE_CHECKING:

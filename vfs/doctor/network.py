@@ -18,7 +18,8 @@ from vfs.doctor.finding import Finding, Result
 from vfs.errors import ConnectError, NoAnswer, UnknownHost
 from vfs.remote import tcp
 from vfs.remote.asking import Deadline
-from vfs.remote.tcp import AddressInfo, Destination
+from vfs.remote.destination import Destination
+from vfs.remote.tcp import AddressInfo
 
 CHECKS = ("name", "route", "port", "banner")
 

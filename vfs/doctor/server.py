@@ -16,9 +16,9 @@ from vfs.cache.blocks import BlockCache
 from vfs.config import Settings
 from vfs.doctor.finding import Finding, Result
 from vfs.node import Kind, Node
+from vfs.remote.destination import Destination
 from vfs.remote.hostkeys import KnownHosts
 from vfs.remote.pool import Pool
-from vfs.remote.tcp import Destination
 from vfs.remote.transport import Dialer
 from vfs.stack import Stack
 from vfs.tree import Tree

@@ -22,14 +22,14 @@ from pathlib import Path
 
 from vfs import errors
 from vfs.address import Address
-from vfs.remote import ssh_words, tcp
+from vfs.remote import ssh_words
 from vfs.remote.asking import Asking, Deadline
 from vfs.remote.askpass import Askpass
 from vfs.remote.child import Child
+from vfs.remote.destination import Destination, place
 from vfs.remote.hostkeys import HostKey, KnownHosts, host_name, read_entries
 from vfs.remote.keyfiles import read_key_file
 from vfs.remote.pipe_stream import PipeStream
-from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Hop:
 
     @property
     def place(self) -> str:
-        return tcp.place(self.host, self.port)
+        return place(self.host, self.port)
 
 
 class OpensshDialer:

@@ -20,12 +20,12 @@ from vfs.address import Address
 from vfs.remote import ssh_words, tcp
 from vfs.remote.asking import Asking, Deadline
 from vfs.remote.child import Child
+from vfs.remote.destination import Destination
 from vfs.remote.hostkeys import HostKey, KnownHosts
 from vfs.remote.ssh_config import Target, resolve
 from vfs.remote.ssh_keys import Agent, KeyRing
 from vfs.remote.ssh_packets import BufferedSocket, Packets, receive_packets
 from vfs.remote.ssh_stream import PACKET, WINDOW, ChannelStream, Chunks, Way
-from vfs.remote.tcp import Destination
 from vfs.remote.transport import Prompter, Transport
 
 log = logging.getLogger(__name__)

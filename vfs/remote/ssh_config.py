@@ -19,7 +19,7 @@ import paramiko
 
 from vfs import errors
 from vfs.address import Address
-from vfs.remote import tcp
+from vfs.remote.destination import place
 from vfs.remote.hostkeys import SYSTEM_FILE, host_name
 from vfs.remote.keyfiles import DEFAULT_NAMES
 
@@ -54,7 +54,7 @@ class Target:
     @property
     def place(self) -> str:
         """`host:port`, for messages."""
-        return tcp.place(self.host, self.port)
+        return place(self.host, self.port)
 
 
 def resolve(address: Address, ssh_config: Path | None = None) -> Target:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
-from pathlib import Path
 
 from vfs import errors
 from vfs.bounded import within
 from vfs.remote.asking import Deadline
+from vfs.remote.destination import place
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
 
@@ -20,31 +19,6 @@ AddressInfo = tuple[
     socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...] | tuple[int, bytes]
 ]
 """One of the answers of getaddrinfo(3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where an address leads on this machine, with what the user's ssh configuration says of it."""
-
-    host: str
-    port: int
-    user: str
-    key_name: str
-    """The name under which its host key is kept."""
-    known_hosts: tuple[Path, ...]
-    """The user's and the system's files."""
-    by_way_of: str | None
-    """What makes the connection if it is not ours to make: "the jump host gate", "a ProxyCommand"."""
-
-    @property
-    def place(self) -> str:
-        """`host:port`, for messages."""
-        return place(self.host, self.port)
-
-
-def place(host: str, port: int) -> str:
-    """`host:port`, for messages."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connect(host: str, port: int, deadline: Deadline) -> socket.socket:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from vfs.errors import ConnectError
-
-if TYPE_CHECKING:
-    from vfs.remote.tcp import Destination
+from vfs.remote.destination import Destination
 
 
 class Transport(Protocol):
