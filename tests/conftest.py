@@ -1,14 +1,29 @@
-"""In CI, a promise whose test did not run is a failure: skipped is not shown."""
+"""What holds for all tests: each finds logging as it was, and in CI a promise whose test did not run is a failure."""
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tests.promises import DOCUMENTS, promised
 
 _passed: set[tuple[str, str]] = set()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs in this process sets logging up for itself."""
+    loggers = [logging.getLogger(name) for name in (None, "vfs", "paramiko")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
