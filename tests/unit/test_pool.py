@@ -327,29 +327,40 @@ def test_over_a_long_link_more_connections_are_there_before_anything_large_is_re
     run_engine(main)
 
 
-def test_large_reads_do_not_queue_where_the_file_is_open_while_other_connections_are_idle() -> None:
+@pytest.mark.parametrize(
+    ("opened", "spread"),
+    [(12 << 20, [2, 2, 2, 2, 2, 2]), (5 << 19, [0, 0, 1, 1, 5, 5])],
+    ids=["it is open on all", "it was shorter when it was opened"],
+)
+def test_large_reads_do_not_queue_where_the_file_is_open_while_other_connections_are_idle(
+    opened: int, spread: list[int]
+) -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads, latency=0.05, window_limited=True)
-        server.files[b"/a/large"] = bytes(12 << 20)
+        server.files[b"/a/large"] = bytes(opened)
         await asyncio.sleep(1)
         file = await pool.open(b"/a/large")
         await asyncio.sleep(0.2)
+        server.files[b"/a/large"] = bytes(12 << 20)
         reads = [file.read(at << 20, memoryview(bytearray(1 << 20))) for at in range(12)]
         large = [asyncio.ensure_future(read) for read in reads]
         await asyncio.sleep(0.01)
         quick, *wide = (one.in_flight >> 20 for one in pool.alive)
-        assert quick == 0
-        assert sorted(wide) == [
-            1,
-            1,
-            1,
-            2,
-            2,
-            5,
-        ]  # five where it was open, the others where it is opened for them
+        assert (quick, sorted(wide)) == (0, spread)
         await asyncio.gather(*large)
         assert pool.in_flight == 0
         file.close()
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_over_connections_with_a_small_window_no_more_is_asked_than_keeps_them_busy() -> None:
+    async def main(threads: Threads) -> None:
+        _, _, pool = await online(threads, latency=0.05, window_limited=True)
+        assert (len(pool.wide), pool.window) == (1, 3 << 20)
+        await asyncio.sleep(1)
+        assert (len(pool.wide), pool.window) == (6, 18 << 20)
         await pool.aclose()
 
     run_engine(main)

@@ -53,15 +53,20 @@ MOST_WINDOW = 48 * MIB
 
 class Share(NamedTuple):
     """Bytes under way that one connection is good for, and how many there are for large reads: at most, and at most
-    before anything is read, where the server is far; each takes ten round trips to make."""
+    before anything is read, where the server is far; each takes ten round trips to make.
+
+    `full`: bytes asked for that keep one busy, if its own window bounds it, else None.
+    """
 
     size: int
     most: int
     at_first: int
+    full: int | None
 
 
-WIDE, NARROW = Share(5 * MIB, 4, 2), Share(3 * MIB // 2, 8, 6)
-"""For streams with a large window, and for those of the system's `ssh` with its 2 MiB."""
+WIDE, NARROW = Share(5 * MIB, 4, 2, None), Share(3 * MIB // 2, 8, 8, 3 * MIB)
+"""For streams with a large window, and for those of the system's `ssh` with its 2 MiB, which two blocks of a MiB exceed by
+some bytes: a third one keeps it full."""
 
 
 class Pool:
@@ -186,7 +191,7 @@ class Pool:
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
-        share, useful = self.share, min(self.window, self.in_flight + waiting)
+        share, useful = self.share, min(self._useful, self.in_flight + waiting)
         self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
 
     @property
@@ -278,12 +283,21 @@ class Pool:
 
     @property
     def window(self) -> int:
-        """Bytes of reads that are useful under way: a good part more than bandwidth × delay."""
+        """See `api.Remote`."""
+        full = self.share.full
+        if full is None or self.link.rtt < NEAR:
+            return int(self._useful)
+        # what is asked for on one connection does not move to another that is made meanwhile
+        return full * max(1, len(self.wide))
+
+    @property
+    def _useful(self) -> float:
+        """Bytes under way on the link that fill it: a good part more than bandwidth × delay."""
         rtt = self.link.rtt
         if rtt < NEAR:
             return 6 * MIB
         least = min(max(FAST * rtt, 6 * MIB), 16 * MIB)
-        return int(min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB)))
+        return min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB))
 
     async def lstat(self, path: bytes) -> Attributes:
         return await self.ask(lambda connection: connection.lstat(path))

@@ -6,6 +6,7 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 QUICK = 128 << 10
 """Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""
 LARGE = 2 << 20
-"""A file longer than this is opened on a connection for large reads at once, before it is read."""
+"""A file longer than this is opened at once on as many connections for large reads as it fills, before it is read."""
 PATIENCE = 3
 """When so many times what a connection is good for is under way where a file is open, a large read rather waits the round
 trip until it is open elsewhere."""
@@ -40,9 +41,10 @@ class PoolFile:
         """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
         handle = self._handle(connection)
         self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
-        wide = self._pool.wide
-        if wide and self.attributes.size > LARGE and not self._closed:
-            self._handle(_idlest(wide))
+        if self.attributes.size > LARGE and not self._closed:
+            useful = math.ceil(self.attributes.size / self._pool.share.size)
+            for wide in sorted(self._pool.wide, key=_load)[:useful]:
+                self._handle(wide)
 
     def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
         handle = self._handles.get(connection)
@@ -131,7 +133,11 @@ def _is_open(handle: asyncio.Future[bytes]) -> bool:
 
 
 def _idlest(connections: list[Connection]) -> Connection:
-    return min(connections, key=lambda connection: connection.in_flight)
+    return min(connections, key=_load)
+
+
+def _load(connection: Connection) -> int:
+    return connection.in_flight
 
 
 def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
