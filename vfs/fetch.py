@@ -16,7 +16,7 @@ from typing import Any
 
 from xxhash import xxh3_128_digest
 
-from vfs.cache.block import BLOCK, Block, little
+from vfs.cache.block import BLOCK, Block, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.content import Content, Job
 from vfs.errors import ArtisyncError, ServerFailure, StaleVersion
@@ -77,14 +77,11 @@ class Fetcher:
     def ready(self, content: Content, start: int, end: int) -> list[tuple[Block, int, int]] | None:
         """The pieces of [start, end) if all of them are in memory, else None."""
         pieces = []
-        while start < end:
-            index, a = divmod(start, BLOCK)
-            b = min(BLOCK, a + end - start)
+        for index, a, b in split(start, end):
             block = self.cache.get(content.lineage, index)
             if block is None or not block.covers(a, b):
                 return None
             pieces.append((block, a, b))
-            start += b - a
         return pieces
 
     async def need(self, content: Content, start: int, end: int, *, lenient: bool = False) -> None:
@@ -95,14 +92,14 @@ class Fetcher:
         """
         loads = []
         jobs: list[Job] = []
-        for index, a, b in _split(start, end):
+        for index, a, b in split(start, end):
             block = self.cache.get(content.lineage, index)
             if (block is None or not block.covers(a, b)) and index in content.on_disk:
                 loads.append(self._load(content, index))
         if loads:
             await asyncio.gather(*loads)
         try:
-            for index, a, b in _split(start, end):
+            for index, a, b in split(start, end):
                 for job in self._jobs(content, index, a, b, lenient):
                     job.waiters += 1
                     jobs.append(job)
@@ -121,7 +118,7 @@ class Fetcher:
             return
         queue = self._ahead.get(owner)
         for start, end in ranges:
-            for index, a, b in _split(start, min(end, content.version.size)):
+            for index, a, b in split(start, min(end, content.version.size)):
                 block = self.cache.get(content.lineage, index)
                 if block is not None and block.covers(a, b):
                     continue
@@ -397,15 +394,6 @@ class Fetcher:
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """What stands for bytes that were given out, until they are compared."""
     return xxh3_128_digest(data)
-
-
-def _split(start: int, end: int) -> Iterable[tuple[int, int, int]]:
-    """[start, end) of a file as (block, from, to)."""
-    while start < end:
-        index, a = divmod(start, BLOCK)
-        b = min(BLOCK, a + end - start)
-        yield index, a, b
-        start += b - a
 
 
 def _ends(indexes: set[int]) -> set[int]:

@@ -8,7 +8,7 @@ the header page and the slack after the last byte, which nobody else touches.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vfs.cache.buffers import PAGE, Buffer, pages
 
@@ -20,6 +20,15 @@ MAX_EXTENTS = 480
 
 Extent = tuple[int, int]
 """A range of a block: first byte, and the byte after the last."""
+
+
+def split(start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The bytes `start` to `end` of a file as (block, from, to), from and to counted within the block."""
+    while start < end:
+        index, a = divmod(start, BLOCK)
+        b = min(BLOCK, a + end - start)
+        yield index, a, b
+        start += b - a
 
 
 def little(filled: int, capacity: int) -> bool:
