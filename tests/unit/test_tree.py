@@ -210,12 +210,17 @@ def test_a_directory_that_is_looked_into_is_listed_once_so_that_its_files_are_wa
     play(story)
 
 
-async def large(stack: MemoryStack) -> None:
-    """`d`, which has too many names to be listed for nobody, and is known to."""
+async def look_into_a_large_one(stack: MemoryStack) -> None:
+    """`d` has too many names to be listed for nobody; one of them is looked at."""
     stack.files.mkdir(ROOT + b"/d")
     for number in range(500):
         stack.old(b"%s/d/%d" % (ROOT, number), b"x")
     await stack.node(b"d/0")
+
+
+async def large(stack: MemoryStack) -> None:
+    """`d`, which is known to have too many names."""
+    await look_into_a_large_one(stack)
     await asyncio.sleep(1)
     stack.remote.requests.clear()
 
@@ -256,10 +261,7 @@ def test_a_large_directory_is_listed_for_a_program_also_one_that_comes_while_it_
     None
 ):
     async def story(stack: MemoryStack) -> None:
-        stack.files.mkdir(ROOT + b"/d")
-        for number in range(500):
-            stack.old(b"%s/d/%d" % (ROOT, number), b"x")
-        await stack.node(b"d/0")
+        await look_into_a_large_one(stack)
         assert len(await stack.tree.listing(await stack.node(b"d"))) == 500
         assert stack.remote.requests["scandir"] == 2  # with the root's
         for number in range(1, 500):

@@ -9,3 +9,8 @@ One line of JSON asks (`{"verb": "status", "args": {}}`), lines of JSON answer: 
 end `{"ok": true, "result": …}` or `{"error": {"class": …, "text": …}}`. The socket (0600) lies in a directory of the
 user's own (0700) and serves that user, and root, only.
 """
+
+from typing import Any
+
+Json = dict[str, Any]
+"""One line's object."""

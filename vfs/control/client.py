@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vfs import errors
-from vfs.control import sockets
+from vfs.control import Json, sockets
 from vfs.errors import ArtisyncError, MountSilent, NotMounted
-
-Json = dict[str, Any]
 
 
 def connect(path: Path, timeout: float) -> socket.socket:

@@ -16,15 +16,14 @@ import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from vfs import config
-from vfs.control import sockets
+from vfs.control import Json, sockets
 from vfs.errors import ArtisyncError, CannotControl, UsageError
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 Verb = Callable[[Json], Awaitable[Json] | AsyncIterator[Json]]
 """Given the arguments, a coroutine's dict is the answer; an async generator's dicts are streamed to the caller."""
 

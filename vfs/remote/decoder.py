@@ -11,9 +11,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from vfs import errors
 from vfs.remote import wire
-from vfs.remote.wire import MAX_PACKET, Code, Kind, Status, Value, words
+from vfs.remote.wire import MAX_PACKET, U32, Code, Kind, Status, Value, words
 
-_U32 = struct.Struct(">I")
 _TYPE_ID = struct.Struct(">BI")
 
 Token = TypeVar("Token")
@@ -100,7 +99,7 @@ class Decoder(Generic[Token]):
         replies: list[Reply[Token]] = []
         bulk = False
         while end - start >= 4:
-            (length,) = _U32.unpack_from(scratch, start)
+            (length,) = U32.unpack_from(scratch, start)
             if not 5 <= length <= MAX_PACKET:
                 raise errors.ProtocolViolation(
                     f"not SFTP: {words(bytes(scratch[start : min(end, start + 80)]))!r}"
@@ -144,7 +143,7 @@ class Decoder(Generic[Token]):
         expected = self.pending.get(request_id)
         if expected is None or expected.into is None or expected.kind != Kind.DATA:
             raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
-        (size,) = _U32.unpack_from(scratch, start + 9)
+        (size,) = U32.unpack_from(scratch, start + 9)
         if size != length - 9 or not 0 < size <= len(expected.into):
             raise errors.ProtocolViolation(
                 f"{size} bytes of data in {length}, {len(expected.into)} asked for"

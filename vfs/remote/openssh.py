@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _MAX_JUMPS = 8
 
 _FIRM = (
+    "LogLevel=INFO",  # below that, ssh does not always tell that it did not get through
     "StrictHostKeyChecking=yes",
     "UpdateHostKeys=no",
     "PasswordAuthentication=no",
@@ -200,8 +201,6 @@ class OpensshDialer:
         options = [
             *firm,
             *_FIRM,
-            # Only at this level does ssh always tell that it did not get through.
-            "LogLevel=INFO",
             f"BatchMode={'no' if self._asking.somebody else 'yes'}",
             f"UserKnownHostsFile={files}",
         ]

@@ -139,7 +139,7 @@ def extended(request_id: int, name: bytes, path: bytes | None = None) -> bytes:
 
 # --- parts of replies -------------------------------------------------------------------------------------
 
-_U32 = struct.Struct(">I")
+U32 = struct.Struct(">I")
 _USUAL_ATTRS = struct.Struct(">IQIIIII")
 _SIZE, _UIDGID, _PERMISSIONS, _TIMES, _EXTENDED = 0x1, 0x2, 0x4, 0x8, 0x80000000
 _USUAL = _SIZE | _UIDGID | _PERMISSIONS | _TIMES
@@ -149,7 +149,7 @@ _KNOWN = _USUAL | _EXTENDED
 def _u32(packet: bytes, at: int) -> tuple[int, int]:
     if at + 4 > len(packet):
         raise errors.ProtocolViolation("a number runs over the end of its packet")
-    return _U32.unpack_from(packet, at)[0], at + 4
+    return U32.unpack_from(packet, at)[0], at + 4
 
 
 def _string(packet: bytes, at: int) -> tuple[bytes, int]:
