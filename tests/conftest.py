@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.loop_watch import watched_loop  # noqa: F401 # a fixture for all tests
 from tests.promises import DOCUMENTS, promised
 
 _passed: set[tuple[str, str]] = set()

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from vfs import paths
+from vfs import loop_watch, paths
 from vfs.config import Settings
 from vfs.control.server import announce
 from vfs.fuse import mountpoint as mountpoints
@@ -41,7 +41,8 @@ def run(
     served = False
     try:
         mountpoints.check_usable(mountpoint)
-        served = asyncio.run(_serve(settings, mountpoint, ready, prompter))
+        with loop_watch.watch() as held:
+            served = asyncio.run(_serve(settings, mountpoint, ready, prompter, held))
     finally:
         if not served and not mountpoints.is_mounted(mountpoint):
             paths.remove(made)
@@ -49,7 +50,11 @@ def run(
 
 
 async def _serve(
-    settings: Settings, mountpoint: Path, ready: Callable[[str], None], prompter: Prompter | None
+    settings: Settings,
+    mountpoint: Path,
+    ready: Callable[[str], None],
+    prompter: Prompter | None,
+    held: loop_watch.Held,
 ) -> bool:
     """Whether there was a mount before this process was told to stop."""
     loop = asyncio.get_running_loop()
@@ -67,7 +72,7 @@ async def _serve(
         try:
             loop.add_reader(session.fileno(), _process, session, stop)
             gc.freeze()
-            verbs = _verbs(stack, mountpoint, operations, stop)
+            verbs = _verbs(stack, mountpoint, operations, stop, held)
             server = await announce(mountpoint, verbs, profile=settings.profile_name)
             try:
                 ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
@@ -123,12 +128,14 @@ async def _unless_stopped(work: Any, stop: asyncio.Event) -> Stack | None:
         stopping.cancel()
 
 
-def _verbs(stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio.Event) -> dict[str, Any]:
+def _verbs(
+    stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio.Event, held: loop_watch.Held
+) -> dict[str, Any]:
     """What the control socket answers."""
 
     async def status(_: dict[str, Any]) -> dict[str, Any]:
         shown = {"mountpoint": str(mountpoint), "pid": os.getpid(), "open_files": operations.open_files}
-        return {**shown, **stack.status()}
+        return {**shown, **stack.status(), "loop": held.status()}
 
     async def move(arguments: dict[str, Any]) -> dict[str, Any]:
         await stack.move(

@@ -81,6 +81,15 @@ def test_status_tells_what_each_mount_answers(artisync: Artisync) -> None:
     ]
 
 
+def test_status_tells_that_programs_had_to_wait_for_one_another(artisync: Artisync) -> None:
+    async def busy(_: Json) -> Json:
+        return STATUS | {"loop": {"held": 3, "longest_ms": 210}}
+
+    with live(Path("/mnt/a"), {"status": busy}):
+        lines = artisync("status").out.splitlines()
+    assert "  busy     programs waited for one another for more than 50 ms 3 times, 210 ms at most" in lines
+
+
 def test_status_shows_how_far_a_fetch_is(artisync: Artisync) -> None:
     async def fetching(_: Json) -> Json:
         fetches = [{"path": f"f{n}", "done": 1 << 20, "size": 4 << 20, "rate": 2 << 20} for n in range(12)]

@@ -42,6 +42,8 @@ def _block(mount: Mapping[str, Any]) -> Text:
         _cache(mount.get("cache", {})),
         _remote(mount.get("remote", {})),
     ]
+    if (loop := mount.get("loop", {})).get("held"):
+        rows.append(_line("busy", _held(loop)))
     fetches = mount.get("fetches", [])
     rows += [_line("fetching", _fetch(fetch)) for fetch in fetches[:_FETCHES]]
     if len(fetches) > _FETCHES:
@@ -93,6 +95,13 @@ def _remote(remote: Mapping[str, Any]) -> Text:
     if remote.get("rate_bytes_per_s"):
         parts.append(rate(remote["rate_bytes_per_s"]))
     return _line("received", " · ".join(parts))
+
+
+def _held(loop: Mapping[str, Any]) -> str:
+    times = count(loop["held"], "time")
+    return (
+        f"programs waited for one another for more than 50 ms {times}, {loop.get('longest_ms', 0)} ms at most"
+    )
 
 
 def _fetch(fetch: Mapping[str, Any]) -> str:
