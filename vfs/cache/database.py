@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import diskcache
 
 from vfs.errors import ArtisyncError
 
+T = TypeVar("T")
+
 BUSY_SECONDS = 0.5
 """The longest wait for another process's transaction."""
+BUSY_ATTEMPTS = 8
+"""How often who cannot do without it waits so long."""
 
 DATABASE = "cache.db"
 ROW_FORMAT = 3
@@ -47,6 +53,15 @@ def is_busy(error: sqlite3.Error) -> bool:
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_PROTOCOL,
     )
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` returns, which is tried again while another process keeps the database locked. Raises
+    `DatabaseBusy` after the last attempt, and what `call` raises."""
+    for _ in range(BUSY_ATTEMPTS - 1):
+        with suppress(DatabaseBusy):
+            return call()
+    return call()
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:

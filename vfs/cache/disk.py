@@ -19,7 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from vfs import paths
 from vfs.cache.block import Block
-from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase
+from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, patiently
 from vfs.cache.files import Damaged
 from vfs.cache.names import block_key, parse_key
 from vfs.cache.rows import Rows
@@ -275,7 +275,7 @@ class DiskCache:
         freed."""
         self.flush(60.0)
         before = store.rows.usage()
-        self._writer.report({}, store.evict(before - target))
+        self._writer.report({}, patiently(lambda: store.evict(before - target)))
         return before - store.rows.usage()
 
     @_on_store
@@ -284,7 +284,7 @@ class DiskCache:
         use the cache go by them and would not write them again."""
         lost = self._waiting.clear()
         self._waiting.flush(60.0)
-        store.rows.clear(records=not in_use)
+        patiently(lambda: store.rows.clear(records=not in_use))
         self._writer.report({}, lost)
 
     def flush(self, timeout: float) -> bool:
@@ -318,7 +318,7 @@ class DiskCache:
         lineage, index = place if place is not None else (None, None)
         try:
             if lineage is not None and index is not None:
-                block, name = store.read(lineage, index)
+                block, name = patiently(lambda: store.read(lineage, index))
                 if block is None and name is None:
                     return None  # evicted meanwhile
                 error = "the file is gone" if block is None else None

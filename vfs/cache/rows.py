@@ -3,8 +3,9 @@
 A block's row names its file (`files.py` reads and writes it) and counts its valid bytes; a record's row holds
 its value with a checksum. Keys are text: `b:LINEAGE:INDEX` for blocks (`names.py`), anything else for records;
 the tag of a block's row is its lineage. Several rows may name one file, whose blocks are used and evicted
-together. A file is deleted *before* the last of its rows is: a row without a file is a miss, a file without a
-row would be a leak.
+together. A file is deleted *before* the last of its rows is, in the transaction that deletes those: a row
+without a file is a miss, a file without a row would be a leak. So a file may be gone while its row is still to
+be seen; who must know whether it is lost asks again with `find_settled`.
 
 Thread-safety: `Rows` may be used on any thread (diskcache holds a connection per thread) and by several
 processes; no call waits for a lock of the database longer than `database.BUSY_SECONDS`. Not on the event loop's
@@ -31,6 +32,8 @@ from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
 from vfs.cache.files import Damaged
 from vfs.cache.names import is_block_name, keys_in, parse_key
 
+_PIECE = 128
+"""Rows that one transaction deletes, and their files with them."""
 _PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
 
 
@@ -46,9 +49,8 @@ class Stored:
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction is to do, in this order: `drop` lineages, delete `bad` rows as long as they name
-    that file (None: whatever they name), store `blocks`, set `records` (None deletes), note the times of use
-    in `used`."""
+    """What is to be done, in this order: `drop` lineages, delete `bad` rows as long as they name that file (None:
+    whatever they name), store `blocks`, set `records` (None deletes), note the times of use in `used`."""
 
     drop: set[str] = field(default_factory=set)
     bad: Mapping[str, str | None] = field(default_factory=dict)
@@ -157,6 +159,11 @@ class Rows:
             return found
         raise Damaged("a block's row without a file")
 
+    def find_settled(self, key: str) -> Stored | None:
+        """As `find`, while nobody is between deleting a file and its row. Takes the database's lock."""
+        with self._transaction():
+            return self.find(key)
+
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage: index → valid bytes."""
         query = "SELECT key, value FROM Cache WHERE tag = ? AND filename IS NOT NULL"
@@ -188,13 +195,10 @@ class Rows:
         return bool(self._rows(f"SELECT 1 FROM Cache WHERE {where} LIMIT 1", values))
 
     def apply(self, changes: Changes) -> None:
-        """All of `changes` in one transaction, or nothing."""
-        for tag in changes.drop:  # thousands of files are deleted before others have to wait for us
-            for (name,) in self._rows("SELECT DISTINCT filename FROM Cache WHERE tag = ?", (tag,)):
-                self._cache.disk.remove(name)
+        """All of `changes` but `drop` in one transaction, or nothing."""
+        for tag in changes.drop:
+            self._delete_in_pieces("tag = ? AND filename IS NOT NULL", (tag,))
         with self._transaction() as sql:
-            for tag in changes.drop:
-                self._delete_all(sql, "tag = ? AND filename IS NOT NULL", (tag,))
             for key, name in changes.bad.items():
                 if name is None:
                     self._delete(sql, "key = ?", (key,))
@@ -218,39 +222,49 @@ class Rows:
 
     def evict(self, count: int) -> list[tuple[str, str]]:
         """Delete the files least recently used, none that is pinned, until `count` bytes of them are gone; the
-        key and file of each block. Fewer, or none, when only pinned ones are left."""
+        key and file of each block. Fewer, or none, when only pinned ones are left; fewer also when another process
+        keeps the database locked in the middle of it."""
         gone: list[tuple[str, str]] = []
         while count > 0:
-            with self._transaction() as sql:
-                rows = sql(
-                    "SELECT rowid, filename FROM Cache WHERE filename IS NOT NULL"
-                    f" AND (tag IS NULL OR tag NOT IN ({_PINNED})) ORDER BY access_time LIMIT 64"
-                ).fetchall()
-                for rowid, name in rows:
-                    if count <= 0:
-                        break
-                    where, values = _in_file(name)
-                    found = sql(
-                        f"SELECT rowid, key, size FROM Cache WHERE rowid = ? OR {where}", (rowid, *values)
-                    ).fetchall()
-                    if found:  # else it went with a row before
-                        self._cache.disk.remove(name)
-                    for each, key, size in found:
-                        sql("DELETE FROM Cache WHERE rowid = ?", (each,))
-                        gone.append((key, name))
-                        count -= size
-            if not rows:
+            try:
+                some = self._evict_some(count)
+            except DatabaseBusy:
+                if not gone:
+                    raise
                 break
+            if not some:
+                break
+            gone += [(key, name) for key, name, _ in some]
+            count -= sum(size for _, _, size in some)
+        return gone
+
+    def _evict_some(self, count: int) -> list[tuple[str, str, int]]:
+        """A transaction of `evict`: key, file and size of each block."""
+        gone: list[tuple[str, str, int]] = []
+        with self._transaction() as sql:
+            rows = sql(
+                "SELECT rowid, filename FROM Cache WHERE filename IS NOT NULL"
+                f" AND (tag IS NULL OR tag NOT IN ({_PINNED})) ORDER BY access_time LIMIT 64"
+            ).fetchall()
+            for rowid, name in rows:
+                if count <= 0:
+                    break
+                where, values = _in_file(name)
+                found = sql(
+                    f"SELECT rowid, key, size FROM Cache WHERE rowid = ? OR {where}", (rowid, *values)
+                ).fetchall()
+                if found:  # else it went with a row before
+                    self._cache.disk.remove(name)
+                for each, key, size in found:
+                    sql("DELETE FROM Cache WHERE rowid = ?", (each,))
+                    gone.append((key, name, size))
+                    count -= size
         return gone
 
     def clear(self, *, records: bool = True) -> None:
         """Delete every row and its file, in pieces, and give the database's room back. Without `records`, blocks
         and pins only."""
-        which = "" if records else " WHERE filename IS NOT NULL OR key >= 'p:' AND key < 'p;'"
-        more = True
-        while more:
-            with self._transaction() as sql:
-                more = self._delete_all(sql, f"rowid IN (SELECT rowid FROM Cache{which} LIMIT 500)", ())
+        self._delete_in_pieces("1" if records else "(filename IS NOT NULL OR key >= 'p:' AND key < 'p;')")
         try:
             self._rows("VACUUM")
             self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -321,13 +335,19 @@ class Rows:
                 self._cache.disk.remove(name)
             sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
 
-    def _delete_all(self, sql: Callable[..., Any], where: str, values: Sequence[object]) -> bool:
-        """Delete rows and their files, which are theirs alone or of rows that go soon."""
-        rows = sql(f"SELECT rowid, filename FROM Cache WHERE {where}", values).fetchall()
-        for rowid, name in rows:
-            self._cache.disk.remove(name)
-            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
-        return bool(rows)
+    def _delete_in_pieces(self, where: str, values: Sequence[object] = ()) -> None:
+        """Delete rows and the files that they name; nobody has to wait for more than a piece of it. Rows of one
+        file go together."""
+        more = True
+        while more:
+            with self._transaction() as sql:
+                query = f"SELECT rowid, filename FROM Cache WHERE {where} LIMIT {_PIECE}"
+                rows = sql(query, values).fetchall()
+                for rowid, name in rows:
+                    self._cache.disk.remove(name)
+                    inside, names = _in_file(name)
+                    sql(f"DELETE FROM Cache WHERE rowid = ? OR {inside}", (rowid, *names))
+            more = bool(rows)
 
 
 def _in_file(name: object) -> tuple[str, tuple[object, ...]]:

@@ -101,7 +101,11 @@ class Store:
         """A block, or None; and the file that its row names, if that is gone. Raises `Damaged`."""
         key = block_key(lineage, index)
         before = None
-        while (stored := self.rows.find(key)) is not None and stored.name != before:
+        while (stored := self.rows.find(key)) is not None:
+            if stored.name == before:  # lost, unless somebody is deleting the row, too
+                stored = self.rows.find_settled(key)
+                if stored is None or stored.name == before:
+                    break
             before = stored.name
             try:
                 return self.files.read(stored.name, lineage, index), stored.name

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vfs.cache.block import BLOCK
 from vfs.cache.buffers import PAGE, pages
-from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt
+from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
 from vfs.cache.names import RUN, parse_key
 from vfs.cache.rows import Changes, Stored
 from vfs.cache.store import Entry, Store
@@ -32,8 +32,6 @@ PAUSE_SECONDS = 30.0
 """How long nothing is written after the disk was full or refused to be written."""
 SHARE = 32
 """A file of blocks, which is evicted as a whole, takes at most this part of the limit."""
-BUSY_ATTEMPTS = 8
-"""How often the writer waits for another process's transaction before it gives a batch up."""
 BUSY_PAUSE = 1.0
 """How long nothing is written after another process kept the database locked."""
 SWEEP_PAUSE = 0.02
@@ -185,13 +183,7 @@ class Writer:
             raise trouble
 
     def _apply(self, store: Store, changes: Changes) -> None:
-        for attempt in range(BUSY_ATTEMPTS):
-            try:
-                store.rows.apply(changes)
-                return
-            except DatabaseBusy:
-                if attempt + 1 == BUSY_ATTEMPTS:
-                    raise
+        patiently(lambda: store.rows.apply(changes))
 
     def _fit(self, store: Store, batch: Batch, gone: list[str]) -> dict[str, Entry]:
         """Make room; the blocks for which there is room then."""
@@ -217,17 +209,10 @@ class Writer:
 
     def _evict(self, store: Store, count: int, gone: list[str]) -> int:
         """Delete `count` bytes of blocks, and note them in `gone`; how many blocks there were to delete."""
-        for attempt in range(BUSY_ATTEMPTS):
-            try:
-                keys = store.evict(count)
-            except DatabaseBusy:
-                if attempt + 1 == BUSY_ATTEMPTS:
-                    raise
-            else:
-                self.evictions += len(keys)
-                gone.extend(keys)
-                return len(keys)
-        return 0
+        keys = patiently(lambda: store.evict(count))
+        self.evictions += len(keys)
+        gone.extend(keys)
+        return len(keys)
 
     # --- trouble --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,167 @@
+"""A cache that is looked at while another process deletes: what goes just now is gone, and not damaged."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vfs.cache.block import Block
+from vfs.cache.database import DATABASE
+from vfs.cache.disk import DiskCache
+from vfs.cache.store import Store
+
+LINEAGE = b"\x01" * 16
+LIMIT = 1 << 30
+SOON = 20.0
+"""Seconds within which a thread must have got somewhere."""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[DiskCache]:
+    """The mount's cache, with one block in it."""
+    cache = DiskCache.open(tmp_path / "cache", LIMIT)
+    cache.write(LINEAGE, 0, block_of(b"a" * 1000))
+    assert cache.flush(SOON)
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def ours(tmp_path: Path, other: DiskCache) -> Iterator[DiskCache]:
+    """The command's, on the same directory."""
+    cache = DiskCache.open(other.directory, LIMIT, existing=True)
+    yield cache
+    cache.close()
+
+
+def block_of(data: bytes) -> Block:
+    block = Block(len(data))
+    block.write(0, data)
+    return block
+
+
+def store_of(cache: DiskCache) -> Store:
+    store = cache._writer.store
+    assert store is not None
+    return store
+
+
+def evict(cache: DiskCache) -> None:
+    cache.prune(0)
+
+
+def drop(cache: DiskCache) -> None:
+    cache.drop(LINEAGE)
+    assert cache.flush(SOON)
+
+
+def replace(cache: DiskCache) -> None:
+    cache.write(LINEAGE, 0, block_of(b"b" * 2000))
+    assert cache.flush(SOON)
+
+
+def clear(cache: DiskCache) -> None:
+    cache.clear()
+
+
+@contextmanager
+def halfway(
+    work: Callable[[DiskCache], None], other: DiskCache, ours: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """In the block, `work` has deleted a file of `other`, and its row is still there until `ours` asks for the lock."""
+    deleted, go_on = threading.Event(), threading.Event()
+    disk = store_of(other).rows._cache.disk
+    rows = store_of(ours).rows
+    remove, begin = disk.remove, rows._transaction
+
+    def pausing(name: object) -> None:
+        remove(name)
+        deleted.set()
+        assert go_on.wait(SOON)
+
+    def asking() -> Any:
+        go_on.set()
+        return begin()
+
+    monkeypatch.setattr(disk, "remove", pausing)
+    monkeypatch.setattr(rows, "_transaction", asking)
+    working = threading.Thread(target=work, args=(other,))
+    working.start()
+    try:
+        assert deleted.wait(SOON)
+        yield
+    finally:
+        go_on.set()
+        working.join(SOON)
+        assert not working.is_alive()
+
+
+@pytest.mark.parametrize("work", [evict, drop, replace, clear])
+def test_what_another_process_is_deleting_is_not_damaged(
+    work: Callable[[DiskCache], None], other: DiskCache, ours: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with halfway(work, other, ours, monkeypatch):
+        verdicts = list(ours.verify())
+    assert [verdict.error for verdict in verdicts if verdict.error is not None] == []
+
+
+@pytest.mark.parametrize("work", [evict, drop, replace, clear])
+def test_reading_what_another_process_is_deleting_is_a_miss_without_a_warning(
+    work: Callable[[DiskCache], None],
+    other: DiskCache,
+    ours: DiskCache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING), halfway(work, other, ours, monkeypatch):
+        found = ours.read(LINEAGE, 0)
+    assert found is None or bytes(found.view(0, found.capacity)) == b"b" * 2000
+    assert caplog.messages == []
+
+
+def test_a_file_that_is_really_gone_is_still_found(ours: DiskCache, other: DiskCache) -> None:
+    for file in other.directory.glob("blocks/*/*/*"):
+        file.unlink()
+    assert [verdict.error for verdict in ours.verify()] == ["the file is gone"]
+    assert ours.flush(SOON)
+    assert ours.index(LINEAGE) == {}
+
+
+@contextmanager
+def locked(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another process keeps the database locked until `cache` has asked for it so many times."""
+    monkeypatch.setattr("vfs.cache.database.BUSY_SECONDS", 0.0)
+    owner = sqlite3.connect(cache.directory / DATABASE, isolation_level=None, check_same_thread=False)
+    rows = store_of(cache).rows
+    rows._rows("PRAGMA busy_timeout = 1")
+    begin, left = rows._transaction, [attempts]
+
+    def asking() -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            owner.execute("COMMIT")
+        return begin()
+
+    monkeypatch.setattr(rows, "_transaction", asking)
+    owner.execute("BEGIN IMMEDIATE")
+    yield
+    owner.close()
+
+
+def test_a_busy_mount_keeps_no_command_from_its_work(
+    ours: DiskCache, other: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in other.directory.glob("blocks/*/*/*"):
+        file.unlink()
+    with locked(ours, 3, monkeypatch):
+        assert [verdict.error for verdict in ours.verify()] == ["the file is gone"]
+    with locked(ours, 3, monkeypatch):
+        ours.prune(0)
+    assert ours.entries() == {}
