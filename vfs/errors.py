@@ -37,6 +37,10 @@ class NotDirectory(RemoteError):
     """The path is not a directory on the server."""
 
 
+class NameTooLong(RemoteError):
+    """The path, or a name in it, is longer than the server's system takes; a directory nearer to it can be mounted."""
+
+
 class Unsupported(RemoteError):
     """The server does not know this operation."""
 

@@ -51,6 +51,7 @@ class Node:
         "follow",
         "id",
         "ino",
+        "kind",
         "large",
         "listed",
         "lookups",
@@ -76,6 +77,8 @@ class Node:
         self.name = name
         self.path = path
         self.attributes = attributes
+        self.kind = kind_of(attributes.mode)
+        """It never changes: a name that stands for another kind is another node."""
         self.checked = now
         """When these attributes were last confirmed."""
         self.since = now
@@ -109,13 +112,13 @@ class Node:
         self.opened_early = False
         """Whether it was opened on the server once before anybody asked."""
 
-    @property
-    def kind(self) -> Kind:
-        return kind_of(self.attributes.mode)
-
     def ancestors(self) -> list[Node]:
         """The directories above it, the root first."""
-        return [] if self.parent is None else [*self.parent.ancestors(), self.parent]
+        above, node = [], self.parent
+        while node is not None:
+            above.append(node)
+            node = node.parent
+        return above[::-1]
 
     @property
     def depth(self) -> int:

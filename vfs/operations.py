@@ -76,6 +76,9 @@ class Operations:
         except errors.NoSuchPath:
             self._absent(req, directory)
             return
+        except errors.NameTooLong as error:
+            reply.error(req, errno_of(error))
+            return
         if node is not None:
             self._entry(req, node)
         else:

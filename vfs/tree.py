@@ -13,12 +13,12 @@ import itertools
 import stat
 
 from vfs.cache.blocks import BlockCache
-from vfs.errors import AccessDenied, NoSuchPath, NotDirectory
+from vfs.errors import AccessDenied, NameTooLong, NoSuchPath, NotDirectory
 from vfs.fetch import Fetcher
 from vfs.node import NEVER, Kind, Node, version_of
 from vfs.questions import Questions, join
 from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
-from vfs.remote.api import Attributes, Remote
+from vfs.remote.api import LONGEST_NAME, LONGEST_PATH, Attributes, Remote
 from vfs.version import Change, classify, settled
 from vfs.versions import Versions
 from vfs.walk import Walk
@@ -85,10 +85,15 @@ class Tree:
         return self._questions.silent()
 
     def peek(self, parent: Node, name: bytes) -> Node | None:
-        """The child if it is known and fresh; None says to `lookup`. Raises NoSuchPath if its absence is fresh."""
+        """The child if it is known and fresh; None says to `lookup`.
+
+        Raises NoSuchPath if its absence is fresh, NameTooLong if no server's system takes it.
+        """
         child = parent.children.get(name)
         if child is not None:
             return child if self.fresh(child) else None
+        if len(name) > LONGEST_NAME or len(parent.path) + 1 + len(name) > LONGEST_PATH:
+            raise NameTooLong(f"{name!r} in a path of {len(parent.path)} bytes")
         if self.listed(parent):
             raise NoSuchPath(name)
         return None
@@ -304,10 +309,12 @@ class Tree:
             parent.listed = min(parent.listed, self._past())  # it does not tell what the name is now
 
     def _retire(self, node: Node) -> None:
-        node.stale = True
-        self.versions.retire(node)
-        for child in node.children.values():
-            self._retire(child)
+        gone = [node]
+        while gone:
+            node = gone.pop()
+            node.stale = True
+            self.versions.retire(node)
+            gone.extend(node.children.values())
 
     def _new(
         self, parent: Node, name: bytes, attributes: Attributes, at: float, target: bytes, real: bytes | None

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+LONGEST_PATH, LONGEST_NAME = 4095, 255
+"""Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""
 MOST_AHEAD = 20_000
 """Names beyond which a directory is not listed while nobody waits for it: 2 MB on the wire."""
 

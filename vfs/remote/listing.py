@@ -9,7 +9,7 @@ from typing import Any
 
 from vfs.errors import ListingTooLong
 from vfs.remote import api
-from vfs.remote.api import DirEntry
+from vfs.remote.api import LONGEST_NAME, DirEntry
 from vfs.remote.sftp import Connection, seen
 from vfs.remote.wire import Status
 
@@ -17,8 +17,6 @@ DEPTH = 32
 """READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
 MOST_ENTRIES = 250_000
 """Names in one directory beyond which a server is not believed: some 60 MB for each listing under way."""
-LONGEST_NAME = 255
-"""Bytes in a name that Linux takes (NAME_MAX)."""
 
 
 async def scandir(

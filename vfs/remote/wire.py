@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from vfs import errors
-from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry, FsStats
 
 VERSION_NUMBER = 3
 MAX_PACKET = 256 * 1024
@@ -96,9 +96,20 @@ _ERRORS: dict[int, type[errors.RemoteError]] = {
 }
 
 
+_LONG_PATH = 1023
+"""Bytes that other systems take."""
+
+
+def too_long(path: bytes) -> bool:
+    """Whether a server's system may refuse the path for its length."""
+    return len(path) > _LONG_PATH or len(path.rpartition(b"/")[2]) > LONGEST_NAME
+
+
 def error_of(status: Status, about: bytes) -> errors.RemoteError:
     """The exception for a status that is not OK, about the path `about`."""
     kind = _ERRORS.get(status.code, errors.ServerFailure)
+    if status.code == Code.BAD_MESSAGE and too_long(about):  # as OpenSSH's server says ENAMETOOLONG
+        kind = errors.NameTooLong
     words = status.message or f"status {status.code}"
     return kind(f"{about.decode(errors='backslashreplace')}: {words}")
 
