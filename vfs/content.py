@@ -53,6 +53,8 @@ class Job:
     lenient: bool = False
     waiters: int = 0
     sent: bool = False
+    urged: bool = False
+    """In the queue of what somebody waits for, or was."""
     void: bool = False
     """What it brings is not wanted any more."""
 

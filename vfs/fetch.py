@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from xxhash import xxh3_128_digest
 
-from vfs.cache.block import BLOCK, Block, little, split
+from vfs.cache.block import BLOCK, Block, Extent, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.content import Content, Job
 from vfs.errors import ArtisyncError, ServerFailure, StaleVersion
 from vfs.handles import Handles
+from vfs.queues import Queues
 from vfs.remote.api import Attributes, Remote
 from vfs.version import Change, Version, classify
 
@@ -30,6 +30,8 @@ SINGLE_READ = 32 << 10
 """A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
 URGENT = 128 << 10
 """A read this small that somebody waits for goes at once, whatever is under way."""
+AT_ONCE = 256
+"""Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
 COMPARE = 4096
 """Bytes compared at the beginning and at the old end of a file to tell growth from replacement."""
 
@@ -65,8 +67,7 @@ class Fetcher:
         self.cache = cache
         self.fetched = 0
         """Bytes of file data that came from the server."""
-        self._demand: deque[Job] = deque()
-        self._ahead: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._queues = Queues()
         self._flying = 0
         self._pumping = False
         self.handles = Handles(remote)
@@ -103,8 +104,12 @@ class Fetcher:
                 for job in self._jobs(content, index, a, b, lenient):
                     job.waiters += 1
                     jobs.append(job)
-                    if not job.sent:
-                        self._urge(job)
+                    if job.sent:
+                        continue
+                    if job.size <= URGENT:
+                        self._send(job)
+                    else:
+                        self._queues.urge(job)
             self._pump()
             for job in jobs:
                 await asyncio.shield(job.done)
@@ -116,7 +121,6 @@ class Fetcher:
         """Ask for ranges that nobody waits for yet. They go out after all demand, owners in turn."""
         if content.stale:
             return
-        queue = self._ahead.get(owner)
         for start, end in ranges:
             for index, a, b in split(start, min(end, content.version.size)):
                 block = self.cache.get(content.lineage, index)
@@ -127,14 +131,12 @@ class Fetcher:
                     continue
                 for job in self._jobs(content, index, a, b, lenient=False):
                     if not job.sent and job.waiters == 0:
-                        if queue is None:
-                            queue = self._ahead.setdefault(owner, deque())
-                        queue.append(job)
+                        self._queues.ahead(owner, job)
         self._pump_soon()
 
     def cancel(self, owner: Hashable) -> None:
         """Drop what `owner` asked for ahead and what was not sent yet."""
-        for job in self._ahead.pop(owner, ()):
+        for job in self._queues.cancel(owner):
             if not job.sent and job.waiters == 0:
                 self._end(job, None)
 
@@ -210,18 +212,11 @@ class Fetcher:
         for job in content.jobs.get(index, ()):
             if job.start < b and a < job.end and job.lenient >= lenient:
                 result.append(job)
-                missing = [part for gap in missing for part in _minus(gap, (job.start, job.end))]
-        for start, end in missing:
+        for start, end in _without(missing, sorted((job.start, job.end) for job in result)):
             job = Job(content, index, start, end, asyncio.get_running_loop().create_future(), lenient)
             content.jobs.setdefault(index, []).append(job)
             result.append(job)
         return result
-
-    def _urge(self, job: Job) -> None:
-        if job.size <= URGENT:
-            self._send(job)
-        elif job not in self._demand:
-            self._demand.append(job)
 
     def _pump_soon(self) -> None:
         """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
@@ -230,28 +225,26 @@ class Fetcher:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
+        """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
         window = self.remote.window
-        while self._demand and self._flying < window:
-            job = self._demand.popleft()
+        for _ in range(AT_ONCE):
+            if self._flying >= window:
+                break
+            job = self._queues.next_demand()
+            ahead = job is None and not self.cache.congested
+            if ahead:
+                job = self._queues.next_ahead()
+            if job is None:
+                break
             if not job.sent and not job.done.done():
-                if job.waiters:
+                if ahead or job.waiters:
                     self._send(job)
                 else:
                     self._end(job, None)
-        while self._ahead and self._flying < window and not self.cache.congested:
-            owner, queue = next(iter(self._ahead.items()))
-            self._ahead.move_to_end(owner)
-            while queue:
-                job = queue.popleft()
-                if not job.sent and not job.done.done():
-                    self._send(job)
-                    break
-            if not queue:
-                del self._ahead[owner]
-        waiting = sum(job.size for job in self._demand) + sum(
-            job.size for queue in self._ahead.values() for job in queue
-        )
+        else:
+            self._pump_soon()
+        waiting = self._queues.waiting
         if waiting or self._flying:
             self.remote.backlog(waiting)
 
@@ -401,7 +394,19 @@ def _ends(indexes: set[int]) -> set[int]:
     return {min(indexes), max(indexes)} if indexes else set()
 
 
-def _minus(span: tuple[int, int], taken: tuple[int, int]) -> list[tuple[int, int]]:
-    """What is left of `span` without `taken`."""
-    (a, b), (c, d) = span, taken
-    return [part for part in ((a, min(b, c)), (max(a, d), b)) if part[0] < part[1]]
+def _without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:
+    """What is left of `gaps` without `taken`; both sorted, and no gap touches another."""
+    left = []
+    i = 0
+    for start, end in gaps:
+        while i < len(taken) and taken[i][0] < end:
+            first, last = taken[i]
+            if start < first:
+                left.append((start, first))
+            start = max(start, last)
+            if last > end:
+                break  # it may reach into the next gap
+            i += 1
+        if start < end:
+            left.append((start, end))
+    return left

@@ -1,10 +1,12 @@
-"""Directories of this machine that are there or not. Any thread."""
+"""Files and directories of this machine: there or not, and of which kind. Any thread."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,3 +26,23 @@ def remove(directories: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):
         for directory in directories:
             directory.rmdir()
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """As `os.open`, of a regular file only, so that nothing waits for the other end of a FIFO. Raises OSError."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind):
+        return fd
+    os.close(fd)
+    name = next((name for is_it, name in _KINDS if is_it(kind)), "something else")
+    raise OSError(errno.EINVAL, f"it is {name}, not a regular file", str(path))
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from vfs import formats
 from vfs.errors import ArtisyncError
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """How often the tree is looked through for event files at most; a crawl may still be finding more."""
+LOOKED_AT_ONCE = 1000
+"""Names looked at in one step of the loop: a tree may have hundreds of thousands."""
 AT_ONCE = 64
 """Files opened on the server at a time."""
 MOST_OF_ONE = 4 << 20
@@ -51,15 +53,16 @@ class Siblings:
         busy = self._task is not None and not self._task.done()
         if len(self._opened) > 1 and not busy and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            wanted = list(self._wanted(_common(list(self._opened))))
-            if wanted:
-                self._task = asyncio.ensure_future(self._fetch(wanted))
+            self._task = asyncio.ensure_future(self._fetch(_common(list(self._opened))))
 
-    def _wanted(self, top: Node) -> Iterator[Node]:
+    async def _wanted(self, top: Node) -> AsyncIterator[Node]:
         """The event files below `top` of which nothing is here, within the bounds."""
-        total = count = 0
+        total = count = looked = 0
         todo = [top]
         while todo:
+            looked += 1
+            if looked % LOOKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             node = todo.pop()
             if node.kind is Kind.DIRECTORY:
                 todo.extend(node.children.values())
@@ -70,7 +73,8 @@ class Siblings:
                     return
                 yield node
 
-    async def _fetch(self, nodes: list[Node]) -> None:
+    async def _fetch(self, top: Node) -> None:
+        nodes = [node async for node in self._wanted(top)]
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(node: Node) -> None:

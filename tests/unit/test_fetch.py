@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
 from vfs import fetch, handles
-from vfs.content import Content
+from vfs.content import Content, Job
 from vfs.errors import AccessDenied, NoSuchPath, ServerFailure, Unreachable
+from vfs.queues import Queues
+from vfs.version import Version
 
 FILE = ROOT + b"/ck.pt"
 MIB = 1 << 20
@@ -261,3 +266,76 @@ def test_what_is_under_way_is_told_by_path() -> None:
         assert stack.fetcher.under_way() == []
 
     play(story, latency=0.1)
+
+
+def test_each_of_twenty_thousand_small_ranges_costs_the_same() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, bytes(80 * MIB))
+        content = await stack.tree.versions.open(await stack.node(b"ck.pt"))
+        stack.remote.window = 10_000
+        for first in range(0, 20_000, 100):
+            ranges = [(i * 4096, i * 4096 + 100) for i in range(first, first + 100)]
+            stack.fetcher.ahead("hints", content, ranges)
+        began = time.thread_time()
+        while content.jobs:
+            await asyncio.sleep(0.001)
+        assert stack.fetcher.fetched == 2_000_000
+        assert time.thread_time() - began < 8
+
+    play(story, latency=0.01)
+
+
+def test_a_demand_beside_many_small_jobs_of_its_block_fetches_what_is_between_them() -> None:
+    async def story(stack: MemoryStack) -> None:
+        content = await content_of(stack)
+        stack.fetcher.ahead("hints", content, [(i * 4096, i * 4096 + 100) for i in range(256)])
+        await asyncio.sleep(0)
+        await stack.fetcher.need(content, 0, MIB)
+        assert stack.remote.bytes_read == MIB, "no byte twice"
+        pieces = stack.fetcher.ready(content, 0, MIB)
+        assert pieces is not None
+        assert b"".join(bytes(block.view(a, b)) for block, a, b in pieces) == tagged(b"old", MIB)
+
+    play(story, latency=0.01)
+
+
+spans = st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda t: (t[0], t[0] + t[1]))
+
+
+@given(st.sets(st.integers(0, 80)), st.lists(spans, max_size=8))
+def test_what_is_left_of_gaps_is_what_no_job_brings(wanted: set[int], taken: list[tuple[int, int]]) -> None:
+    gaps: list[tuple[int, int]] = []
+    for n in sorted(wanted):
+        if gaps and gaps[-1][1] == n:
+            gaps[-1] = gaps[-1][0], n + 1
+        else:
+            gaps.append((n, n + 1))
+    left = fetch._without(gaps, sorted(taken))
+    covered = {n for a, b in taken for n in range(a, b)}
+    assert [n for a, b in left for n in range(a, b)] == sorted(wanted - covered)
+
+
+@given(st.lists(st.one_of(st.just("take"), st.just("cancel"), st.integers(1, 100)), max_size=40))
+def test_the_queues_know_how_many_bytes_wait_in_them(moves: list[str | int]) -> None:
+    content = Content(b"x", b"x", Version(0, 0))
+    queues = Queues()
+    loop = asyncio.new_event_loop()
+    try:
+        for i, move in enumerate(moves):
+            if move == "take":
+                _ = queues.next_demand() or queues.next_ahead()
+            elif move == "cancel":
+                queues.cancel(i % 2)
+            else:
+                job = Job(content, 0, 0, int(move), loop.create_future())
+                queues.ahead(i % 2, job)
+                if i % 3 == 0:
+                    queues.urge(job)
+                    queues.urge(job)
+            waiting = [*queues._demand, *(job for queue in queues._ahead.values() for job in queue)]
+            assert queues.waiting == sum(job.size for job in waiting)
+        while queues.next_demand() or queues.next_ahead():
+            pass
+        assert queues.waiting == 0
+    finally:
+        loop.close()

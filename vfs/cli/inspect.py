@@ -10,6 +10,7 @@ import click
 from vfs.cli import console, logs
 from vfs.cli.options import json_option
 from vfs.errors import UsageError
+from vfs.paths import open_file
 
 
 @click.command(name="inspect")
@@ -24,10 +25,11 @@ def command(file: Path, as_json: bool) -> int:
     from vfs.inspect import inspect_file, render
 
     try:
-        with open(file, "rb", buffering=0) as opened:
-            size = os.fstat(opened.fileno()).st_size
+        with open(open_file(file), "rb", buffering=0) as opened:
+            fd = opened.fileno()
+            size = os.fstat(fd).st_size
             report = inspect_file(
-                os.fsencode(file.name), size, lambda offset, length: os.pread(opened.fileno(), length, offset)
+                os.fsencode(file.name), size, lambda offset, length: os.pread(fd, length, offset)
             )
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
