@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from tests.lab.loop_watch import WatchedLoop
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
 from vfs import siblings
 from vfs.errors import AccessDenied
+from vfs.node import Node
 from vfs.siblings import Siblings
 
 RUNS = 8
@@ -120,3 +122,27 @@ def test_nothing_is_fetched_while_the_server_cannot_be_asked() -> None:
         assert await runs.here() == [0]
 
     play(story)
+
+
+def test_a_large_tree_is_looked_through_in_steps(watched_loop: WatchedLoop) -> None:
+    async def story(stack: MemoryStack) -> None:
+        runs = Runs(stack)
+        await runs.list()
+        directory = await stack.node(b"exp-7")
+        attributes = (await stack.node(b"exp-0/" + NAME)).attributes
+        for i in range(100_000):
+            name = b"events.%d" % i
+            directory.children[name] = Node(i, directory, name, directory.path + b"/" + name, attributes, 0.0)
+        await asyncio.sleep(0)
+        watched_loop.held.latest.clear()
+        watched_loop.strict = True
+        node = await stack.node(b"exp-0/" + NAME)
+        await stack.read(b"exp-0/" + NAME)
+        runs.siblings.note(node)
+        runs.siblings.note(await stack.node(b"exp-1/" + NAME))
+        await asyncio.sleep(1)
+        assert 2 in await runs.here()
+        directory.children.clear()
+        await runs.siblings.aclose()
+
+    play(story, latency=0.05)

@@ -100,7 +100,11 @@ def open_log(log_file: Path) -> int:
     log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
         log_file.replace(log_file.with_name(log_file.name + ".1"))
-    return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # a FIFO that nobody reads fails instead of waiting for a reader
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(log_file, flags, 0o600)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def tell_traceback(error: BaseException) -> bool:
