@@ -210,6 +210,18 @@ class DestinationUnusable(ArtisyncError):
     """Name a directory of this machine that can be written, with room for the files."""
 
 
+class ChangedHere(ArtisyncError):
+    """It was changed here, and is left as it is; `--overwrite` replaces it."""
+
+
+class InTheWay(ArtisyncError):
+    """Move it away, and pull again."""
+
+
+class StateUnusable(ArtisyncError):
+    """Make room there, or name a directory that can be written with XDG_STATE_HOME."""
+
+
 class DestinationBusy(ArtisyncError):
     """Wait until it is over, or pull into another directory."""
 

@@ -17,7 +17,7 @@ from vfs.node import Kind, Node
 from vfs.progress import Progress
 from vfs.reader import Reader
 from vfs.stack import Stack
-from vfs.whole import Lanes, chunks, with_reader
+from vfs.whole import Lanes, chunks, together, with_reader
 
 INTERVAL = 0.2
 """Seconds between two reports."""
@@ -77,14 +77,8 @@ async def _fetch(
                 return
             progress.files_done += 1
 
-    tasks = [asyncio.ensure_future(one(node)) for node in nodes]
-    try:
-        await asyncio.gather(*tasks)
-        await stack.cache.flush()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await together(one(node) for node in nodes)
+    await stack.cache.flush()
 
 
 async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> None:

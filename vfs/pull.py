@@ -8,39 +8,38 @@ that TensorBoard, which never looks at a replaced file, sees it. On the event lo
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
 import posixpath
-import shutil
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from vfs import experiments, links
 from vfs.errors import (
     ArtisyncError,
+    ChangedHere,
     DestinationUnusable,
+    LinkError,
     NoSuchPath,
+    NotDirectory,
+    RemoteError,
     StaleVersion,
     Unreachable,
 )
 from vfs.node import Kind, Node
 from vfs.progress import Progress
-from vfs.pulled import Action, Left, Pulled, decide
-from vfs.reader import Piece, Reader
+from vfs.pull_dest import Destination
+from vfs.pull_write import Writer
+from vfs.pulled import Action, Pulled, decide
+from vfs.reader import Reader
 from vfs.stack import Stack
 from vfs.units import size
-from vfs.version import Version
-from vfs.whole import Lanes, chunks, with_reader
+from vfs.whole import Lanes, together, with_reader
 
 log = logging.getLogger(__name__)
 
 PARTS = ("tensorboard", "checkpoints", "logs")
 """The directories of an experiment that can be asked for."""
-PART = ".artisync-part"
-"""How the name of a file ends that is not whole yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Item:
-    """One file to be brought, or left alone."""
+    """One file, link or directory to be brought."""
 
     node: Node
     name: str
@@ -96,7 +95,7 @@ class Pull:
     def __init__(
         self,
         stack: Stack,
-        destination: Path,
+        destination: Destination,
         pulled: Pulled,
         selection: Selection,
         progress: Progress,
@@ -109,6 +108,7 @@ class Pull:
         self._fetcher = stack.fetcher
         self._destination = destination
         self._pulled = pulled
+        self._writer = Writer(destination, pulled, overwrite=overwrite)
         self._selection = selection
         self._overwrite = overwrite
         self._patience = patience
@@ -121,8 +121,10 @@ class Pull:
     async def plan(self, names: Iterable[str] | None) -> list[Item]:
         """Look at the experiments `names`, or at all and what lies beside them; asks for listings only.
 
-        Raises NoSuchExperiment, AmbiguousExperiment, Unreachable.
+        Raises NoSuchExperiment, AmbiguousExperiment, Unreachable; DestinationUnusable when the destination is gone.
         """
+        if self._destination.removed:
+            raise DestinationUnusable(f"{self._destination.path} was removed")
         tree = self._tree
         known = await experiments.experiments(tree)
         chosen = (
@@ -137,210 +139,195 @@ class Pull:
             for node in list(tree.root.children.values()):
                 if node.kind is Kind.FILE and self._selection.wants(os.fsdecode(node.name), node):
                     items += self._item(node, os.fsdecode(node.name))
+        items = self._fitting(items)
         self.progress.total = sum(item.size for item in items)
         self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
         return items
 
     async def _look(self, name: str, top: Node) -> list[Item]:
-        items: list[Item] = []
+        items, shut = self._directory(top, name), set()
+        if not items:
+            return []
         unlisted: list[tuple[Node, ArtisyncError]] = []
-        async for node in experiments.walk(self._tree, top, unlisted):
-            path = os.fsdecode(posixpath.relpath(node.path, top.path))
-            if not self._selection.wants(path, node):
-                continue
-            if node.pending is not None:
-                await self._tree.refresh(node)  # tells whether it has grown or was replaced
-                current = node.parent.children.get(node.name) if node.parent is not None else None
-                if current is None:
+        start = len(top.path.rstrip(b"/")) + 1
+        try:
+            async for node in experiments.walk(self._tree, top, unlisted):
+                path = os.fsdecode(node.path[start:])
+                if not self._selection.wants(path, node):
                     continue
-                node = current
-            if node.kind is Kind.LINK:
-                items += await self._link(node, top, f"{name}/{path}")
-            elif node.kind is Kind.DIRECTORY:
-                items.append(Item(node, f"{name}/{path}", Action.NEW, 0))
-            elif node.kind is Kind.FILE:
-                items += self._item(node, f"{name}/{path}")
-        self.outcome.failed += [
-            (f"{name}/{os.fsdecode(posixpath.relpath(node.path, top.path))}", error.hint)
-            for node, error in unlisted
-        ]
-        return items
+                found = [] if posixpath.dirname(path) in shut else await self._item_of(node, top, name, path)
+                items += found
+                if node.kind is Kind.DIRECTORY and not found:
+                    shut.add(path)
+        except NoSuchPath:
+            return []
+        except RemoteError as error:
+            unlisted.append((top, error))
+        for directory, problem in unlisted:
+            if isinstance(problem, LinkError) and not self._tree.remote.link.online:
+                raise problem
+            path = posixpath.join(name, os.fsdecode(directory.path[start:])).rstrip("/")
+            self.outcome.failed.append((path, problem.hint))
+        return items if len(items) > 1 or not self._selection.parts else []
+
+    async def _item_of(self, node: Node, top: Node, experiment: str, path: str) -> list[Item]:
+        name = f"{experiment}/{path}"
+        if node.pending is not None:
+            await self._tree.refresh(node)  # tells whether it has grown or was replaced
+            current = node.parent.children.get(node.name) if node.parent is not None else None
+            if current is None:
+                return []
+            node = current
+        if node.kind is Kind.LINK:
+            return await self._link(node, top, name)
+        if node.kind is Kind.DIRECTORY:
+            return self._directory(node, name)
+        return self._item(node, name) if node.kind is Kind.FILE else []
+
+    def _directory(self, node: Node, name: str) -> list[Item]:
+        """A directory, also where it is there already; nothing if something else has its place and stays there."""
+        try:
+            found = self._destination.found(name)
+            if found is not None and not found.is_directory:
+                self._writer.check(name, found)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
+        return [Item(node, name, Action.NEW, 0)]
 
     def _item(self, node: Node, name: str) -> list[Item]:
-        found = _stat(self._destination / name)
-        left = self._pulled.left(name, found) if found is not None else None
-        action = decide(found, left, node.version, overwrite=self._overwrite)
+        try:
+            found = self._destination.found(name)
+            if found is not None and found.is_directory:
+                self._writer.check(name, found)
+                action = Action.REPLACE
+            else:
+                left = self._pulled.left(name, found) if found is not None else None
+                action = decide(found, left, node.version, overwrite=self._overwrite)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
         if action is Action.SAME:
             self.outcome.same += 1
             return []
         if action is Action.KEEP:
             self.outcome.kept.append(name)
             return []
-        here = found.st_size if found is not None and action is Action.GROW else 0
+        here = found.stat.st_size if found is not None and action is Action.GROW else 0
         return [Item(node, name, action, max(0, node.version.size - here))]
 
     async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
-        """A link within the experiment stays one; any other is copied as what it shows, if that is a file."""
+        """A link within the experiment stays one; any other is copied as what it shows, if that is a file.
+
+        Its text names what it leads to in the end, by directories of the experiment alone: none of its words is
+        another link, so wherever those lead, it leads to a place inside the copy of the experiment.
+        """
         try:
             shown = await self._tree.find(node.relative)
-        except ArtisyncError:
+        except (NoSuchPath, NotDirectory):
             log.info("%s leads nowhere", name)
             return []
+        except RemoteError as error:
+            self._failed(name, error)
+            return []
         inside = links.inside(top.path, shown.path)
-        if inside and self._selection.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown):
-            text, target = os.fsdecode(node.target), self._destination / name
-            if target.is_symlink() and os.readlink(target) == text:
+        if not (
+            inside and self._selection.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown)
+        ):
+            return self._item(shown, name) if shown.kind is Kind.FILE else []
+        text = os.fsdecode(links.relative(top.path, node.path, shown.path))
+        try:
+            found = self._destination.found(name)
+            if found is not None and found.text == text:
                 return []
-            if target.exists() and not target.is_symlink():
-                self.outcome.kept.append(name)
-                return []
-            return [Item(node, name, Action.NEW, 0, text)]
-        return self._item(shown, name) if shown.kind is Kind.FILE else []
+            if found is not None:
+                self._writer.check(name, found)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
+        return [Item(node, name, Action.NEW if found is None else Action.REPLACE, 0, text)]
 
-    def check_room(self, items: Iterable[Item]) -> None:
-        """Raises DestinationUnusable when the disk has no room for them."""
-        needed = sum(item.size for item in items)
-        place = self._destination
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
-        if needed > free:
-            raise DestinationUnusable(f"{size(needed)} are to be pulled, and {place} has {size(free)} free")
+    def _fitting(self, items: list[Item]) -> list[Item]:
+        """Those that there is room for, the small ones first; the others have failed."""
+        free = self._destination.free()
+        needed = 0
+        refused = set()
+        for item in sorted(items, key=lambda item: item.size):
+            needed += item.size
+            if needed > free:
+                refused.add(item.name)
+                reason = f"{size(item.size)} do not fit: {self._destination.path} has {size(free)} free"
+                self.outcome.failed.append((item.name, reason))
+        return [item for item in items if item.name not in refused]
 
     # --- bringing it --------------------------------------------------------------------------------------------
 
     async def fetch(self, items: Iterable[Item]) -> None:
         """Bring them, many at a time. What fails is noted in `outcome`, and the rest goes on.
 
-        Raises Unreachable when the server cannot be reached any more, DestinationUnusable when nothing more can be
-        written.
+        Raises Unreachable when the server cannot be reached any more.
         """
+        todo = await asyncio.to_thread(self._make_directories, list(items))
         # small ones first: an event file is not to wait for a checkpoint
-        todo = sorted(items, key=lambda item: (item.node.kind is not Kind.DIRECTORY, item.size))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for item in todo:
-                    if item.node.kind is Kind.DIRECTORY:
-                        self._make_directory(self._destination / item.name)
-                    else:
-                        group.create_task(self._bring(item))
-        except* (Unreachable, DestinationUnusable) as errors:
-            error = errors.exceptions[0]
-            while isinstance(error, ExceptionGroup):
-                error = error.exceptions[0]
-            raise error from None
+        await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
+
+    def _make_directories(self, items: list[Item]) -> list[Item]:
+        """Make them; what is left to be brought into those that are there."""
+        self._pulled.clean(self._destination)
+        todo, shut = [], set()
+        for item in items:
+            if posixpath.dirname(item.name) in shut:
+                shut.add(item.name)
+            elif item.node.kind is not Kind.DIRECTORY:
+                todo.append(item)
+            else:
+                try:
+                    self._writer.directory(item.name, item.node.attributes.mode)
+                except (ArtisyncError, OSError) as error:
+                    self._failed(item.name, error)
+                    shut.add(item.name)
+        return todo
 
     async def _bring(self, item: Item) -> None:
         async with self._lanes.of(item.size):
             self.progress.doing = item.name
             try:
                 if item.link is not None:
-                    await asyncio.to_thread(_make_link, self._destination / item.name, item.link)
+                    await self._writer.link(item.name, item.link)
                 else:
                     await self._bring_file(item)
             except Unreachable:
                 raise
-            except StaleVersion:
-                self.outcome.unsettled.append(item.name)
             except NoSuchPath:
                 log.info("%s is gone from the server", item.name)
-            except (ArtisyncError, TimeoutError) as error:
-                self.outcome.failed.append((item.name, str(error) or getattr(error, "hint", "no answer")))
-            except OSError as error:
-                raise DestinationUnusable(f"{self._destination / item.name}: {error.strerror}") from error
+            except (ArtisyncError, OSError) as error:
+                self._failed(item.name, error)
             else:
                 self.outcome.files += 1
                 self.progress.files_done += 1
 
     async def _bring_file(self, item: Item) -> None:
-        async def copy(reader: Reader) -> None:
-            self.progress.done -= item.done  # what a version that went away had brought
-            item.done = 0
-            await self._copy(reader, item)
-
-        await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
-
-    async def _copy(self, reader: Reader, item: Item) -> None:
-        """The version that the reader has now, whole, in the item's place."""
-        version = reader.content.version
-        lineage = reader.content.lineage.hex()
-        target = self._destination / item.name
-        start = await asyncio.to_thread(self._start, target, item, lineage, version)
-        done = Left(version.size, version.mtime * 1_000_000_000, lineage)
-        if start is not None:
-            self._pulled.note(item.name, Left(start, 0, lineage, growing_to=version.size))
-            with open(target, "r+b", buffering=0) as file:
-                await self._write(reader, item, file.fileno(), start, version.size)
-                _stamp(file.fileno(), version)
-        else:
-            self._make_directory(target.parent)
-            part = target.with_name(f".{target.name[:200]}{PART}")
-            try:
-                with _create(part, reader.node.attributes.mode) as file:
-                    await self._write(reader, item, file.fileno(), 0, version.size)
-                    _stamp(file.fileno(), version)
-                # before the rename, so that a kill between the two leaves nothing that looks changed here
-                self._pulled.note(item.name, done)
-                os.replace(part, target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-        self._pulled.settle(item.name, done)
-
-    def _start(self, target: Path, item: Item, lineage: str, version: Version) -> int | None:
-        """Where to go on in a file that is the beginning of the version; None to write it anew."""
-        found = _stat(target)
-        left = self._pulled.left(item.name, found) if found is not None else None
-        if item.action is not Action.GROW or found is None or left is None or left.lineage != lineage:
-            return None
-        start = left.size if left.growing_to is not None else found.st_size
-        return start if start <= version.size else None
-
-    async def _write(self, reader: Reader, item: Item, fd: int, start: int, end: int) -> None:
-        async for pieces in chunks(reader, start, end):
-            await asyncio.to_thread(_write_pieces, fd, start, pieces)
-            count = sum(b - a for _, a, b in pieces)
-            start += count
+        def wrote(count: int) -> None:
             item.done += count
             self.progress.done += count
             self.outcome.size += count
 
-    def _make_directory(self, path: Path) -> None:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DestinationUnusable(f"{path}: {error.strerror}") from error
+        async def copy(reader: Reader) -> None:
+            self.progress.done -= item.done  # what a version that went away had brought
+            item.done = 0
+            await self._writer.file(item.name, reader, grow=item.action is Action.GROW, wrote=wrote)
 
+        await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
 
-def _write_pieces(fd: int, offset: int, pieces: list[Piece]) -> None:
-    for block, a, b in pieces:
-        view = memoryview(block.view(a, b))
-        while view:
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-
-
-def _create(path: Path, mode: int) -> io.FileIO:
-    """A new file with the mode of the server's file, as far as the umask allows, and what its owner needs."""
-    path.unlink(missing_ok=True)  # left by a kill
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return io.FileIO(os.open(path, flags, (stat.S_IMODE(mode) & 0o777) | 0o600), "wb")
-
-
-def _stamp(fd: int, version: Version) -> None:
-    os.ftruncate(fd, version.size)
-    os.utime(fd, (version.mtime, version.mtime))
-
-
-def _make_link(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():
-        path.unlink()
-    path.symlink_to(text)
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    def _failed(self, name: str, error: ArtisyncError | OSError) -> None:
+        """Note why one name is not as it is on the server."""
+        if isinstance(error, ChangedHere):
+            self.outcome.kept.append(name)
+        elif isinstance(error, StaleVersion):
+            self.outcome.unsettled.append(name)
+        elif isinstance(error, TimeoutError):
+            self.outcome.failed.append((name, "no answer"))
+        elif isinstance(error, OSError):
+            self.outcome.failed.append((name, error.strerror or str(error)))
+        else:
+            self.outcome.failed.append((name, str(error) or error.hint))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from vfs.errors import BeingWritten, StaleVersion
 from vfs.fetch import Fetcher
@@ -33,6 +34,17 @@ class Lanes:
     def of(self, size: int) -> asyncio.Semaphore:
         """Whose turn a file of so many bytes waits for: `async with lanes.of(size):`."""
         return self._small if size <= SMALL else self._large
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of them at once; the first failure ends the others, and is raised when they have ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def with_reader(

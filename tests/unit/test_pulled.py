@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
-from vfs.errors import DestinationBusy
-from vfs.pulled import Action, Left, Pulled, decide
+from vfs.errors import DestinationBusy, StateUnusable
+from vfs.pull_dest import Destination, Found
+from vfs.pulled import Action, Left, Pulled, decide, left_link
 from vfs.version import Version
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -17,10 +20,10 @@ SECOND = 1_000_000_000
 LEFT = Left(100, 50 * SECOND, "aa")
 
 
-def put(path: Path, size: int, mtime: float) -> os.stat_result:
+def put(path: Path, size: int, mtime: float) -> Found:
     path.write_bytes(bytes(size))
     os.utime(path, (mtime, mtime))
-    return path.stat()
+    return Found(path.lstat())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_what_to_do(
 def test_only_overwriting_touches_what_was_changed_here(tmp_path: Path) -> None:
     found = put(tmp_path / "f", 10, 10)
     assert decide(found, None, Version(20, 20), overwrite=True) is Action.REPLACE
-    assert decide(tmp_path.stat(), None, Version(20, 20), overwrite=True) is Action.KEEP
+    assert decide(found, None, Version(20, 20), overwrite=False) is Action.KEEP
     assert decide(None, None, Version(20, 20), overwrite=False) is Action.NEW
 
 
@@ -85,3 +88,67 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with Pulled(tmp_path):
         pass
+
+
+def test_a_line_after_one_that_a_kill_cut_off_counts(tmp_path: Path) -> None:
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+        journal = pulled._path
+    with journal.open("ab") as file:
+        file.write(b'["g", 10')
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("h", LEFT)
+        copied = journal.read_bytes()
+    journal.write_bytes(copied)  # as after a kill
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("h", put(tmp_path / "h", 100, 50)) == LEFT
+
+
+def test_a_state_directory_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(StateUnusable, match="cannot be written"), Pulled(tmp_path):
+        pass
+
+
+def test_a_journal_for_which_there_is_no_room_is_no_worse_for_it(tmp_path: Path) -> None:
+    found = put(tmp_path / "f", 100, 50)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (pulled._written + 5, limit[1]))
+        try:
+            with pytest.raises(StateUnusable):
+                pulled.settle("g", LEFT)
+            pulled._compact()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, before)
+        pulled.settle("h", LEFT)
+        copied = pulled._path.read_bytes()
+    assert len(copied.splitlines()) == 2
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("f", found) == pulled.left("h", found) == LEFT
+
+
+def test_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "l").symlink_to("there")
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("l", left_link("there"))
+    with Destination(tmp_path) as destination, Pulled(tmp_path) as pulled:
+        found = destination.found("l")
+        assert found is not None
+        assert pulled.left("l", found) == left_link("there")
+        assert pulled.left("l", put(tmp_path / "f", 0, 0)) is None
+        (tmp_path / "l").unlink()
+        (tmp_path / "l").symlink_to("elsewhere")
+        found = destination.found("l")
+        assert found is not None
+        assert pulled.left("l", found) is None
+        pulled.forget("l")
+        assert not pulled.knows("l")
+    with Pulled(tmp_path) as pulled:
+        assert not pulled.knows("l")

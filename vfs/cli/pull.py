@@ -18,6 +18,7 @@ from vfs.cli.remote_names import Experiment
 from vfs.errors import DestinationUnusable, LinkError, UsageError
 from vfs.fuse import mountpoint as mountpoints
 from vfs.progress import Progress
+from vfs.pull_dest import Destination
 
 if TYPE_CHECKING:
     from vfs.pull import Item, Outcome, Pull
@@ -28,6 +29,8 @@ WATCH_SECONDS = 2.0
 REST = 10
 """A rest is so many times as long as the look before it, so that a large tree is not asked for all the time."""
 LONGEST_REST = 60.0
+MOST_TOLD = 20
+"""Files that are told of one by one."""
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -86,7 +89,8 @@ def command(
     """Copy experiments into the directory DEST: `artisync pull exp-1 ./artifacts` makes ./artifacts/exp-1.
 
     Files that are there already are not fetched again, and what was stopped goes on where it was. Nothing is removed
-    from DEST. A file that is being written on the server is pulled once it is whole.
+    from DEST, unless with --overwrite a directory that has become a file. A file that is being written on the server is
+    pulled once it is whole.
     """
     from vfs import stack
     from vfs.pull import Selection
@@ -101,11 +105,11 @@ def command(
         )
     if watch and dry_run:
         raise UsageError("--watch and --dry-run do not go together")
-    destination = _destination(last)
+    place = _destination(last)
     selection = Selection(frozenset(only), newer_than)
     counted = Progress()
     try:
-        with Pulled(destination) as pulled:
+        with _opened(place) as destination, Pulled(place) as pulled:
 
             async def work(opened: Stack) -> int:
                 from vfs.pull import Pull
@@ -120,7 +124,6 @@ def command(
                 items = await pull.plan(wanted)
                 if dry_run:
                     return _tell_plan(items, pull.outcome, as_json=as_json)
-                pull.check_room(items)
                 began = time.monotonic()
                 try:
                     await pull.fetch(items)
@@ -154,16 +157,23 @@ def _destination(text: str) -> Path:
     return path
 
 
+def _opened(path: Path) -> Destination:
+    try:
+        return Destination(path)
+    except OSError as error:
+        raise DestinationUnusable(f"{path} cannot be opened: {error.strerror}") from error
+
+
 async def _watch(pull: Pull, wanted: list[str] | None) -> int:
     """Pull again and again; a server that does not answer is waited for."""
     offline = False
     first = True
+    told: set[str] = set()
     while True:
         began = time.monotonic()
         try:
             items = await pull.plan(wanted)
             looked = time.monotonic() - began
-            pull.check_room(items)
             await pull.fetch(items)
         except LinkError as error:
             if first:
@@ -176,18 +186,20 @@ async def _watch(pull: Pull, wanted: list[str] | None) -> int:
             if offline:
                 console.tell("The server answers again.")
             offline = False
-            _tell_round(pull, first=first)
+            _tell_round(pull, told, first=first)
             first = False
         await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
 
 
-def _tell_round(pull: Pull, *, first: bool) -> None:
+def _tell_round(pull: Pull, told: set[str], *, first: bool) -> None:
+    """Say what one look has brought, and of what it could not bring what was not `told` the time before."""
     outcome, pull.outcome = pull.outcome, type(pull.outcome)()
     if first or outcome.files:
         console.tell(f"{datetime.now():%H:%M:%S} pulled {_count(outcome)}")
-    console.tell_failures(outcome.failed)
-    if first:
-        _tell_kept(outcome)
+    lines = _troubles(outcome)
+    _tell_some([line for line in lines if line not in told])
+    told.clear()
+    told.update(lines)
 
 
 def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
@@ -204,7 +216,7 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
         console.tell(
             f"{console.count(len(files), 'file')}, {console.size(total)}; {outcome.same} are there already."
         )
-    _tell_kept(outcome)
+    _tell_some(_troubles(outcome))
     return 0
 
 
@@ -213,17 +225,30 @@ def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
         console.print_json({**asdict(outcome), "seconds": round(seconds, 3)})
     rate = console.rate(outcome.size / seconds) if seconds > 0.2 else "at once"
     console.tell(f"Pulled {_count(outcome)} in {seconds:.1f} s ({rate}).")
-    for name in outcome.unsettled:
-        console.tell(f"artisync: {name} was being written all the while; pull again later, or with --watch.")
-    console.tell_failures(outcome.failed)
-    _tell_kept(outcome)
+    _tell_some(
+        [
+            f"artisync: {name} was being written all the while; pull again later, or with --watch."
+            for name in outcome.unsettled
+        ]
+    )
+    _tell_some(_troubles(outcome))
 
 
-def _tell_kept(outcome: Outcome) -> None:
-    for name in outcome.kept[:10]:
-        console.tell(f"artisync: {name} was changed here and is left as it is; --overwrite replaces it.")
-    if len(outcome.kept) > 10:
-        console.tell(f"artisync: the same goes for {console.count(len(outcome.kept) - 10, 'more file')}.")
+def _troubles(outcome: Outcome) -> list[str]:
+    """A line for each file that failed or was kept, once."""
+    lines = [f"artisync: {name}: {reason}" for name, reason in outcome.failed]
+    lines += [
+        f"artisync: {name} was changed here and is left as it is; --overwrite replaces it."
+        for name in outcome.kept
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _tell_some(lines: list[str]) -> None:
+    for line in lines[:MOST_TOLD]:
+        console.tell(line)
+    if len(lines) > MOST_TOLD:
+        console.tell(f"artisync: {console.count(len(lines) - MOST_TOLD, 'more file')} were left, too.")
 
 
 def _count(outcome: Outcome) -> str:
