@@ -11,8 +11,6 @@ from tests.lab.memory_stack import MemoryStack
 from vfs.progress import Progress
 from vfs.pull import Outcome, Pull, Selection
 from vfs.pull_dest import Destination
-
-
 from vfs.pulled import Pulled
 
 
