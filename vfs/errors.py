@@ -12,6 +12,9 @@ import inspect
 class ArtisyncError(Exception):
     """Something went wrong; run the command again with `-v` for more."""
 
+    lines = False
+    """Whether a line break in the text is one; else it belongs to a name."""
+
     @property
     def hint(self) -> str:
         """The likely cause and the next step, for people."""
@@ -200,6 +203,8 @@ class TensorBoardMissing(ArtisyncError):
 
 class TensorBoardFailed(ArtisyncError):
     """TensorBoard ended by itself; its last words are above."""
+
+    lines = True
 
 
 class PortInUse(ArtisyncError):

@@ -7,6 +7,8 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from vfs.printable import printable
+
 SHOWN = 60
 """Lines of tensors, tags and values that `render` shows of each; JSON has all."""
 
@@ -85,7 +87,7 @@ def render(report: Report) -> str:
     """Plain text, without colours; what the file calls things is shown with control characters escaped."""
     whole = {True: "whole", False: "cut short", None: "cannot tell whether it is whole"}[report.whole]
     title = _TITLES.get(report.kind, report.kind)
-    lines = [f"{_safe(report.name)}: {title}, {_bytes(report.size)}, {whole}"]
+    lines = [f"{printable(report.name)}: {title}, {_bytes(report.size)}, {whole}"]
     if report.records is not None:
         lines.append(_span(report))
     if report.tags:
@@ -106,7 +108,7 @@ def render(report: Report) -> str:
         if pairs:
             lines += ["", *_table([(title, ""), *((k, str(v)) for k, v in pairs.items())], title)]
     if report.notes:
-        lines += ["", *(_safe(note) for note in report.notes)]
+        lines += ["", *(printable(note) for note in report.notes)]
     return "\n".join(lines)
 
 
@@ -120,7 +122,7 @@ def _span(report: Report) -> str:
 
 
 def _table(rows: list[tuple[str, ...]], what: str, right: tuple[int, ...] = ()) -> list[str]:
-    shown = [tuple(_safe(cell) for cell in row) for row in rows[: SHOWN + 1]]
+    shown = [tuple(printable(cell) for cell in row) for row in rows[: SHOWN + 1]]
     widths = [min(80, max(len(row[i]) for row in shown)) for i in range(len(shown[0]))]
     lines = []
     for row in shown:
@@ -130,12 +132,6 @@ def _table(rows: list[tuple[str, ...]], what: str, right: tuple[int, ...] = ()) 
     if len(rows) > SHOWN + 1:
         lines.append(f"  … and {len(rows) - SHOWN - 1:,} more {what}; --json lists all")
     return lines
-
-
-def _safe(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _bytes(count: int) -> str:

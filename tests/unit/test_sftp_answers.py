@@ -114,7 +114,7 @@ def test_a_status_is_an_error_of_that_request_alone() -> None:
                 else honest
             ),
         )
-        with pytest.raises(AccessDenied, match=r"/a/f: no\?\[2J\?way"):  # nothing that moves a cursor
+        with pytest.raises(AccessDenied, match=r"/a/f: no\\x1b\[2J\\nway"):  # nothing that moves a cursor
             await read(connection)
         assert connection.in_flight == 0
         assert (await connection.lstat(FILE)).size == 100_000

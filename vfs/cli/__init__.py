@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """One command line's exit code; every error that is foreseen is told on stderr."""
     sys.excepthook = _unexpected
+    console.any_encoding()
     if "_ARTISYNC_COMPLETE" in os.environ:
         importlib.import_module("vfs.cli.completion")  # knows how to speak to the shell
     try:
@@ -94,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Abort:
         return 130
     except click.ClickException as e:
-        e.show()
+        _tell_usage(e)
         return e.exit_code
     except ArtisyncError as e:
         console.tell_error(e)
@@ -105,6 +107,14 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _tell_usage(error: click.ClickException) -> None:
+    """What click says of wrong usage, in as many lines as click has in mind."""
+    said = io.StringIO()
+    error.show(said)
+    text = said.getvalue().replace(error.message, console.printable(error.message))
+    console.tell(*text.rstrip("\n").expandtabs(4).split("\n"))
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -79,7 +79,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
         return 1 if bad else 0
     for one in bad:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
-        click.echo(console.printable(f"{what}: {one['error']}"))
+        console.say(f"{what}: {one['error']}")
     if bad:
         console.tell(f"{len(bad)} damaged and dropped; {blocks} blocks were checked.")
     else:

@@ -1,9 +1,14 @@
-"""Words, numbers and questions for people. Messages go to stderr; rich is imported where it draws."""
+"""Words, numbers and questions for people. Messages go to stderr; rich is imported where it draws.
+
+All that a command says leaves through here, `logs.py` or a drawing of its own, and each makes it `printable`: a name
+from a server neither drives the terminal nor makes a second line.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import io
 import json
 import sys
 import termios
@@ -11,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vfs.errors import ArtisyncError
+from vfs.printable import ERRORS
+from vfs.printable import printable as printable
 from vfs.units import ago as ago
 from vfs.units import count as count
 from vfs.units import duration as duration
@@ -19,6 +26,13 @@ from vfs.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def any_encoding() -> None:
+    """Have both standard streams take every character, whatever their encoding is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
 
 
 def stdout() -> Console:
@@ -33,7 +47,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; a column whose name begins with ">" is set to the right. Piped: fields between tabs, no head."""
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(printable(field) for field in row))
+            print(*map(printable, row), sep="\t")
         return
     from rich import box
     from rich.table import Table
@@ -54,9 +68,14 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2))
 
 
-def tell(text: str) -> None:
-    """A line for people, on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+def say(*lines: str) -> None:
+    """A result for people, on stdout. What breaks a line within one of `lines` is shown as an escape."""
+    print(*map(printable, lines), sep="\n")
+
+
+def tell(*lines: str) -> None:
+    """A message for people, on stderr; lines as of `say`."""
+    print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
 
 
 def tell_error(error: ArtisyncError) -> None:
@@ -65,7 +84,8 @@ def tell_error(error: ArtisyncError) -> None:
     if not text:
         tell(f"artisync: {error.hint}")
         return
-    tell(f"artisync: {text}")
+    first, *more = text.split("\n") if error.lines else [text]
+    tell(f"artisync: {first}", *more)
     if error.hint:
         tell(error.hint)
 
@@ -74,18 +94,6 @@ def tell_failures(failed: Iterable[Sequence[str]]) -> None:
     """A line for each file that could not be had: its name and the reason."""
     for name, reason in failed:
         tell(f"artisync: {name}: {reason}")
-
-
-def printable(text: str) -> str:
-    """The text without control characters: names from a server must not drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode shows it
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 # --- questions ----------------------------------------------------------------------------------------------------
@@ -97,11 +105,15 @@ class TerminalPrompter:
     def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
         """Whether the person takes this host key; `old_fingerprint` is the one it would replace."""
         if old_fingerprint is None:
-            tell(f"The server {host} is not known yet. Its {kind} key has the fingerprint\n  {fingerprint}")
+            tell(
+                f"The server {host} is not known yet. Its {kind} key has the fingerprint", f"  {fingerprint}"
+            )
             return confirm("Is that the server you mean, and connect to it?")
         tell(
-            f"The host key of {host} has CHANGED.\n  before: {old_fingerprint}\n  now:    {fingerprint} ({kind})\n"
-            "A new container behind the same address has a new key; so has somebody who listens in."
+            f"The host key of {host} has CHANGED.",
+            f"  before: {old_fingerprint}",
+            f"  now:    {fingerprint} ({kind})",
+            "A new container behind the same address has a new key; so has somebody who listens in.",
         )
         return confirm("Replace the old key by the new one?")
 
@@ -116,7 +128,7 @@ class TerminalPrompter:
 def confirm(question: str) -> bool:
     """Whether the person says yes; an end of the input is a no."""
     while True:
-        print(f"{question} [yes/no] ", end="", file=sys.stderr, flush=True)
+        print(f"{printable(question)} [yes/no] ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
         if not answer:
             tell("")

@@ -18,4 +18,4 @@ def command(mountpoint: Path | None) -> int:
     from vfs import mount
     from vfs.demo.run import run
 
-    return run(mountpoint, mount=mount.run, tell=console.tell)
+    return run(mountpoint, mount=mount.run, tell=lambda text: console.tell(*text.split("\n")))

@@ -36,5 +36,5 @@ def command(file: Path, as_json: bool) -> int:
     if as_json:
         console.print_json(report.as_json())
     else:
-        click.echo(render(report))
+        console.say(*render(report).split("\n"))
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from vfs.cli import console
+from vfs.printable import printable
 
 _LOG_LIMIT = 1 << 20
 """Bytes above which a log file is set aside (as NAME.1) when a mount starts."""
@@ -24,10 +24,20 @@ class _Terse(logging.Formatter):
     """For people: no date, no traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"artisync: {console.printable(record.getMessage())}"
+        return f"artisync: {printable(record.getMessage())}"
 
 
-_DATED = logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(threadName)s]: %(message)s")
+class _Dated(logging.Formatter):
+    """For log files: a line for each message, and tracebacks below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _trace(ei[1])
+
+
+_DATED = _Dated("%(asctime)s %(levelname)s %(name)s [%(threadName)s]: %(message)s")
 
 
 class _Stderr(logging.StreamHandler[Any]):
@@ -111,5 +121,17 @@ def tell_traceback(error: BaseException) -> bool:
     """With -v, where the error came from, on stderr. Whether it was told."""
     if not _verbosity:
         return False
-    traceback.print_exception(error, file=sys.stderr)
+    print(_trace(error), file=sys.stderr)
     return True
+
+
+def _trace(error: BaseException) -> str:
+    """A traceback in which a name within an error's text makes no line of its own."""
+    text = "".join(traceback.format_exception(error))
+    todo: list[BaseException | None] = [error]
+    for link in todo:
+        if link is not None:
+            text = text.replace(str(link), printable(str(link)))
+            todo += [one for one in (link.__cause__, link.__context__) if one not in todo]
+            todo += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return "\n".join(map(printable, text.rstrip("\n").split("\n")))

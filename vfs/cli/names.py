@@ -20,7 +20,9 @@ class Known(click.types.StringParamType):
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(name) for name in self.known(ctx, incomplete) if name.startswith(incomplete)]
+        names = (name for name in self.known(ctx, incomplete) if name.startswith(incomplete))
+        # a shell shows a name as it is, and takes a line for each
+        return [CompletionItem(name) for name in names if name.isprintable()]
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
         """Names of which one may be meant."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfs.cli.console import printable
+from vfs.printable import printable
 from vfs.progress import Progress
 
 if TYPE_CHECKING:

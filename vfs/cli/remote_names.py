@@ -64,5 +64,4 @@ def _last_known(ctx: click.Context, directory: str) -> list[str]:
     return sorted(
         os.fsdecode(entry.name) + ("/" if stat.S_ISDIR(entry.attributes.mode) else "")
         for entry in load_listing(listing) or ()
-        if os.fsdecode(entry.name).isprintable()
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vfs.cli.console import count, duration, printable, rate, size
+from vfs.cli.console import count, duration, rate, size
+from vfs.printable import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,7 +29,7 @@ def render(mounts: Sequence[Mapping[str, Any]]) -> Text:
 def _block(mount: Mapping[str, Any]) -> Text:
     from rich.text import Text
 
-    state = str(mount.get("state", "?"))
+    state = printable(str(mount.get("state", "?")))
     head = Text.assemble(
         (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold yellow"))
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vfs import config, program
-from vfs.cli.console import printable
+from vfs.printable import printable
 
 PLACES = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 """Variables that say where profiles, cache and logs are; the user's manager does not have those of a shell."""
@@ -26,7 +26,7 @@ def unit(settings: config.Settings, mountpoint: Path, words: Sequence[str]) -> s
     start = program.words("mount", "--foreground", *kept, "--", str(mountpoint))
     stop = program.words("unmount", "--", str(mountpoint))
     of = settings.profile_name or settings.address.host
-    about = printable(f"artisync: {of} at {mountpoint}").replace("\n", " ")
+    about = printable(f"artisync: {of} at {mountpoint}")
     return "\n".join(
         [
             f"# Save this as ~/.config/systemd/user/{name}, then:",

@@ -88,5 +88,5 @@ def _spinner() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True).status("connecting") as status:
+    with Console(stderr=True).status("connecting", spinner="line") as status:
         yield lambda text: status.update(escape(console.printable(text)))

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from vfs import errors
+from vfs.printable import printable
 from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry, FsStats
 
 VERSION_NUMBER = 3
@@ -213,7 +214,7 @@ def _attributes(packet: bytes, at: int) -> tuple[Attributes, int]:
 
 def words(text: bytes) -> str:
     """A server's text, made fit for a terminal and a log."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200].decode(errors="replace"))
+    return printable(text[:200].decode(errors="replace"))
 
 
 # Each of these decodes one type of reply; byte 0 is the type and 1 to 4 the id.
