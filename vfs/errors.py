@@ -121,6 +121,11 @@ class HungUp(ConnectError):
     server may have too many connections (MaxStartups)."""
 
 
+class NoThread(ConnectError):
+    """This machine lets artisync start no more threads; end programs, or raise the limit of processes (`ulimit -u`, a
+    container's pids limit)."""
+
+
 class AuthRejected(ConnectError):
     """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`
     makes one), or name the right one with `-i`."""

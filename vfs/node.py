@@ -14,6 +14,8 @@ from vfs.remote.api import Attributes
 from vfs.version import Version
 
 NEVER = float("-inf")
+LONG_AGO = -1e12
+"""When the server said what an earlier mount left: longer ago than any TTL."""
 MEBI = 1 << 20
 
 

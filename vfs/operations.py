@@ -226,9 +226,9 @@ class Operations:
         self._spawn(req, self._statfs(req))
 
     async def _statfs(self, req: Request) -> None:
-        now = asyncio.get_running_loop().time()
-        if (self._fs is None or now - self._fs[0] > FS_SECONDS) and not self.tree.silent():
-            self._fs = now, await self.remote.statvfs(self.tree.root.path)
+        known = self._fs[0] if self._fs is not None else None
+        if known is None or asyncio.get_running_loop().time() - known > FS_SECONDS:
+            await self.tree.ask(("room", self.tree.root.path), self._ask_for_room(), known=known)
         stats = self._fs[1] if self._fs is not None else None
         if stats is None:
             reply.statfs(req, FsAttributes(block_size=4096, fragment=4096, name_max=255))
@@ -246,6 +246,10 @@ class Operations:
                 name_max=stats.name_max,
             ),
         )
+
+    async def _ask_for_room(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._fs = now, await self.remote.statvfs(self.tree.root.path)
 
     def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
         if not name.startswith(b"user."):

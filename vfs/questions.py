@@ -6,8 +6,10 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from vfs import links
@@ -21,11 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SILENCE = 0.08
-"""Seconds without a byte, while an answer is due, after which what is last known is given instead."""
+_FRESH_ONLY: ContextVar[bool] = ContextVar("fresh_only", default=False)
 
 Key = tuple[str, bytes]
-"""The kind of a question (node, name, list), and the path that it is about."""
+"""The kind of a question (node, name, list, room), and the path that it is about."""
 
 
 class Questions:
@@ -42,31 +43,40 @@ class Questions:
     def silent(self) -> bool:
         """Whether the server cannot be asked just now: offline, or owing an answer for suspiciously long."""
         link = self._remote.link
-        return not link.online or link.silence > self._patience()
+        return not link.online or link.silence > link.patience
 
-    def _patience(self) -> float:
-        return max(SILENCE, 4 * self._remote.link.rtt)
+    def may_give(self, known: float | None) -> bool:
+        """Whether what the server said at `known` may be given without its answer; None: it never said anything.
 
-    async def ask(self, key: Key, work: Coroutine[Any, Any, None], *, known: bool) -> None:
-        """Wait for the answer to a question, which is asked once at a time; not beyond a silence, if `known`."""
+        Offline all that is known may; over a silent link what was fresh when the silence began; for who is in a
+        `fresh_only` block, nothing.
+        """
+        link = self._remote.link
+        if known is None or _FRESH_ONLY.get():
+            return False
+        if not link.online:
+            return True
+        return link.silence > link.patience and _now() - link.silence - known < self._tree.ttl
+
+    async def ask(self, key: Key, work: Coroutine[Any, Any, None], *, known: float | None) -> None:
+        """Wait for the answer to a question, which is asked once at a time; no longer than until `may_give`."""
+        link = self._remote.link
         task = self._under_way.get(key)
         if task is not None:
             work.close()
-        elif known and not self._remote.link.online:
+        elif not link.online and self.may_give(known):
             work.close()
             return
         else:
             task = self.start(key, work)
-        if known and self.silent():
-            return
         while not task.done():
-            await asyncio.wait({task}, timeout=self._patience() if known else None)
-            if known and not task.done() and self.silent():
+            if self.may_give(known):
                 return
+            await asyncio.wait({task}, timeout=None if known is None else link.patience)
         try:
             task.result()
         except Unreachable:
-            if not known:
+            if not self.may_give(known):
                 raise
 
     def start(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -201,6 +211,19 @@ class Questions:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def fresh_only() -> Iterator[None]:
+    """In the block, and in tasks that are started there, no tree answers with what is last known.
+
+    It asks, waits, and raises Unreachable as for what is not known. For who decides by the answer, not only shows it.
+    """
+    token = _FRESH_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _FRESH_ONLY.reset(token)
 
 
 def join(directory: bytes, name: bytes) -> bytes:

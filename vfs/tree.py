@@ -2,7 +2,8 @@
 
 Owned by the event loop's thread; there are no locks. A listing gives the names and attributes of all entries of a
 directory and is the unit of freshness; a single name that is past the TTL is asked for alone. Each question is asked
-once at a time, however many wait for the answer. When the link is silent, what was last known is the answer.
+once at a time, however many wait for the answer. Offline, what was last known is the answer; over a silent link, what was
+fresh when the silence began.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import asyncio
 import contextlib
 import itertools
 import stat
+from collections.abc import Coroutine
+from typing import Any
 
 from vfs.cache.blocks import BlockCache
 from vfs.errors import AccessDenied, NameTooLong, NoSuchPath, NotDirectory
 from vfs.fetch import Fetcher
-from vfs.node import NEVER, Kind, Node, version_of
-from vfs.questions import Questions, join
+from vfs.node import LONG_AGO, NEVER, Kind, Node, version_of
+from vfs.questions import Key, Questions, join
 from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
 from vfs.remote.api import LONGEST_NAME, LONGEST_PATH, Attributes, Remote
 from vfs.version import Change, classify, settled
@@ -100,6 +103,10 @@ class Tree:
 
     # --- asking -----------------------------------------------------------------------------------------------
 
+    async def ask(self, key: Key, work: Coroutine[Any, Any, None], *, known: float | None) -> None:
+        """See `Questions.ask`."""
+        await self._questions.ask(key, work, known=known)
+
     async def lookup(self, parent: Node, name: bytes) -> Node:
         """The node that a name stands for now.
 
@@ -108,8 +115,8 @@ class Tree:
         child = self.peek(parent, name)
         if child is not None:
             return child
-        if name not in parent.children and parent.listed == NEVER and self.silent():
-            await self._recall(parent)
+        if name not in parent.children:
+            await self._recall_offline(parent)
         if not self._asked(parent, name) and not self.silent():
             names = self._count(parent)
             if names >= CROWD and not parent.slow:
@@ -122,7 +129,7 @@ class Tree:
             self.versions.open_named(join(parent.path, name), name)
             self.list_soon(parent)
             await self._questions.ask(
-                ("name", join(parent.path, name)), self._questions.name(parent, name), known=False
+                ("name", join(parent.path, name)), self._questions.name(parent, name), known=None
             )
             child = parent.children.get(name)
         if child is not None:
@@ -138,12 +145,13 @@ class Tree:
         """Ask for a node's attributes if they are past the TTL. Afterwards `stale` may be set."""
         if self.fresh(node) or node.stale:
             return
-        await self._questions.ask(("node", node.path), self._questions.node(node), known=self._known(node))
+        known = None if node is self.root and node.checked == NEVER else node.checked
+        await self._questions.ask(("node", node.path), self._questions.node(node), known=known)
 
     async def look(self, node: Node) -> None:
         """Ask for a node's attributes whatever their age."""
         if not node.stale:
-            await self._questions.ask(("node", node.path), self._questions.node(node), known=False)
+            await self._questions.ask(("node", node.path), self._questions.node(node), known=None)
 
     def refresh_soon(self, node: Node) -> None:
         """Ask in the background, when half of the TTL is over."""
@@ -169,8 +177,7 @@ class Tree:
         """
         if self.listed(directory):
             return
-        if directory.listed == NEVER and self.silent():
-            await self._recall(directory)
+        await self._recall_offline(directory)
         directory.waiters += 1
         try:
             await self.list_ahead(directory)
@@ -180,8 +187,9 @@ class Tree:
     async def list_ahead(self, directory: Node) -> None:
         """As `refresh_listing`, for nobody who waits: raises ListingTooLong when there are very many names."""
         if not self.listed(directory):
+            known = directory.listed if directory.listed > NEVER else None
             await self._questions.ask(
-                ("list", directory.path), self._questions.listing(directory), known=directory.listed > NEVER
+                ("list", directory.path), self._questions.listing(directory), known=known
             )
 
     async def listing(self, directory: Node) -> list[Node]:
@@ -352,6 +360,10 @@ class Tree:
         )
         self.cache.set_record(self._key(directory), dump_listing(entries))
 
+    async def _recall_offline(self, directory: Node) -> None:
+        if directory.listed == NEVER and self._questions.may_give(LONG_AGO):
+            await self._recall(directory)
+
     async def _recall(self, directory: Node) -> bool:
         """Show what an earlier mount last knew of a directory; whether there was something."""
         entries = load_listing(await self.cache.get_record(self._key(directory)))
@@ -361,13 +373,9 @@ class Tree:
             if entry.name not in directory.children:
                 real = UNKNOWN if entry.follow else None
                 self._new(directory, entry.name, entry.attributes, NEVER, entry.target, real)
-        directory.listed = max(directory.listed, self._past())
-        directory.checked = max(directory.checked, self._past())
+        directory.listed = max(directory.listed, LONG_AGO)
+        directory.checked = max(directory.checked, LONG_AGO)
         return True
-
-    def _known(self, node: Node) -> bool:
-        """Whether there is anything to show of the node while it cannot be asked about."""
-        return node is not self.root or node.checked > NEVER
 
     def _past(self) -> float:
         """A moment that is just beyond the TTL."""

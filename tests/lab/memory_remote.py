@@ -18,6 +18,7 @@ from tests.lab.memory_tree import Inode, MemoryTree
 from vfs.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
 from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.link import SILENCE
 
 T = TypeVar("T")
 
@@ -79,6 +80,10 @@ class MemoryLink:
         return self._remote.latency
 
     @property
+    def patience(self) -> float:
+        return max(SILENCE, 4 * self.rtt)
+
+    @property
     def server_time(self) -> float | None:
         return float(int(self._remote.tree.clock())) if self.tells_time else None
 
@@ -126,7 +131,7 @@ class MemoryRemote:
     def go_offline(self) -> None:
         """Break the link: what is under way is asked again on the next one."""
         if self.link.online:
-            self.link.online, self.link.since = False, self._loop.time()
+            self.link.online, self.link.since = False, self._loop.time() - self.link.silence
             self._up = self._loop.create_future()
             self._broken.set_result(None)
 

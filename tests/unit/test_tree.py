@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, ServerFailure, Unreachable
 from vfs.node import Kind
+from vfs.questions import fresh_only
 from vfs.remote import api
 from vfs.tree import CROWD
 
@@ -305,19 +308,108 @@ def test_offline_a_question_about_something_unknown_waits_for_the_link() -> None
     play(story)
 
 
-def test_a_silent_link_is_not_waited_for_where_something_is_known_and_its_answer_is_taken_in_later() -> None:
+def later(seconds: float, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
+
+
+def test_over_a_silent_link_what_was_fresh_when_the_silence_began_is_given_and_its_answer_is_taken_in_later() -> (
+    None
+):
     async def story(stack: MemoryStack) -> None:
         loop = asyncio.get_running_loop()
         stack.old(ROOT + b"/f", b"12345")
         await names(stack)
-        await asyncio.sleep(TTL)
+        await asyncio.sleep(TTL / 2)
         stack.remote.go_silent()
         stack.files.write(ROOT + b"/f", b"123")
+        waiting = asyncio.ensure_future(stack.remote.lstat(ROOT))
+        await asyncio.sleep(3 * TTL)
         began = loop.time()
         assert (await stack.node(b"f")).version.size == 5
+        assert await names(stack) == [b"f"]
         assert loop.time() - began <= 0.2
         stack.remote.go_on()
         await asyncio.sleep(0.1)
+        assert (await stack.node(b"f")).version.size == 3
+        assert (await waiting).is_dir
+
+    play(story, latency=0.01)
+
+
+def test_over_a_silent_link_what_was_not_fresh_when_the_silence_began_is_waited_for() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"12345")
+        assert await stack.read(b"f") == b"12345"
+        for replaced in (b"123", b"1234"):
+            await names(stack)
+            await asyncio.sleep(1.1 * TTL)
+            stack.old(ROOT + b"/f", replaced)
+            stack.files.write(ROOT + b"/f%d" % len(replaced), b"")
+            stack.remote.go_silent()
+            later(0.3, stack.remote.go_on)
+            if replaced == b"123":
+                assert await stack.read(b"f") == replaced
+            else:
+                assert await names(stack) == [b"f", b"f3", b"f4"]
+
+    play(story, latency=0.01)
+
+
+def test_a_silent_link_that_goes_down_gives_what_was_last_known_however_old() -> None:
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        stack.old(ROOT + b"/f", b"12345")
+        await names(stack)
+        await asyncio.sleep(100 * TTL)
+        stack.remote.go_silent()
+        later(5, stack.remote.go_offline)
+        began = loop.time()
+        assert (await stack.node(b"f")).version.size == 5
+        assert 5 <= loop.time() - began <= 5.2
+        assert await names(stack) == [b"f"]
+        assert loop.time() - began <= 5.2
+
+    play(story, latency=0.01)
+
+
+def test_what_an_earlier_mount_left_is_not_given_over_a_silent_link(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"12345")
+        await names(stack)
+        await stack.restart()
+        stack.remote.go_silent()
+        stack.old(ROOT + b"/g", b"1")
+        waiting = asyncio.ensure_future(stack.node(b"g"))
+        later(2, stack.remote.go_on)
+        await asyncio.sleep(1)
+        assert await names(stack) == [b"f", b"g"]
+        await waiting
+
+    play(story, latency=0.01, place=tmp_path)
+
+
+def test_who_wants_only_what_is_fresh_waits_for_the_answer_or_fails() -> None:
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        stack.old(ROOT + b"/f", b"12345")
+        await names(stack)
+        await asyncio.sleep(TTL / 2)
+        stack.remote.go_silent()
+        waiting = asyncio.ensure_future(stack.remote.lstat(ROOT))
+        await asyncio.sleep(TTL)
+        stack.old(ROOT + b"/f", b"123")
+        later(1, stack.remote.go_on)
+        with fresh_only():
+            assert (await asyncio.ensure_future(stack.node(b"f"))).version.size == 3
+            assert (await waiting).is_dir
+            await asyncio.sleep(TTL)
+            stack.remote.go_offline()
+            began = loop.time()
+            with pytest.raises(Unreachable):
+                await names(stack)
+            assert loop.time() - began == pytest.approx(stack.remote.timeout, abs=0.1)
+            with pytest.raises(Unreachable):
+                await stack.node(b"f")
         assert (await stack.node(b"f")).version.size == 3
 
     play(story, latency=0.01)

@@ -102,7 +102,7 @@ class LinkState(Protocol):
     def online(self) -> bool: ...
     @property
     def since(self) -> float:
-        """When the present state began, in the event loop's time (seconds)."""
+        """When the present state began, in the event loop's time (seconds): offline, when the server ceased to answer."""
         ...
 
     @property
@@ -112,7 +112,12 @@ class LinkState(Protocol):
 
     @property
     def rtt(self) -> float:
-        """The smallest round trip seen lately, in seconds (0.0: not known)."""
+        """The smallest round trip since the link came up, in seconds (0.0: not known)."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence up to which nothing is amiss."""
         ...
 
     @property

@@ -12,6 +12,8 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
 GROWTH = 1.3
 """Each wait is so much longer than the one before: at most a third of the time that the link has been down."""
+SILENCE = 0.08
+"""Seconds without a byte, while an answer is due, that make no link a silent one."""
 RATE_SECONDS = 10.0
 """How far back the best delivery rate is looked for."""
 
@@ -31,6 +33,8 @@ class Link:
         self.online = False
         self.since = asyncio.get_running_loop().time()
         self.rtt = 0.0
+        self._smoothed = 0.0
+        self._deviation = 0.0
         self._clock: tuple[int, float] | None = None
         self._rates: deque[tuple[float, float]] = deque()
         self.delivered = 0
@@ -44,15 +48,30 @@ class Link:
         """Seconds for which an answer is due and no byte has come on any connection."""
         return 0.0
 
-    def changed(self, online: bool) -> None:
-        """The link came up or went down."""
+    @property
+    def patience(self) -> float:
+        """See `api.LinkState`: four round trips as they are lately, or as long as RFC 6298 waits, whichever is longer."""
+        return max(SILENCE, 4 * self._smoothed, self._smoothed + 4 * self._deviation)
+
+    def changed(self, online: bool, at: float) -> None:
+        """The link came up, or went down, at that time of the loop."""
         if online != self.online:
-            self.online, self.since = online, asyncio.get_running_loop().time()
+            self.online, self.since = online, at
+
+    def new_way(self) -> None:
+        """The way to the server may be another one: what was measured does not count."""
+        self.rtt = self._smoothed = self._deviation = 0.0
 
     def saw_rtt(self, seconds: float) -> None:
-        """A connection's smallest round trip."""
-        if seconds > 0 and (self.rtt == 0.0 or seconds < self.rtt):
-            self.rtt = seconds
+        """The time from a request to its answer, one for each round trip at most."""
+        if seconds <= 0:
+            return
+        if self.rtt == 0.0:
+            self.rtt, self._smoothed, self._deviation = seconds, seconds, seconds / 2
+            return
+        self.rtt = min(self.rtt, seconds)
+        self._deviation += (abs(self._smoothed - seconds) - self._deviation) / 4
+        self._smoothed += (seconds - self._smoothed) / 8
 
     def saw_clock(self, clock: tuple[int, float] | None) -> None:
         """A connection read the server's clock: Unix seconds, and the loop's time then."""

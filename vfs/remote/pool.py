@@ -21,6 +21,7 @@ from vfs.errors import (
     LinkLost,
     NoAnswer,
     NoSftp,
+    NoThread,
     ProtocolViolation,
     ServerFailure,
     Unreachable,
@@ -84,6 +85,8 @@ class Pool:
         self._attempts = 0
         self._came_up = 0.0, 0
         """When the link last did, and the bytes that had been delivered until then."""
+        self._sound_until = 0.0
+        """When a connection that was lost last worked."""
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -140,15 +143,16 @@ class Pool:
         if not self._connections:
             if self.last_error is not None:
                 log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
-            self.link.rtt = 0.0  # the way there may be another one
+            self.link.new_way()
             self._came_up = asyncio.get_running_loop().time(), self.link.delivered
         self.link.saw_clock(connection.server_clock)
         self.link.saw_rtt(connection.rtt)
+        connection.saw_rtt = self.link.saw_rtt
         self._connections.append(connection)
         share = self.share
         self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
         self.last_error = None
-        self.link.changed(online=True)
+        self.link.changed(online=True, at=asyncio.get_running_loop().time())
         self._up.set()
 
     def _lost(self, connection: Connection) -> None:
@@ -156,6 +160,7 @@ class Pool:
             return
         self._connections.remove(connection)
         self._count(connection)
+        self._sound_until = max(self._sound_until, connection.sound_until)
         if not self._connections and not self._closed:
             up_since, delivered = self._came_up
             if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.delivered > delivered:
@@ -163,7 +168,7 @@ class Pool:
             self._up.clear()
             self.last_error = connection.ended
             log.warning("offline: %s", connection.ended)
-            self.link.changed(online=False)
+            self.link.changed(online=False, at=self._sound_until)
             self._reconnect()
 
     def _count(self, connection: Connection) -> None:
@@ -362,8 +367,12 @@ class _PoolLink(Link):
 
     @property
     def silence(self) -> float:
-        silences = [connection.silence for connection in self._pool._connections]
-        return min((one for one in silences if one > 0), default=0.0) if silences else 0.0
+        connections = self._pool._connections
+        due = [connection.due for connection in connections if connection.due is not None]
+        if not due:
+            return 0.0
+        last = max(connection.last_received for connection in connections)
+        return max(0.0, asyncio.get_running_loop().time() - max(last, min(due)))
 
 
 async def _in_thread(work: Callable[[], Transport]) -> Transport:
@@ -397,5 +406,8 @@ async def _in_thread(work: Callable[[], Transport]) -> Transport:
             if transport is not None:
                 transport.close()
 
-    threading.Thread(target=run, name="connector", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="connector", daemon=True).start()
+    except RuntimeError as error:
+        raise NoThread(str(error)) from error
     return await future

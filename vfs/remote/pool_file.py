@@ -110,7 +110,6 @@ class PoolFile:
         began, delivered = asyncio.get_running_loop().time(), link.delivered
         count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
         link.sample(count, began, delivered)
-        link.saw_rtt(connection.rtt)
         return count, attributes
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from vfs.errors import LinkError, LinkLost, ProtocolViolation, RemoteError
+from vfs.errors import LinkError, LinkLost, NoThread, ProtocolViolation, RemoteError
 from vfs.remote import wire
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.batch import Batch
@@ -32,8 +32,10 @@ T = TypeVar("T")
 
 DEAD_AFTER = 5.0
 """Seconds without a byte, while an answer is due, after which a connection is given up."""
-KEEPALIVE = 10.0
-"""Seconds without traffic after which the server is asked for a sign of life."""
+KEEPALIVE = 5.0
+"""Seconds without traffic after which the server is asked for a sign of life: within ten, a dead link is found."""
+HANG_UP_AGAIN = 1.0
+"""Seconds until a transport that could not be closed, since no thread can be started, is closed after all."""
 OVERTAKEN = 30.0
 """Seconds by which requests sent later may be answered earlier; then a server is not going to answer at all."""
 
@@ -79,6 +81,12 @@ class Connection:
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.rtt = 0.0
         """The smallest time to an answer so far, in seconds."""
+        self.saw_rtt: Callable[[float], None] | None = None
+        """Told the time to an answer, in seconds, once in each round trip."""
+        self._measured = 0.0
+        """When a round trip was last measured."""
+        self.sound_until = 0.0
+        """When it ended or, with an answer due then, from when on nothing came."""
         self.server_clock: tuple[int, float] | None = None
         """The server's time (Unix seconds) and the loop's, not earlier than that: together a low estimate."""
         self._threads = [
@@ -101,20 +109,26 @@ class Connection:
         return self._ended
 
     @property
+    def due(self) -> float | None:
+        """When the oldest request that is not answered was sent; None if there is none."""
+        return next(iter(self._waiting)).sent if self._waiting else None
+
+    @property
     def silence(self) -> float:
         """Seconds for which an answer is due and no byte has come."""
-        if not self._waiting:
-            return 0.0
-        oldest = next(iter(self._waiting)).sent
-        return max(0.0, self._loop.time() - max(oldest, self.last_received))
+        due = self.due
+        return 0.0 if due is None else max(0.0, self._loop.time() - max(due, self.last_received))
 
     async def start(self) -> None:
         """Shake hands, and learn the server's limits and clock.
 
-        Raises LinkLost, ProtocolViolation, and ConnectError when the transport found out why nothing came.
+        Raises LinkLost, ProtocolViolation, NoThread, and ConnectError when the transport found out why nothing came.
         """
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            raise NoThread(str(error)) from error
         self._tick()
         ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION)
         self._decoder.expect_version(ask)
@@ -274,9 +288,12 @@ class Connection:
     def _answer(self, ask: Ask, reply: Reply[Ask | Batch]) -> None:
         self._waiting.pop(ask, None)
         self._latest = max(self._latest, ask.sent)
-        taken = self._loop.time() - ask.sent
-        if self.rtt == 0.0 or taken < self.rtt:
-            self.rtt = taken
+        now = self._loop.time()
+        if ask.sent >= self._measured:
+            self._measured, taken = now, now - ask.sent
+            self.rtt = min(self.rtt or taken, taken)
+            if self.saw_rtt is not None:
+                self.saw_rtt(taken)
         value = reply.value
         if ask.future.done():
             if isinstance(value, bytes) and ask.expected == Kind.HANDLE:  # nobody waits for it any more
@@ -329,9 +346,18 @@ class Connection:
     def _give_up(self, error: LinkError) -> None:
         if self._error is None:
             self._error = error
+            self.sound_until = self._loop.time() - self.silence
             self._queue.put(None)
-            # Closing may wait for a thread of paramiko's: not on the loop.
-            threading.Thread(target=self._transport.close, name="sftp close", daemon=True).start()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        # Closing may wait for a thread of paramiko's: not on the loop.
+        closing = threading.Thread(target=self._transport.close, name="sftp close", daemon=True)
+        try:
+            closing.start()
+        except RuntimeError as error:
+            log.warning("a connection is closed later: %s", error)
+            self._loop.call_later(HANG_UP_AGAIN, self._hang_up)
 
     def _end(self, error: LinkError) -> None:
         """The reader thread is about to end: nothing more comes."""
