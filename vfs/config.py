@@ -20,6 +20,7 @@ from typing import Literal, cast
 
 import platformdirs
 
+from vfs import paths
 from vfs.address import Address
 from vfs.errors import ConfigError, UsageError
 
@@ -212,7 +213,7 @@ def save_profile(profile: Profile) -> Path:
         "options": dict(profile.options),
     }
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.make_private(path.parent)
         write_atomically(path, json.dumps(data, indent=2, default=str) + "\n")
     except OSError as e:
         raise ConfigError(f"cannot write the profile {path}: {e.strerror}") from e

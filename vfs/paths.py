@@ -21,6 +21,15 @@ def missing(path: Path) -> list[Path]:
     return list(itertools.takewhile(lambda place: not os.path.lexists(place), (path, *path.parents)))
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are not there, for this user alone. Raises OSError."""
+    for place in reversed(missing(Path(os.path.abspath(directory)))):
+        place.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(
+        mode=0o700, exist_ok=True
+    )  # fails where a file, or a link that leads nowhere, is in the way
+
+
 def remove(directories: Iterable[Path]) -> None:
     """Undo the making of these, the innermost first; what is in use by then, and what is above it, stays."""
     with contextlib.suppress(OSError):

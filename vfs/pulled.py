@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vfs import config
+from vfs import config, paths
 from vfs.errors import DestinationBusy, StateUnusable
 from vfs.pull_dest import Destination, Found
 from vfs.version import Change, Version, classify
@@ -109,7 +109,7 @@ class Pulled:
 
     def __enter__(self) -> Pulled:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths.make_private(self._path.parent)
             self._lock = os.open(
                 self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
@@ -202,7 +202,7 @@ class Pulled:
         return StateUnusable(f"{self._path} cannot be written: {error.strerror}")
 
     def _open(self) -> None:
-        self._journal = self._path.open("ab", buffering=0)
+        self._journal = open(self._path, "ab", buffering=0, opener=_private)
         self._written = self._journal.tell()
 
     def _compact(self) -> None:
@@ -246,6 +246,10 @@ class Pulled:
 def _line(name: str, left: Left) -> bytes:
     text = [] if left.text is None else [left.text]
     return _dump([name, left.size, left.mtime_ns, left.lineage, left.growing_to, *text])
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _dump(words: list[Any]) -> bytes:

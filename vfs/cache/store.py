@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfs import paths
 from vfs.cache.block import BLOCK, Block, Extent
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, is_corrupt
 from vfs.cache.epoch import Epoch, set_aside, sweep
@@ -223,7 +224,7 @@ class DamagedFile(Damaged):
 def _make(directory: Path) -> None:
     """Make the directory, for this user alone. One that was there is made private if it is a cache, or
     empty."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.make_private(directory)
     own = {DATABASE, "blocks", "lock"}
     names = set(os.listdir(directory))
     if os.stat(directory).st_mode & 0o077 and (not names or DATABASE in names or names <= own):

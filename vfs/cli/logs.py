@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from vfs import paths
 from vfs.printable import printable
 
 _LOG_LIMIT = 1 << 20
@@ -107,7 +108,7 @@ def to_file(log_file: Path) -> None:
 
 def open_log(log_file: Path) -> int:
     """A descriptor that appends to the log file (0600), an overlong one being set aside. Raises OSError."""
-    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.make_private(log_file.parent)
     if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
         log_file.replace(log_file.with_name(log_file.name + ".1"))
     # a FIFO that nobody reads fails instead of waiting for a reader

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from vfs import config
+from vfs import config, paths
 from vfs.errors import CannotControl
 
 _SUN_PATH = 100
@@ -44,7 +44,7 @@ def socket_path(mountpoint: Path) -> Path:
 def prepare(directory: Path) -> None:
     """Make it, for this user only. Raises `errors.CannotControl`."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.make_private(directory)
         st = directory.stat()
         if st.st_uid != os.getuid():
             raise CannotControl(f"{directory} belongs to another user")

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs import errors
+from vfs import errors, paths
 from vfs.remote.transport import Prompter
 
 log = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ def _hashed_match(names: str, name: str) -> bool:
 
 def _rewrite(file: Path, name: str, key: HostKey) -> None:
     """Make `key` the one of `name` in `file`, in one step. Raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.make_private(file.parent)
     directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
