@@ -20,13 +20,14 @@ from typing import Literal, cast
 
 import platformdirs
 
-from vfs import paths
+from vfs import paths, units
 from vfs.address import Address
 from vfs.errors import ConfigError, UsageError
 
 DEFAULT_PROFILE = "default"
 DEFAULT_ROOT = "/shared/artifacts"
 DEFAULT_CACHE_SIZE = 20 << 30
+LEAST_CACHE_SIZE = 64 << 20
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_TTL = 2.0
 
@@ -57,7 +58,7 @@ def state_dir() -> Path:
 
 # --- units --------------------------------------------------------------------------------------------------------
 
-_UNITS = {"": 1, "b": 1}
+_UNITS = {"b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS |= dict.fromkeys((_letter, f"{_letter}i", f"{_letter}ib"), 1024**_power)
     _UNITS[f"{_letter}b"] = 1000**_power
@@ -68,15 +69,30 @@ _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", re
 def parse_size(text: str) -> int:
     """Bytes of "20GiB", "500 MB" or "1.5G" (K, M, G and T alone are powers of 1024).
 
-    Raises `errors.UsageError` for anything else, and for nothing at all ("0").
+    Raises `errors.UsageError` for anything else, for a number alone, and for nothing at all ("0B").
     """
     found = _QUANTITY.fullmatch(text)
+    if found and not found[2]:
+        raise UsageError(f"{text!r} has no unit; write it like 20GiB, 500MB or 1.5GiB")
     factor = _UNITS.get(found[2].lower()) if found else None
     if found is None or factor is None:
         raise UsageError(f"{text!r} is not a size; write it like 20GiB, 500MB or 1.5GiB")
     size = int(float(found[1]) * factor)
     if size <= 0:
         raise UsageError(f"{text!r} is not a size that can be used; write it like 20GiB, 500MB or 1.5GiB")
+    return size
+
+
+def parse_cache_size(text: str) -> int:
+    """As `parse_size`, of a cache's limit. Raises `errors.UsageError` also for less than LEAST_CACHE_SIZE."""
+    return _large_enough(parse_size(text))
+
+
+def _large_enough(size: int) -> int:
+    if size < LEAST_CACHE_SIZE:
+        raise UsageError(
+            f"a cache of {units.size(size)} is too small; the least is {units.size(LEAST_CACHE_SIZE)}"
+        )
     return size
 
 
@@ -258,7 +274,8 @@ def check_root(text: str) -> str:
 
 
 def _size(value: object) -> int:
-    return parse_size(str(value))
+    # a program may give bytes
+    return _large_enough(value) if isinstance(value, int) else parse_cache_size(str(value))
 
 
 def _flag(value: object) -> bool:
@@ -347,7 +364,7 @@ def cache_place(options: Mapping[str, object]) -> tuple[Path, int]:
         raise no_profile(str(name))
     saved = profile.options if profile is not None else {}
     directory, size = (options.get(key) or saved.get(key) for key in ("cache_dir", "cache_size"))
-    return _path(directory or cache_dir()), _size(size or DEFAULT_CACHE_SIZE)
+    return _path(directory or cache_dir()), DEFAULT_CACHE_SIZE if size is None else _size(size)
 
 
 def identity(profile: Profile | None, address: Address, root: str) -> str:

@@ -53,8 +53,8 @@ def test_a_kill_leaves_no_ssh_behind(tmp_path: Path) -> None:
 
 
 def test_killed_at_any_moment_of_reading_the_next_mount_has_right_bytes(tmp_path: Path) -> None:
-    world = World(tmp_path, "--cache-size", "24MiB", rate_mbit=400)
-    contents = [world.file(f"exp/{number}", 4 << 20) for number in range(8)]
+    world = World(tmp_path, "--cache-size", "64MiB", rate_mbit=800)
+    contents = [world.file(f"exp/{number}", 12 << 20) for number in range(8)]
     chance = random.Random(6)
     with world:
         for round_ in range(ROUNDS):

@@ -182,7 +182,7 @@ def test_prune_drops_the_least_recently_used_and_keeps_what_is_pinned(
     fill(disk, "exp-1/pinned", 300 * KIB, pin=True)
     fill(disk, "exp-1/new", 300 * KIB)
     before = disk.usage()
-    said = artisync("cache", "prune", "--to", f"{before - 100 * KIB}", "--json")
+    said = artisync("cache", "prune", "--to", f"{before - 100 * KIB}B", "--json")
     assert said.code == 0
     report = json.loads(said.out)
     assert report["freed_bytes"] >= 100 * KIB
@@ -201,7 +201,10 @@ def test_prune_says_nothing_of_pins_where_there_are_none(artisync: Artisync, dis
     assert json.loads(artisync("cache", "info", "--json").out)["experiments"] == []
 
 
-def test_prune_goes_by_the_limit_of_the_cache(artisync: Artisync, disk: DiskCache) -> None:
+def test_prune_goes_by_the_limit_of_the_cache(
+    artisync: Artisync, disk: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfs.config.LEAST_CACHE_SIZE", 1)
     fill(disk, "exp-1/x", 900 * KIB)
     assert "0 B freed" in artisync("cache", "prune").err
     artisync("cache", "prune", "--cache-size", "500KiB")

@@ -47,7 +47,7 @@ def saved(**options: object) -> Profile:
         ("2Gi", 2 << 30),
         (" 64K ", 64 << 10),
         ("2TB", 2 * 10**12),
-        ("4096", 4096),
+        ("4096B", 4096),
         ("7B", 7),
     ],
 )
@@ -56,11 +56,25 @@ def test_a_size_is_understood_with_its_unit(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["20Gib8", "", "GiB", "-1GiB", "1e9", "0", "0.1B", "١GiB", "1 G iB", "nan", "20Gx"]
+    "text", ["20Gib8", "", "GiB", "-1GiB", "1e9", "0", "10", "0B", "0.1B", "١GiB", "1 G iB", "nan", "20Gx"]
 )
 def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="20GiB"):
         parse_size(text)
+
+
+def test_a_number_alone_is_asked_for_its_unit() -> None:
+    with pytest.raises(UsageError, match="'10' has no unit; write it like 20GiB"):
+        parse_size("10")
+
+
+@pytest.mark.parametrize("size", ["1MiB", "63.9MiB", 10, "60MB"])
+def test_a_cache_too_small_to_work_is_refused(home: Path, size: object) -> None:
+    for merged in (resolve, config.cache_place):
+        with pytest.raises(UsageError, match="too small; the least is 64"):
+            merged({"ssh": "ssh host", "cache_size": size})
+    assert resolve({"ssh": "ssh host", "cache_size": "64MiB"}).cache_size == 64 << 20
+    assert config.cache_place({"cache_size": 1 << 30})[1] == 1 << 30
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "cache-size",
         "How much of it at most  [default: 20GiB]",
         metavar="SIZE",
-        type=SIZE,
+        type=_Parsed("size", config.parse_cache_size),
     ),
     "timeout": _option(
         "timeout",
