@@ -9,83 +9,47 @@ import logging
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.hostile_names import NAMES, WORDS, dangerous
-from tests.lab.memory_remote import MemoryRemote
-from tests.lab.memory_tree import MemoryTree
-from vfs import cat, config, errors, experiments, prefetch, pull, stack, wait
-from vfs.address import Address
+from tests.unit.in_memory import Commands, Remote
+from vfs import errors
 from vfs.cli import console, logs, progress, run, status_view
 from vfs.printable import printable
 from vfs.progress import Progress
-from vfs.remote import ssh, ssh_words, wire
-
-ROOT = b"/shared/artifacts"
-LOADED = (cat, experiments, prefetch, pull, ssh, wait)
-"""What commands load as they run, here before them: it takes a while."""
-
-
-class Remote(MemoryRemote):
-    """The server in memory, as a pool of connections."""
-
-    last_error = None
-
-    async def connect(self, *, keep_trying: bool = True) -> None:
-        self.keep_trying = keep_trying
-
-    def stats(self) -> dict[str, Any]:
-        return {}
+from vfs.remote import ssh_words, wire
 
 
 @dataclass
-class Commands:
-    """Runs commands in this process, against a server in memory."""
+class Looked:
+    """Runs commands, and looks at all that they say."""
 
-    files: MemoryTree
-    said: bytes = b""
+    commands: Commands
     log: bytes = b""
 
-    def __call__(self, *words: str | bytes, code: int | None = 0) -> bytes:
+    def __call__(self, *words: str | bytes | Path, code: int | None = 0) -> bytes:
         """What the command wrote to stdout; fails the test when something dangerous went anywhere."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in "oe")
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            returned = run([os.fsdecode(word) for word in words])
-            sys.stdout.flush()
-            sys.stderr.flush()
-        told, logged = out.buffer.getvalue(), err.buffer.getvalue()  # type: ignore[attr-defined]
-        assert code is None or returned == code, (words, logged)
-        assert dangerous(told) == "", words
-        assert dangerous(logged) == "", words
-        self.log = logged
-        return bytes(told)
+        said = self.commands.run(*words)
+        assert code is None or said.code == code, (words, said.err)
+        assert dangerous(said.out) == "", words
+        assert dangerous(said.err) == "", words
+        self.log = said.err
+        return said.out
 
 
 @pytest.fixture
-def artisync(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    files = MemoryTree(time.time)
-    files.mkdir(b"/shared")
-    files.mkdir(ROOT)
+def artisync(home: Path, monkeypatch: pytest.MonkeyPatch) -> Looked:
+    commands = Commands.on(monkeypatch)
     for name in NAMES:
-        files.mkdir(ROOT + b"/" + name)
-        files.mkdir(ROOT + b"/" + name + b"/sub" + name)
-        for below in (b"/" + name + b".pt", b"/sub" + name + b"/" + name):
-            path = ROOT + b"/" + name + below
-            files.write(path, b"x" * 10)
-            files.utime(path, 1_700_000_000)
-    monkeypatch.setattr(stack, "Pool", lambda _dialer, timeout: Remote(files, timeout=timeout))
-    config.save_profile(config.Profile("default", Address.parse("ssh host"), id="0f"))
-    yield Commands(files)
-    logs._verbosity = 0
+        for path in (name + b"/" + name + b".pt", name + b"/sub" + name + b"/" + name):
+            commands.file(path, b"x" * 10)
+    return Looked(commands)
 
 
-def test_listings(artisync: Commands) -> None:
+def test_listings(artisync: Looked) -> None:
     lines = artisync("ls").decode().splitlines()
     assert len(lines) == len(NAMES)
     assert {line.count("\t") for line in lines} == {5}
@@ -95,14 +59,14 @@ def test_listings(artisync: Commands) -> None:
         assert {line.count("\t") for line in lines} == {3}
 
 
-def test_programs_get_the_very_names(artisync: Commands) -> None:
+def test_programs_get_the_very_names(artisync: Looked) -> None:
     found = json.loads(artisync("ls", "--json"))
     assert {os.fsencode(row["name"]) for row in found} == set(NAMES)
     (plan,) = [json.loads(artisync("pull", NAMES[5], "out", "--dry-run", "--json"))]
     assert os.fsencode(plan[0]["name"]).startswith(NAMES[5] + b"/")
 
 
-def test_copies(artisync: Commands, home: Path) -> None:
+def test_copies(artisync: Looked, home: Path) -> None:
     planned = artisync("pull", "--all", "out", "--dry-run").decode().splitlines()
     assert len(planned) == 2 * len(NAMES)
     artisync("pull", "--all", "out", "-vv")
@@ -116,7 +80,7 @@ def test_copies(artisync: Commands, home: Path) -> None:
     assert b"was changed here" in artisync.log
 
 
-def test_each_command_that_takes_a_name(artisync: Commands) -> None:
+def test_each_command_that_takes_a_name(artisync: Looked) -> None:
     for name in NAMES:
         artisync("cat", name + b"/none" + name, code=1)
         artisync("cat", name, code=2)
@@ -136,7 +100,7 @@ def test_each_command_that_takes_a_name(artisync: Commands) -> None:
         artisync("doctor", name, "--ssh", name, code=None)
 
 
-def test_the_cache(artisync: Commands, home: Path) -> None:
+def test_the_cache(artisync: Looked, home: Path) -> None:
     artisync("prefetch", *NAMES)
     lines = artisync("cache", "info").decode().splitlines()
     assert len(lines) == len(NAMES)
@@ -146,7 +110,7 @@ def test_the_cache(artisync: Commands, home: Path) -> None:
     assert len(damaged) == 2 * len(NAMES)
 
 
-def test_a_profile(artisync: Commands) -> None:
+def test_a_profile(artisync: Looked) -> None:
     artisync("connect", "ssh -p 3 host", "--remote-root", b"/shared/artifacts/" + NAMES[0])
     artisync("profile", "list")
     artisync("profile", "show")
@@ -155,7 +119,7 @@ def test_a_profile(artisync: Commands) -> None:
         artisync("connect", b"ssh -i '" + name + b"' host", code=None)
 
 
-def test_the_servers_words(artisync: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_servers_words(artisync: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dangerous(wire.words(WORDS.encode()).encode()) == ""
 
     async def refused(*_: object, **__: object) -> None:
@@ -171,7 +135,7 @@ def test_the_servers_words(artisync: Commands, monkeypatch: pytest.MonkeyPatch) 
     assert b"Traceback" in artisync.log
 
 
-def test_logs(artisync: Commands, home: Path) -> None:
+def test_logs(artisync: Looked, home: Path) -> None:
     artisync("status", "-vv")
     logs.to_file(home / "log")
     log = logging.getLogger("vfs.test")
@@ -244,7 +208,7 @@ def test_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
-def test_completions(artisync: Commands, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_completions(artisync: Looked, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     artisync("ls")
     monkeypatch.setenv("COMP_WORDS", "artisync ls exp")
     monkeypatch.setenv("COMP_CWORD", "exp" if kind == "fish" else "2")
