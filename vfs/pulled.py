@@ -202,7 +202,8 @@ class Pulled:
         return StateUnusable(f"{self._path} cannot be written: {error.strerror}")
 
     def _open(self) -> None:
-        self._journal = open(self._path, "ab", buffering=0, opener=_private)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._journal = os.fdopen(os.open(self._path, flags, 0o600), "ab", buffering=0)
         self._written = self._journal.tell()
 
     def _compact(self) -> None:
@@ -246,10 +247,6 @@ class Pulled:
 def _line(name: str, left: Left) -> bytes:
     text = [] if left.text is None else [left.text]
     return _dump([name, left.size, left.mtime_ns, left.lineage, left.growing_to, *text])
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _dump(words: list[Any]) -> bytes:
