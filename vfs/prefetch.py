@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vfs import experiments
+from vfs.content import Content
 from vfs.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.node import Kind, Node
 from vfs.progress import Progress
@@ -26,18 +27,21 @@ INTERVAL = 0.2
 async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[dict[str, Any]]:
     """Fetch all files at and below `paths` (relative to the root), and pin them with `pin`.
 
-    Yields how far it is, as the fields of Progress; in the end {"failed": [[name, reason], …]} too. Closing the
-    iterator ends the work. Raises NoSuchExperiment, NoSuchPath, Unreachable.
+    Yields how far it is, as the fields of Progress; in the end also "failed": [[name, reason], …], "lacking": the
+    bytes that the cache could not keep, and "why". Closing the iterator ends the work. Raises NoSuchExperiment, NoSuchPath, Unreachable.
     """
     progress = Progress()
     failed: list[tuple[str, str]] = []
-    work = asyncio.ensure_future(_fetch(stack, paths, progress, failed, pin=pin))
+    fetched: list[Content] = []
+    work = asyncio.ensure_future(_fetch(stack, paths, progress, failed, fetched, pin=pin))
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=INTERVAL)
             yield asdict(progress)
         work.result()
-        yield {**asdict(progress), "failed": failed}
+        lacking = sum([await _lacking(stack, content) for content in fetched])
+        why = stack.cache.why_not_kept(lacking) if lacking else None
+        yield {**asdict(progress), "failed": failed, "lacking": lacking, "why": why}
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -54,8 +58,21 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> int:
     return count
 
 
+async def _lacking(stack: Stack, content: Content) -> int:
+    """Bytes that the cache does not keep, and could: what is still being written is not kept before it is settled."""
+    if not content.trusted or content.stale:
+        return 0
+    return max(0, content.version.size - await stack.cache.kept_bytes(content.lineage))
+
+
 async def _fetch(
-    stack: Stack, paths: Sequence[str], progress: Progress, failed: list[tuple[str, str]], *, pin: bool
+    stack: Stack,
+    paths: Sequence[str],
+    progress: Progress,
+    failed: list[tuple[str, str]],
+    fetched: list[Content],
+    *,
+    pin: bool,
 ) -> None:
     nodes = await _files(stack, paths)
     progress.files = len(nodes)
@@ -67,7 +84,7 @@ async def _fetch(
         async with lanes.of(node.version.size):
             progress.doing = name
             try:
-                await _one(stack, node, progress, pin=pin)
+                fetched.append(await _one(stack, node, progress, pin=pin))
             except LinkError:
                 raise
             except NoSuchPath:
@@ -81,11 +98,12 @@ async def _fetch(
     await stack.cache.flush()
 
 
-async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> None:
+async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Content:
     counted = 0
+    content: Content | None = None
 
     async def use(reader: Reader) -> None:
-        nonlocal counted
+        nonlocal counted, content
         progress.done -= counted
         counted = 0
         content = reader.content
@@ -102,6 +120,8 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> No
             progress.done += size
 
     await with_reader(stack.tree, stack.fetcher, node, stack.settings.timeout, use)
+    assert content is not None
+    return content
 
 
 async def _files(stack: Stack, paths: Sequence[str]) -> list[Node]:

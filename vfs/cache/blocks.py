@@ -207,6 +207,16 @@ class BlockCache:
                 sizes[index] = max(sizes.get(index, 0), block.valid_bytes)
         return sum(sizes.values())
 
+    async def kept_bytes(self, lineage: bytes) -> int:
+        """Bytes of a lineage that the disk has, or will have."""
+        if self._disk is None or self._closed:
+            return 0
+        return sum((await self._call(self._disk.index, lineage)).values())
+
+    def why_not_kept(self, lacking: int) -> str:
+        """Why the disk does not have so many bytes that were put, for people."""
+        return "there is none" if self._disk is None else self._disk.why_not_kept(lacking)
+
     def drop(self, lineage: bytes) -> None:
         """Forget a lineage, in memory and on the disk."""
         for index in list(self._held.get(lineage, ())):

@@ -27,12 +27,19 @@ from vfs.cache.store import DamagedFile, Store
 from vfs.cache.waiting import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
 from vfs.errors import CacheUnusable
+from vfs.units import size
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_WHY = {
+    "busy": "another process keeps it locked",
+    "full": "its disk is full",
+    "gone": "its directory is not there",
+    "refused": "its directory may not be written",
+}
 _TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
 
 
@@ -125,6 +132,14 @@ class DiskCache:
     def evictions(self) -> int:
         """Blocks that this process deleted to stay under the limit. At once."""
         return self._writer.evictions
+
+    def why_not_kept(self, lacking: int) -> str:
+        """Why so many bytes are not here although they were handed over, for people. At once."""
+        if self._writer.trouble is not None:
+            return _WHY.get(self._writer.trouble, "its disk does not work")
+        if self.disk_bytes + lacking > self.limit:
+            return f"its limit of {size(self.limit)} is too small (--cache-size)"
+        return "it could not be written in time"
 
     # --- blocks ---------------------------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class Writer:
         self.disk_bytes = 0
         """Bytes on the disk, as last looked at."""
         self.evictions = 0
+        self.trouble: str | None = None
+        """The cause (of `cause_of`) for which nothing can be written just now."""
         self._directory = directory
         self._limit = limit
         self._longest = max(1, min(RUN, limit // (SHARE * BLOCK)))
@@ -152,6 +154,7 @@ class Writer:
                 if batch:
                     self._write(store, batch, written, gone)
                 records = True
+                self.trouble = None
                 self.disk_bytes = store.rows.usage()
             except TROUBLE as error:
                 self._trouble(error)
@@ -245,6 +248,7 @@ class Writer:
         cause = cause_of(error)
         if self.store is not None and self.store.rows.gone:
             return  # `_ready` finds that out by itself
+        self.trouble = cause
         if cause in ("corrupt", "foreign", "gone"):
             if cause != "corrupt":
                 self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)

@@ -110,9 +110,12 @@ def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.Moun
 def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
     counted = Progress()
     failed: list[list[str]] = []
+    lacking, why = 0, ""
 
     def take(report: dict[str, Any]) -> None:
+        nonlocal lacking, why
         failed.extend(report.pop("failed", []))
+        lacking, why = report.pop("lacking", 0), report.pop("why", "")
         for name, value in report.items():
             setattr(counted, name, value)
 
@@ -130,12 +133,17 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
                     take(report)
 
             stack.run(place, work, console.prompter(), offline=pin)
+    kept = counted.done - lacking
     if as_json:
-        console.print_json({"files": counted.files_done, "size": counted.done, "failed": failed})
+        console.print_json(
+            {"files": counted.files_done, "size": counted.done, "kept": kept, "failed": failed}
+        )
     files = console.count(counted.files_done, "file")
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
+    if lacking:
+        console.tell(f"artisync: the cache keeps only {console.size(kept)} of that: {why}.")
     console.tell_failures(failed)
-    return 1 if failed else 0
+    return 1 if failed or lacking else 0
 
 
 def _asked(mount: register.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
