@@ -1,72 +1,88 @@
-"""`python -m tests.chaos`: random trouble under readers that compare; exit 1 on a wrong byte, a hang or a leftover."""
+"""`python -m tests.chaos`: random trouble under readers that compare; a table, and exit 1 on a fault of any kind."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from tests.bench.peers import PEERS, Server
-from tests.chaos import reader
+from tests.chaos.ledger import FAULTS, RIGHT, Ledger, Seen
+from tests.chaos.life import LIVE, Life
 from tests.chaos.mount import TIMEOUT, Mount
-from tests.chaos.trouble import Trouble, replace
+from tests.chaos.reader import ROLES
+from tests.chaos.trouble import Trouble
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 HANG = TIMEOUT + 5.0
 """Seconds after which a reader that has not done one thing is counted as hanging, and is killed."""
-READERS = 8
-FILES = 80
-SIZES = (5_000, 400_000, 4_000_000, 8_000_000)
-"""More in all than a cache holds here."""
-LIES = ("ENOENT", "EINVAL", "ENOTDIR")
-"""Errors that say something of the file which is not so."""
+READERS = 9
+TOLD = 5
+"""Faults of one kind that are told in full."""
+STOPPED = 0.2
+"""Seconds that a reader is stopped for by a signal."""
+ROOT = Path(__file__).parents[2]
 
 
 class Readers:
-    """Programs that read; one that hangs is killed and replaced."""
+    """Programs that read; one that hangs is killed and replaced. The words of one end in its seed and its role."""
 
-    def __init__(self, mount: Path, root: Path, seed: int) -> None:
-        self._words = [sys.executable, reader.__file__, str(mount), str(root)]
-        self._seed = seed
+    def __init__(self, words: list[str], ledger: Ledger, chance: random.Random, count: int = READERS) -> None:
+        self._words, self._ledger, self._chance = words, ledger, random.Random(chance.random())
         self.results: Counter[str] = Counter()
-        self.hangs = 0
+        self.told: dict[str, list[str]] = defaultdict(list)
         self.slowest = 0.0
-        self._running: dict[subprocess.Popen[str], float] = {}
-        for _ in range(READERS):
-            self._start()
+        self._running: dict[subprocess.Popen[str], tuple[str, float]] = {}
+        for number in range(count):
+            self._start(ROLES[number % len(ROLES)])
 
-    def _start(self) -> None:
-        self._seed += 1
-        process = subprocess.Popen([*self._words, str(self._seed)], stdout=subprocess.PIPE, text=True)
-        self._running[process] = time.monotonic()
-        threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+    def _start(self, role: str) -> None:
+        words = [*self._words, str(self._chance.randrange(1 << 30)), role]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self._running[process] = role, time.monotonic()
+        threading.Thread(target=self._follow, args=(process, role), daemon=True).start()
 
-    def _follow(self, process: subprocess.Popen[str]) -> None:
+    def _follow(self, process: subprocess.Popen[str], role: str) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            result, seconds = json.loads(line)
-            self.results[result] += 1
-            self.slowest = max(self.slowest, seconds)
-            self._running[process] = time.monotonic()
+            seen = Seen(*json.loads(line))
+            verdict = self._ledger.verdict(seen)
+            self.results[verdict] += 1
+            if verdict in FAULTS and len(self.told[verdict]) < TOLD:
+                self.told[verdict].append(self._ledger.explain(seen))
+                print(f"{verdict}: {self.told[verdict][-1]}", file=sys.stderr, flush=True)
+            self.slowest = max(self.slowest, seen.until - seen.since)
+            if process in self._running:
+                self._running[process] = role, time.monotonic()
+
+    def signal(self, number: int) -> None:
+        """Send it to any one of them; SIGSTOP is followed by SIGCONT."""
+        process = self._chance.choice(list(self._running))
+        process.send_signal(number)
+        if number == signal.SIGSTOP:
+            time.sleep(self._chance.uniform(0, STOPPED))
+            process.send_signal(signal.SIGCONT)
 
     def check(self, allowed: float = HANG) -> None:
         """Count and replace those that hang, and those that have died."""
-        for process, last in list(self._running.items()):
+        for process, (role, last) in list(self._running.items()):
             hangs = time.monotonic() - last > allowed
             if hangs or process.poll() is not None:
-                self.hangs += hangs
-                self.results["died"] += not hangs
+                self.results["hangs" if hangs else "died"] += 1
                 process.kill()
                 del self._running[process]
-                self._start()
+                self._start(role)
 
     def end(self) -> None:
         """Kill all; who does not go within a second hangs where nothing can reach it."""
@@ -76,28 +92,25 @@ class Readers:
             try:
                 process.wait(1)
             except subprocess.TimeoutExpired:
-                self.hangs += 1
+                self.results["hangs"] += 1
 
 
-def run(peer: str, minutes: float, seed: int) -> dict[str, object]:
-    """The figures."""
+def run(peer: str, minutes: float, seed: int, only: list[str]) -> dict[str, Any]:
+    """The figures. `only`: the troubles that may happen, if not all."""
     chance = random.Random(seed)
+    ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as directory:
         place = Path(directory)
         root = place / "artifacts"
-        for name in ("still", "live"):
-            (root / name).mkdir(parents=True)
-        for number in range(24):
-            (root / f"still/{number}").write_bytes(
-                chance.randbytes(chance.choice([5_000, 400_000, 4_000_000]))
-            )
-        for number in range(4):
-            replace(root / f"live/{number}", chance)
-        with Sshd(root) as sshd, Relay(sshd.port, rtt_ms=10) as relay:
+        root.mkdir()
+        with Life(root, ledger, chance) as life, Sshd(root) as sshd:
+            relay = Relay(sshd.port, rtt_ms=10)
             mount = Mount(PEERS[peer], Server(relay.port, sshd.user, sshd.user_key, root), place)
             mount.start()
-            actions = Trouble(sshd, relay, mount, chance).actions()
-            readers = Readers(mount.path, root, seed)
+            trouble = Trouble(sshd, relay, mount, life, ledger, chance)
+            actions = {name: act for name, act in trouble.actions().items() if not only or name in only}
+            words = [sys.executable, "-m", "tests.chaos.reader", str(mount.path), str(root)]
+            readers = trouble.programs = Readers(words, ledger, chance)
             done: Counter[str] = Counter()
             end = time.monotonic() + minutes * 60
             while time.monotonic() < end:
@@ -108,24 +121,32 @@ def run(peer: str, minutes: float, seed: int) -> dict[str, object]:
                 done[name] += 1
                 # A program that was stopped itself is not to blame for those seconds.
                 readers.check(HANG + seconds * (name == "laptop asleep"))
+                life.replace(chance.randrange(LIVE))
                 time.sleep(chance.uniform(0.2, 4))
                 readers.check()
             readers.end()
             left = mount.end()
+            trouble.relay.close()
+    results = readers.results
     return {
         "program": peer,
         "minutes": minutes,
         "troubles": sum(done.values()),
-        "reads": sum(readers.results.values()),
-        "right": readers.results["right"],
-        "wrong": readers.results["wrong"],
-        "said not to be there": sum(readers.results[lie] for lie in LIES),
-        "failed": {name: count for name, count in sorted(readers.results.items()) if name.startswith("E")},
-        "hangs": readers.hangs,
+        "reads": sum(results.values()),
+        RIGHT: results[RIGHT],
+        **{name: results[name] for name in (*FAULTS, "hangs", "died")},
+        "failed": {
+            name: count for name, count in sorted(results.items()) if name.isupper() and name not in FAULTS
+        },
         "slowest": round(readers.slowest, 1),
         "left behind": left,
         "by trouble": dict(sorted(done.items())),
     }
+
+
+def faults(figures: dict[str, Any]) -> list[str]:
+    """The kinds of which there are any."""
+    return [name for name in (*FAULTS, "hangs", "died", "left behind") if figures[name]]
 
 
 def main() -> int:
@@ -133,14 +154,21 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument(
+        "--only", action="append", default=[], metavar="TROUBLE", help="only this one; repeatable"
+    )
+    parser.add_argument(
         "--program", choices=[name for name, peer in PEERS.items() if peer.mount], default="artisync-paramiko"
     )
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", file=sys.stderr)
-    figures = run(chosen.program, chosen.minutes, chosen.seed)
+    figures = run(chosen.program, chosen.minutes, chosen.seed, chosen.only)
     print(json.dumps(figures))
-    return int(any(figures[name] for name in ("wrong", "said not to be there", "hangs", "left behind")))
+    for name in (RIGHT, *FAULTS, "hangs", "died", "slowest"):
+        print(f"{name:>26}  {figures[name]}")
+    print(f"{'left behind':>26}  {', '.join(figures['left behind']) or 0}")
+    return int(bool(faults(figures)))
 
 
 if __name__ == "__main__":
+    os.environ["PYTHONPATH"] = str(ROOT)
     sys.exit(main())

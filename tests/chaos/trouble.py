@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+from tests.chaos.ledger import Ledger
+from tests.chaos.life import LIVE, Life
 from tests.chaos.mount import Mount
-from tests.chaos.reader import HEAD, content
+from tests.chaos.reader import SIGNALS
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 Action = Callable[[float], None]
 
+RECOVERY = 6.0
+"""Seconds in which a mount finds a server again that it has lost: it tries after 1 s, 1.3 s, …"""
+PAUSE = (0.3, 3.0)
+"""Seconds that a server is silent and nothing is lost."""
+SIGNAL_EVERY = 0.02
+SETTLED = 0.1
+"""Seconds that a slow link may be behind when it counts as sound again."""
+
+
+class Programs(Protocol):
+    """Those that read."""
+
+    def signal(self, number: int) -> None:
+        """Send it to any one of them; SIGSTOP is followed by SIGCONT."""
+
 
 class Trouble:
-    """All that can happen to a server, a link, a mount and its cache. Actions take the seconds that they may last."""
+    """All that can happen to a server, a link, a mount, its cache and its readers.
 
-    def __init__(self, sshd: Sshd, relay: Relay, mount: Mount, chance: random.Random) -> None:
-        self._sshd, self._relay, self._mount, self._chance = sshd, relay, mount, chance
+    Actions take the seconds that they may last; the ledger knows when the server cannot be asked.
+    """
+
+    def __init__(
+        self, sshd: Sshd, relay: Relay, mount: Mount, life: Life, ledger: Ledger, chance: random.Random
+    ) -> None:
+        self._sshd, self.relay, self._mount, self._life = sshd, relay, mount, life
+        self._ledger, self._chance = ledger, chance
+        self.programs: Programs | None = None
 
     def actions(self) -> dict[str, Action]:
-        """By name. What damages the cache is for mounts that claim to notice it."""
-        every: dict[str, Action] = {
-            "connections reset": lambda _: self._relay.reset(),
+        """By name. What damages the cache or moves is for mounts that claim to bear it."""
+        outages: dict[str, Action] = {
+            "connections reset": lambda _: self.relay.reset(),
             "sessions killed": lambda _: self._sshd.kill_sessions(),
             "black hole": self._black_hole,
             "refused": self._refuse,
@@ -36,36 +61,54 @@ class Trouble:
             "server stopped": self._stop_server,
             "server restarted": self._restart_server,
             "laptop asleep": self._sleep,
-            "file replaced": self._replace,
         }
-        if self._mount.checks_its_cache:
-            every |= {
-                "mount killed": self._kill,
-                "cache damaged": self._damage,
-                "cache deleted": self._delete,
-            }
-        return every
+        others: dict[str, Action] = {
+            "server paused": self._pause_server,
+            "server paused, again and again": self._pause_often,
+            "link held": self._hold_link,
+            "file replaced": self._replace,
+            "signals": self._signal,
+            "memory flooded": self._flood,
+        }
+        if self._mount.is_ours:
+            outages |= {"mount killed": self._kill, "address moved": self._move}
+            others |= {"cache damaged": self._damage, "cache deleted": self._delete}
+        return {name: self._lost(action) for name, action in outages.items()} | others
+
+    def _lost(self, action: Action) -> Action:
+        def act(seconds: float) -> None:
+            with self._ledger.silence.during(RECOVERY):
+                action(seconds)
+
+        return act
+
+    # --- the mount has to find the server again ---------------------------------------------------------------------
 
     def _black_hole(self, seconds: float) -> None:
-        self._relay.blackhole()
+        self.relay.blackhole()
         time.sleep(seconds)
-        self._relay.blackhole(False)
+        self.relay.blackhole(False)
 
     def _refuse(self, seconds: float) -> None:
-        self._relay.refuse()
-        self._relay.reset()
+        self.relay.refuse()
+        self.relay.reset()
         time.sleep(seconds)
-        self._relay.refuse(False)
+        self.relay.refuse(False)
 
     def _slow(self, seconds: float) -> None:
-        self._relay.slow(0.5)
+        self.relay.slow(0.5)
         time.sleep(seconds)
-        self._relay.slow(0)
+        self.relay.slow(0)
+        end = time.monotonic() + seconds
+        while self.relay.behind() > SETTLED:
+            if time.monotonic() > end:
+                self.relay.reset()
+            time.sleep(SETTLED)
 
     def _delay(self, seconds: float) -> None:
-        self._relay.delay(500)
+        self.relay.delay(500)
         time.sleep(seconds)
-        self._relay.delay(10)
+        self.relay.delay(10)
 
     def _flap(self, seconds: float) -> None:
         for _ in range(int(seconds)):
@@ -83,18 +126,58 @@ class Trouble:
         self._sshd.start()
 
     def _sleep(self, seconds: float) -> None:
-        os.kill(self._mount.pid, signal.SIGSTOP)
-        self._relay.reset()
+        self._mount.signal(signal.SIGSTOP)
+        self.relay.reset()
         time.sleep(seconds)
-        os.kill(self._mount.pid, signal.SIGCONT)
-
-    def _replace(self, _: float) -> None:
-        path = self._chance.choice(sorted((self._sshd.root / "live").iterdir()))
-        replace(path, self._chance)
+        self._mount.signal(signal.SIGCONT)
 
     def _kill(self, _: float) -> None:
-        self._mount.kill()
-        self._mount.start()
+        with self._ledger.unmounted.during(0.5):
+            self._mount.kill()
+            self._mount.start()
+
+    def _move(self, _: float) -> None:
+        """The server is at another port from now on, and nothing at the old one."""
+        old, self.relay = self.relay, Relay(self._sshd.port, rtt_ms=10)
+        try:
+            self._mount.move(self.relay.port)
+        finally:
+            old.close()
+
+    # --- nothing is lost --------------------------------------------------------------------------------------------
+
+    def _pause_server(self, _: float) -> None:
+        with self._ledger.silence.during(0):
+            self._stop_server(self._chance.uniform(*PAUSE))
+
+    def _pause_often(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._pause_server(0)
+            time.sleep(self._chance.uniform(0.1, 1))
+
+    def _hold_link(self, _: float) -> None:
+        with self._ledger.silence.during(0):
+            self._black_hole(self._chance.uniform(*PAUSE))
+
+    def _replace(self, _: float) -> None:
+        self._life.replace(self._chance.randrange(LIVE))
+
+    def _signal(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.programs is not None:
+            self.programs.signal(self._chance.choice((*SIGNALS, signal.SIGSTOP)))
+            time.sleep(SIGNAL_EVERY)
+
+    def _flood(self, seconds: float) -> None:
+        """Read a file that is larger than the memory for blocks."""
+        program = subprocess.Popen(
+            ["cat", str(self._mount.path / "big/flood")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            program.wait(seconds)
+        except subprocess.TimeoutExpired:
+            program.kill()
 
     def _damage(self, _: float) -> None:
         for path in self._mount.cache.rglob("blocks/*/*/*"):
@@ -105,13 +188,6 @@ class Trouble:
         for path in self._mount.cache.rglob("blocks/*/*/*"):
             if self._chance.random() < 0.5:
                 path.unlink(missing_ok=True)
-
-
-def replace(path: Path, chance: random.Random) -> None:
-    """Put a new version in the place of a file of `live`, as rsync does."""
-    temporary = path.parent.parent / "temporary"
-    temporary.write_bytes(content(chance.randbytes(HEAD), chance.randint(1000, 3 << 20)))
-    temporary.rename(path)
 
 
 def _flip(path: Path, chance: random.Random) -> None:

@@ -119,6 +119,10 @@ class Relay:
         """Change the delay for what is read from now on."""
         self._ask(f"delay {rtt_ms}")
 
+    def behind(self) -> float:
+        """Seconds until all that has been read so far is delivered, beyond the delay of the way."""
+        return float(self._ask("stats")["behind"])
+
     def _ask(self, command: str) -> dict[str, Any]:
         with self._lock:
             assert self._process.stdin is not None
@@ -168,6 +172,14 @@ class _Link:
         # Never before an earlier piece, also when the delay was shortened in between.
         self.latest[way] = max(self.latest[way], now + self.half_rtt)
         return self.latest[way]
+
+    def behind(self) -> float:
+        return max(0.0, max(self.latest.values()) - time.monotonic() - self.half_rtt)
+
+    def forget(self) -> None:
+        """Nothing is under way any more: what comes next has nothing to wait for."""
+        self.free_at = {"up": 0.0, "down": 0.0}
+        self.latest = {"up": 0.0, "down": 0.0}
 
     def at(self, when: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (when, next(self._order), call))
@@ -373,13 +385,15 @@ class _Server:
             for pair in self._pairs:
                 pair.abort()
             self._pairs.clear()
+            self._link.forget()
         elif verb == "slow":
             self._link.set_rate(value)
         elif verb == "delay":
             self._link.set_delay(value)
         elif verb != "stats":
             raise ValueError(f"no such command: {verb}")
-        _say({**self._link.moved, "accepted": self._link.accepted, "open": len(self._pairs)})
+        told = {"accepted": self._link.accepted, "open": len(self._pairs), "behind": self._link.behind()}
+        _say({**self._link.moved, **told})
 
     def _refuse(self, on: bool) -> None:
         if on and self._listening:
@@ -395,7 +409,7 @@ class _Server:
             self._listen(self._port)
 
 
-def _say(answer: dict[str, int]) -> None:
+def _say(answer: dict[str, float]) -> None:
     print(json.dumps(answer), flush=True)
 
 
