@@ -24,9 +24,11 @@ from vfs.control import client
 
 SAMPLES = 60
 FILES, PER_DIRECTORY = 500, 50
-LISTED, NAMES = 20, 200
+LISTED, NAMES = 20, 100
 ENOUGH = 30.0
 """Seconds in which a mount is connected again, or gone."""
+PATIENCE = 5.0
+"""Seconds for what a mount started to be gone after it."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -57,7 +59,7 @@ class Report:
 
 
 def series(pid: int, count: int, work: Callable[[int], None]) -> list[Usage]:
-    """Do the work so often, once to warm up each ninth of the time; samples of the process in between."""
+    """Do the work so often, with its number each time; samples of the process in between."""
     samples = max(9, min(SAMPLES, count))
     found = []
     for sample in range(1, samples + 1):
@@ -162,7 +164,7 @@ def mounts(world: World, place: Path, count: int) -> list[str]:
 
 def left_behind(place: Path, number: int = 0) -> list[str]:
     """What a mount that has ended has not taken along: processes, sockets, records, temporary files."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while processes := processes_of(place):
         if time.monotonic() > end:
             break
@@ -214,7 +216,7 @@ for line in sys.stdin:
     fs = fsspec.filesystem("artisync", skip_instance_cache=True, **options)
     for number in range(10):
         assert len(fs.cat_file(f"/opens/0/{number}")) == 5000
-    assert len(fs.ls("/lists/0", detail=False)) == 200
+    assert len(fs.ls("/lists/0", detail=False)) == 100
     stacks.close()
     print(flush=True)
 """

@@ -140,9 +140,27 @@ class History:
         if self._vacant(path):
             self._change(path, State(0, Kind.DIRECTORY), lambda: self.changes.mkdir(self._at(path)))
 
-    def symlink(self, path: bytes) -> None:
+    def symlink(self, path: bytes, target: bytes = b"a.pt") -> None:
+        """Make a link, or have the one that is there lead elsewhere."""
+        new = State(0, Kind.LINK, target)
         if self._vacant(path):
-            self._change(path, State(0, Kind.LINK), lambda: self.changes.symlink(self._at(path), b"a.pt"))
+            self._change(path, new, lambda: self.changes.symlink(self._at(path), target))
+        elif self.now(path).kind is Kind.LINK:
+            self._change(path, new, lambda: self._move_link(self._at(path), target))
+
+    def _move_link(self, path: bytes, target: bytes) -> None:
+        temporary = posixpath.join(posixpath.dirname(path), b".temporary")
+        self.changes.symlink(temporary, target)
+        self.changes.rename(temporary, path)
+
+    def become(self, path: bytes, kind: Kind, size: int) -> None:
+        """Have another kind of thing by this name: a directory, or a file of this size."""
+        if self.now(path).kind is not kind:
+            self.remove(path)
+            if kind is Kind.DIRECTORY:
+                self.mkdir(path)
+            else:
+                self.write(path, size)
 
     # --- below ------------------------------------------------------------------------------------------------------
 

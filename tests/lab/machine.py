@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
             self._explain_error(opened.path, error, start, opened)
             return None
         opened.got.append((offset, data))
-        window = self._states(opened.path, opened.since - self.client.ttl - self.client.slack)
+        window = self._states(opened.path, self._fresh(opened.since))
         whole = [state for state in window if not state.torn or len(state.data) <= SINGLE_READ]
         one = any(self._has(state, opened.got) for state in whole)
         assert one, (
@@ -297,21 +297,23 @@ class Machine(RuleBasedStateMachine):
             self._explain_error(path, error, start)
             return None
         window = self._window(path, start)
-        short = seen[:40] if isinstance(seen, bytes) else seen
-        assert any(explains(state, seen, start) for state in window), (path, short, window)
+        if not any(explains(state, seen, start) for state in window):
+            late = any(explains(state, seen, start) for state in self._states(path, -math.inf))
+            short = seen[:40] if isinstance(seen, bytes) else seen
+            raise AssertionError(("is older than the TTL" if late else "was never so", path, short, window))
         return seen
 
     def _explain_error(self, path: bytes, error: OSError, start: float, opened: Opened | None = None) -> None:
-        recent = self._states(path, start - self.client.ttl - self.client.slack)
+        recent = self._states(path, self._fresh(start))
         if error.errno in _NOT_A_FILE:
             assert opened is None, f"an open file is never {errno.errorcode[error.errno]}"
             kinds = {state.kind for state in recent}
             for above in _ancestors(path):
-                within = self._states(above, start - self.client.ttl - self.client.slack)
+                within = self._states(above, self._fresh(start))
                 kinds |= {Kind.ABSENT for state in within if state.kind is not Kind.DIRECTORY}
             assert kinds & _NOT_A_FILE[error.errno], (path, errno.errorcode[error.errno], recent)
         elif error.errno == errno.ESTALE:
-            since = (opened.since if opened is not None else start) - self.client.ttl - SETTLING
+            since = self._fresh(opened.since if opened is not None else start) + self.client.slack - SETTLING
             states = self._states(path, since)
             lineages = {state.lineage for state in states}
             assert len(lineages) > 1 or any(state.torn for state in states), (
@@ -330,7 +332,11 @@ class Machine(RuleBasedStateMachine):
         """What a path may be told to be: what it was within the TTL, or ever, if the server cannot be asked."""
         if not self._reachable():
             return self._states(path, -math.inf)
-        return self._states(path, start - self.client.ttl - self.client.slack)
+        return self._states(path, self._fresh(start))
+
+    def _fresh(self, moment: float) -> float:
+        """The oldest view that may be shown at that moment, while the server can be asked."""
+        return moment - self.client.ttl - self.client.slack
 
     def _states(self, path: bytes, start: float) -> list[State]:
         return self.history.states(path, start, self.client.now())

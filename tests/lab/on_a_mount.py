@@ -8,12 +8,13 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
+from tests.lab import calls
 from tests.lab.history import History, Kind
 from tests.lab.machine import Later, Machine
 from tests.lab.memory_tree import RealTree
@@ -22,6 +23,8 @@ from tests.lab.sshd import Sshd
 
 T = TypeVar("T")
 
+HANG = 35.0
+"""Seconds: the mount's `--timeout`, and what a busy machine takes."""
 LONGEST = 2.6
 """Seconds that the machine waits at most: by then what it wrote is settled."""
 
@@ -57,7 +60,12 @@ class OnAMount:
         for timer in timers:
             timer.start()
         try:
-            return work()
+            began = time.monotonic()
+            try:
+                return work()
+            finally:
+                took = time.monotonic() - began
+                assert took < HANG, f"hangs: took {took:.1f} s"
         finally:
             for timer in timers:
                 timer.join()
@@ -80,13 +88,20 @@ class OnAMount:
 
     def read(self, path: bytes, later: Later) -> bytes:
         def work() -> bytes:
-            with open(self.at(path), "rb", buffering=0) as file:
-                return file.read()
+            file = calls.open_file(self.at(path))
+            try:
+                return _read_on(file, 0)
+            finally:
+                os.close(file)
 
         return self.during(later, work)
 
+    def target(self, path: bytes, later: Later) -> bytes:
+        """What `readlink` says."""
+        return self.during(later, lambda: os.readlink(self.at(path)))
+
     def open(self, path: bytes) -> Opened:
-        file = os.open(self.at(path), os.O_RDONLY)
+        file = calls.open_file(self.at(path))
         if stat.S_ISDIR(os.fstat(file).st_mode):
             os.close(file)
             raise IsADirectoryError(errno.EISDIR, "a directory")
@@ -117,14 +132,10 @@ class Opened:
         self._file = file
 
     def read(self, offset: int, length: int, later: Later = ()) -> bytes:  # type: ignore[assignment]
-        return self._client.during(later, lambda: os.pread(self._file, length, offset))
+        return self._client.during(later, lambda: calls.pread(self._file, length, offset))
 
     def read_on(self, offset: int) -> bytes:
-        pieces = []
-        while piece := os.pread(self._file, 1 << 20, offset):
-            pieces.append(piece)
-            offset += len(piece)
-        return b"".join(pieces)
+        return self._client.during([], lambda: _read_on(self._file, offset))
 
     def close(self) -> None:
         if self._file >= 0:
@@ -132,10 +143,25 @@ class Opened:
             self._file = -1
 
 
-def run_machine(begin: Callable[[], OnAMount], examples: int, steps: int) -> None:
+def _read_on(file: int, offset: int) -> bytes:
+    """All from there to the end."""
+    pieces = []
+    while piece := calls.pread(file, 1 << 20, offset):
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces)
+
+
+def run_machine(
+    begin: Callable[[], OnAMount],
+    examples: int,
+    steps: int,
+    machine: type[Machine] = Machine,
+    phases: Iterable[Phase] = tuple(Phase),
+) -> None:
     """Run the state machine so many times, each on what `begin` gives. Raises AssertionError with the example."""
 
-    class MountMachine(Machine):
+    class MountMachine(machine):  # type: ignore[misc, valid-type]
         @initialize(made=Machine.made)
         def start(self, made: Any) -> None:
             self.begin(begin(), made)
@@ -145,6 +171,7 @@ def run_machine(begin: Callable[[], OnAMount], examples: int, steps: int) -> Non
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
+            phases=phases,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),

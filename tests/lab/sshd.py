@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -170,7 +171,8 @@ class Sshd:
         """Send a signal to the server and to all that serves connections."""
         assert self._process is not None
         for pid in (self._process.pid, *descendants(self._process.pid)):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def sessions(self) -> int:
         """How many processes serve connections."""
