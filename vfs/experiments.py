@@ -17,6 +17,7 @@ from typing import TypeVar
 from vfs.errors import (
     AmbiguousExperiment,
     ArtisyncError,
+    LinkError,
     NoSuchExperiment,
     NoSuchPath,
     NotDirectory,
@@ -132,7 +133,8 @@ async def walk(
 
     `depth`: levels, all if None.
 
-    Raises what the server says of `top`. A directory further down that cannot be listed goes to `unlisted`.
+    Raises what the server says of `top`. A directory further down that cannot be listed goes to `unlisted`; without that,
+    one that the server keeps closed is left out, and Unreachable is raised for one that cannot be asked for.
     """
     listed = await tree.listing(top)
     running: dict[asyncio.Task[list[Node]], Node] = {}
@@ -158,10 +160,11 @@ async def walk(
                 try:
                     listed += task.result()
                 except (ArtisyncError, TimeoutError) as error:
-                    if unlisted is not None and not isinstance(error, NoSuchPath):
-                        unlisted.append(
-                            (directory, error if isinstance(error, ArtisyncError) else Unreachable())
-                        )
+                    problem = error if isinstance(error, ArtisyncError) else Unreachable()
+                    if unlisted is None and isinstance(problem, LinkError):
+                        raise problem from error
+                    if unlisted is not None and not isinstance(problem, NoSuchPath):
+                        unlisted.append((directory, problem))
     finally:
         for task in running:
             task.cancel()
@@ -183,10 +186,12 @@ class Summary:
     checkpoint_changed: float = 0.0
 
 
-async def summary(tree: Tree, name: str, top: Node) -> Summary:
-    """Look through one experiment, asking for its listings only."""
+async def summary(
+    tree: Tree, name: str, top: Node, unlisted: list[tuple[Node, ArtisyncError]] | None = None
+) -> Summary:
+    """Look through one experiment, asking for its listings only. `unlisted`, and what is raised: see `walk`."""
     found = Summary(name)
-    nodes = [node async for node in walk(tree, top) if node.kind is Kind.FILE]
+    nodes = [node async for node in walk(tree, top, unlisted) if node.kind is Kind.FILE]
     for node, cached in zip(
         nodes, await asyncio.gather(*(cached_bytes(tree, n) for n in nodes)), strict=True
     ):

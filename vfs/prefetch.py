@@ -6,6 +6,7 @@ Used by a mount, for a command that asks it, and by a command on a stack of its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from vfs.content import Content
 from vfs.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.node import Kind, Node
 from vfs.progress import Progress
+from vfs.questions import fresh_only
 from vfs.reader import Reader
 from vfs.stack import Stack
 from vfs.whole import Lanes, chunks, together, with_reader
@@ -74,7 +76,10 @@ async def _fetch(
     *,
     pin: bool,
 ) -> None:
-    nodes = await _files(stack, paths)
+    with (
+        contextlib.nullcontext() if pin else fresh_only()
+    ):  # what is known may be pinned without a connection
+        nodes = await _files(stack, paths)
     progress.files = len(nodes)
     progress.total = sum(node.version.size for node in nodes)
     lanes = Lanes()

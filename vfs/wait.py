@@ -9,6 +9,7 @@ from collections.abc import Callable
 from vfs import experiments, xattrs
 from vfs.errors import LinkError
 from vfs.node import Kind, Node, version_of
+from vfs.questions import fresh_only
 from vfs.stack import Stack
 from vfs.units import count, size
 from vfs.version import Version
@@ -30,29 +31,33 @@ async def wait(
     since = loop.time()
     while True:
         try:
-            known = await experiments.experiments(stack.tree)
-            top = known.get(name.strip("/"))
-            if top is None:
-                seen = None
-                like = experiments.nearest(name, known)
-                others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
-                say(f"{name} is not there yet; on the server: {others}")
-            else:
-                nodes = [node async for node in experiments.walk(stack.tree, top) if node.kind is Kind.FILE]
-                now = {os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes}
-                if now != seen:
-                    seen, since = now, loop.time()
-                quiet = loop.time() - since
-                total = sum(version.size for version in now.values())
-                what = f"{name}: {count(len(now), 'file')}, {size(total)}"
-                if not now:
-                    say(f"{name} is there, and empty")
-                elif quiet < settle:
-                    say(f"{what}; waiting for {settle:g} s without a change")
-                elif complete and (unfinished := await _unfinished(stack, nodes)):
-                    say(f"{what}; not whole yet: {', '.join(unfinished)}")
-                elif stack.remote.link.online:
-                    return await experiments.summary(stack.tree, name, top)
+            with fresh_only():  # what is there, and that it is quiet, the server has to say
+                known = await experiments.experiments(stack.tree)
+                top = known.get(name.strip("/"))
+                if top is None:
+                    seen = None
+                    like = experiments.nearest(name, known)
+                    others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
+                    say(f"{name} is not there yet; on the server: {others}")
+                else:
+                    below = experiments.walk(stack.tree, top)
+                    nodes = [node async for node in below if node.kind is Kind.FILE]
+                    now = {
+                        os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes
+                    }
+                    if now != seen:
+                        seen, since = now, loop.time()
+                    quiet = loop.time() - since
+                    total = sum(version.size for version in now.values())
+                    what = f"{name}: {count(len(now), 'file')}, {size(total)}"
+                    if not now:
+                        say(f"{name} is there, and empty")
+                    elif quiet < settle:
+                        say(f"{what}; waiting for {settle:g} s without a change")
+                    elif complete and (unfinished := await _unfinished(stack, nodes)):
+                        say(f"{what}; not whole yet: {', '.join(unfinished)}")
+                    else:
+                        return await experiments.summary(stack.tree, name, top)
         except (LinkError, TimeoutError):
             since = loop.time()
         if not stack.remote.link.online:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -14,12 +14,14 @@ from vfs import config
 from vfs.cli import console
 from vfs.cli.options import json_option, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import NoSuchPath
+from vfs.errors import ArtisyncError, LinkError, NoSuchPath
 
 if TYPE_CHECKING:
+    from vfs.node import Node
     from vfs.stack import Stack
 
 Row = dict[str, Any]
+Unlisted: TypeAlias = "list[tuple[Node, ArtisyncError]]"
 SORTS = ("name", "size", "files", "changed", "cached")
 
 
@@ -40,8 +42,10 @@ def command(
     from vfs import stack
 
     async def look(opened: Stack) -> tuple[list[Row], bool]:
-        rows = await (_files(opened, experiment) if experiment else _experiments(opened))
-        return rows, opened.remote.link.online
+        unlisted: Unlisted = []
+        rows = await (_files(opened, experiment, unlisted) if experiment else _experiments(opened, unlisted))
+        silent = any(isinstance(error, LinkError) for _, error in unlisted)
+        return rows, opened.remote.link.online and not silent
 
     rows, online = stack.run(settings, look, console.prompter(), offline=True)
     key = sort if not rows or sort in rows[0] else "name"
@@ -75,15 +79,17 @@ def _shown(row: Row, file: bool) -> tuple[str, ...]:
     return row["name"], console.size(row["size"]), str(row["files"]), newest or "-", changed, cached
 
 
-async def _experiments(stack: Stack) -> list[Row]:
+async def _experiments(stack: Stack, unlisted: Unlisted) -> list[Row]:
     from vfs.experiments import experiments, look_through, summary
 
     found = await experiments(stack.tree)
-    summaries = await look_through(found.items(), lambda name, node: summary(stack.tree, name, node))
+    summaries = await look_through(
+        found.items(), lambda name, node: summary(stack.tree, name, node, unlisted)
+    )
     return [asdict(one) for one in summaries]
 
 
-async def _files(stack: Stack, name: str) -> list[Row]:
+async def _files(stack: Stack, name: str, unlisted: Unlisted) -> list[Row]:
     from vfs.experiments import find_path, walk
     from vfs.node import Kind
     from vfs.xattrs import cached_bytes
@@ -93,7 +99,7 @@ async def _files(stack: Stack, name: str) -> list[Row]:
     if top.kind is not Kind.DIRECTORY:
         raise NoSuchPath(f"{name} is a file; `artisync inspect` and `artisync cat` show what is in it")
     rows = []
-    async for node in walk(tree, top):
+    async for node in walk(tree, top, unlisted):
         if node.kind not in (Kind.FILE, Kind.LINK):
             continue
         link = node.kind is Kind.LINK
