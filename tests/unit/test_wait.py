@@ -27,7 +27,7 @@ def test_an_experiment_is_not_quiet_because_the_server_is() -> None:
         stack.files.mkdir(ROOT + b"/exp")
         stack.old(ROOT + b"/exp/f", b"12345")
         waiting = asyncio.ensure_future(_wait(stack))
-        await asyncio.sleep(SETTLE / 2)
+        await asyncio.sleep(1.5)  # what it has seen is fresh just now
         stack.remote.go_silent()
         other = asyncio.ensure_future(stack.remote.lstat(ROOT))
         stack.old(ROOT + b"/exp/g", b"12345")
