@@ -146,9 +146,10 @@ async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
 
     Raises StaleVersion when the node is not what its name stands for now; else as `Versions.open`.
     """
-    content = node.content
-    if not tree.fresh(node) and content is not None and (content.held or content.file is not None):
-        await tree.refresh(node)
+    if not tree.fresh(node):
+        content = await tree.versions.known(node)
+        if content is not None and (content.held or content.file is not None):
+            await tree.refresh(node)  # else the server is asked by opening it there
     if node.stale:
         await tree.versions.settle_name(node, tree.versions.patience)
         raise StaleVersion(f"{node.path!r} was replaced")

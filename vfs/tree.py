@@ -126,7 +126,6 @@ class Tree:
                 self._list_in_background(parent)
         child = parent.children.get(name)
         if child is None and not self.listed(parent):
-            self.versions.open_named(join(parent.path, name), name)
             self.list_soon(parent)
             await self._questions.ask(
                 ("name", join(parent.path, name)), self._questions.name(parent, name), known=None

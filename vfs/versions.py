@@ -17,7 +17,7 @@ from vfs.cache.blocks import BlockCache
 from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
 from vfs.fetch import SINGLE_READ, Fetcher, digest
-from vfs.node import Node, version_of
+from vfs.node import NEVER, Node, version_of
 from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
 from vfs.version import Change, classify
@@ -132,18 +132,14 @@ class Versions:
     # --- opening --------------------------------------------------------------------------------------------------
 
     def open_early(self, node: Node) -> None:
-        """A file's attributes are asked for because a program names it: it may be opened next. Tried once for each."""
-        if node.content is None and not node.opened_early and node.version.size > 0:
+        """A file's attributes are asked for because a program names it: it may be opened next. Tried once for each.
+
+        Nothing is opened whose kind the server has not told in this session: a FIFO would block the server's process.
+        """
+        told = node.checked > NEVER
+        if told and node.content is None and not node.opened_early and node.version.size > 0:
             node.opened_early = True
             self.fetcher.handles.open_early(node.path)
-
-    def open_named(self, path: bytes, name: bytes) -> None:
-        """As `open_early`, for a name of which nothing is known but that it looks like a checkpoint or an event file.
-
-        Nothing else is opened unseen: to open a FIFO would block the server's process.
-        """
-        if formats.format_by_name(name) is not None:
-            self.fetcher.handles.open_early(path)
 
     async def open(self, node: Node) -> Content:
         """The content behind a file node, fit to be read.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
-from vfs.errors import Unreachable
+from vfs.errors import StaleVersion, Unreachable
+from vfs.reader import open_reader
 
 FILE = ROOT + b"/data.bin"
 MIB = 1 << 20
@@ -199,3 +201,19 @@ def test_what_is_read_comes_before_what_is_read_ahead(length: int) -> None:
         reader.close()
 
     play(story, latency=0.05)
+
+
+def test_bytes_of_an_earlier_mount_are_not_given_of_what_was_replaced_longer_ago_than_the_ttl(
+    tmp_path: Path,
+) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(b"/r/f", b"old" * 100_000)
+        await stack.read(b"f")
+        await stack.restart()
+        node = await stack.node(b"f")
+        await asyncio.sleep(20 * TTL)
+        stack.old(b"/r/f", b"new")
+        with pytest.raises(StaleVersion):
+            await open_reader(stack.tree, stack.fetcher, node)
+
+    play(story, latency=0.01, place=tmp_path)
