@@ -13,6 +13,7 @@ from tests.lab.fake_server import Asked, FakeDialer, FakeServer, Session
 from tests.unit.one_pool import CONTENT, FILE, TIMEOUT, drop, fails, now, online
 from vfs.errors import ConnectError, NoAnswer, Refused, Unreachable
 from vfs.remote import pool as pools
+from vfs.remote import sftp
 from vfs.remote.link import backoff
 from vfs.remote.pool import Pool
 from vfs.remote.wire import Kind
@@ -74,6 +75,60 @@ def test_a_dead_link_is_unreachable_after_the_timeout_and_then_at_once() -> None
         for _ in range(20):
             assert await fails(pool.lstat(FILE), Unreachable) == 0
         await pool.aclose()
+
+    run_engine(main)
+
+
+def test_how_long_a_link_has_been_down_counts_from_when_the_server_ceased_to_answer() -> None:
+    """Not from when it was noticed. It is noticed without anybody who asks."""
+
+    async def main(threads: Threads) -> None:
+        server, dialer, pool = await online(threads)
+        pool.timeout = 6.0
+        dialer.refuse = lambda _: NoAnswer("black hole")
+        server.sessions[-1].silent = True
+        began = now()
+        await asyncio.sleep(9)
+        assert pool.link.online
+        assert await fails(pool.lstat(FILE), Unreachable) <= 2.5
+        assert began <= pool.link.since <= began + sftp.KEEPALIVE + 0.1
+        assert await fails(pool.lstat(FILE), Unreachable) == 0
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_a_link_that_breaks_after_a_quiet_time_was_not_down_all_that_time() -> None:
+    async def main(threads: Threads) -> None:
+        server, _, pool = await online(threads)
+        pool.timeout = 2.0
+        await asyncio.sleep(0.9 * sftp.KEEPALIVE)
+        broke = now()
+        drop(server)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert pool.link.since >= broke
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_the_link_is_silent_when_no_connection_brings_a_byte_though_others_were_asked_a_moment_ago() -> None:
+    async def main(threads: Threads) -> None:
+        server, _, pool = await online(threads, latency=0.05)
+        await asyncio.sleep(1)
+        first, second, *_ = pool.alive
+        for session in server.sessions:
+            session.silent = True
+        questions = [first.lstat(FILE)]
+        await asyncio.sleep(1)
+        questions.append(second.lstat(FILE))
+        await asyncio.sleep(0.1)
+        assert pool.link.silence == pytest.approx(1.1, abs=0.1)
+        server.sessions[1].push(b"\0")  # the beginning of an answer
+        await asyncio.sleep(0.1)
+        assert pool.link.silence <= 0.2
+        await pool.aclose()
+        await asyncio.gather(*questions, return_exceptions=True)
 
     run_engine(main)
 
