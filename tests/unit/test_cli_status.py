@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Kernel, Said
+from vfs.control import register
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -150,8 +151,39 @@ def test_watching_goes_on_until_ctrl_c_and_that_is_no_failure(
     assert [json.loads(line) for line in said.out.splitlines()] == [{"mounts": [STATUS]}] * 3
 
 
-def test_status_of_a_dead_mount_says_how_to_clean_up(artisync: Artisync, kernel: Kernel) -> None:
+@pytest.fixture
+def dead(home: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mount of the profile lab, whose process was killed."""
+    with live(home / "m", {"status": told}, profile="lab"):
+        (record,) = register.mounts()
+        kept = record.socket.with_suffix(".json").read_text()
+    record.socket.with_suffix(".json").write_text(kept)
+    return home / "m"
+
+
+def test_a_dead_mount_is_told_with_what_mounts_it_again(artisync: Artisync, dead: Path) -> None:
+    said = artisync("status")
+    again = f"`artisync mount {dead} --profile lab` mounts it again"
+    assert said.code == 1
+    assert said.out.splitlines() == [
+        f"{dead}  dead",
+        f"  problem  the mount at {dead} is dead: its process was killed; {again}",
+    ]
+    (told,) = json.loads(artisync("status", "--json").out)["mounts"]
+    assert (told["mountpoint"], told["profile"], told["state"]) == (str(dead), "lab", "dead")
     said = artisync("status", "m")
     assert said.code == 1
-    assert "is dead" in said.err
-    assert "`artisync unmount`" in said.err
+    assert again in said.err
+
+
+def test_a_path_in_a_dead_mount_is_not_taken_for_one_on_the_server(artisync: Artisync, dead: Path) -> None:
+    for command in ("prefetch", "pin", "unpin"):
+        said = artisync(command, "m/exp-1")
+        assert said.code == 1
+        assert f"the mount at {dead} is dead: its process was killed" in said.err
+        assert "--profile lab` mounts it again" in said.err
+
+
+def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:
+    del kernel.mounted[dead]
+    assert artisync("status").out == "Nothing is mounted.\n"

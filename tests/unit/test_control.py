@@ -342,6 +342,10 @@ def test_a_record_of_a_dead_process_is_swept() -> None:
         path = record_of("/mnt/a")
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": int(dead.stdout)}))
         assert await asyncio.to_thread(register.mounts) == []
+        (gone,) = await asyncio.to_thread(register.dead, lambda _: True)
+        assert (gone.mountpoint, gone.profile) == (Path("/mnt/a"), "default")
+        assert path.exists()
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
         assert not path.exists()
         assert not server.path.exists()
 
@@ -357,6 +361,7 @@ def test_a_record_whose_socket_refuses_is_swept() -> None:
             json.dumps({"mountpoint": "/mnt/b", "pid": os.getpid(), "profile": None, "started": 0})
         )
         assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
         assert not path.exists()
 
     served(body)
@@ -369,6 +374,7 @@ def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
     async def body(_: Server) -> None:
         record_of("/mnt/b").write_text(text)
         assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
         assert not record_of("/mnt/b").exists()
 
     served(body)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfs import config
-from vfs.cli import console, progress
+from vfs.cli import console, dead, progress
 from vfs.cli.options import BASE, given_options, json_option, real_path
 from vfs.cli.remote_names import RemotePath
 from vfs.control import client, register
@@ -102,6 +102,9 @@ def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.Moun
     for mount in mounts:
         if place == mount.mountpoint or mount.mountpoint in place.parents:
             return mount, os.fspath(place.relative_to(mount.mountpoint))
+    gone = dead.around(place)
+    if gone is not None:
+        raise gone
     if Path(path).is_absolute() or path.startswith("."):
         raise NotMounted(f"{path} is not in a live mount")
     return None, path

@@ -11,12 +11,10 @@ from typing import Any
 
 import click
 
-from vfs import config
-from vfs.cli import console, logs, status_view
+from vfs.cli import console, dead, logs, status_view
 from vfs.cli.options import MountPoint, json_option
 from vfs.control import client, register
 from vfs.errors import ArtisyncError, NotMounted
-from vfs.fuse import mountpoint as mountpoints
 
 INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""
@@ -70,30 +68,27 @@ def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
     """What each mount answers; of one that does not, where it is and `error`."""
     records = [record for record in register.mounts() if mountpoint in (None, record.mountpoint)]
     if mountpoint is not None and not records:
-        raise _nothing_there(mountpoint)
+        raise dead.around(mountpoint) or NotMounted(f"nothing of artisync is mounted at {mountpoint}")
     answers: list[dict[str, Any]] = []
+    if mountpoint is None:
+        answers += [
+            _unanswered(gone, "dead", dead.error(gone.mountpoint, gone.profile)) for gone in dead.mounts()
+        ]
     for record in records:
         try:
             answers.append(client.call(record.socket, "status", timeout=ANSWER_SECONDS))
         except NotMounted:  # unmounted while we asked
             continue
         except ArtisyncError as e:
-            answers.append(
-                {
-                    "mountpoint": str(record.mountpoint),
-                    "profile": record.profile,
-                    "pid": record.pid,
-                    "state": "silent",
-                    "error": f"{e}; `artisync unmount --force` ends it",
-                }
-            )
+            answers.append(_unanswered(record, "silent", f"{e}; `artisync unmount --force` ends it"))
     return answers
 
 
-def _nothing_there(mountpoint: Path) -> NotMounted:
-    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND:
-        return NotMounted(
-            f"the mount at {mountpoint} is dead: its process has ended; "
-            "`artisync unmount` cleans it up, and so does the next `artisync mount`"
-        )
-    return NotMounted(f"nothing of artisync is mounted at {mountpoint}")
+def _unanswered(record: register.MountRecord, state: str, error: object) -> dict[str, Any]:
+    return {
+        "mountpoint": str(record.mountpoint),
+        "profile": record.profile,
+        "pid": record.pid,
+        "state": state,
+        "error": str(error),
+    }

@@ -11,7 +11,7 @@ from vfs.printable import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-_STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold red", "silent": "bold red"}
+_STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold red"}
 _BAR = 20
 _FETCHES = 10
 """How many fetches under way are listed of one mount."""
@@ -31,7 +31,7 @@ def _block(mount: Mapping[str, Any]) -> Text:
 
     state = printable(str(mount.get("state", "?")))
     head = Text.assemble(
-        (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold yellow"))
+        (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold red"))
     )
     if "error" in mount:
         return Text("\n").join([head, _line("problem", printable(str(mount["error"])))])

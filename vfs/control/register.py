@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,22 +32,26 @@ class MountRecord:
 
 
 def mounts() -> list[MountRecord]:
-    """All live mounts of this user, by mount point. Records of dead ones are removed on the way."""
+    """All live mounts of this user, by mount point."""
     found: dict[Path, MountRecord] = {}
-    for directory in sockets.directories():
-        try:
-            names = sorted(
-                p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith(".")
-            )
-        except OSError:
-            continue
-        for path in names:
-            record = _read_record(path)
-            if record is not None and _listening(record):
-                found.setdefault(record.mountpoint, record)
-            else:
-                _sweep(path)
+    for _, record in _records():
+        if record is not None and _listening(record):
+            found.setdefault(record.mountpoint, record)
     return [found[mountpoint] for mountpoint in sorted(found)]
+
+
+def dead(still: Callable[[Path], bool]) -> list[MountRecord]:
+    """Mounts of which the process is gone, and that are there all the same, as `still` says of a mount point. Records
+    of others that are gone are removed."""
+    found: list[MountRecord] = []
+    for path, record in _records():
+        if record is not None and _listening(record):
+            continue
+        if record is not None and still(record.mountpoint):
+            found.append(record)
+        else:
+            _sweep(path)
+    return found
 
 
 def find(mountpoint: Path) -> MountRecord | None:
@@ -67,6 +72,19 @@ def mount_of(settings: config.Settings) -> MountRecord | None:
         if (status.get("root"), directory) == (settings.remote_root, str(settings.cache_dir)):
             return record
     return None
+
+
+def _records() -> Iterator[tuple[Path, MountRecord | None]]:
+    """Each record's file, and what it says if it can be read."""
+    for directory in sockets.directories():
+        try:
+            names = sorted(
+                p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith(".")
+            )
+        except OSError:
+            continue
+        for path in names:
+            yield path, _read_record(path)
 
 
 def _read_record(path: Path) -> MountRecord | None:

@@ -1,0 +1,38 @@
+"""Mounts whose process was killed: the kernel has them, and nobody answers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from vfs import config
+from vfs.control import register
+from vfs.errors import NotMounted
+from vfs.fuse import mountpoint as mountpoints
+
+
+def mounts() -> list[register.MountRecord]:
+    """Those of this user."""
+    live = {record.mountpoint for record in register.mounts()}
+    return [record for record in register.dead(_is_ours) if record.mountpoint not in live]
+
+
+def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
+    """What to tell of one."""
+    again = f"artisync mount {shlex.quote(str(mountpoint))}"
+    if profile not in (None, config.DEFAULT_PROFILE):
+        again += f" --profile {shlex.quote(profile)}"
+    return NotMounted(f"the mount at {mountpoint} is dead: its process was killed; `{again}` mounts it again")
+
+
+def around(place: Path) -> NotMounted | None:
+    """What to tell if the place is in a mount of ours that is not live, else None."""
+    for above in (place, *place.parents):
+        if _is_ours(above):
+            profiles = {record.mountpoint: record.profile for record in mounts()}
+            return error(above, profiles.get(above))
+    return None
+
+
+def _is_ours(place: Path) -> bool:
+    return mountpoints.kind_at(place) == config.MOUNT_KIND
