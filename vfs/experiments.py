@@ -69,11 +69,14 @@ def choose(name: str, names: Sequence[str]) -> str:
     )
 
 
-async def experiments(tree: Tree) -> dict[str, Node]:
-    """All directories of the root by name, in order, links to directories included."""
+async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
+    """All directories of the root by name, in order, links to directories included.
+
+    A link that cannot be followed just now is left out; with `sure` that raises Unreachable.
+    """
     found: dict[str, Node] = {}
     for node in await tree.listing(tree.root):
-        shown = await resolved(tree, node)
+        shown = await resolved(tree, node, sure=sure)
         if shown is not None and shown.kind is Kind.DIRECTORY:
             found[os.fsdecode(node.name)] = shown
     return dict(sorted(found.items()))
@@ -112,13 +115,15 @@ async def find_path(tree: Tree, path: str) -> Node:
         raise NoSuchPath(f"there is no {rest} in {first} on the server") from error
 
 
-async def resolved(tree: Tree, node: Node) -> Node | None:
-    """What a link inside the root leads to; None when that cannot be told."""
+async def resolved(tree: Tree, node: Node, *, sure: bool = False) -> Node | None:
+    """What a link inside the root leads to; None when that cannot be told; with `sure` not for want of an answer."""
     if node.kind is not Kind.LINK:
         return node
     try:
         return await tree.find(node.relative)
-    except ArtisyncError:
+    except ArtisyncError as error:
+        if sure and isinstance(error, LinkError):
+            raise
         return None
 
 

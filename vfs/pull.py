@@ -31,6 +31,7 @@ from vfs.progress import Progress
 from vfs.pull_dest import Destination
 from vfs.pull_write import Writer
 from vfs.pulled import Action, Pulled, decide
+from vfs.questions import fresh_only
 from vfs.reader import Reader
 from vfs.stack import Stack
 from vfs.units import size
@@ -125,8 +126,12 @@ class Pull:
         """
         if self._destination.removed:
             raise DestinationUnusable(f"{self._destination.path} was removed")
+        with fresh_only():
+            return await self._plan(names)
+
+    async def _plan(self, names: Iterable[str] | None) -> list[Item]:
         tree = self._tree
-        known = await experiments.experiments(tree)
+        known = await experiments.experiments(tree, sure=True)
         chosen = (
             [experiments.choose(name, list(known)) for name in names] if names is not None else list(known)
         )
@@ -269,7 +274,8 @@ class Pull:
         """
         todo = await asyncio.to_thread(self._make_directories, list(items))
         # small ones first: an event file is not to wait for a checkpoint
-        await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
+        with fresh_only():
+            await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
 
     def _make_directories(self, items: list[Item]) -> list[Item]:
         """Make them; what is left to be brought into those that are there."""

@@ -8,16 +8,19 @@ touched outside; and a path may be longer than PATH_MAX. Any thread.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from vfs.version import Version
+
+log = logging.getLogger(__name__)
 
 _CLIMB = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -101,14 +104,12 @@ class Destination:
         while todo:
             directory = todo.pop()
             with self.place(directory) as place:
-                names = place.names()
-            for word in names:
+                inside = place.inside()
+            for word, found in inside:
                 inner = f"{directory}/{word}"
-                found = self.found(inner)
-                if found is not None:
-                    if found.is_directory:
-                        todo.append(inner)
-                    yield inner, found
+                if found.is_directory:
+                    todo.append(inner)
+                yield inner, found
 
     def remove(self, name: str, *, directory: bool = False) -> None:
         """Remove a file, a link, or a directory that is empty; nothing happens if it is gone. Raises OSError."""
@@ -136,14 +137,15 @@ class Place:
         except FileNotFoundError:
             return None
 
-    def names(self) -> list[str]:
+    def inside(self) -> list[tuple[str, Found]]:
         """What is in the directory of this name."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self._name, flags, dir_fd=self._fd)
         try:
-            return os.listdir(fd)
+            things = [(name, Place(fd, name).found()) for name in os.listdir(fd)]
         finally:
             os.close(fd)
+        return [(name, found) for name, found in things if found is not None]
 
     def make_directory(self, mode: int) -> None:
         """A new directory with the mode of the server's, as far as the umask allows, and what its owner needs."""
@@ -185,6 +187,21 @@ class Place:
             os.rmdir(self._name, dir_fd=self._fd)
         else:
             os.unlink(self._name, dir_fd=self._fd)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it, however deep; what cannot be removed stays."""
+    try:
+        with Destination(path.parent) as above:
+            everything = [
+                (path.name, True),
+                *((name, found.is_directory) for name, found in above.below(path.name)),
+            ]
+            for name, directory in reversed(everything):
+                with suppress(OSError):
+                    above.remove(name, directory=directory)
+    except OSError as error:
+        log.info("%s stays: %s", path, error)
 
 
 def temporary_name() -> str:

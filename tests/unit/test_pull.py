@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from tests.lab.memory_remote import MemoryFile
 from tests.lab.memory_stack import MemoryStack, play
 from tests.lab.pulling import copy_at, pull
-from vfs import pull_dest, pulled
+from vfs import experiments, prefetch, pull_dest, pulled
+from vfs import wait as waiting
 from vfs.errors import Unreachable
 from vfs.pulled import Pulled
 
@@ -350,6 +352,66 @@ def test_a_link_that_is_gone_ends_the_pull_with_that_error_alone(out: Path) -> N
         assert copy_at(out / "e").files == {}
 
     play(story)
+
+
+@pytest.mark.parametrize("broken", ["e", "link"])
+def test_nothing_is_decided_by_what_is_last_known(out: Path, tmp_path: Path, broken: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.files.mkdir(b"/r/far")
+        stack.files.symlink(b"/r/link", b"e")
+        assert not (await pull(stack, out)).failed
+        await stack.restart()
+        await stack.tree.start()
+        await asyncio.sleep(TTL)
+        stack.remote.go_offline()
+        with pytest.raises(Unreachable):
+            await pull(stack, out, broken)
+
+    play(story, place=tmp_path / "cache")
+
+
+def test_a_pull_waits_for_a_server_that_pauses(out: Path, tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        await pull(stack, out)
+        await stack.restart()
+        await stack.tree.start()
+        stack.old(b"/r/e/new", b"new")
+        stack.remote.go_silent()
+        asyncio.get_running_loop().call_later(0.3, stack.remote.go_on)
+        assert (await pull(stack, out)).files == 1
+        assert (out / "e/new").read_bytes() == b"new"
+
+    play(story, place=tmp_path / "cache")
+
+
+def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.settings = SimpleNamespace(timeout=10.0)  # type: ignore[attr-defined]
+        path = b"/r/e"
+        stack.files.mkdir(path)
+        for _ in range(1000):
+            path += b"/d"
+            stack.files.mkdir(path)
+        stack.old(path + b"/f.log", b"deep")
+        stack.files.symlink(path + b"/l", b"f.log")
+        outcome = await pull(stack, out, "e")
+        assert (outcome.files, outcome.failed) == (2, [])
+        top = (await experiments.experiments(stack.tree))["e"]
+        assert (await experiments.summary(stack.tree, "e", top)).size == 4
+        assert (await waiting.wait(stack, "e", 0.0, complete=True, say=print)).files == 1  # type: ignore[arg-type]
+        [*_, told] = [told async for told in prefetch.prefetch(stack, ["e"], pin=True)]  # type: ignore[arg-type]
+        assert (told["files_done"], told["failed"]) == (1, [])
+        assert await prefetch.unpin(stack, ["e"]) == 1  # type: ignore[arg-type]
+        stack.files.rmtree(b"/r/e")
+        await asyncio.sleep(TTL)
+        assert await experiments.experiments(stack.tree) == {}
+
+    try:
+        play(story, place=tmp_path / "cache")
+    finally:
+        pull_dest.remove_tree(out)  # pytest itself cannot
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vfs.pull_dest import Destination, temporary_name
+from vfs.pull_dest import Destination, remove_tree, temporary_name
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_no_component_may_be_a_link(destination: Destination, outside: Path) -> 
     with destination.place("m") as place, pytest.raises(OSError):
         place.open()
     with pytest.raises(OSError), destination.place("l") as place:
-        place.names()
+        place.inside()
     put(destination, "m")
     assert not (destination.path / "m").is_symlink()
     assert os.listdir(outside) == ["mine"]
@@ -74,6 +74,23 @@ def test_a_name_may_be_longer_than_any_path(destination: Destination) -> None:
     for inner in reversed([words[0], *below]):
         destination.remove(inner, directory=inner != name)
     assert os.listdir(destination.path) == ["a"]
+
+
+def test_a_directory_of_any_depth_is_removed_and_nothing_that_it_leads_to(
+    destination: Destination, outside: Path
+) -> None:
+    fd = os.open(destination.path, os.O_RDONLY)
+    for _ in range(1000):
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.symlink(outside, "l", dir_fd=fd)
+    os.close(fd)
+    for _ in range(2):
+        remove_tree(destination.path)
+        assert not destination.path.exists()
+    assert os.listdir(outside) == ["mine"]
 
 
 def test_a_fifo_in_the_place_of_a_file_stops_nobody(destination: Destination) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from vfs import config
+from vfs import config, pull_dest
 from vfs.cli import background, console
 from vfs.cli.options import command_line, settings_options
 from vfs.cli.remote_names import Experiment
@@ -68,7 +67,7 @@ def command(
     except KeyboardInterrupt:
         return 0
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        pull_dest.remove_tree(directory)
     return 0
 
 
