@@ -19,9 +19,9 @@ from typing import Any
 from vfs import errors, xattrs
 from vfs.errnos import errno_of
 from vfs.fetch import Fetcher
-from vfs.fuse import reply
+from vfs.fuse import reply, signals
 from vfs.fuse.reply import DirectoryBuffer, Entry, FileAttributes, FsAttributes
-from vfs.fuse.requests import Request, forget_interrupt, on_interrupt
+from vfs.fuse.requests import Request, caller, forget_interrupt, on_interrupt
 from vfs.node import Kind, Node
 from vfs.reader import Piece, Reader, open_reader
 from vfs.remote.api import FsStats, Remote
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
+LOOK_AGAIN = 0.1
+"""Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Operations:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._fs: tuple[float, FsStats | None] | None = None
+        self._closing = False
 
     @property
     def open_files(self) -> int:
@@ -275,6 +278,7 @@ class Operations:
 
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
+        self._closing = True
         await self.siblings.aclose()
         for task in self._tasks:
             task.cancel()
@@ -293,24 +297,37 @@ class Operations:
     def _spawn(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(self._bounded(req, work))
         self._tasks.add(task)
-        interrupt = task.cancel
-        on_interrupt(req, interrupt)
+        pid = caller(req).pid
+
+        def interrupted() -> None:
+            if signals.ends_a_call(pid):
+                task.cancel()
+            elif not task.done():
+                # the kernel tells of a request's first signal only
+                task.get_loop().call_later(LOOK_AGAIN, interrupted)
 
         def over(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            forget_interrupt(req, interrupt)
+            forget_interrupt(req, interrupted)
             if task.cancelled():  # before its first step, so that it did not answer
                 work.close()
-                reply.error(req, errno.EINTR)
+                reply.error(req, self._cancelled())
 
         task.add_done_callback(over)
+        on_interrupt(req, interrupted)
+
+    def _cancelled(self) -> int:
+        """The errno of a request whose task was cancelled."""
+        return errno.ENOTCONN if self._closing else errno.EINTR
 
     async def _bounded(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, which answers the request, within the deadline; answer its failure otherwise."""
         try:
             async with asyncio.timeout(self.timeout):
                 await work
-        except (errors.ArtisyncError, OSError, asyncio.CancelledError) as error:
+        except asyncio.CancelledError:
+            reply.error(req, self._cancelled())
+        except (errors.ArtisyncError, OSError) as error:
             log.debug("request failed: %s: %s", type(error).__name__, error)
             reply.error(req, errno_of(error))
         except Exception:
