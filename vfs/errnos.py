@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 
 from vfs import errors
 
 ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.EndlessLink, errno.ELOOP),
     (errors.NoSuchPath, errno.ENOENT),
     (errors.AccessDenied, errno.EACCES),
     (errors.NotDirectory, errno.ENOTDIR),
@@ -24,7 +24,6 @@ ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.RemoteError, errno.EIO),
     (errors.ArtisyncError, errno.EIO),
     (TimeoutError, errno.ETIMEDOUT),
-    (asyncio.CancelledError, errno.EINTR),
     (OSError, errno.EIO),
 )
 """The first class that fits."""

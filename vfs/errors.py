@@ -32,6 +32,10 @@ class NoSuchPath(RemoteError):
     """There is no such file on the server; `artisync ls` shows what is there."""
 
 
+class EndlessLink(NoSuchPath):
+    """Symbolic links on the server lead in a circle; `ls -l` there shows where each of them goes."""
+
+
 class AccessDenied(RemoteError):
     """The server does not let this user read it; check the permissions there, or log in as another user."""
 

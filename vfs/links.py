@@ -32,6 +32,11 @@ def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
     return b"/".join([up, NOWHERE, *words])[:4095]
 
 
+def step(link: bytes, target: bytes) -> bytes:
+    """The path that the text `target` of a link at the absolute path `link` names."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+
+
 def encloses(outer: bytes, inner: bytes) -> bool:
     """Whether showing the directory `outer` below `inner` would show `inner` again, without end."""
     return inside(outer, inner)

@@ -153,4 +153,14 @@ def _verbs(
     async def let_go(arguments: dict[str, Any]) -> dict[str, Any]:
         return {"unpinned": await unpin(stack, arguments["paths"])}
 
-    return {"status": status, "move": move, "stop": end, "prefetch": fetch, "unpin": let_go}
+    async def waiting(_: dict[str, Any]) -> dict[str, Any]:
+        return {"threads": operations.waiting}
+
+    return {
+        "status": status,
+        "waiting": waiting,
+        "move": move,
+        "stop": end,
+        "prefetch": fetch,
+        "unpin": let_go,
+    }

@@ -24,7 +24,7 @@ from vfs.fuse.reply import DirectoryBuffer, Entry, FileAttributes, FsAttributes
 from vfs.fuse.requests import Request, caller, forget_interrupt, on_interrupt
 from vfs.node import Kind, Node
 from vfs.reader import Piece, Reader, open_reader
-from vfs.remote.api import FsStats, Remote
+from vfs.remote.api import LONGEST_NAME, FsStats, Remote
 from vfs.siblings import Siblings
 from vfs.tree import Tree
 
@@ -59,7 +59,7 @@ class Operations:
         self.uid, self.gid = os.getuid(), os.getgid()
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}
         self._fs: tuple[float, FsStats | None] | None = None
         self._closing = False
 
@@ -67,6 +67,11 @@ class Operations:
     def open_files(self) -> int:
         """Files that programs hold open just now."""
         return sum(isinstance(handle, Reader) for handle in self._handles.values())
+
+    @property
+    def waiting(self) -> list[int]:
+        """The threads of programs that wait for an answer just now; 0 for one of another container."""
+        return sorted(set(self._tasks.values()))
 
     # --- names ------------------------------------------------------------------------------------------------
 
@@ -199,6 +204,7 @@ class Operations:
         assert isinstance(directory, OpenDirectory)
         buffer = DirectoryBuffer(size)
         node, children = directory.node, directory.children
+        given: list[Node] = []
         for position in range(offset, len(children) + 2):
             if position < 2:
                 shown = node if position == 0 else node.parent or node
@@ -217,7 +223,10 @@ class Operations:
                 break
             if held:
                 self.tree.hold(shown)
-        buffer.reply(req)
+                given.append(shown)
+        if not buffer.reply(req):
+            for shown in given:
+                self.tree.forget(shown.id, 1)
 
     def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -234,7 +243,7 @@ class Operations:
             await self.tree.ask(("room", self.tree.root.path), self._ask_for_room(), known=known)
         stats = self._fs[1] if self._fs is not None else None
         if stats is None:
-            reply.statfs(req, FsAttributes(block_size=4096, fragment=4096, name_max=255))
+            reply.statfs(req, FsAttributes(block_size=4096, fragment=4096, name_max=LONGEST_NAME))
             return
         reply.statfs(
             req,
@@ -271,10 +280,7 @@ class Operations:
         reply.xattr(req, await xattrs.value(self.tree, self.fetcher, node, name), size)
 
     def listxattr(self, req: Request, nodeid: int, size: int) -> None:
-        node = self._node(req, nodeid)
-        if node is not None:
-            names = xattrs.NAMES if node.kind is Kind.FILE else ()
-            reply.xattr(req, b"".join(name + b"\0" for name in names), size)
+        reply.xattr(req, b"", size)  # `cp -a`, `rsync -X` and `tar --xattrs` would give ours to their copies
 
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
@@ -296,8 +302,7 @@ class Operations:
 
     def _spawn(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(self._bounded(req, work))
-        self._tasks.add(task)
-        pid = caller(req).pid
+        pid = self._tasks[task] = caller(req).pid
 
         def interrupted() -> None:
             if signals.ends_a_call(pid):
@@ -307,7 +312,7 @@ class Operations:
                 task.get_loop().call_later(LOOK_AGAIN, interrupted)
 
         def over(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
+            del self._tasks[task]
             forget_interrupt(req, interrupted)
             if task.cancelled():  # before its first step, so that it did not answer
                 work.close()
@@ -364,7 +369,7 @@ class Operations:
     def _file_attributes(self, node: Node) -> FileAttributes:
         attributes = node.attributes
         if node.kind is Kind.DIRECTORY:
-            size, links = 4096, 2
+            size, links = 4096, 1  # with 2, `find` would take it for one without subdirectories
         elif node.kind is Kind.LINK:
             size, links = len(node.target), 1
         else:

@@ -30,6 +30,30 @@ def make_private(directory: Path) -> None:
     )  # fails where a file, or a link that leads nowhere, is in the way
 
 
+def own_private(directory: Path) -> None:
+    """As `make_private`; one that is there becomes private. Raises OSError if there is a link, or another user's."""
+    make_private(directory)
+    if directory.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        if found.st_mode & 0o077:
+            os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
+
+
+def is_own(path: Path) -> bool:
+    """Whether the path is there and this user's own; of a link, both it and what it leads to."""
+    try:
+        return os.lstat(path).st_uid == os.stat(path).st_uid == os.getuid()
+    except OSError:
+        return False
+
+
 def remove(directories: Iterable[Path]) -> None:
     """Undo the making of these, the innermost first; what is in use by then, and what is above it, stays."""
     with contextlib.suppress(OSError):

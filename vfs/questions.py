@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FRESH_ONLY: ContextVar[bool] = ContextVar("fresh_only", default=False)
+MOST_LINKS = 40
+"""Links that lead to one another; the kernel follows as many."""
 
 Key = tuple[str, bytes]
 """The kind of a question (node, name, list, room), and the path that it is about."""
@@ -157,7 +159,27 @@ class Questions:
                 if isinstance(answer, ServerFailure):  # it may well lead somewhere
                     raise answer
             shown = text if isinstance(text, bytes) else b"unreadable"
-            self._tree.observe(parent, name, attributes, at, target=links.nowhere(root, path, shown))
+            # a link to itself is ELOOP to who follows it
+            gone = isinstance(followed, NoSuchPath) and isinstance(text, bytes)
+            endless = gone and await self._circular(path, shown)
+            target = name if endless else links.nowhere(root, path, shown)
+            self._tree.observe(parent, name, attributes, at, target=target)
+
+    async def _circular(self, path: bytes, text: bytes) -> bool:
+        """Whether a link that cannot be followed leads back to itself or to another such link."""
+        seen = {path}
+        while len(seen) < MOST_LINKS:
+            path = links.step(path, text)
+            if path in seen:
+                return True
+            if len(path) > api.LONGEST_PATH:
+                return False
+            seen.add(path)
+            try:
+                text = await self._remote.readlink(path)
+            except RemoteError:
+                return False
+        return True
 
     def _endless(self, parent: Node, real: bytes) -> bool:
         """Whether a directory shown in place of a link would hold itself again."""

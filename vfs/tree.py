@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from vfs.cache.blocks import BlockCache
-from vfs.errors import AccessDenied, NameTooLong, NoSuchPath, NotDirectory
+from vfs.errors import AccessDenied, EndlessLink, NameTooLong, NoSuchPath, NotDirectory
 from vfs.fetch import Fetcher
 from vfs.node import LONG_AGO, NEVER, Kind, Node, version_of
 from vfs.questions import Key, Questions, join
@@ -211,7 +211,7 @@ class Tree:
             if node.kind is Kind.LINK:
                 hops += 1
                 if hops > 40:
-                    raise NoSuchPath(f"{node.path!r}: too many links")
+                    raise EndlessLink(f"{node.path!r}")
                 todo = [w for w in node.target.split(b"/") if w not in (b"", b".")] + todo
                 node = node.parent or self.root
         return node

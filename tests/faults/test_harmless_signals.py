@@ -1,10 +1,11 @@
 """Signals that end no program end none of its calls: Ctrl-Z and `fg`, a tracer, timers, children, a window's new size.
 
-The link has 100 ms of round trip and nothing is listed yet, so that nearly every signal comes while a call waits.
+The link has 60 ms of round trip and nothing is listed yet, so that nearly every signal comes while a call waits.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -21,25 +22,35 @@ from tests.lab.world import World
 
 pytestmark = needs_fuse
 
-DIRECTORIES = 40
-EACH = 2
-FILES = DIRECTORIES * EACH
+DIRECTORIES = 24
+TESTS = 15
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("world"), timeout=60, rtt_ms=60)
+    for test in range(TESTS):
+        for directory in range(DIRECTORIES):
+            world.file(f"{test}/{directory // 8}/{directory}/file", 300)
+    world.file("exp/file")
+    with world:
+        yield world
+        world.relay.blackhole(False)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, timeout=20, rtt_ms=100)
-    for directory in range(DIRECTORIES):
-        for name in range(EACH):
-            world.file(f"exp/{directory // 8}/{directory}/{name}", 300)
-    with world:
-        yield world
+def cold(world: World) -> Path:
+    """A tree that nobody has looked into."""
+    return world.path / str(next(_trees))
 
 
-PROGRAMS: dict[str, Callable[[World, Path], list[str]]] = {
-    "find": lambda world, _: ["find", f"{world.path}/exp", "-type", "f"],
-    "cp": lambda world, out: ["cp", "-rv", f"{world.path}/exp", str(out)],
-    "tar": lambda world, out: ["tar", "-cvf", f"{out}.tar", "-C", str(world.path), "exp"],
+_trees = itertools.count()
+
+
+PROGRAMS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "find": lambda tree, _: ["find", str(tree), "-type", "f"],
+    "cp": lambda tree, out: ["cp", "-rv", str(tree), str(out)],
+    "tar": lambda tree, out: ["tar", "-cvf", f"{out}.tar", "-C", str(tree.parent), tree.name],
 }
 
 
@@ -64,16 +75,16 @@ TROUBLES: dict[str, Callable[[subprocess.Popen[bytes]], None]] = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_that_is_stopped_and_goes_on_gets_everything(
-    world: World, tmp_path: Path, program: str, trouble: str
+    cold: Path, tmp_path: Path, program: str, trouble: str
 ) -> None:
-    words = PROGRAMS[program](world, tmp_path / "out")
+    words = PROGRAMS[program](cold, tmp_path / "out")
     disturb(words, TROUBLES[trouble])
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_that_is_traced_for_a_moment_gets_everything(
-    world: World, tmp_path: Path, program: str
+    cold: Path, tmp_path: Path, program: str
 ) -> None:
     def trace(process: subprocess.Popen[bytes]) -> None:
         tracer = ["strace", "-f", "-o", "/dev/null", "-p", str(process.pid)]
@@ -81,7 +92,7 @@ def test_a_program_that_is_traced_for_a_moment_gets_everything(
             time.sleep(0.15)
             strace.send_signal(signal.SIGINT)
 
-    disturb(PROGRAMS[program](world, tmp_path / "out"), trace)
+    disturb(PROGRAMS[program](cold, tmp_path / "out"), trace)
 
 
 def disturb(words: list[str], trouble: Callable[[subprocess.Popen[bytes]], None]) -> None:
@@ -96,11 +107,11 @@ def disturb(words: list[str], trouble: Callable[[subprocess.Popen[bytes]], None]
             trouble(process)
             times += 1
         out, err = process.communicate(timeout=30)
-    assert times > 5
+    assert times >= 3
     assert err == b""
     assert process.returncode == 0
     named = {line.split(b"->")[0].strip(b" '\n") for line in out.splitlines()}
-    assert sum(name.rsplit(b"/", 1)[-1] in (b"0", b"1") and name.count(b"/") >= 3 for name in named) >= FILES
+    assert sum(name.endswith(b"/file") for name in named) == DIRECTORIES
 
 
 WALK = """
@@ -134,9 +145,9 @@ HANDLERS = {
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_a_program_that_handles_signals_of_its_own_gets_everything(world: World, handler: str) -> None:
+def test_a_program_that_handles_signals_of_its_own_gets_everything(cold: Path, handler: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WALK.replace("SETUP", HANDLERS[handler]), world.path / "exp"],
+        [sys.executable, "-c", WALK.replace("SETUP", HANDLERS[handler]), cold],
         capture_output=True,
         text=True,
         timeout=60,
@@ -144,8 +155,25 @@ def test_a_program_that_handles_signals_of_its_own_gets_everything(world: World,
     )
     assert done.stderr == ""
     names, handled = map(int, done.stdout.split())
-    assert names == FILES
+    assert names == DIRECTORIES
     assert handled > 10
+
+
+def test_status_goes_on_watching_until_ctrl_c(world: World) -> None:
+    words = [sys.executable, "-m", "vfs", "status", "--watch", "--json", str(world.path)]
+    with subprocess.Popen(
+        words, env=world.mounted.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            assert b'"mounts"' in process.stdout.readline()
+            for number in (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD) * 2:
+                process.send_signal(number)
+                time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert err == b""
+    assert process.returncode == 0
 
 
 # --- and those that end one -------------------------------------------------------------------------------------------
@@ -171,17 +199,17 @@ ENDED: dict[str, tuple[str, signal.Signals, int]] = {
 }
 
 
-@pytest.mark.parametrize("first", [None, signal.SIGWINCH, signal.SIGCONT], ids=str)
+@pytest.mark.parametrize("first", [None, signal.SIGWINCH], ids=["first", "later"])
 @pytest.mark.parametrize("how", ENDED)
 def test_a_waiting_program_is_ended_at_once_whatever_signal_came_before(
     world: World, how: str, first: signal.Signals | None
 ) -> None:
     code, number, expected = ENDED[how]
-    os.listdir(world.path / "exp/0/0")
+    os.listdir(world.path / "exp")
     world.relay.blackhole()
-    harmless = "signal.signal(signal.SIGWINCH, lambda *_: None); signal.signal(signal.SIGCONT, lambda *_: None)"
+    harmless = "signal.signal(signal.SIGWINCH, lambda *_: None)"
     with subprocess.Popen(
-        [sys.executable, "-c", f"import signal, sys\n{harmless}\n{code}", world.path / "exp/0/0/0"],
+        [sys.executable, "-c", f"import signal, sys\n{harmless}\n{code}", world.path / "exp/file"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:
@@ -195,4 +223,3 @@ def test_a_waiting_program_is_ended_at_once_whatever_signal_came_before(
         process.send_signal(number)
         process.wait(1)
     assert process.returncode == expected
-    world.relay.blackhole(False)

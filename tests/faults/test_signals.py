@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,24 @@ def test_a_signal_unmounts_while_the_link_is_dead_and_a_reader_waits(world: Worl
     reader.join(2)
     assert outcomes
     assert outcomes[0][0] != 0
+
+
+def test_an_unmount_while_a_reader_waits_in_open_names_it_and_force_ends_both(world: World) -> None:
+    pid = world.pid
+    world.relay.blackhole()
+    words = [sys.executable, "-c", "import sys; print(flush=True); open(sys.argv[1])", world.path / "exp/new"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        assert eventually(lambda: f"({reader.pid})" in world.mounted.artisync("unmount", world.path).stderr)
+        refused = world.mounted.artisync("unmount", world.path)
+        assert refused.returncode == 1
+        assert f"({reader.pid}), waiting for the server" in refused.stderr
+        assert "artisync unmount --force" in refused.stderr
+        assert os.path.ismount(world.path)
+        assert world.mounted.artisync("unmount", "--force", world.path).returncode == 0
+        assert b"Interrupted" not in reader.communicate(timeout=5)[1]
+    assert nothing_is_left(world, pid)
 
 
 def test_an_unmount_by_hand_ends_the_process(world: World) -> None:

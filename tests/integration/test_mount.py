@@ -77,9 +77,6 @@ def test_an_attribute_tells_where_the_bytes_of_a_file_are(root: Path, tmp_path: 
         return os.getxattr(path, "user.artisync.state")
 
     with Sshd() as sshd, Mounted(sshd, root, tmp_path):
-        assert set(os.listxattr(path)) == {
-            f"user.artisync.{name}" for name in ("state", "cached_bytes", "pinned", "complete")
-        }
         assert state() == b"remote"
         with path.open("rb", buffering=0) as file:
             os.pread(file.fileno(), 100, 3 << 20)
@@ -91,6 +88,38 @@ def test_an_attribute_tells_where_the_bytes_of_a_file_are(root: Path, tmp_path: 
         sshd.stop()
         assert eventually(lambda: state() == b"stale")
         assert len(path.read_bytes()) == 5 << 20
+
+
+def test_copies_carry_no_attribute_of_ours(mounted: Mounted, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", mounted.path / "exp-1/checkpoints", copy], check=True)
+    for path in (mounted.path / "exp-1/checkpoints", mounted.path / "exp-1/checkpoints/best_model.pt"):
+        assert os.listxattr(path) == []
+    with pytest.raises(OSError) as caught:
+        os.getxattr(copy / "best_model.pt", "user.artisync.state")
+    assert caught.value.errno in (errno.ENODATA, errno.EOPNOTSUPP)
+
+
+def test_how_many_directories_are_in_one_is_left_open(mounted: Mounted) -> None:
+    assert os.stat(mounted.path / "exp-1").st_nlink == 1
+
+
+def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(mounted: Mounted, root: Path) -> None:
+    (root / "circle").symlink_to("exp-1/back")
+    (root / "exp-1/back").symlink_to("../circle")
+    (root / "dangling").symlink_to("nothing")
+    for name, number in {
+        "x" * 256: errno.ENAMETOOLONG,
+        "exp-1/" + "x" * 300: errno.ENAMETOOLONG,
+        "circle": errno.ELOOP,
+        "exp-1/back": errno.ELOOP,
+        "circle/file": errno.ELOOP,
+        "dangling": errno.ENOENT,
+        "x" * 255: errno.ENOENT,
+    }.items():
+        with pytest.raises(OSError) as caught:
+            os.stat(mounted.path / name)
+        assert caught.value.errno == number, name
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ class Kernel:
     busy: bool = False
     standing: bool = True
     """Of a busy one: whether somebody's working directory is in it; else only files are open."""
+    users_named: bool = True
+    """Whether the users of a busy one can be seen from outside; not those that wait in open(2)."""
     dead: bool = False
     asked: list[tuple[Path, bool]] | None = None
 
@@ -76,10 +78,10 @@ class Kernel:
         del self.mounted[path]
 
     def users(self, _: Path) -> list[str]:
-        return ["bash (7)"] if self.busy else []
+        return ["bash (7)"] if self.busy and self.users_named else []
 
     def standing_in(self, _: Path) -> list[str]:
-        return ["bash (7)"] if self.busy and self.standing else []
+        return ["bash (7)"] if self.busy and self.users_named and self.standing else []
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import pty
 import select
 import signal
+import stat
 import subprocess
 import sys
 import termios
@@ -162,6 +163,18 @@ def test_what_the_mount_logs_later_is_in_its_log_file(lab: Lab) -> None:
     assert "INFO vfs.remote" in text
     assert "the link is back" in text
     assert "from C" in text
+
+
+@pytest.mark.parametrize("words", [(), ("--foreground",)])
+def test_a_log_file_is_for_its_owner_alone(lab: Lab, words: tuple[str, ...]) -> None:
+    body = """\
+        import logging
+        ready("")
+        logging.getLogger("vfs.remote").info("the link is back")
+        """
+    assert lab.run(body, "--log-file", "my.log", *words).returncode == 0
+    lab.event()
+    assert stat.S_IMODE((lab.home / "my.log").stat().st_mode) == 0o600
 
 
 def test_a_log_file_that_cannot_be_written_is_told_before_anything_is_mounted(lab: Lab) -> None:

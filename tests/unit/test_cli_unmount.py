@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,12 +25,14 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 @contextmanager
-def mount_process(place: Path, program: str) -> Iterator[subprocess.Popen[bytes]]:
+def mount_process(
+    place: Path, program: str, verbs: dict[str, Any] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that the register has as the mount of this place."""
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    with live(place, {}):
+    with live(place, verbs or {}):
         path = sockets.socket_path(place).with_suffix(".json")
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": process.pid}))
         try:
@@ -82,6 +85,23 @@ def test_open_files_stay_readable_after_an_unmount(artisync: Artisync, kernel: K
     assert said.code == 0
     assert "bash (7) can go on reading" in said.err
     assert kernel.mounted == {}
+
+
+def test_who_waits_for_the_server_without_an_open_file_is_told(
+    artisync: Artisync, kernel: Kernel, home: Path
+) -> None:
+    async def waiting(_: Json) -> Json:
+        return {"threads": [os.getpid(), 0]}
+
+    kernel.busy = True
+    kernel.users_named = False
+    with mount_process(home / "m", STAYS, {"waiting": waiting}) as process:
+        said = artisync("unmount", "m")
+        assert process.poll() is None
+    assert said.code == 1
+    name = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
+    assert f"in use by {name} ({os.getpid()}), waiting for the server" in said.err
+    assert "--force" in said.err
 
 
 @pytest.mark.parametrize("program", [STAYS, DEAF])

@@ -234,6 +234,42 @@ def test_an_open_directory_is_closed_to_others(runtime: Path) -> None:
     served(body)
 
 
+def test_a_link_in_the_place_of_the_directory_is_refused_and_what_it_leads_to_stays_as_it_is(
+    runtime: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "public"
+    victim.mkdir()
+    victim.chmod(0o755)
+    (runtime / "artisync").symlink_to(victim)
+    with pytest.raises(CannotControl, match="it is a symbolic link"):
+        asked(lambda path: client.call(path, "echo"))
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o755
+    assert list(victim.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o770, False), (0o1777, True), (0o755, True)])
+def test_a_runtime_directory_in_which_others_can_rename_ours_is_passed_over(
+    runtime: Path, mode: int, used: bool
+) -> None:
+    runtime.chmod(mode)
+    assert (runtime / "artisync" in sockets.directories()) is used
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+def test_records_of_another_user_are_not_read_and_his_directory_is_refused(runtime: Path) -> None:
+    async def body(server: Server) -> None:
+        path = server.path.with_suffix(".json")
+        record = {"mountpoint": "/m", "pid": os.getpid(), "profile": None, "started": 0.0}
+        path.write_text(json.dumps(record))
+        assert [mount.mountpoint for mount in await asyncio.to_thread(register.mounts)] == [Path("/m")]
+        os.chown(path.parent, 12345, 12345)
+        assert await asyncio.to_thread(register.mounts) == []
+
+    served(body)
+    with pytest.raises(CannotControl, match="it belongs to another user"):
+        sockets.prepare(runtime / "artisync")
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 def test_another_user_is_turned_away(runtime: Path) -> None:
     program = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
-from vfs.errors import AccessDenied, NoSuchPath, NotDirectory, ServerFailure, Unreachable
+from vfs.errors import AccessDenied, EndlessLink, NoSuchPath, NotDirectory, ServerFailure, Unreachable
 from vfs.node import Kind
 from vfs.questions import fresh_only
 from vfs.remote import api
@@ -532,8 +532,32 @@ def test_links_inside_the_root_are_relative_and_others_are_shown_as_what_they_le
             assert shown[name].kind is Kind.LINK
             with pytest.raises(NoSuchPath):
                 await stack.node(name)
+        with pytest.raises(EndlessLink):
+            await stack.node(b"loop")
         assert await stack.read(b"in") == b"inside"
         assert await stack.read(b"file") == await stack.read(b"directory/f") == b"outside"
+
+    play(story)
+
+
+def test_links_that_lead_in_a_circle_are_told_from_those_that_dangle() -> None:
+    async def story(stack: MemoryStack) -> None:
+        files = stack.files
+        files.mkdir(ROOT + b"/d")
+        files.symlink(ROOT + b"/a", b"d/b")
+        files.symlink(ROOT + b"/d/b", b"../c")
+        files.symlink(ROOT + b"/c", ROOT + b"/a")
+        files.symlink(ROOT + b"/into", b"a")
+        files.symlink(ROOT + b"/first", b"second")
+        files.symlink(ROOT + b"/second", b"nothing")
+        await stack.tree.listing(stack.tree.root)
+        for name in (b"a", b"c", b"into", b"d/b"):
+            with pytest.raises(EndlessLink):
+                await stack.node(name)
+        for name in (b"first", b"second"):
+            with pytest.raises(NoSuchPath) as caught:
+                await stack.node(name)
+            assert not isinstance(caught.value, EndlessLink)
 
     play(story)
 

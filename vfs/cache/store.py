@@ -227,7 +227,8 @@ def _make(directory: Path) -> None:
     paths.make_private(directory)
     own = {DATABASE, "blocks", "lock"}
     names = set(os.listdir(directory))
-    if os.stat(directory).st_mode & 0o077 and (not names or DATABASE in names or names <= own):
+    private = not names or DATABASE in names or names <= own
+    if private and paths.is_own(directory) and os.stat(directory).st_mode & 0o077:
         os.chmod(directory, 0o700)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))

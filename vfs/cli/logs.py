@@ -102,8 +102,9 @@ def daemon() -> None:
 
 
 def to_file(log_file: Path) -> None:
-    """Log to this file only. Raises OSError."""
-    _install(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"), _DATED, logging.INFO)
+    """Log to this file only, made as by `open_log`. Raises OSError."""
+    stream = os.fdopen(open_log(log_file), "a", encoding="utf-8", errors="backslashreplace")
+    _install(logging.StreamHandler(stream), _DATED, logging.INFO)
 
 
 def open_log(log_file: Path) -> int:

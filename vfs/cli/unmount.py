@@ -11,8 +11,8 @@ from vfs import config
 from vfs.cli import console, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
-from vfs.control import register
-from vfs.errors import MountBusy, MountError, NotMounted
+from vfs.control import client, register
+from vfs.errors import ArtisyncError, MountBusy, MountError, NotMounted
 from vfs.fuse import mountpoint as mountpoints
 
 PATIENCE = 20.0
@@ -43,7 +43,7 @@ def command(mountpoint: Path, force: bool) -> int:
         _unmount_dead(mountpoint, force=force)
         return 0
     with Process(record.pid) as process:
-        if found is not None and not _unmount(mountpoint, force=force):
+        if found is not None and not _unmount(mountpoint, record, force=force):
             return 0
         if force:
             # a mount that is in use lives on, out of sight, as long as its process does
@@ -59,10 +59,10 @@ def command(mountpoint: Path, force: bool) -> int:
     return 0
 
 
-def _unmount(mountpoint: Path, *, force: bool) -> bool:
+def _unmount(mountpoint: Path, record: register.MountRecord, *, force: bool) -> bool:
     """Whether the mount is gone; else it is out of sight, and lives on for those that have files of it open.
 
-    Raises MountBusy while somebody stands in it.
+    Raises MountBusy while somebody stands in it, or waits for an answer before there is an open file.
     """
     try:
         mountpoints.unmount(mountpoint, force=force)
@@ -70,12 +70,26 @@ def _unmount(mountpoint: Path, *, force: bool) -> bool:
         users = mountpoints.busy(mountpoint)
         if mountpoints.standing_in(mountpoint):
             raise
+        if not users:
+            waiting = _waiting(record)
+            raise MountBusy(
+                f"{mountpoint} is in use"
+                + (f" by {', '.join(waiting)}, waiting for the server" if waiting else "")
+            ) from None
         mountpoints.unmount(mountpoint, force=True)
         console.tell(
             f"Unmounted. {', '.join(users)} can go on reading the files that are open, until they are closed."
         )
         return False
     return True
+
+
+def _waiting(record: register.MountRecord) -> list[str]:
+    """Programs that wait for an answer of the mount, as `name (pid)`."""
+    try:
+        return mountpoints.programs(client.call(record.socket, "waiting", timeout=2.0)["threads"])
+    except (ArtisyncError, LookupError, TypeError):
+        return []  # it hangs, or is of an older version
 
 
 def _unmount_dead(mountpoint: Path, *, force: bool) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs import config
+from vfs import config, paths
 from vfs.control import client, sockets
 from vfs.errors import ArtisyncError
 
@@ -77,6 +77,8 @@ def mount_of(settings: config.Settings) -> MountRecord | None:
 def _records() -> Iterator[tuple[Path, MountRecord | None]]:
     """Each record's file, and what it says if it can be read."""
     for directory in sockets.directories():
+        if not paths.is_own(directory):  # others' records would name our processes
+            continue
         try:
             names = sorted(
                 p for p in directory.iterdir() if p.suffix == ".json" and not p.name.startswith(".")

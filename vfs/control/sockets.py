@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +26,11 @@ def directories() -> list[Path]:
     candidates = []
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     with contextlib.suppress(OSError):
+        found = os.stat(runtime)
         # after `su` the variable may still name another user's
-        if os.stat(runtime).st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK):
+        own = found.st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK)
+        # where others can write, they could put a directory of theirs in the place of ours
+        if own and (not found.st_mode & 0o022 or found.st_mode & stat.S_ISVTX):
             candidates.append(Path(runtime) / "artisync")
     return [*candidates, config.state_dir() / "run"]
 
@@ -44,12 +48,7 @@ def socket_path(mountpoint: Path) -> Path:
 def prepare(directory: Path) -> None:
     """Make it, for this user only. Raises `errors.CannotControl`."""
     try:
-        paths.make_private(directory)
-        st = directory.stat()
-        if st.st_uid != os.getuid():
-            raise CannotControl(f"{directory} belongs to another user")
-        if st.st_mode & 0o077:
-            directory.chmod(0o700)
+        paths.own_private(directory)
     except OSError as e:
         raise CannotControl(f"cannot use {directory} for the control socket: {e.strerror}") from e
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,14 @@ def unmount(path: Path, *, force: bool = False) -> None:
     else:
         command = ["umount", *(["-l"] if force else []), place]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
     except OSError as error:
         raise MountError(f"{place} cannot be unmounted: {command[0]}: {error.strerror}") from error
     if done.returncode == 0:
@@ -144,6 +151,8 @@ def unmount(path: Path, *, force: bool = False) -> None:
     users = busy(Path(place))
     if users:
         raise MountBusy(f"{place} is in use by {', '.join(users)}")
+    if "busy" in done.stderr.lower():  # who waits in open(2) has neither a file nor a directory of it yet
+        raise MountBusy(f"{place} is in use")
     raise MountError(f"{place} cannot be unmounted: {done.stderr.strip() or done.stdout.strip()}")
 
 
@@ -167,6 +176,19 @@ def _users(path: Path, links: Callable[[Path], list[Path]]) -> list[str]:
         except OSError:
             continue
     return users
+
+
+def programs(threads: Iterable[int]) -> list[str]:
+    """The programs of these threads that still run, each once, as `name (pid)`; Linux only."""
+    found = set()
+    for thread in threads:
+        try:
+            status = Path(f"/proc/{thread}/status").read_text(errors="replace")
+            pid = int(status.partition("\nTgid:")[2].split(None, 1)[0])
+            found.add((pid, Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()))
+        except (OSError, ValueError, IndexError):
+            continue
+    return [f"{name} ({pid})" for pid, name in sorted(found)]
 
 
 def absent(path: Path) -> list[Path]:
