@@ -205,6 +205,10 @@ class WaitedTooLong(ArtisyncError):
     """A sync takes minutes to appear; was it started in the control panel? `artisync ls` shows what is there."""
 
 
+class NeverQuiet(WaitedTooLong):
+    """Is the training or the sync still going on? A shorter `--settle`, or a longer `--timeout`, may do."""
+
+
 class TensorBoardMissing(ArtisyncError):
     """Install it where artisync can find it: `pip install tensorboard`, or for a command of its own `pipx install
     tensorboard`."""

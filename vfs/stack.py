@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+AWAY = (Unreachable, Refused, NoAnswer, HungUp, UnknownHost, TimeoutError)
+"""What connecting raises where the server may come back by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
@@ -149,7 +152,7 @@ async def open_stack(
             cache.set_record(key, root)
             with root_listed(settings):
                 await stack.tree.start()
-        except (Unreachable, Refused, NoAnswer, HungUp, UnknownHost, TimeoutError, OSError) as error:
+        except (*AWAY, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:
                 raise

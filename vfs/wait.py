@@ -7,29 +7,33 @@ import os
 from collections.abc import Callable
 
 from vfs import experiments, xattrs
-from vfs.errors import LinkError
+from vfs.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
 from vfs.node import Kind, Node, version_of
 from vfs.questions import fresh_only
 from vfs.stack import Stack
 from vfs.units import count, size
 from vfs.version import Version
 
+SILENT = "the server does not answer; waiting for it"
 POLL = 1.0
 """Seconds between two looks; the listings behind them are as old as the TTL allows."""
 
 
 async def wait(
-    stack: Stack, name: str, settle: float, *, complete: bool, say: Callable[[str], None]
+    stack: Stack, name: str, settle: float, *, complete: bool, say: Callable[[str, type[ArtisyncError]], None]
 ) -> experiments.Summary:
     """Return what is in the experiment once it exists and nothing in it has changed for `settle` seconds.
 
-    With `complete`, also every checkpoint must be whole as far as its format tells. `say` is told what is seen. A
-    server that does not answer is waited for. Cancel it to bound the wait.
+    With `complete`, also every checkpoint must be whole as far as its format tells. `say` is told what is seen, and
+    which error it would be if the wait ended now. A server that does not answer is waited for. Cancel it to bound the
+    wait.
     """
     loop = asyncio.get_running_loop()
     seen: dict[str, Version] | None = None
     since = loop.time()
     while True:
+        text: str = SILENT
+        kind: type[ArtisyncError] = Unreachable
         try:
             with fresh_only():  # what is there, and that it is quiet, the server has to say
                 known = await experiments.experiments(stack.tree)
@@ -38,8 +42,9 @@ async def wait(
                     seen = None
                     like = experiments.nearest(name, known)
                     others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
-                    say(f"{name} is not there yet; on the server: {others}")
+                    text, kind = f"{name} is not there yet; on the server: {others}", WaitedTooLong
                 else:
+                    kind = NeverQuiet
                     below = experiments.walk(stack.tree, top)
                     nodes = [node async for node in below if node.kind is Kind.FILE]
                     now = {
@@ -51,18 +56,20 @@ async def wait(
                     total = sum(version.size for version in now.values())
                     what = f"{name}: {count(len(now), 'file')}, {size(total)}"
                     if not now:
-                        say(f"{name} is there, and empty")
+                        text = f"{name} is there, and empty"
                     elif quiet < settle:
-                        say(f"{what}; waiting for {settle:g} s without a change")
+                        text = f"{what}; waiting for {settle:g} s without a change"
                     elif complete and (unfinished := await _unfinished(stack, nodes)):
-                        say(f"{what}; not whole yet: {', '.join(unfinished)}")
+                        text = f"{what}; not whole yet: {', '.join(unfinished)}"
                     else:
                         return await experiments.summary(stack.tree, name, top)
         except (LinkError, TimeoutError):
             since = loop.time()
+            text, kind = SILENT, Unreachable
         if not stack.remote.link.online:
             since = loop.time()
-            say("the server does not answer; waiting for it")
+            text, kind = SILENT, Unreachable
+        say(text, kind)
         await asyncio.sleep(POLL)
 
 

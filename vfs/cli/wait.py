@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,15 @@ from vfs import config
 from vfs.cli import console
 from vfs.cli.options import duration_type, json_option, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import WaitedTooLong
+from vfs.errors import ArtisyncError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from vfs.experiments import Summary
     from vfs.stack import Stack
+
+
+AGAIN_SECONDS = 5.0
+"""Between two attempts to connect."""
 
 
 @click.command(name="wait")
@@ -48,31 +54,42 @@ def command(
 ) -> int:
     """Return when EXPERIMENT is on the server and has been quiet for a while: a sync takes minutes to appear."""
     from vfs import stack
+    from vfs.wait import SILENT
 
-    limit = config.parse_duration(timeout) if timeout is not None else None
+    experiment = experiment.strip("/")
+    if not experiment or "/" in experiment:
+        raise UsageError(f"{experiment!r} is no experiment; name one directory below {settings.remote_root}")
+    limit = math.inf if timeout is None else config.parse_duration(timeout)
+    end = time.monotonic() + limit
+    last = ""
+    kind: type[ArtisyncError] = Unreachable
 
     with _spinner() as say:
 
-        async def work(opened: Stack) -> Summary:
+        def tell(text: str, error: type[ArtisyncError]) -> None:
+            nonlocal last, kind
+            if text != last:
+                say(text)
+            last, kind = text, error
+
+        async def work(opened: Stack) -> Summary | None:
             from vfs.wait import wait
 
-            last = ""
+            quiet = config.parse_duration(settle)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if timeout is None else end - time.monotonic()):
+                    return await wait(opened, experiment, quiet, complete=complete, say=tell)
+            return None
 
-            def tell(text: str) -> None:
-                nonlocal last
-                if text != last:
-                    say(text)
-                last = text
-
+        found = None
+        while found is None and time.monotonic() < end:
             try:
-                async with asyncio.timeout(limit):
-                    return await wait(
-                        opened, experiment, config.parse_duration(settle), complete=complete, say=tell
-                    )
-            except TimeoutError as error:
-                raise WaitedTooLong(f"after {timeout}: {last}") from error
-
-        found = stack.run(settings, work, console.prompter())
+                found = stack.run(settings, work, console.prompter())
+            except stack.AWAY as error:
+                tell(f"{SILENT} ({error})", Unreachable)
+                time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))
+    if found is None:
+        raise kind(f"after {limit:g} s: {last}")
     if as_json:
         console.print_json(asdict(found))
     console.tell(f"{experiment} is there: {console.count(found.files, 'file')}, {console.size(found.size)}.")
