@@ -39,13 +39,15 @@ CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """Those of `names` that somebody who typed `name` may have meant, the likeliest first; three at most."""
 
-    def distance(other: str) -> float:
-        inside = name.lower() in other.lower()
-        return -max(difflib.SequenceMatcher(None, name, other).ratio(), 0.5 if inside else 0.0)
+    word = name.lower()
 
-    return sorted(
-        (other for other in names if distance(other) <= -0.5), key=lambda other: (distance(other), other)
-    )[:3]
+    def likeness(other: str) -> float:
+        begins, inside = word and other.lower().startswith(word), word in other.lower()
+        ratio = difflib.SequenceMatcher(None, word, other.lower()).ratio()
+        return 1.0 + ratio if begins else max(ratio, 0.5 if inside else 0.0)
+
+    likely = sorted((-likeness(other), other) for other in names)
+    return [other for distance, other in likely[:3] if distance <= -0.5]
 
 
 def choose(name: str, names: Sequence[str]) -> str:

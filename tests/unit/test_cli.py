@@ -94,6 +94,9 @@ def test_the_version_is_told(artisync: Artisync) -> None:
         (["connect", "--remoteroot", "/x", "ssh host"], "--remoteroot"),
         (["unmount"], "MOUNTPOINT"),
         (["status", "--yaml"], "--yaml"),
+        (["conect"], "No such command 'conect'. Did you mean connect?"),
+        (["stat"], "No such command 'stat'. Did you mean status?"),
+        (["xyz"], "No such command 'xyz'.\n"),
     ],
 )
 def test_wrong_usage_is_told_with_exit_code_2(artisync: Artisync, words: list[str], said: str) -> None:

@@ -73,6 +73,13 @@ def test_the_hint_is_about_what_was_waited_for(commands: Commands) -> None:
     assert SOON.encode() not in said.err
 
 
+def test_a_name_that_begins_so_is_the_first_to_be_suggested(commands: Commands) -> None:
+    for name in (b"exp-beta", b"exp-gpx", b"exp-gpt-small-lr1e-4", b"exp-gpt-large", b"other"):
+        commands.file(name + b"/f", b"1")
+    said = commands.run("wait", "exp-gpt", "--timeout", "0.5s")
+    assert b"on the server: exp-gpt-large, exp-gpt-small-lr1e-4, exp-gpx\n" in said.err
+
+
 def test_an_outage_is_told_once_and_nothing_else_meanwhile() -> None:
     told: list[str] = []
 

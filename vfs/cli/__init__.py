@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -64,6 +65,17 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word in COMMANDS or word.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        like = difflib.get_close_matches(word, COMMANDS, n=1)
+        like += [name for name in COMMANDS if word and name.startswith(word) and name not in like]
+        meant = f" Did you mean {' or '.join(like)}?" if like else ""
+        raise click.UsageError(f"No such command {word!r}.{meant}", ctx)
 
 
 @click.group(
