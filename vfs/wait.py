@@ -31,9 +31,9 @@ async def wait(
     loop = asyncio.get_running_loop()
     seen: dict[str, Version] | None = None
     since = loop.time()
+    kind: type[ArtisyncError]
     while True:
-        text: str = SILENT
-        kind: type[ArtisyncError] = Unreachable
+        text, kind = SILENT, Unreachable
         try:
             with fresh_only():  # what is there, and that it is quiet, the server has to say
                 known = await experiments.experiments(stack.tree)

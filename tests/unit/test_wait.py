@@ -18,7 +18,7 @@ SETTLE = 4.0
 
 
 async def _wait(stack: MemoryStack) -> experiments.Summary:
-    return await wait(cast(Stack, stack), "exp", SETTLE, complete=False, say=lambda text: None)
+    return await wait(cast(Stack, stack), "exp", SETTLE, complete=False, say=lambda text, kind: None)
 
 
 def test_an_experiment_is_not_quiet_because_the_server_is() -> None:
