@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from tests.lab.terminal import Terminal
 from tests.unit.conftest import Artisync
 from vfs import config
 from vfs.address import Address
@@ -177,6 +179,55 @@ def test_bash_completes_experiments_and_quotes_them(artisync: Artisync, home: Pa
     assert shell("bash", load + ask.format("artisync ls exp")) == ["exp\\ \\'x", "exp-1", "exp-2"]
     assert shell("bash", load + ask.format("artisync ls exp-1")) == ["exp-1"]
     assert shell("bash", load + "complete -p artisync")[0].endswith("-F _artisync_completion artisync")
+
+
+@pytest.mark.usefixtures("known", "program")
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("exp\\ ", "exp\\ \\'x"),
+        ('"exp ', '"exp \'x"'),
+        ("'exp ", "'exp '\\''x'"),
+        ('"exp-1', '"exp-1"'),
+        ("'exp-1", "'exp-1'"),
+        ("exp-1", "exp-1"),
+    ],
+)
+def test_bash_completes_within_an_open_quote(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch, typed: str, line: str
+) -> None:
+    (home / "script").write_text(artisync("completion", "bash").out)
+    (home / "rc").write_text(
+        f"PS1='ready> '; source {home / 'script'}; artisync() {{ printf '<%s>' \"$2\"; }}\n"
+    )
+    with Terminal(["bash", "--noprofile", "--rcfile", str(home / "rc"), "-i"], dict(os.environ)) as terminal:
+        terminal.matches("ready> ")
+        terminal.presses(f"artisync ls {typed}\t")
+        terminal.matches(re.escape(f"artisync ls {line}"))
+        terminal.presses("\n")
+        terminal.matches(re.escape("<exp 'x>" if "x" in line[4:] else "<exp-1>"))
+        terminal.presses("exit\n")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_mount_point_is_a_directory() -> None:
+    for words in (["mount"], ["unmount"], ["status"], ["demo"]):
+        items = ShellComplete(cli, {}, "artisync", "_ARTISYNC_COMPLETE").get_completions(words, "art")
+        assert [(item.type, item.value) for item in items] == [("dir", "art")]
+
+
+@pytest.mark.usefixtures("known", "program")
+def test_bash_takes_a_name_for_a_name_and_not_for_a_pattern(
+    artisync: Artisync, home: Path, known: DiskCache
+) -> None:
+    remember(known, "profile:0f:/shared/artifacts", "", "a*/", "a,b/", "$(touch x)/")
+    (home / "plain,a-file").touch()
+    (home / "script").write_text(artisync("completion", "bash").out)
+    ask = 'COMP_WORDS=(artisync ls {}); COMP_CWORD=2; compopt() {{ :; }}; _artisync_completion artisync; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    load = f"source {home / 'script'}\n"
+    assert shell("bash", load + ask.format("a")) == ["a\\*", "a\\,b"]
+    assert shell("bash", load + ask.format("'\\$'")) == ["\\$\\(touch\\ x\\)"]
+    assert not (home / "x").exists()
 
 
 @pytest.mark.usefixtures("known", "program")

@@ -27,20 +27,24 @@ class Bash(BashComplete):
 
     source_template = """\
 %(complete_func)s() {
-    local IFS=$'\\n' response completion type value
+    local IFS=$'\\n' response type value typed=${COMP_WORDS[COMP_CWORD]}
     response=$(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(complete_var)s=bash_complete "$1")
     COMPREPLY=()
-    for completion in $response; do
-        IFS=',' read -r type value <<< "$completion"
+    while IFS=',' read -r type value; do
         case $type in
             dir) compopt -o plusdirs ;;
             file) compopt -o default ;;
             plain)
-                COMPREPLY+=("$(printf %%q "$value")")
                 [[ $value != */ ]] || compopt -o nospace
+                case $typed in  # within an open quote only that quote's own characters need an escape
+                    \\"*) value=$(printf %%s "$value" | sed 's/[\\"$`\\\\]/\\\\&/g') ;;
+                    \\'*) value=${value//\\'/\\'\\\\\\'\\'} ;;
+                    *) printf -v value %%q "$value" ;;
+                esac
+                COMPREPLY+=("$value")
                 ;;
         esac
-    done
+    done <<< "$response"
 }
 
 complete -o nosort -F %(complete_func)s %(prog_name)s

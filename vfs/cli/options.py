@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -19,6 +19,9 @@ from vfs.cli import logs
 from vfs.cli.names import ProfileName
 from vfs.errors import UsageError
 from vfs.fuse import mountpoint as mountpoints
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +55,13 @@ class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if not value:
             self.fail("the mount point is an empty path", param, ctx)
         return real_path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir")]
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
