@@ -11,10 +11,12 @@ import atexit
 import encodings.ascii
 import encodings.idna
 import errno
+import gc
 import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -48,37 +50,65 @@ class Stacks:
         self._closing = AsyncExitStack()
         self._closed = False
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="artisync", daemon=True).start()
+        self._submitting = threading.Lock()
+        self._ended = False
+        self._thread = threading.Thread(target=self._serve, name="artisync", daemon=True)
+        self._thread.start()
 
     def run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
         """What `work` returns, given the stack that `options` (those of `config.resolve`) stand for. Blocks.
 
-        Raises as `open_stack`, what `work` raises, and OSError when the stacks are being closed.
+        Raises as `open_stack`, what `work` raises, and OSError when the stacks are closed, also meanwhile.
         """
-        future = asyncio.run_coroutine_threadsafe(self._run(options, work), self._loop)
+        with self._submitting:
+            if self._ended:
+                raise _shut_down()
+            future = asyncio.run_coroutine_threadsafe(self._run(options, work), self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise _shut_down() from None
         finally:
             future.cancel()  # for Ctrl-C; one that is done stays as it is
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call that on the loop's thread, as long as there is one in this process."""
         if self._pid == os.getpid():
-            self._loop.call_soon_threadsafe(call)
+            with self._submitting:
+                if not self._ended:
+                    self._loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
-        """Close all stacks; what waits to be written to the cache is written. Nothing can be run afterwards."""
+        """Close all stacks and end the loop, once; what waits to be written to the cache is written.
+
+        Nothing can be run afterwards.
+        """
         future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
         try:
             future.result(CLOSE_SECONDS)
         except (ArtisyncError, OSError) as error:  # TimeoutError too
             log.warning("closing took too long or failed: %s", error)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_SECONDS)
+        gc.collect()  # SQLite's connections of threads that have ended are in cycles, and so are the blocks in memory
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        with self._submitting:
+            self._ended = True
+        for last in (
+            _cancel_the_rest(),
+            self._loop.shutdown_asyncgens(),
+            self._loop.shutdown_default_executor(),
+        ):
+            self._loop.run_until_complete(last)
+        self._loop.close()
 
     # --- on the loop's thread -----------------------------------------------------------------------------------
 
     async def _run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
         if self._closed:
-            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+            raise _shut_down()
         return await work(await self._stack(options))
 
     async def _stack(self, options: Options) -> Stack:
@@ -91,7 +121,7 @@ class Stacks:
 
     def _over(self, key: str, task: asyncio.Task[Stack]) -> None:
         if task.cancelled() or task.exception() is not None:
-            del self._opened[key]  # the next call tries again
+            self._opened.pop(key, None)  # the next call tries again
 
     async def _open(self, options: Options) -> Stack:
         opening = open_stack(config.resolve(options), offline=True)
@@ -105,7 +135,21 @@ class Stacks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._opened.clear()
+        self._following.clear()
         await self._closing.aclose()
+
+
+def _shut_down() -> OSError:
+    return OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+
+
+async def _cancel_the_rest() -> None:
+    """End what still runs on this loop."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _follow_profile(options: Options, stack: Stack) -> None:

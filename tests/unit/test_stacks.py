@@ -94,7 +94,51 @@ def test_nothing_is_run_on_stacks_that_are_closed(opened: Opened) -> None:
     stacks.close()
     with pytest.raises(OSError, match="shutdown"):
         kept.run(OPTIONS, root)
+    kept.soon(lambda: pytest.fail("called"))
     assert run() == "/r"
+
+
+def test_closing_gives_the_thread_and_the_descriptors_of_the_loop_back(opened: Opened) -> None:
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/dev/fd"))
+
+    before = held()
+    for _ in range(3):
+        run()
+        stacks.close()
+    assert held() == before
+    assert opened.closed == 3
+
+
+def test_who_waits_when_the_stacks_are_closed_is_told(opened: Opened) -> None:
+    waits = threading.Event()
+
+    async def hang(stack: Any) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(run, hang)
+        assert waits.wait(5)
+        stacks.close()
+        with pytest.raises(OSError, match="shutdown"):
+            waiting.result(5)
+
+
+def test_nobody_waits_for_ever_who_asks_while_the_stacks_are_closed(opened: Opened) -> None:
+    def ask(mine: stacks.Stacks) -> None:
+        try:
+            while True:
+                assert mine.run(OPTIONS, root) == "/r"
+        except OSError:
+            return
+
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(ask, stacks.of_this_process()) for _ in range(4)]
+            stacks.close()
+            for one in asking:
+                one.result(5)
 
 
 def test_a_forked_child_opens_its_own_and_leaves_its_parents_alone(opened: Opened) -> None:
