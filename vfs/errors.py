@@ -129,6 +129,11 @@ class NoThread(ConnectError):
     """This machine lets artisync start no more threads; end programs, or raise the limit of processes (`ulimit -u`, a
     container's pids limit)."""
 
+    @staticmethod
+    def caused(error: BaseException) -> bool:
+        """Whether that is what `threading.Thread.start` raises then."""
+        return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
 
 class AuthRejected(ConnectError):
     """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`

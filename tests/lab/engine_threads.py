@@ -29,6 +29,8 @@ class Threads:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        self.scarce: Callable[[str], bool] = lambda name: False
+        """Whether a thread of that name cannot be started just now."""
         self._alive: set[threading.Thread] = set()
         self._waiting: list[Callable[[], bool]] = []
         self.Thread = partial(_Thread, self)
@@ -62,6 +64,8 @@ class _Thread(threading.Thread):
         self._threads = threads
 
     def start(self) -> None:
+        if self._threads.scarce(self.name):
+            raise RuntimeError("can't start new thread")
         with self._threads.changed:
             self._threads._alive.add(self)
         super().start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,13 @@ from vfs.remote import sftp
 from vfs.remote.link import backoff
 from vfs.remote.pool import Pool
 from vfs.remote.wire import Kind
+
+
+def hush(server: FakeServer) -> None:
+    """Let no connection that there is be answered any more."""
+    for session in server.sessions:
+        session.silent = True
+
 
 # --- a link that goes down and comes back -------------------------------------------------------------------
 
@@ -129,6 +137,26 @@ def test_the_link_is_silent_when_no_connection_brings_a_byte_though_others_were_
         assert pool.link.silence <= 0.2
         await pool.aclose()
         await asyncio.gather(*questions, return_exceptions=True)
+
+    run_engine(main)
+
+
+@pytest.mark.parametrize("scarce", ["connector", "sftp reader", "sftp writer", "sftp close", ""])
+@pytest.mark.parametrize("noticed_by", [drop, hush])
+def test_a_time_without_threads_ends_nothing_for_good(
+    scarce: str, noticed_by: Callable[[FakeServer], None]
+) -> None:
+    async def main(threads: Threads) -> None:
+        server, _, pool = await online(threads)
+        threads.scarce = lambda name: scarce in name
+        noticed_by(server)
+        await asyncio.sleep(120)
+        threads.scarce = lambda name: False
+        await asyncio.sleep(40)
+        assert pool.link.online
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert all(session.closed for session in server.sessions[:-1])
+        await pool.aclose()
 
     run_engine(main)
 

@@ -71,6 +71,17 @@ class _Load:
     wanted: bool = True
 
 
+class _Readers(ThreadPoolExecutor):
+    """Where no further thread can be started, those that there are do the work."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+
+
 class BlockCache:
     """Blocks by lineage (16 bytes that name one version lineage of one file) and index (offset // BLOCK).
 
@@ -89,7 +100,8 @@ class BlockCache:
         self._unpersisted: set[Key] = set()
         self._known: dict[bytes, _Index] = {}
         self._loading: dict[Key, _Load] = {}
-        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="cache-read")
+        self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
+        self._threads.submit(int)  # the first one is there before threads may become scarce
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
         self._records: dict[str, bytes] = {}

@@ -133,10 +133,13 @@ class Store:
         other = threading.Thread(
             target=self._write, args=(jobs[1::2], into, troubles), name="cache-writer-2", daemon=True
         )
-        if len(jobs) > 1:
-            other.start()
+        try:
+            if len(jobs) > 1:
+                other.start()
+        except RuntimeError:  # there may be no more threads
+            self._write(jobs[1::2], into, troubles)
         self._write(jobs[::2], into, troubles)
-        if len(jobs) > 1:
+        if other.ident is not None:
             other.join()
         if troubles:
             raise troubles[0]

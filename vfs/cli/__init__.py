@@ -15,7 +15,7 @@ import click
 
 from vfs import __version__
 from vfs.cli import console, logs
-from vfs.errors import ArtisyncError, UsageError
+from vfs.errors import ArtisyncError, NoThread, UsageError
 
 COMMANDS = {
     "connect": "vfs.cli.connect",
@@ -114,6 +114,11 @@ def run(arguments: Sequence[str]) -> int:
         console.tell_error(e)
         logs.tell_traceback(e)
         return 2 if isinstance(e, UsageError) else 1
+    except RuntimeError as e:
+        if not NoThread.caused(e):
+            raise
+        console.tell_error(NoThread(str(e)))
+        return 1
     except BrokenPipeError:
         # whoever read our output has left; the interpreter's own flush at exit must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -45,7 +45,7 @@ class Askpass:
     """
 
     def __init__(self, answer: Callable[[str, bool], str | None]) -> None:
-        """Raises OSError."""
+        """Raises OSError, RuntimeError without threads."""
         self._answer = answer
         self._asked: set[str] = set()
         self._directory = Path(tempfile.mkdtemp(prefix="artisync-ask-"))
@@ -63,7 +63,11 @@ class Askpass:
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        threading.Thread(target=self._serve, name="questions of ssh", daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name="questions of ssh", daemon=True).start()
+        except RuntimeError:
+            self._release()
+            raise
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,10 +90,13 @@ class Askpass:
                     question, _, pending = pending.partition(b"\0")
                     os.write(self._reply, self._reply_to(question.decode("utf-8", "replace")))
         finally:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._wake.close()
-            for fd in (self._question, self._reply):
-                os.close(fd)
+            self._release()
+
+    def _release(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._wake.close()
+        for fd in (self._question, self._reply):
+            os.close(fd)
 
     def _reply_to(self, question: str) -> bytes:
         found = _QUESTION.search(question)

@@ -27,7 +27,7 @@ class Child:
     def __init__(
         self, argv: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str] | None = None
     ) -> None:
-        """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError."""
+        """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError, RuntimeError without threads."""
         # A socket instead of a pipe: shutting our end down wakes the thread that reads it.
         self._stderr, theirs = socket.socketpair()
         try:
@@ -52,8 +52,20 @@ class Child:
         self._tail = b""
         self._ended = threading.Event()
         self._reader = threading.Thread(target=self._read, name=f"stderr of {self.pid}", daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._reap, name=f"end of {self.pid}", daemon=True).start()
+        reaper = threading.Thread(target=self._reap, name=f"end of {self.pid}", daemon=True)
+        try:
+            self._reader.start()
+            reaper.start()
+        except RuntimeError:  # there may be no more threads: leave nothing behind
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._stderr.shutdown(socket.SHUT_RD)
+            if self._reader.ident is not None:
+                self._reader.join()
+            for file in (self.stdin, self.stdout, self._stderr):
+                if file is not None:
+                    file.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -80,7 +92,10 @@ class Child:
         self._signal(signal.SIGTERM)
         timer = threading.Timer(_GRACE, self._kill)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # nobody would look after it
+            self._kill()
 
     def _kill(self) -> None:
         if not self._ended.is_set():

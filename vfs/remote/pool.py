@@ -398,8 +398,11 @@ async def _in_thread(work: Callable[[], Transport]) -> Transport:
         except OSError as error:
             failure = ConnectError(str(error))
         except Exception as error:
-            log.exception("connecting failed")
-            failure = ConnectError(str(error))
+            if NoThread.caused(error):  # SSH needs threads of its own
+                failure = NoThread(str(error))
+            else:
+                log.exception("connecting failed")
+                failure = ConnectError(str(error))
         try:
             loop.call_soon_threadsafe(deliver, transport, failure)
         except RuntimeError:
