@@ -109,6 +109,28 @@ def test_a_persisted_block_is_there_in_the_next_session_and_another_is_not(tmp_p
     run(tmp_path, second)
 
 
+def test_blocks_are_read_where_no_further_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(cache: BlockCache) -> None:
+        for index in range(8):
+            cache.put(LINEAGE, index, whole(b"%d" % index), persist=True)
+
+    async def second(cache: BlockCache) -> None:
+        def scarce(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", scarce)
+            blocks = await asyncio.gather(*(cache.load(LINEAGE, index) for index in range(8)))
+        assert [bytes(block.view(0, 2)) for block in blocks if block is not None] == [
+            b"%d" % index * 2 for index in range(8)
+        ]
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
 def test_memory_keeps_what_was_used_last_and_stays_within_its_bound(tmp_path: Path) -> None:
     async def story(cache: BlockCache) -> None:
         for index in range(4):

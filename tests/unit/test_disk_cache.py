@@ -178,6 +178,24 @@ def test_whole_blocks_that_follow_each_other_share_files(cache_at: Open, tmp_pat
     assert abs(cache.usage() - on_disk(tmp_path / "cache")) < 200_000
 
 
+def test_blocks_are_written_where_no_further_thread_can_be_started(
+    cache_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at()
+    monkeypatch.setattr(threading.Thread, "start", _no_thread)
+    for index in range(20):
+        cache.write(LINEAGE, index, block_of(bytes([index]) * BLOCK))
+    assert cache.flush(20)
+    for index in range(20):
+        block = cache.read(LINEAGE, index)
+        assert block is not None
+        assert bytes(block.view(0, 9)) == bytes([index]) * 9
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_block_that_is_not_whole_ends_a_run(cache_at: Open, tmp_path: Path) -> None:
     cache = cache_at()
     partial = Block(BLOCK)
