@@ -40,7 +40,7 @@ def test_after_a_pause_of_the_server_a_file_replaced_longer_ago_than_the_ttl_is_
 
 
 def test_a_look_at_a_fifo_with_the_name_of_a_checkpoint_blocks_nobody(tmp_path: Path) -> None:
-    world = World(tmp_path, timeout=6)
+    world = World(tmp_path, timeout=6, rtt_ms=50)  # so that a name is asked for before its listing is there
     want = world.file("exp/f")
     for name in ("x.pt", "x.yaml"):
         os.mkfifo(world.root / "exp" / name)
