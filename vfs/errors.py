@@ -150,6 +150,10 @@ class HostKeyChanged(ConnectError):
     address, run `artisync connect --replace-host-key "ssh …"`; otherwise somebody may be listening in."""
 
 
+class NobodyToAsk(HostKeyChanged):
+    """Run the command on a terminal, where the new fingerprint is shown and asked about."""
+
+
 class HostKeyRevoked(ConnectError):
     """That host key is marked as revoked in a known_hosts file: ask whoever runs the server before connecting."""
 
@@ -229,6 +233,10 @@ class PortInUse(ArtisyncError):
     """Another program (an older TensorBoard?) listens there; leave `--port` out to have a free one chosen."""
 
 
+class PortForbidden(ArtisyncError):
+    """Ports below 1024 are the administrator's; leave `--port` out to have a free one chosen."""
+
+
 class DestinationUnusable(ArtisyncError):
     """Name a directory of this machine that can be written, with room for the files."""
 
@@ -256,6 +264,10 @@ class UnreadableFormat(ArtisyncError):
 
 class CacheUnusable(ArtisyncError):
     """Name another directory with `--cache-dir`, or put this one right."""
+
+
+class NoCache(CacheUnusable):
+    """The first command that reads from the server makes it; `--cache-dir` names another one."""
 
 
 class NotMounted(ArtisyncError):

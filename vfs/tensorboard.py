@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vfs.errors import PortInUse, TensorBoardFailed, TensorBoardMissing
+from vfs.errors import PortForbidden, PortInUse, TensorBoardFailed, TensorBoardMissing
 from vfs.experiments import choose
 
 FIRST_PORT = 6006
@@ -42,13 +42,24 @@ def program() -> list[str]:
 
 
 def choose_port(wanted: int | None) -> int:
-    """`wanted` if it is free, or the first free one from 6006 on. Raises PortInUse."""
+    """`wanted` if it is free, or the first free one from 6006 on. Raises PortInUse, PortForbidden."""
     for port in range(wanted or FIRST_PORT, (wanted or FIRST_PORT + 100) + 1):
-        with contextlib.suppress(OSError), socket.socket() as trial:
+        with _taken(port), socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(("127.0.0.1", port))
             return port
     raise PortInUse(f"port {wanted or FIRST_PORT} is in use")
+
+
+@contextlib.contextmanager
+def _taken(port: int) -> Iterator[None]:
+    """Nothing is raised by the block while another program has the port."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PortForbidden(f"this user may not listen on port {port}") from error
+    except OSError:
+        pass
 
 
 class Runs:

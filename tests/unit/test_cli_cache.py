@@ -124,12 +124,25 @@ def test_the_cache_of_a_profile_is_meant(artisync: Artisync, home: Path) -> None
     assert "no profile 'other' (there are: lab)" in said.err
 
 
-@pytest.mark.parametrize("words", [["info"], ["verify"], ["prune"], ["clear", "--yes"]])
+@pytest.mark.parametrize("words", [["verify"], ["prune"], ["clear", "--yes"]])
 def test_where_no_cache_is_none_is_made(artisync: Artisync, home: Path, words: list[str]) -> None:
     said = artisync("cache", *words, "--cache-dir", "nothing")
     assert said.code == 1
     assert f"there is no cache in {home / 'nothing'}" in said.err
     assert not (home / "nothing").exists()
+
+
+def test_that_there_is_no_cache_yet_is_no_failure(artisync: Artisync, home: Path) -> None:
+    said = artisync("cache", "info")
+    directory = home / "cache" / "artisync"
+    assert (said.code, said.out, said.err) == (
+        0,
+        "",
+        f"There is nothing yet: there is no cache in {directory}.\n",
+    )
+    report = {"directory": str(directory), "bytes": 0, "limit": 20 << 30, "experiments": []}
+    assert json.loads(artisync("cache", "info", "--json").out) == report
+    assert not directory.exists()
 
 
 def test_a_cache_of_another_version_is_left_as_it_is(

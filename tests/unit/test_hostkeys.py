@@ -186,8 +186,10 @@ def test_a_replacement_that_is_declined_changes_nothing(known: KnownHosts, ours:
     before = ours.read_text()
     with pytest.raises(errors.HostKeyChanged):
         known.verify(HOST, key(2), replace=True, prompter=Person(False))
-    with pytest.raises(errors.HostKeyChanged):
+    with pytest.raises(errors.NobodyToAsk) as nobody:
         known.verify(HOST, key(2), replace=True)
+    assert "on a terminal" in nobody.value.hint
+    assert "--replace-host-key" not in nobody.value.hint, "that was just given"
     assert ours.read_text() == before
 
 

@@ -26,7 +26,7 @@ from vfs.cache.rows import Rows
 from vfs.cache.store import DamagedFile, Store
 from vfs.cache.waiting import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
-from vfs.errors import CacheUnusable
+from vfs.errors import CacheUnusable, NoCache
 from vfs.units import size
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class DiskCache:
         if os.path.expandvars(directory) != str(directory):
             raise CacheUnusable(f"a cache directory may not have a variable in its name: {directory}")
         if existing and not os.path.exists(directory / DATABASE):
-            raise CacheUnusable(f"there is no cache in {directory}")
+            raise NoCache(f"there is no cache in {directory}")
         cache = cls(directory, limit)
         store: Store | None = None
         trouble: Exception | None = None

@@ -13,7 +13,7 @@ import click
 from vfs import config
 from vfs.cli import console, progress
 from vfs.cli.options import SIZE, given_options, json_option
-from vfs.errors import ArtisyncError, ConfigError, UsageError
+from vfs.errors import ArtisyncError, ConfigError, NoCache, UsageError
 from vfs.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,17 +37,22 @@ def command() -> None:
 @json_option()
 def info(given: dict[str, Any], as_json: bool) -> None:
     """How much there is of each experiment, and how much of it is pinned."""
-    with _opened(given) as disk:
-        from vfs.holdings import holdings
+    directory, limit = config.cache_place(given)
+    rows: list[dict[str, Any]] = []
+    used = 0
+    try:
+        with _opened(given) as disk:
+            from vfs.holdings import holdings
 
-        found, used = holdings(disk), disk.usage()
-    names = _profile_names()
-    rows = [_row(holding, names) for holding in found]
+            found, used = holdings(disk), disk.usage()
+            names = _profile_names()
+            rows = [_row(holding, names) for holding in found]
+    except NoCache as error:
+        console.tell(f"There is nothing yet: {error}.")
     if as_json:
-        report = {"directory": str(disk.directory), "bytes": used, "limit": disk.limit, "experiments": rows}
-        console.print_json(report)
-    else:
-        console.tell(f"{disk.directory} has {console.size(used)} of {console.size(disk.limit)}.")
+        console.print_json({"directory": str(directory), "bytes": used, "limit": limit, "experiments": rows})
+    elif used:
+        console.tell(f"{directory} has {console.size(used)} of {console.size(limit)}.")
         console.table(COLUMNS, [_shown(row) for row in rows])
 
 

@@ -17,7 +17,8 @@ of the environment, `ARTISYNC_` and its name: `ARTISYNC_CACHE_SIZE=50GiB`; many 
 
 Results go to stdout, messages for people to stderr. Piped, tables are fields between tabs, without a head.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C."""
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C; 0 where Ctrl-C is how it ends (`--watch`,
+`--follow`, `tensorboard`, `demo`)."""
 
 COMMON = {"--help", "--verbose"}
 """Options that every command has."""

@@ -149,7 +149,7 @@ class KnownHosts:
         is given: then it is asked for too (with nobody to ask, `accept_new` must be given as well). Blocks
         while a person answers.
 
-        Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged`, `errors.HostKeyRevoked`.
+        Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`.
         """
         try:
             if self.check(name, key):
@@ -180,7 +180,8 @@ class KnownHosts:
         else:
             accepted = accept_new
         if not accepted:
-            raise errors.HostKeyChanged(self._changed_text(name, old, key))
+            kind = errors.HostKeyChanged if prompter is not None else errors.NobodyToAsk
+            raise kind(self._changed_text(name, old, key))
         self._write(name, key)
 
     def _deciding(self, name: str) -> list[Entry]:

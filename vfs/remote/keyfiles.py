@@ -35,6 +35,7 @@ class KeyFile:
     """The public key (RFC 4253, section 6.6) if it can be told without the passphrase."""
     problem: str | None = None
     """Why the file must not be used, with the command that helps; None if it may."""
+    there: bool = True
 
     @property
     def label(self) -> str:
@@ -52,7 +53,7 @@ def read_key_file(path: Path) -> KeyFile:
             info = os.fstat(f.fileno())
             text = f.read(64 * 1024)
     except FileNotFoundError:
-        return KeyFile(path, "", False, None, f"there is no key file {path}")
+        return KeyFile(path, "", False, None, f"there is no key file {path}", there=False)
     except OSError as e:
         return KeyFile(path, "", False, None, f"the key file {path} cannot be read: {e.strerror}")
     problem = None

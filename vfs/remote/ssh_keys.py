@@ -109,7 +109,7 @@ class KeyRing:
         held = {k.asbytes(): k for k in agent.get_keys()} if agent is not None else {}
         files = [read_key_file(path) for path in target.key_files]
         if not target.keys_named:
-            files = [f for f in files if f.text]
+            files = [f for f in files if f.there]
         named = [f for f in files if target.keys_named]
         rest = {} if target.identities_only else held
         first = self._worked.get(target.key_name)
