@@ -92,7 +92,6 @@ def test_the_version_is_told(artisync: Artisync) -> None:
         (["connect", "ssh -Z user@host"], "-Z is not understood"),
         (["connect", "ssh user@host 'unclosed"], "cannot be taken apart"),
         (["connect", "--remoteroot", "/x", "ssh host"], "--remoteroot"),
-        (["unmount"], "MOUNTPOINT"),
         (["status", "--yaml"], "--yaml"),
         (["conect"], "No such command 'conect'. Did you mean connect?"),
         (["stat"], "No such command 'stat'. Did you mean status?"),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Kernel
-from vfs.control import sockets
+from vfs.control import register, sockets
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -142,3 +142,21 @@ def test_another_programs_mount_is_left_alone(artisync: Artisync, kernel: Kernel
     assert said.code == 1
     assert "fuse.sshfs" in said.err
     assert kernel.asked is None
+
+
+def test_without_an_argument_it_is_the_only_mount(
+    artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(home / "m", {}):
+        (record,) = register.mounts()
+        kept = record.socket.with_suffix(".json").read_text()
+    said = artisync("unmount")
+    assert (said.code, said.err.splitlines()[0]) == (1, "artisync: nothing is mounted")
+    record.socket.with_suffix(".json").write_text(kept)  # its process was killed
+    with live(home / "n", {}):
+        said = artisync("unmount")
+        assert said.code == 2
+        assert f"which one? Mounted are {home / 'm'}, {home / 'n'}" in said.err
+        assert kernel.mounted
+    assert artisync("unmount").code == 0
+    assert kernel.mounted == {}

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from vfs import config
-from vfs.cli import console, logs
+from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
 from vfs.control import client, register
-from vfs.errors import ArtisyncError, MountBusy, MountError, NotMounted
+from vfs.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
 from vfs.fuse import mountpoint as mountpoints
 
 PATIENCE = 20.0
@@ -25,13 +25,15 @@ FORCED_PATIENCE = 5.0
 @click.command(name="unmount")
 @click.option("--force", is_flag=True, help="Also when programs still use it or the mount hangs.")
 @logs.verbose_option
-@click.argument("mountpoint", type=MountPoint())
-def command(mountpoint: Path, force: bool) -> int:
-    """Unmount MOUNTPOINT, also one whose process has died.
+@click.argument("mountpoint", type=MountPoint(), required=False)
+def command(mountpoint: Path | None, force: bool) -> int:
+    """Unmount MOUNTPOINT, or the only mount there is; also one whose process has died.
 
     Returns once the mount's process has ended and what it fetched is in the cache. Programs that have files open can
     go on reading those; one that works in the mount (a shell that stands there) keeps it, unless with --force.
     """
+    if mountpoint is None:
+        mountpoint = _the_only_one()
     # nothing here looks at the mount itself: its process may hang
     record = register.find(mountpoint)
     found = mountpoints.mount_info(mountpoint)
@@ -57,6 +59,16 @@ def command(mountpoint: Path, force: bool) -> int:
             )
             return 1
     return 0
+
+
+def _the_only_one() -> Path:
+    """Raises NotMounted when there is none, UsageError when there are several."""
+    places = sorted({record.mountpoint for record in (*register.mounts(), *dead.mounts())})
+    if not places:
+        raise NotMounted("nothing is mounted")
+    if len(places) > 1:
+        raise UsageError(f"which one? Mounted are {', '.join(map(str, places))}")
+    return places[0]
 
 
 def _unmount(mountpoint: Path, record: register.MountRecord, *, force: bool) -> bool:
