@@ -18,7 +18,10 @@ from vfs.errors import ChangedHere, InTheWay
 from vfs.pull_dest import Destination, Found, Place
 from vfs.pulled import Left, Pulled, left_link
 from vfs.reader import Reader
-from vfs.whole import chunks
+from vfs.whole import SMALL, chunks
+
+AT_ONCE = 32
+"""Files that are being written at a time: each takes two descriptors, and a process may have as few as 256."""
 
 
 class Writer:
@@ -28,6 +31,7 @@ class Writer:
         self._destination = destination
         self._pulled = pulled
         self._overwrite = overwrite
+        self._open = asyncio.Semaphore(AT_ONCE)
 
     def check(self, name: str, found: Found) -> list[tuple[str, bool]]:
         """What has to be removed for something else to have the name, the innermost first; True: a directory.
@@ -71,18 +75,27 @@ class Writer:
         `grow`: append to the file that is there, if it is the beginning. Raises as `check`, as the reader does,
         StateUnusable.
         """
-        version, lineage = reader.content.version, reader.content.lineage.hex()
-        done = Left(version.size, version.mtime * 1_000_000_000, lineage)
-        with self._destination.place(name) as place:
-            if grow and await self._grow(place, name, reader, done, wrote):
-                return
-            async with self._beside(place, name, done) as temporary:
-                fd = place.create(temporary, reader.node.attributes.mode)
-                try:
-                    await _write(fd, reader, 0, version.size, wrote)
-                    pull_dest.stamp(fd, version)
-                finally:
-                    os.close(fd)
+        if not grow and reader.size <= SMALL:
+            await reader.read(0, reader.size)  # many wait for their bytes at a time, with no descriptor yet
+        async with self._open:
+            version, lineage = reader.content.version, reader.content.lineage.hex()
+            done = Left(version.size, version.mtime * 1_000_000_000, lineage)
+            with self._destination.place(name) as place:
+                if not (grow and await self._grow(place, name, reader, done, wrote)):
+                    await self._anew(place, name, reader, done, wrote)
+
+    async def _anew(
+        self, place: Place, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
+    ) -> None:
+        """Write all of it beside its place."""
+        version = reader.content.version
+        async with self._beside(place, name, done) as temporary:
+            fd = place.create(temporary, reader.node.attributes.mode)
+            try:
+                await _write(fd, reader, 0, version.size, wrote)
+                pull_dest.stamp(fd, version)
+            finally:
+                os.close(fd)
 
     async def _grow(
         self, place: Place, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]

@@ -23,6 +23,7 @@ from vfs import experiments, prefetch, pull_dest, pulled
 from vfs import wait as waiting
 from vfs.errors import Unreachable
 from vfs.pulled import Pulled
+from vfs.version import Version
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -412,6 +413,58 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         play(story, place=tmp_path / "cache")
     finally:
         pull_dest.remove_tree(out)  # pytest itself cannot
+
+
+def test_many_files_take_few_descriptors(out: Path) -> None:
+    most = 0
+    stamp = pull_dest.stamp
+
+    async def story(stack: MemoryStack) -> None:
+        nonlocal most
+        experiment(stack)
+        for number in range(300):
+            stack.old(b"/r/e/%d.pt" % number, b"%d" % number)
+
+        def count(fd: int, version: Version) -> None:
+            nonlocal most
+            most = max(most, len(os.listdir("/dev/fd")))
+            stamp(fd, version)
+
+        before = len(os.listdir("/dev/fd"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pull_dest, "stamp", count)
+            assert (await pull(stack, out)).files == 301
+        assert most - before < 80
+
+    play(story, latency=0.05)
+
+
+def test_a_file_that_grows_all_the_while_is_left_as_the_journal_says(out: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        for number in range(40):
+            stack.old(b"/r/e/%d.log" % number, bytes(1000))
+
+        async def grow() -> None:
+            while True:
+                for number in range(40):
+                    stack.files.append(b"/r/e/%d.log" % number, b"line\n")
+                await asyncio.sleep(0.02)
+
+        growing = asyncio.ensure_future(grow())
+        for _ in range(4):
+            outcome = await pull(stack, out)
+            assert (outcome.kept, outcome.failed, outcome.unsettled) == ([], [], [])
+            await asyncio.sleep(TTL)
+        growing.cancel()
+        await asyncio.sleep(TTL)
+        await pull(stack, out)
+        for number in range(40):
+            assert (out / f"e/{number}.log").read_bytes() == bytes(
+                stack.files.find(b"/r/e/%d.log" % number).data
+            )
+
+    play(story, latency=0.05, between=0.01)
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------
