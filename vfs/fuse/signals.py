@@ -2,7 +2,7 @@
 
 The kernel tells of the first signal of a call, whatever it is: a Ctrl-Z, a child's end, a tracer, a timer. Local disks
 and NFS end no call for these, and few programs expect it. Which signals are pending is in `/proc/PID/status` (proc(5)).
-Functions take some 30 µs, do not wait, and may be called from any thread.
+Functions take about 0.1 ms, do not wait, and may be called from any thread.
 """
 
 from __future__ import annotations
