@@ -192,6 +192,7 @@ class Operations:
         self._handles[fh] = OpenDirectory(node, list(node.children.values()))
         if not reply.opened(req, fh):
             self._close(fh)
+        self.tree.walk.served()
 
     def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
         self._readdir(req, fh, size, offset, plus=False)

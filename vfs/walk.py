@@ -1,93 +1,78 @@
-"""Listing ahead of a walker: a program that opens one directory after another gets the rest listed before it asks.
+"""Notices walks: a program that opens one directory after another has the next ones listed before it asks.
 
-Owned by the event loop's thread. One look at one directory never starts a crawl: it takes a directory and two of its
-children, opened within a few seconds. A crawl goes breadth first and stops when nobody walks any more.
+Owned by the event loop's thread. One look at one directory lists nothing else: it takes two children of a directory,
+opened within a few seconds. A walk ends when no directory is opened for so long.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from typing import TYPE_CHECKING
 
-from vfs.errors import ArtisyncError
-from vfs.node import Kind, Node
+from vfs.crawl import Crawl
+from vfs.node import Node
 
 if TYPE_CHECKING:
     from vfs.tree import Tree
 
-log = logging.getLogger(__name__)
-
 PATTERN_SECONDS = 5.0
 """Two children of one directory opened within this time are a walk; without any for so long, it is over."""
-AT_ONCE = 256
-"""Directories listed at a time, so that 800 of them take some ten round trips; OpenSSH allows a thousand handles."""
-MOST = 20_000
-"""Directories that one crawl lists at most."""
+MANY = 1000
 
 
 class Walk:
-    """Notices walks through one tree and lists ahead of them."""
+    """The walks through one tree."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._opened: dict[Node, tuple[float, Node]] = {}
         """For each parent: when a child was last opened, and which."""
-        self._crawls: dict[Node, asyncio.Task[None]] = {}
-        self._last = 0.0
+        self._crawls: dict[Node, Crawl] = {}
+        self._served = 0.0
+        """When a program was last given a directory that it opened."""
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def note(self, directory: Node) -> None:
-        """A program opened a directory to list it."""
+        """A program opens a directory to list it."""
         now = asyncio.get_running_loop().time()
-        self._last = now
+        self._sweep_later()
         parent = directory.parent
         if parent is None:
             return
         before = self._opened.get(parent)
         self._opened[parent] = now, directory
+        if len(self._opened) > MANY:
+            self._sweep()
+        for node in (directory, *reversed(directory.ancestors())):
+            if node in self._crawls:
+                self._crawls[node].opened(directory)
+                return
         if before is None or before[1] is directory or now - before[0] > PATTERN_SECONDS:
             return
-        if len(self._opened) > 1000:
-            self._opened = {
-                node: seen for node, seen in self._opened.items() if now - seen[0] < PATTERN_SECONDS
-            }
-        if not any(node in self._crawls for node in (parent, *parent.ancestors())):
-            task = self._crawls[parent] = asyncio.ensure_future(self._crawl(parent))
-            task.add_done_callback(lambda _: self._crawls.pop(parent, None))
+        # the time that the listing before took is not the program's
+        self._crawls[parent] = Crawl(self._tree, parent, directory, now - max(before[0], self._served))
 
-    async def _crawl(self, top: Node) -> None:
-        todo = deque([top])
-        running: set[asyncio.Task[None]] = set()
-        started = 0
-        while todo or running:
-            while todo and len(running) < AT_ONCE and started < MOST and self._wanted():
-                started += 1
-                running.add(asyncio.ensure_future(self._list(todo.popleft(), todo)))
-            if not running:
-                break
-            _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        log.debug("listed %d directories ahead below %r", started, top.path)
+    def served(self) -> None:
+        """A program was given a directory that it opened."""
+        self._served = asyncio.get_running_loop().time()
 
-    async def _list(self, directory: Node, todo: deque[Node]) -> None:
-        try:
-            await self._tree.list_ahead(directory)
-        except (ArtisyncError, TimeoutError) as error:
-            log.debug("cannot list %r ahead: %s", directory.path, error)
-            return
-        todo.extend(
-            child
-            for child in directory.children.values()
-            if child.kind is Kind.DIRECTORY and not child.follow
-        )
+    def _sweep_later(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(PATTERN_SECONDS, self._sweep)
 
-    def _wanted(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return now - self._last < PATTERN_SECONDS and not self._tree.silent()
+    def _sweep(self) -> None:
+        """Forget the walks that are over."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        since = asyncio.get_running_loop().time() - PATTERN_SECONDS
+        self._opened = {node: seen for node, seen in self._opened.items() if seen[0] > since}
+        self._crawls = {top: crawl for top, crawl in self._crawls.items() if crawl.last > since}
+        if self._opened or self._crawls:
+            self._sweep_later()
 
     async def aclose(self) -> None:
-        """End the crawls."""
-        tasks = list(self._crawls.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End them."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.gather(*(crawl.aclose() for crawl in self._crawls.values()))

@@ -13,6 +13,8 @@ from vfs.remote.api import LONGEST_NAME, DirEntry
 from vfs.remote.sftp import Connection, seen
 from vfs.remote.wire import Status
 
+NEAR = 0.003
+"""Round trips (seconds) below which few are under way, so that few are asked for beyond the end."""
 DEPTH = 32
 """READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
 MOST_ENTRIES = 250_000
@@ -45,7 +47,7 @@ async def scandir(
             if count > most:
                 raise ListingTooLong(f"{path!r} has more than {most} entries")
             entries.extend(entry for entry in answer if _possible(entry.name))
-            depth = min(DEPTH, depth * 2)
+            depth = min(DEPTH, depth * 2 if connection.rtt >= NEAR else depth + 1)
     finally:
         for future in under_way:
             future.add_done_callback(seen)
