@@ -1,14 +1,14 @@
 """One walk, and the directories that are listed ahead of it: as many as it will open while their listings are fresh.
 
 Owned by the event loop's thread. The order is guessed: depth first, as the server lists the names or sorted. The distance
-is measured: the time that the walker takes from one directory to the next says how many it gets through in half of the
-TTL. No directory is listed ahead twice, and a walker whose way is not guessed has nothing more listed.
+is measured: as many as the walker came through in the last half of the TTL. No directory is listed ahead twice, and a walker whose way is not guessed has nothing more listed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,12 @@ log = logging.getLogger(__name__)
 
 MOST_AHEAD = 512
 """Directories listed and not opened yet; OpenSSH allows a thousand handles."""
+FIRST = 32
+"""So many at first; one more for each that is opened in time, half as many when one is not."""
 MOST_PASSED = 20_000
 """Directories of one walk that are remembered as passed."""
 SHORTEST = 1e-4
-"""Seconds from one directory to the next that count at least."""
+"""Seconds of a walk that count at least."""
 TRIALS = 16
 """Listings that may be made for nobody before a quarter of those that were opened is the limit."""
 GUESSES = 8
@@ -41,8 +43,6 @@ class Crawl:
         """When the walker last opened a directory."""
         self._tree = tree
         self._at = at
-        self._pace = max(pace, SHORTEST)
-        """Seconds that the walker takes from one directory to the next, a geometric mean."""
         self._sorted = False
         self._guesses = 0
         self._ahead: dict[Node, float] = {}
@@ -53,25 +53,29 @@ class Crawl:
         """Opened, or listed ahead."""
         self._round = self.last
         """When the walker began, or began again."""
+        self._began = self.last - pace
+        self._times = deque([self.last], maxlen=MOST_AHEAD)
+        """When it opened a directory, over half of the TTL."""
         self._rows: dict[Node, list[Node]] = {}
         """The directories in a directory, in the walker's order."""
         self._places: dict[Node, int] = {}
         """Where each is in its row."""
+        self._reach = FIRST
         self._opened = self._missed = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._go_on()
 
     def opened(self, directory: Node) -> None:
         """The walker opened a directory."""
-        now = _now()
-        self._pace = self._pace**0.75 * max(now - self.last, SHORTEST) ** 0.25
-        self.last = now
+        self.last = now = _now()
+        self._times.append(now)
         if directory in self._seen and now - self._round >= self._tree.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
             self._rows.clear()
             self._places.clear()
         if self._ahead.pop(directory, None) is not None:
             self._opened += 1
+            self._reach = min(self._reach + 1, MOST_AHEAD)
         elif directory not in self._passed:
             self._guess_order(directory)
         self._seen.add(directory)
@@ -106,16 +110,23 @@ class Crawl:
         """Directories that may be ahead."""
         if self._missed > TRIALS + self._opened // 4:
             return 0
-        return int(min(MOST_AHEAD, self._tree.ttl / 2 / self._pace))
+        now, while_fresh = _now(), self._tree.ttl / 2
+        while self._times and self._times[0] < now - while_fresh:
+            self._times.popleft()
+        passed = len(self._times) * max(1.0, while_fresh / max(now - self._began, SHORTEST))
+        return int(min(self._reach, passed))
 
     def _miss(self, now: float) -> None:
         """Nobody came for what was listed ahead and is not fresh any more."""
+        before = len(self._ahead)
         while self._ahead:
             directory = next(iter(self._ahead))
             if now - self._ahead[directory] < self._tree.ttl:
-                return
+                break
             del self._ahead[directory]
-            self._missed += 1
+        if missed := before - len(self._ahead):
+            self._missed += missed
+            self._reach = max(1, self._reach // 2)
 
     async def _list(self, directory: Node) -> None:
         try:
@@ -178,6 +189,8 @@ class Crawl:
         names = [child.name for child in self._row(directory.parent) if child.name > before.name]
         if not self._sorted and names and min(names) == directory.name:
             self._sorted = True
+            self._passed = set(self._seen)  # what was listed in the other order comes too late
+            self._ahead.clear()
             self._rows.clear()
             self._places.clear()
 
