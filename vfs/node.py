@@ -47,6 +47,7 @@ class Node:
     __slots__ = (
         "asked",
         "attributes",
+        "changed",
         "checked",
         "children",
         "content",
@@ -100,6 +101,8 @@ class Node:
         self.target = b""
         """The text of a shown link."""
         self.children: dict[bytes, Node] = {}
+        self.changed = False
+        """What is known of the children is not what the cache keeps as its listing."""
         self.listed = NEVER
         """When the children were last listed whole."""
         self.waiters = 0

@@ -13,10 +13,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from vfs import links
-from vfs.errors import ListingTooLong, NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
-from vfs.node import NEVER, Kind, Node
-from vfs.remote import api
-from vfs.remote.api import Attributes, DirEntry
+from vfs.errors import NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
+from vfs.listings import Listings, join
+from vfs.node import Kind, Node
+from vfs.remote.api import Attributes
 
 if TYPE_CHECKING:
     from vfs.tree import Tree
@@ -37,6 +37,7 @@ class Questions:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._remote = tree.remote
+        self._listings = Listings(tree, self)
         self._under_way: dict[Key, asyncio.Task[None]] = {}
 
     def __contains__(self, key: Key) -> bool:
@@ -117,7 +118,7 @@ class Questions:
         else:
             attributes = await self._remote.lstat(node.path)
             if attributes.is_link:
-                await self._observe_link(node.parent, node.name, attributes, at)
+                await self.observe_link(node.parent, node.name, attributes, at)
             else:
                 self._tree.observe_node(node, attributes, at)
 
@@ -132,23 +133,20 @@ class Questions:
                 self._tree.remove(child)
             raise
         if attributes.is_link:
-            await self._observe_link(parent, name, attributes, at)
+            await self.observe_link(parent, name, attributes, at)
         else:
             self._tree.observe(parent, name, attributes, at)
 
-    async def _observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
+    async def observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
         """Find out what a link is shown as, and take it in. Raises ServerFailure when that cannot be told just now."""
         path = join(parent.path, name)
         answers = await asyncio.gather(
-            self._remote.realpath(path),
-            self._remote.stat(path),
-            self._remote.readlink(path),
-            return_exceptions=True,
+            self._remote.realpath(path), self._remote.stat(path), return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
                 raise answer
-        real, followed, text = answers
+        real, followed = answers
         root = self._tree.root.path
         if isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
             self._tree.observe(parent, name, attributes, at, target=links.relative(root, path, real))
@@ -158,11 +156,14 @@ class Questions:
             for answer in (real, followed):
                 if isinstance(answer, ServerFailure):  # it may well lead somewhere
                     raise answer
-            shown = text if isinstance(text, bytes) else b"unreadable"
-            # a link to itself is ELOOP to who follows it
-            gone = isinstance(followed, NoSuchPath) and isinstance(text, bytes)
-            endless = gone and await self._circular(path, shown)
-            target = name if endless else links.nowhere(root, path, shown)
+            try:
+                text = await self._remote.readlink(path)
+            except RemoteError:
+                target = links.nowhere(root, path, b"unreadable")
+            else:
+                # a link to itself is ELOOP to who follows it
+                endless = isinstance(followed, NoSuchPath) and await self._circular(path, text)
+                target = name if endless else links.nowhere(root, path, text)
             self._tree.observe(parent, name, attributes, at, target=target)
 
     async def _circular(self, path: bytes, text: bytes) -> bool:
@@ -189,43 +190,8 @@ class Questions:
         )
 
     async def listing(self, directory: Node) -> None:
-        """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
-        at = _now()
-        try:
-            entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
-        except ListingTooLong:
-            directory.large = True
-            directory.slow = directory.waiters > 0
-            raise
-        except NoSuchPath:
-            if directory.parent is not None and directory.checked <= at:
-                self._tree.remove(directory)
-            raise
-        if directory.stale:
-            return
-        directory.large = len(entries) > api.MOST_AHEAD
-        linked = [entry for entry in entries if entry.attributes.is_link]
-        await asyncio.gather(*(self._observe_listed_link(directory, entry, at) for entry in linked))
-        names = set()
-        for entry in entries:
-            names.add(entry.name)
-            if not entry.attributes.is_link:
-                self._tree.observe(directory, entry.name, entry.attributes, at)
-        for child in list(directory.children.values()):
-            if child.name not in names and child.checked <= at:
-                self._tree.remove(child)
-        directory.listed = at
-        directory.slow = not self._tree.listed(directory)
-        directory.asked.clear()
-        self._tree.remember(directory)
-
-    async def _observe_listed_link(self, directory: Node, entry: DirEntry, at: float) -> None:
-        try:
-            await self._observe_link(directory, entry.name, entry.attributes, at)
-        except ServerFailure as error:
-            log.debug("a link cannot be followed: %s", error)
-            target = links.nowhere(self._tree.root.path, join(directory.path, entry.name), b"unreadable")
-            self._tree.observe(directory, entry.name, entry.attributes, NEVER, target=target)
+        """See `Listings.listing`."""
+        await self._listings.listing(directory)
 
     async def aclose(self) -> None:
         """End the questions under way."""
@@ -246,11 +212,6 @@ def fresh_only() -> Iterator[None]:
         yield
     finally:
         _FRESH_ONLY.reset(token)
-
-
-def join(directory: bytes, name: bytes) -> bytes:
-    """The path of a name in a directory."""
-    return directory.rstrip(b"/") + b"/" + name
 
 
 def _now() -> float:

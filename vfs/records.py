@@ -1,7 +1,7 @@
 """What the cache remembers of the tree between mounts, as bytes under names: files and listings. Pure.
 
 f:IDENTITY:…   a file: its version lineage, `FileRecord`
-d:IDENTITY:…   a directory: its entries, `dump_listing`
+d:IDENTITY:…   a directory: its entries, `dump_listing`, of a large one in several lines
 p:LINEAGE      the lineage is pinned
 r:IDENTITY     the real path of the root
 """
@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from vfs.remote.api import Attributes
 from vfs.version import Version
@@ -85,7 +86,7 @@ class KnownEntry:
 
 
 def dump_listing(entries: Iterable[KnownEntry]) -> bytes:
-    """A directory's entries as bytes for the cache."""
+    """Entries of a directory as a line for the cache."""
     rows = [
         [
             entry.name.decode(errors="surrogateescape"),
@@ -100,12 +101,19 @@ def dump_listing(entries: Iterable[KnownEntry]) -> bytes:
     return json.dumps(rows).encode()
 
 
+def _rows(line: bytes) -> list[Any]:
+    rows = json.loads(line)
+    if not isinstance(rows, list):
+        raise TypeError("a listing is a list")
+    return rows
+
+
 def load_listing(data: bytes | None) -> list[KnownEntry] | None:
-    """The reverse of `dump_listing`; None where there is none that can be understood."""
+    """The reverse of `dump_listing`, of one line or several; None where there is none that can be understood."""
+    if data is None:
+        return None
     try:
-        rows = json.loads(data) if data is not None else None
-        if not isinstance(rows, list):
-            return None
+        rows = [row for line in data.split(b"\n") for row in _rows(line)]
         return [
             KnownEntry(
                 name.encode(errors="surrogateescape"),

@@ -18,9 +18,11 @@ from typing import Any
 from vfs.cache.blocks import BlockCache
 from vfs.errors import AccessDenied, EndlessLink, NameTooLong, NoSuchPath, NotDirectory
 from vfs.fetch import Fetcher
+from vfs.forgetting import Forgetting
+from vfs.last_known import UNKNOWN, LastKnown
+from vfs.listings import join
 from vfs.node import LONG_AGO, NEVER, Kind, Node, version_of
-from vfs.questions import Key, Questions, join
-from vfs.records import KnownEntry, dump_listing, listing_key, load_listing
+from vfs.questions import Key, Questions
 from vfs.remote.api import LONGEST_NAME, LONGEST_PATH, Attributes, Remote
 from vfs.version import Change, classify, settled
 from vfs.versions import Versions
@@ -30,10 +32,9 @@ FILE_SECONDS = 1.0
 """A reader at the end of a file learns of growth when the kernel's attributes expire: at most this often."""
 SINGLY = 4
 """So many names of one directory asked for within a TTL, and the directory is listed."""
+RETIRED_AT_ONCE = 10_000
 CROWD = 32
 """So many, and the next ones wait for the listing instead of being asked for, too."""
-UNKNOWN = b""
-"""Where a link leads whose entry an earlier mount left."""
 
 
 class Tree:
@@ -49,6 +50,8 @@ class Tree:
         self._ids = itertools.count(1)
         self._questions = Questions(self)
         self.versions = Versions(self, fetcher, cache)
+        self.last_known = LastKnown(self)
+        self.forgetting = Forgetting(self)
         self.walk = Walk(self)
         self.root = Node(
             next(self._ids),
@@ -222,7 +225,7 @@ class Tree:
 
     async def recall_root(self) -> bool:
         """Whether an earlier mount left a listing of the root; it is shown while the server cannot be asked."""
-        return await self._recall(self.root)
+        return await self.last_known.recall(self.root)
 
     # --- references ---------------------------------------------------------------------------------------------
 
@@ -243,6 +246,7 @@ class Tree:
         node.lookups -= count
         if node.lookups <= 0:
             del self.nodes[nodeid]
+            self.forgetting.soon()
 
     # --- what the server answered ---------------------------------------------------------------------------------
 
@@ -259,8 +263,13 @@ class Tree:
         """Take in what the server said of a name, asked at `at`; the node that the name stands for afterwards."""
         old = parent.children.get(name)
         if old is None:
-            return self._new(parent, name, attributes, at, target, real)
+            return self.make(parent, name, attributes, at, target, real)
         if at < old.checked:
+            return old
+        if old.attributes != attributes:
+            parent.changed = True
+        elif old.settled and old.pending is None and not target and real is None and not old.follow:
+            old.checked = at  # a file as it was, which is what most are
             return old
         same_kind = stat.S_IFMT(old.attributes.mode) == stat.S_IFMT(attributes.mode)
         if old.real == UNKNOWN and real is not None:
@@ -305,7 +314,7 @@ class Tree:
         """The name stands for something else now: a new node takes its place."""
         self._retire(old)
         assert old.parent is not None
-        return self._new(old.parent, old.name, attributes, at, target, real)
+        return self.make(old.parent, old.name, attributes, at, target, real)
 
     def remove(self, node: Node) -> None:
         """The server says that the name is gone, or is something else by now."""
@@ -313,23 +322,37 @@ class Tree:
         parent = node.parent
         if parent is not None and parent.children.get(node.name) is node:
             del parent.children[node.name]
+            parent.changed = True
             parent.listed = min(parent.listed, self._past())  # it does not tell what the name is now
 
     def _retire(self, node: Node) -> None:
-        gone = [node]
-        while gone:
+        self._retire_some([node])
+
+    def _retire_some(self, gone: list[Node]) -> None:
+        """All of them, and what is below; the rest of very many a little later, before they are past the TTL."""
+        for _ in range(RETIRED_AT_ONCE):
+            if not gone:
+                return
             node = gone.pop()
-            node.stale = True
+            if not node.stale:
+                node.stale = True
+                self.forgetting.gone(node)
             self.versions.retire(node)
             gone.extend(node.children.values())
+        asyncio.get_running_loop().call_soon(self._retire_some, gone)
 
-    def _new(
+    def make(
         self, parent: Node, name: bytes, attributes: Attributes, at: float, target: bytes, real: bytes | None
     ) -> Node:
+        """A new node takes the name."""
         node = Node(next(self._ids), parent, name, join(parent.path, name), attributes, at)
         node.since = self._now()  # the server may have looked just before it answered
-        node.target, node.real, node.follow = target, real, real is not None
+        if real is not None:
+            node.real, node.follow = real, True
+        node.target = target
         parent.children[name] = node
+        parent.changed = True
+        self.forgetting.made(parent)
         if node.kind is Kind.FILE:
             self._settle(node)
         return node
@@ -346,35 +369,11 @@ class Tree:
         directory.asked.append(now)
         return len(directory.asked)
 
-    # --- the last known tree --------------------------------------------------------------------------------------
-
-    def _key(self, directory: Node) -> str:
-        return listing_key(self.identity, directory.relative)
-
-    def remember(self, directory: Node) -> None:
-        """Keep a directory's listing for a later mount."""
-        entries = (
-            KnownEntry(child.name, child.attributes, child.follow, child.target)
-            for child in directory.children.values()
-        )
-        self.cache.set_record(self._key(directory), dump_listing(entries))
+    # --- below ------------------------------------------------------------------------------------------------------
 
     async def _recall_offline(self, directory: Node) -> None:
         if directory.listed == NEVER and self._questions.may_give(LONG_AGO):
-            await self._recall(directory)
-
-    async def _recall(self, directory: Node) -> bool:
-        """Show what an earlier mount last knew of a directory; whether there was something."""
-        entries = load_listing(await self.cache.get_record(self._key(directory)))
-        if entries is None:
-            return False
-        for entry in entries:
-            if entry.name not in directory.children:
-                real = UNKNOWN if entry.follow else None
-                self._new(directory, entry.name, entry.attributes, NEVER, entry.target, real)
-        directory.listed = max(directory.listed, LONG_AGO)
-        directory.checked = max(directory.checked, LONG_AGO)
-        return True
+            await self.last_known.recall(directory)
 
     def _past(self) -> float:
         """A moment that is just beyond the TTL."""
@@ -385,5 +384,6 @@ class Tree:
 
     async def aclose(self) -> None:
         """End the crawls and the questions under way."""
+        await self.forgetting.aclose()
         await self.walk.aclose()
         await self._questions.aclose()

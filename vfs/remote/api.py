@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""
@@ -19,8 +19,7 @@ MOST_AHEAD = 20_000
 """Names beyond which a directory is not listed while nobody waits for it: 2 MB on the wire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What SFTP v3 says of a file. Sizes in bytes; times in whole seconds of the server's clock.
 
     Source: draft-ietf-secsh-filexfer-02, section 5.
@@ -45,8 +44,7 @@ class Attributes:
         return stat.S_ISLNK(self.mode)
 
 
-@dataclass(frozen=True, slots=True)
-class DirEntry:
+class DirEntry(NamedTuple):
     """One name of a listing with its (not followed) attributes."""
 
     name: bytes
