@@ -7,7 +7,6 @@ control socket.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vfs import loop_watch, paths
+from vfs.collector import short_rounds
 from vfs.config import Settings
 from vfs.control.server import announce
 from vfs.fuse import mountpoint as mountpoints
@@ -71,14 +71,14 @@ async def _serve(
         session.mount()
         try:
             loop.add_reader(session.fileno(), _process, session, stop)
-            gc.freeze()
-            verbs = _verbs(stack, mountpoint, operations, stop, held)
-            server = await announce(mountpoint, verbs, profile=settings.profile_name)
-            try:
-                ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
-                await stop.wait()
-            finally:
-                await server.aclose()
+            with short_rounds():
+                verbs = _verbs(stack, mountpoint, operations, stop, held)
+                server = await announce(mountpoint, verbs, profile=settings.profile_name)
+                try:
+                    ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
+                    await stop.wait()
+                finally:
+                    await server.aclose()
         finally:
             loop.remove_reader(session.fileno())
             await operations.aclose()

@@ -16,7 +16,7 @@ from vfs import links
 from vfs.errors import NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
 from vfs.listings import Listings, join
 from vfs.node import Kind, Node
-from vfs.remote.api import Attributes
+from vfs.remote.api import LONGEST_PATH, Attributes
 
 if TYPE_CHECKING:
     from vfs.tree import Tree
@@ -173,7 +173,7 @@ class Questions:
             path = links.step(path, text)
             if path in seen:
                 return True
-            if len(path) > api.LONGEST_PATH:
+            if len(path) > LONGEST_PATH:
                 return False
             seen.add(path)
             try:

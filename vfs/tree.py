@@ -339,6 +339,7 @@ class Tree:
                 self.forgetting.gone(node)
             self.versions.retire(node)
             gone.extend(node.children.values())
+            node.children = {}  # else both would be kept until a garbage collection
         asyncio.get_running_loop().call_soon(self._retire_some, gone)
 
     def make(

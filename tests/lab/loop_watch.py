@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from vfs import loop_watch
+from vfs.collector import short_rounds
 
 
 @dataclass(slots=True)
@@ -35,9 +36,8 @@ class WatchedLoop:
 @pytest.fixture(autouse=True)
 def watched_loop() -> Iterator[WatchedLoop]:
     """Watches the loops of this process. What was there before is no work for the garbage collector, as in a mount."""
-    gc.freeze()
     try:
-        with loop_watch.watch() as held:
+        with short_rounds(), loop_watch.watch() as held:
             watched = WatchedLoop(held)
             yield watched
     finally:

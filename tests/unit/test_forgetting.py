@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs import forgetting
+from vfs.collector import short_rounds
 from vfs.node import Node
 
 MOST = 500
@@ -118,6 +119,36 @@ def test_what_was_forgotten_is_shown_offline() -> None:
         assert (await stack.node(b"d02/f007")).version.size == 1
 
     play(story)
+
+
+def test_what_was_removed_is_freed_without_a_collection() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        for i in range(3):
+            await stack.tree.listing(await stack.node(b"d%02d" % i))
+        before = alive()
+        gc.disable()
+        try:
+            for i in range(3):
+                stack.tree.remove(stack.tree.root.children[b"d%02d" % i])
+            await asyncio.sleep(TTL)
+            left = sum(1 for each in gc.get_objects() if type(each) is Node)
+        finally:
+            gc.enable()
+        assert left <= len(before) - 3 * EACH
+
+    play(story)
+
+
+def test_what_survived_a_long_collection_is_not_looked_through_again() -> None:
+    with short_rounds():
+        before = gc.get_freeze_count()
+        many = [[i] for i in range(300_000)]
+        gc.collect()
+        assert gc.get_freeze_count() >= before + len(many) // 2
+        before = gc.get_freeze_count()
+        gc.collect()  # a short one
+        assert gc.get_freeze_count() <= before
 
 
 def test_what_was_removed_on_the_server_does_not_count() -> None:
