@@ -37,6 +37,8 @@ class Content:
     file: asyncio.Task[RemoteFile] | None = None
     opened: float = 0.0
     """When `file` was asked for, in the loop's time."""
+    judged: tuple[Version, bool | None] | None = None
+    """The version that was looked at for being whole, and whether it is."""
     meter: Meter = field(default_factory=Meter)
     """Bytes that came from the server."""
 

@@ -3,11 +3,14 @@
     inspect_file(name, size, read)   a Report; render(report) is its text
 
 `read(offset, length)` gives the bytes at once (fewer only at the end of the file) and is called a handful of
-times, but for event files, which are read through. Memory is bounded whatever the file says. Any thread.
+times, but for event files, which are read through. Whatever the file says, it takes at most two seconds of processor
+time and 256 MiB of memory; event files and zip archives are told as far as that goes. Any thread.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -17,6 +20,7 @@ from vfs.formats import Format, events, format_by_head, format_by_name, hdf5, np
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
+from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
 from vfs.report import Report, TagInfo, TensorInfo, render
@@ -24,9 +28,11 @@ from vfs.report import Report, TagInfo, TensorInfo, render
 __all__ = ["Report", "TagInfo", "TensorInfo", "inspect_file", "render"]
 
 Read: TypeAlias = Callable[[int, int], bytes]
+Look: TypeAlias = "Callable[[Report, Read, Limits], None]"
 
 LARGEST_DIRECTORY = 64 << 20
-MOST_MEMBERS = 200_000
+MOST_MEMBERS = 100_000
+LONGEST_NAME = 1000
 MOST_ARRAYS = 10_000
 MOST_TAGS = 100_000
 CHUNK = 1 << 20
@@ -66,16 +72,19 @@ def inspect_file(name: bytes, size: int, read: Read) -> Report:
         return read(offset, length) if offset >= 0 and length > 0 else b""
 
     report = Report(shown, size, "")
+    limits = Limits(time.thread_time)
     try:
-        _kind(name, bounded(0, 16))(report, bounded)
+        _kind(name, bounded(0, 16))(report, bounded, limits)
+    except TooLarge as e:
+        raise UnreadableFormat(f"{shown!r} is too large to inspect: {e}") from None
     except UNFIT as e:
         raise UnreadableFormat(f"{shown!r} cannot be looked into: {e}") from None
     return report
 
 
-def _kind(name: bytes, head: bytes) -> Callable[[Report, Read], None]:
+def _kind(name: bytes, head: bytes) -> Look:
     """Who looks into a file: its first bytes say more than its name."""
-    looks: dict[Format | None, Callable[[Report, Read], None]] = {
+    looks: dict[Format | None, Look] = {
         zips.FORMAT: _zip,
         npy.FORMAT: _npy,
         parquet.FORMAT: _parquet,
@@ -109,42 +118,41 @@ def _whole(one: Format, size: int, read: Read) -> bool | None:
 # ------------------------------------------------------------------------------------------
 
 
-def _zip(report: Report, read: Read) -> None:
+def _zip(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "zip"
     report.whole = _whole(zips.FORMAT, report.size, read)
     try:
         where = run(zips.find_directory(report.size), read)
     except Misfit:
-        _cut_short(report, read)
+        _cut_short(report, read, limits)
         return
     if where.end - where.start > LARGEST_DIRECTORY:
         raise Misfit(f"its directory has {where.end - where.start} bytes")
-    members: list[zips.Entry] = []
-    for entry in zips.entries(read(where.start, where.end - where.start), where.shift):
-        if len(members) == MOST_MEMBERS:
-            report.notes.append(f"Only the first {MOST_MEMBERS} members are listed.")
-            break
-        members.append(entry)
+    members = run(zips.listing(where, MOST_MEMBERS, limits), read)
+    if len(members) == MOST_MEMBERS:
+        report.notes.append(f"Only the first {MOST_MEMBERS} members are listed.")
     if where.shift:
         report.notes.append(f"The archive begins at byte {where.shift}; what is before it is not listed.")
     pickled = next((m for m in members if m.name.rpartition(b"/")[2] == b"data.pkl"), None)
     if pickled is not None:
-        _torch(report, read, pickled, members)
+        _torch(report, read, pickled, members, limits)
     elif any(m.name.endswith(b".npy") for m in members):
-        _npz(report, read, members)
+        _npz(report, read, members, limits)
     else:
         for member in members[:MOST_ARRAYS]:
-            report.values[member.name.decode(errors="surrogateescape")] = member.size
+            report.values[_name(member.name)] = member.size
         total = sum(member.size for member in members)
         report.notes.append(f"{len(members)} members, {total} bytes unpacked.")
 
 
-def _torch(report: Report, read: Read, pickled: zips.Entry, members: list[zips.Entry]) -> None:
+def _torch(
+    report: Report, read: Read, pickled: zips.Entry, members: list[zips.Entry], limits: Limits
+) -> None:
     report.kind = "torch"
     if pickled.method != 0:
         raise Misfit("its pickle is compressed, which PyTorch never does")
     start = run(zips.data_offset(pickled), read)
-    told = outline(load(Stream(read, start, start + pickled.packed), rebuild))
+    told = outline(load(Stream(read, start, start + pickled.packed), rebuild, limits), limits)
     _list(report, told)
     folder = pickled.name[: -len(b"data.pkl")] + b"data/"
     sizes = {m.name[len(folder) :]: m.size for m in members if m.name.startswith(folder)}
@@ -155,7 +163,7 @@ def _torch(report: Report, read: Read, pickled: zips.Entry, members: list[zips.E
         report.notes.append(f"The bytes of {len(missing)} storages are missing or too few ({first}).")
 
 
-def _cut_short(report: Report, read: Read) -> None:
+def _cut_short(report: Report, read: Read, limits: Limits) -> None:
     """An archive without its end. PyTorch writes the pickle first, so the tensors can be told anyway."""
     report.whole = False
     report.notes.append("The archive has no end: it is being written, or was cut short.")
@@ -169,7 +177,9 @@ def _cut_short(report: Report, read: Read) -> None:
     report.kind = "torch"
     start = zips.LOCAL.size + named + extra
     try:
-        told = outline(load(Stream(read, start, report.size), rebuild))
+        told = outline(load(Stream(read, start, report.size), rebuild, limits), limits)
+    except TooLarge:
+        raise
     except Misfit:
         report.notes.append("Its list of tensors is cut short too.")
         return
@@ -179,10 +189,12 @@ def _cut_short(report: Report, read: Read) -> None:
         report.notes.append(f"At least {missing} bytes are missing.")
 
 
-def _legacy(report: Report, read: Read) -> None:
+def _legacy(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "torch-legacy"
     try:
-        told, end = legacy(Stream(read, 0, report.size))
+        told, end = legacy(Stream(read, 0, report.size), limits)
+    except TooLarge:
+        raise
     except Misfit as e:
         report.whole = False
         report.notes.append(f"Its list of tensors cannot be read: {e}.")
@@ -193,10 +205,10 @@ def _legacy(report: Report, read: Read) -> None:
         report.notes.append(f"{end - report.size} bytes are missing.")
 
 
-def _pickle(report: Report, read: Read) -> None:
+def _pickle(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "pickle"
     stream = Stream(read, 0, report.size)
-    _list(report, outline(load(stream, rebuild)))
+    _list(report, outline(load(stream, rebuild, limits), limits))
     report.whole = True if stream.tell() == report.size else None
 
 
@@ -207,17 +219,22 @@ def _list(report: Report, told: Outline) -> None:
         report.notes.append("It holds more than is listed here.")
 
 
-def _npz(report: Report, read: Read, members: Iterable[zips.Entry]) -> None:
+def _npz(report: Report, read: Read, members: Iterable[zips.Entry], limits: Limits) -> None:
     report.kind = "npz"
     arrays = [m for m in members if m.name.endswith(b".npy")]
     for member in arrays[:MOST_ARRAYS]:
-        name = member.name.removesuffix(b".npy").decode(errors="surrogateescape")
+        name = _name(member.name.removesuffix(b".npy"))
+        limits.take(10_000, steps=1000)
         try:
             report.tensors.append(_array(name, _beginning(member, read)))
         except Misfit as e:
             report.notes.append(f"{name}: {e}.")
     if len(arrays) > MOST_ARRAYS:
         report.notes.append(f"Only the first {MOST_ARRAYS} arrays are listed.")
+
+
+def _name(name: bytes) -> str:
+    return name[:LONGEST_NAME].decode(errors="surrogateescape")
 
 
 def _beginning(member: zips.Entry, read: Read) -> bytes:
@@ -242,7 +259,7 @@ def _array(name: str, data: bytes) -> TensorInfo:
     return TensorInfo(name, head.dtype, head.shape, head.nbytes or 0)
 
 
-def _npy(report: Report, read: Read) -> None:
+def _npy(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "npy"
     report.whole = _whole(npy.FORMAT, report.size, read)
     report.tensors.append(_array("(itself)", read(0, npy.LONGEST_HEADER + 12)))
@@ -252,14 +269,14 @@ def _npy(report: Report, read: Read) -> None:
 # -------------------------------------------------------------------------------------------------------
 
 
-def _safetensors(report: Report, read: Read) -> None:
+def _safetensors(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "safetensors"
-    report.whole = _whole(safetensors.FORMAT, report.size, read)
     if report.size < 8 or 8 + run(safetensors.header_length(report.size), read) > report.size:
         report.whole = False
         report.notes.append("It is cut short within its header.")
         return
-    head = run(safetensors.header(report.size), read)
+    head = run(safetensors.header(report.size, limits), read)
+    report.whole = head.end == report.size
     for t in head.tensors:
         report.tensors.append(TensorInfo(t.name, _DTYPES.get(t.dtype, t.dtype), t.shape, t.end - t.start))
     report.metadata = head.metadata
@@ -269,12 +286,12 @@ def _safetensors(report: Report, read: Read) -> None:
         report.notes.append(told)
 
 
-def _parquet(report: Report, read: Read) -> None:
+def _parquet(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "parquet"
     report.whole = _whole(parquet.FORMAT, report.size, read)
 
 
-def _hdf5(report: Report, read: Read) -> None:
+def _hdf5(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "hdf5"
     report.whole = _whole(hdf5.FORMAT, report.size, read)
 
@@ -294,7 +311,7 @@ class _Window:
         return self._data[offset - self._start : offset - self._start + length]
 
 
-def _events(report: Report, read: Read) -> None:
+def _events(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "events"
     report.whole = True
     report.records = 0
@@ -302,6 +319,11 @@ def _events(report: Report, read: Read) -> None:
     tags: dict[str, TagInfo] = {}
     offset = 0
     while offset < report.size:
+        try:
+            limits.take(steps=10)
+        except TooLarge:
+            _stopped(report, offset)
+            break
         try:
             length = events.record_length(window.get(offset, events.HEAD.size))
         except Misfit:
@@ -321,14 +343,23 @@ def _events(report: Report, read: Read) -> None:
                 report.whole = False
                 report.notes.append(f"The last record, at byte {offset}, is damaged.")
                 break
-        _count(report, tags, body)
+        try:
+            _count(report, tags, body, limits)
+        except TooLarge:
+            _stopped(report, offset)
+            break
         report.records += 1
         offset = end
     report.tags = list(tags.values())
 
 
-def _count(report: Report, tags: dict[str, TagInfo], body: bytes) -> None:
-    event = events.event(body)
+def _stopped(report: Report, offset: int) -> None:
+    report.whole = None
+    report.notes.append(f"It is too large to inspect whole: what is behind byte {offset} was not looked at.")
+
+
+def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits) -> None:
+    event = events.event(body, limits)
     if report.first_time is None:
         report.first_time = event.wall_time
     report.last_time = event.wall_time
@@ -342,6 +373,7 @@ def _count(report: Report, tags: dict[str, TagInfo], body: bytes) -> None:
             known.last_step = event.step
             known.kind = known.kind or value.kind
         elif len(tags) < MOST_TAGS:
+            limits.take(sys.getsizeof(value.tag) + 400)
             tags[value.tag] = TagInfo(value.tag, value.kind, 1, event.step, event.step)
         elif len(report.notes) == 0:
             report.notes.append(f"Only the first {MOST_TAGS} tags are listed.")

@@ -6,11 +6,13 @@ Owned by the event loop's thread; there are no locks.
 
 from __future__ import annotations
 
+import asyncio
+
 from vfs.cache.block import Block
 from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion
 from vfs.fetch import SINGLE_READ, Fetcher, Moved
-from vfs.formats import Advisor, Known, Range, advisor_for, mapped
+from vfs.formats import Advisor, Range, advisor_for, mapped
 from vfs.node import Node
 from vfs.readahead import GROWTH, Readahead
 from vfs.tree import Tree
@@ -30,6 +32,8 @@ class Reader:
         self._pattern = Readahead(eager=not mapped(node.name))
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
+        self._going_on = False
+        """The advisor has more to say, in a later step of the loop."""
         content.readers += 1
 
     @property
@@ -85,14 +89,11 @@ class Reader:
                 self.tree.refresh_soon(self.node)
                 return pieces
 
-    def known(self) -> Known:
-        """The bytes of the file that are in memory, for who looks at its format."""
-        return _Known(self)
-
     def close(self) -> None:
         """Forget the access pattern and what was asked ahead for it."""
         self.fetcher.cancel(self)
         self.fetcher.cancel((self, "hint"))
+        self._advisor = None
         self.content.readers -= 1
 
     def _demand(self, start: int, end: int) -> tuple[int, int]:
@@ -124,6 +125,13 @@ class Reader:
         self._sparse = self._advisor.sparse
         if self._advisor.finished:
             self._advisor = None
+        elif self._advisor.paused and not self._going_on:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on, start, end)
+
+    def _go_on(self, start: int, end: int) -> None:
+        self._going_on = False
+        self._advise(start, end)
 
 
 class _Known:

@@ -6,9 +6,12 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 
+from vfs.formats.limits import elements
 from vfs.printable import printable
 
+LONGEST_CELL = 2000
 SHOWN = 60
 """Lines of tensors, tags and values that `render` shows of each; JSON has all."""
 
@@ -62,11 +65,15 @@ class Report:
 
     def as_json(self) -> dict[str, object]:
         """As `json.dumps` takes it, with totals; numbers that JSON has no word for (NaN) as text."""
-        told = dataclasses.asdict(self)
+        told: dict[str, object] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        told["tensors"] = [
+            {"name": t.name, "dtype": t.dtype, "shape": t.shape, "nbytes": t.nbytes} for t in self.tensors
+        ]
+        told["tags"] = [dataclasses.asdict(t) for t in self.tags]
         for key in ("first_time", "last_time"):
             told[key] = _finite(told[key])
         told["values"] = {k: _finite(v) for k, v in self.values.items()}
-        told["elements"] = sum(math.prod(t.shape) for t in self.tensors)
+        told["elements"] = sum(elements(t.shape) for t in self.tensors)
         return told
 
 
@@ -92,21 +99,24 @@ def render(report: Report) -> str:
         lines.append(_span(report))
     if report.tags:
         rows: list[tuple[str, ...]] = [("tag", "kind", "points", "first", "last")]
-        rows += [(t.tag, t.kind, str(t.count), str(t.first_step), str(t.last_step)) for t in report.tags]
-        lines += ["", *_table(rows, "tags", right=(2, 3, 4))]
+        rows += [
+            (t.tag, t.kind, str(t.count), str(t.first_step), str(t.last_step)) for t in report.tags[:SHOWN]
+        ]
+        lines += ["", *_table(rows, "tags", len(report.tags), right=(2, 3, 4))]
     if report.tensors:
-        elements = sum(math.prod(t.shape) for t in report.tensors)
+        total = sum(elements(t.shape) for t in report.tensors)
         count = "1 tensor" if len(report.tensors) == 1 else f"{len(report.tensors):,} tensors"
-        lines.append(f"{count}, {elements:,} elements, {_bytes(sum(t.nbytes for t in report.tensors))}")
+        lines.append(f"{count}, {total:,} elements, {_bytes(sum(t.nbytes for t in report.tensors))}")
         rows = [("name", "dtype", "shape", "size")]
         rows += [
             (t.name, t.dtype, " × ".join(map(str, t.shape)) or "scalar", _bytes(t.nbytes))
-            for t in report.tensors
+            for t in report.tensors[:SHOWN]
         ]
-        lines += ["", *_table(rows, "tensors", right=(3,))]
+        lines += ["", *_table(rows, "tensors", len(report.tensors), right=(3,))]
     for title, pairs in (("values", report.values), ("metadata", report.metadata)):
         if pairs:
-            lines += ["", *_table([(title, ""), *((k, str(v)) for k, v in pairs.items())], title)]
+            rows = [(title, ""), *((k, str(v)) for k, v in islice(pairs.items(), SHOWN))]
+            lines += ["", *_table(rows, title, len(pairs))]
     if report.notes:
         lines += ["", *(printable(note) for note in report.notes)]
     return "\n".join(lines)
@@ -121,16 +131,17 @@ def _span(report: Report) -> str:
     return told
 
 
-def _table(rows: list[tuple[str, ...]], what: str, right: tuple[int, ...] = ()) -> list[str]:
-    shown = [tuple(printable(cell) for cell in row) for row in rows[: SHOWN + 1]]
+def _table(rows: list[tuple[str, ...]], what: str, count: int, right: tuple[int, ...] = ()) -> list[str]:
+    """Lines of `rows`, the first of them the titles, out of `count`."""
+    shown = [tuple(printable(cell[:LONGEST_CELL]) for cell in row) for row in rows]
     widths = [min(80, max(len(row[i]) for row in shown)) for i in range(len(shown[0]))]
     lines = []
     for row in shown:
         sides = zip(row, widths, range(len(row)), strict=True)
         cells = [cell.rjust(width) if i in right else cell.ljust(width) for cell, width, i in sides]
         lines.append("  " + "  ".join(cells).rstrip())
-    if len(rows) > SHOWN + 1:
-        lines.append(f"  … and {len(rows) - SHOWN - 1:,} more {what}; --json lists all")
+    if count > SHOWN:
+        lines.append(f"  … and {count - SHOWN:,} more {what}; --json lists all")
     return lines
 
 

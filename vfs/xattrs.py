@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from vfs import formats
 from vfs.fetch import Fetcher
 from vfs.node import Node
@@ -39,17 +41,23 @@ async def cached_bytes(tree: Tree, node: Node) -> int:
 
 
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
-    size = node.version.size
-    if not formats.needed_for_complete(node.name, size):
-        whole = formats.complete(node.name, formats.Nothing(size))
-    else:
-        reader = await open_reader(tree, fetcher, node)
-        try:
-            known = reader.known()
-            while wanted := formats.needed_for_complete(node.name, known.size, known):
-                for span in wanted:
-                    await reader.read(span.start, len(span))
-            whole = formats.complete(node.name, known)
-        finally:
-            reader.close()
-    return {True: b"yes", False: b"no", None: b"unknown"}[whole]
+    verdict = formats.verdict_for(node.name, node.version.size)
+    if verdict.wanted is None:
+        return _WORDS[verdict.whole]
+    reader = await open_reader(tree, fetcher, node)
+    content = reader.content
+    try:
+        version = content.version
+        if content.judged is None or content.judged[0] != version:
+            verdict = formats.verdict_for(node.name, version.size)
+            while (wanted := verdict.wanted) is not None:
+                pieces = await reader.read(wanted.start, len(wanted))
+                verdict.tell(b"".join(block.view(a, b) for block, a, b in pieces))
+                await asyncio.sleep(0)  # what is in memory already is no reason to hold up the others
+            content.judged = version, verdict.whole
+        return _WORDS[content.judged[1]]
+    finally:
+        reader.close()
+
+
+_WORDS = {True: b"yes", False: b"no", None: b"unknown"}

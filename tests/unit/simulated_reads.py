@@ -77,11 +77,14 @@ class LongLink:
     def _advise(self, touched: Range) -> None:
         if self.advisor is None or self.advisor.finished:
             return
-        for wanted in self.advisor.advise(self, touched):
-            assert 0 <= wanted.start < wanted.end <= self.size
-            self.wanted.append(wanted)
-            for page in _pages(wanted.start, wanted.end):
-                self.arrival.setdefault(page, self.now + 1)
+        again = True
+        while again:
+            for wanted in self.advisor.advise(self, touched):
+                assert 0 <= wanted.start < wanted.end <= self.size
+                self.wanted.append(wanted)
+                for page in _pages(wanted.start, wanted.end):
+                    self.arrival.setdefault(page, self.now + 1)
+            again = self.advisor.paused
 
 
 class LinkedFile(io.RawIOBase):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfs.formats import Misfit, Range
-from vfs.formats.advisor import MOST_RANGES, Advisor, Budget, judge
-from vfs.formats.api import PAGE, Sparse, Steps, need, touched, want
+from vfs.formats.advisor import AT_ONCE, MOST_RANGES, Advisor, Budget, Verdict
+from vfs.formats.api import PAGE, PIECE, Sparse, Steps, need, touched, want
 
 MIB = 1 << 20
 SIZE = 1000 * MIB
@@ -63,7 +63,8 @@ def test_no_file_gets_more_than_so_many_ranges() -> None:
     granted = 0
     for _ in range(3):
         budget.want(Range(i * 3 * PAGE, i * 3 * PAGE + 1) for i in range(MOST_RANGES * 2))
-        granted += len(budget.grant())
+        while ranges := budget.grant():
+            granted += len(ranges)
     assert granted == MOST_RANGES
 
 
@@ -138,6 +139,27 @@ def test_a_verdict_names_what_it_lacks() -> None:
     def steps() -> Steps[bool | None]:
         return (yield from need(8, 9)) == b"x"
 
-    assert judge(steps(), Bytes(b"........x", end=4)) == (None, (Range(0, 9),))
-    assert judge(steps(), Bytes(b"........x")) == (True, ())
-    assert judge(steps(), Bytes(b"")) == (None, ())
+    asked = Verdict(steps(), 9)
+    assert (asked.wanted, asked.whole) == (Range(8, 9), None)
+    asked.tell(b"x")
+    assert (asked.wanted, asked.whole) == (None, True)
+    assert (Verdict(steps(), 3).wanted, Verdict(None, 3).wanted) == (None, None), "it ends before"
+
+
+def test_what_is_known_is_taken_apart_in_steps() -> None:
+    def steps() -> Steps[None]:
+        for at in range(0, 10 * PIECE, PIECE):
+            yield from need(at, at + PIECE)
+        yield from want(Range(i * 3 * PAGE, i * 3 * PAGE + 1) for i in range(3 * AT_ONCE))
+
+    data = Bytes(bytes(10 * PIECE))
+    advisor = Advisor(steps(), 1 << 40)
+    calls = granted = 0
+    while calls == 0 or advisor.paused:
+        calls += 1
+        ranges = advisor.advise(data, Range(0, 10 * PIECE))
+        granted += len(ranges)
+        assert len(ranges) <= AT_ONCE + 2
+    assert advisor.finished
+    assert granted == 3 * AT_ONCE
+    assert calls >= 12

@@ -29,6 +29,7 @@ from vfs.formats import (
 )
 from vfs.formats.advisor import run
 from vfs.formats.api import PAGE
+from vfs.formats.limits import Limits
 
 MIB = 1 << 20
 EACH = 256 << 10
@@ -184,7 +185,7 @@ def test_event_files_and_logs_are_only_appended_to() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_event_or_a_misfit(data: bytes) -> None:
     try:
-        events.event(data)
+        events.event(data, Limits())
     except Misfit:
         pass
 
@@ -310,7 +311,9 @@ def test_real_files_are_understood(kind: str) -> None:
         assert verdict(b"a.npy", data)[0] is True
         return
     data = pytest.importorskip("safetensors.numpy").save({"w": numpy.zeros((3, 4)), "b": numpy.zeros(3)})
-    header = run(safetensors.header(len(data)), lambda offset, length: data[offset : offset + length])
+    header = run(
+        safetensors.header(len(data), Limits()), lambda offset, length: data[offset : offset + length]
+    )
     assert {t.name: t.shape for t in header.tensors} == {"w": (3, 4), "b": (3,)}
     assert verdict(b"m.safetensors", data)[0] is True
 

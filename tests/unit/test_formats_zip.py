@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.made_files import torch_archive
 from tests.unit.simulated_reads import LongLink, buffered
-from vfs.formats import Misfit, Range, advisor_for, complete, needed_for_complete, zips
+from vfs.formats import Misfit, Range, advisor_for, verdict_for, zips
 from vfs.formats.advisor import MOST_RANGES, run
 from vfs.formats.api import PAGE
 
@@ -212,29 +212,14 @@ def test_what_is_no_directory_is_a_misfit() -> None:
         list(zips.entries(bytes(100)))
 
 
-class Whole:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-        self.asked: list[Range] = []
-        self.there: set[int] = set()
-
-    def get(self, offset: int, length: int) -> bytes | None:
-        end = min(offset + length, self.size)
-        pages = range(offset // PAGE, -(-end // PAGE))
-        return self.data[offset:end] if all(page in self.there for page in pages) else None
-
-
 def verdict(name: bytes, data: bytes) -> tuple[bool | None, int]:
-    """Whether it is whole, and how many bytes were needed to tell."""
-    known = Whole(data)
-    for _ in range(5):
-        wanted = needed_for_complete(name, known.size, known)
-        if not wanted:
-            break
-        for one in wanted:
-            known.there.update(range(one.start // PAGE, -(-one.end // PAGE)))
-    return complete(name, known), len(known.there) * PAGE
+    """Whether it is whole, and how many bytes were needed to tell, in whole pages."""
+    there: set[int] = set()
+    asked = verdict_for(name, len(data))
+    while (wanted := asked.wanted) is not None:
+        there.update(range(wanted.start // PAGE, -(-wanted.end // PAGE)))
+        asked.tell(data[wanted.start : wanted.end])
+    return asked.whole, len(there) * PAGE
 
 
 def test_a_whole_checkpoint_is_known_by_its_end(checkpoint: bytes) -> None:
@@ -244,8 +229,8 @@ def test_a_whole_checkpoint_is_known_by_its_end(checkpoint: bytes) -> None:
 
 
 def test_the_first_thing_needed_is_told_without_knowing_anything() -> None:
-    assert needed_for_complete(b"m.pt", MIB) == (Range(MIB - PAGE, MIB),)
-    assert needed_for_complete(b"m.log", MIB) == ()
+    assert verdict_for(b"m.pt", MIB).wanted == Range(MIB - PAGE, MIB)
+    assert verdict_for(b"m.log", MIB).wanted is None
 
 
 @pytest.mark.parametrize("kept", [0, 10, 4096, 70_000, 1_000_000, -1, -22, -100])

@@ -1,8 +1,7 @@
 """What files say of themselves: the ranges that will be read next, whether they are whole, how they grow.
 
     advisor_for(name, size)              an Advisor for a file that is being opened, or None
-    complete(name, known)                is a checkpoint whole? None: cannot be told (yet)
-    needed_for_complete(name, size, …)   what must be known for that
+    verdict_for(name, size)              a Verdict: is a checkpoint whole?
     append_only(name)                    is such a file only ever appended to?
     is_events(name)                      is it an event file?
     mapped(name)                         is it usually mapped?
@@ -17,7 +16,7 @@ from __future__ import annotations
 import re
 
 from vfs.formats import events, hdf5, npy, parquet, safetensors, whole, zips
-from vfs.formats.advisor import Advisor, judge
+from vfs.formats.advisor import Advisor, Verdict
 from vfs.formats.api import Format, Known, Misfit, Range, Steps, need, touched
 
 __all__ = [
@@ -26,16 +25,15 @@ __all__ = [
     "Format",
     "Known",
     "Misfit",
-    "Nothing",
     "Range",
+    "Verdict",
     "advisor_for",
     "append_only",
-    "complete",
     "format_by_head",
     "format_by_name",
     "is_events",
     "mapped",
-    "needed_for_complete",
+    "verdict_for",
 ]
 
 FORMATS: tuple[Format, ...] = (
@@ -52,16 +50,6 @@ SMALLEST = 64 << 10
 """Bytes. Smaller files come with the first read anyway, whatever they are."""
 
 _APPENDED = re.compile(rb"\.tfevents\.|\.(log|jsonl|csv|out|txt)$", re.IGNORECASE)
-
-
-class Nothing:
-    """Known to be of some size, and nothing else."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def get(self, offset: int, length: int) -> bytes | None:
-        return None
 
 
 def format_by_name(name: bytes) -> Format | None:
@@ -115,27 +103,12 @@ def _sniff(size: int) -> Steps[None]:
             return
 
 
-def complete(name: bytes, known: Known) -> bool | None:
-    """Whether the file is whole, as far as its format tells: a zip has its end record where the size says, a
-    safetensors file is as long as its header says. None: the format does not tell, or too little is known.
+def verdict_for(name: bytes, size: int) -> Verdict:
+    """Who finds out whether a file called `name`, of `size` bytes, is whole, as far as its format tells: a zip has its
+    end record where the size says, a safetensors file is as long as its header says.
     """
-    return _judged(name, known)[0]
-
-
-def needed_for_complete(name: bytes, size: int, known: Known | None = None) -> tuple[Range, ...]:
-    """What must be known before `complete` can answer, given what is `known` already.
-
-    Ask again when these are known: one file may take a few rounds (two or three, of 8 KiB for a checkpoint).
-    Empty when nothing more would help; then `complete` has its answer.
-    """
-    return _judged(name, known if known is not None else Nothing(size))[1]
-
-
-def _judged(name: bytes, known: Known) -> tuple[bool | None, tuple[Range, ...]]:
     found = format_by_name(name)
-    if found is None or found.complete is None:
-        return None, ()
-    return judge(found.complete(known.size), known)
+    return Verdict(found.complete(size) if found is not None and found.complete is not None else None, size)
 
 
 def append_only(name: bytes) -> bool:

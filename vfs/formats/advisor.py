@@ -1,5 +1,5 @@
-"""Drives a format's steps: `Advisor` for the hints of an open file, `judge` for completeness, `run` for
-inspecting.
+"""Drives a format's steps: `Advisor` for the hints of an open file, `Verdict` for completeness, `run` for
+inspecting. The first two go on in small steps, between which the event loop does other work.
 
 What a format wants is granted within a budget, so that a format that is wrong about a file, or is lied to by
 it, wastes a bounded number of bytes. Owned by the event loop's thread; holds no lock.
@@ -14,13 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from vfs.formats.api import PAGE, Known, Misfit, Need, Range, Sparse, Steps, Touched, Want
+from vfs.formats.api import PAGE, PIECE, Known, Misfit, Need, Range, Sparse, Steps, Touched, Want
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_RANGES = 20_000
 """Ranges that are ever granted for one open file."""
+
+AT_ONCE = 500
+"""Ranges that are wanted or granted in one step of the event loop."""
 
 # What parsing bytes of any kind can raise: the end of a hint, never of a read.
 UNFIT = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error)
@@ -42,6 +45,11 @@ class Budget:
         self._waiting: deque[Range] = deque()
         self._left = MOST_RANGES
         self._flowing = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether `grant` has more to give at once."""
+        return self._flowing and bool(self._waiting)
 
     def __repr__(self) -> str:
         return f"<Budget {self.unread} of {self.limit} unread, {len(self._waiting)} waiting>"
@@ -82,9 +90,9 @@ class Budget:
             self._flowing = True
 
     def grant(self) -> tuple[Range, ...]:
-        """What to fetch now."""
+        """What to fetch now, at most some `AT_ONCE` ranges."""
         granted: list[Range] = []
-        while self._flowing and self._waiting and self._left:
+        while self._flowing and self._waiting and self._left and len(granted) < AT_ONCE:
             first = self._waiting.popleft()
             for new in self._without_unread(first):
                 room = (self.limit - self.unread) // PAGE * PAGE
@@ -138,6 +146,7 @@ class Advisor:
         self._asked = False
         self._begun = False
         self._last = Range(0, 0)
+        self._paused = False
 
     def __repr__(self) -> str:
         return f"<Advisor at {self._at}, {self.budget}{', sparse' if self.sparse else ''}>"
@@ -145,6 +154,11 @@ class Advisor:
     @property
     def finished(self) -> bool:
         return self._steps is None and not self.budget.waiting
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stopped only to let others go on: call `advise` again soon, with the same read."""
+        return self._paused or self.budget.ready
 
     def advise(self, known: Known, touched: Range) -> tuple[Range, ...]:
         """The ranges to fetch now, in one batch, given that `touched` is being read.
@@ -167,7 +181,12 @@ class Advisor:
     def _advance(self, steps: Steps[None], known: Known, touched: Range) -> None:
         unseen = touched != self._last  # a miss is told twice: when it is asked for, and when it is there
         answer: bytes | Range | None = None
+        done = 0
+        self._paused = False
         while True:
+            if done >= PIECE:
+                self._paused = True
+                return
             if isinstance(self._at, Need):
                 wanted = self._at.range
                 if not 0 <= wanted.start <= wanted.end <= self.budget.size:
@@ -179,6 +198,7 @@ class Advisor:
                         self._asked = True
                         self.budget.want([wanted], urgent=True)
                     return
+                done += len(answer)
             elif isinstance(self._at, Touched):
                 if not unseen:
                     return
@@ -194,31 +214,44 @@ class Advisor:
             match step:
                 case Want(ranges):
                     self.budget.want(ranges)
+                    done += len(ranges) * (PIECE // AT_ONCE)
                 case Sparse():
                     self.sparse = True
                 case Need() | Touched():
                     self._at = step
 
 
-def judge(steps: Steps[bool | None], known: Known) -> tuple[bool | None, tuple[Range, ...]]:
-    """The steps' verdict, and what must be known before there is one (then the verdict is None so far)."""
-    answer: bytes | None = None
-    try:
-        step = next(steps)
-        while True:
-            if isinstance(step, Need):
-                wanted = step.range
-                if not 0 <= wanted.start <= wanted.end <= known.size:
-                    return None, ()
-                answer = known.get(wanted.start, len(wanted))
-                if answer is None:
-                    return None, (wanted.pages(known.size),)
-            step = steps.send(answer)
-            answer = None
-    except StopIteration as e:
-        return (e.value if isinstance(e.value, bool) else None), ()
-    except UNFIT:
-        return None, ()
+class Verdict:
+    """Whether a file is whole, found out piece by piece: while something is `wanted`, `tell` it; then `whole` is the answer.
+
+    `whole` is None where the format does not tell.
+    """
+
+    def __init__(self, steps: Steps[bool | None] | None, size: int) -> None:
+        self.whole: bool | None = None
+        self.wanted: Range | None = None
+        self._size = size
+        self._steps = steps
+        self._go_on(None)
+
+    def tell(self, data: bytes) -> None:
+        """The bytes of `wanted`, fewer at the end of the file."""
+        self._go_on(data)
+
+    def _go_on(self, answer: bytes | None) -> None:
+        self.wanted = None
+        if self._steps is None:
+            return
+        try:
+            step = self._steps.send(answer)
+            while not isinstance(step, Need):
+                step = self._steps.send(None)
+            if 0 <= step.range.start <= step.range.end <= self._size:
+                self.wanted = step.range
+        except StopIteration as e:
+            self.whole = e.value if isinstance(e.value, bool) else None
+        except UNFIT:
+            pass
 
 
 def run(steps: Steps[T], read: Callable[[int, int], bytes]) -> T:

@@ -17,6 +17,9 @@ from typing import Protocol, TypeAlias, TypeVar
 PAGE = 4096
 """Bytes; the kernel asks for whole pages, so smaller ranges would save nothing."""
 
+PIECE = 256 << 10
+"""Bytes that a format takes apart between two steps at most, so that the event loop is never held up for long."""
+
 T = TypeVar("T")
 
 

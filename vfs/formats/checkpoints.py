@@ -7,20 +7,17 @@ its length in elements as u64. Source: torch/serialization.py, `_legacy_save`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from vfs.formats.api import Misfit
+from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Made, Mapping, Reference, Stream, Symbol, Symbolic, load
 from vfs.formats.rebuild import Tensor, rebuild
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-MOST_WORK = 500_000
-"""Things that are looked at; a real checkpoint of 10,000 tensors and its optimizer has some 100,000."""
-
-MOST_TENSORS = 200_000
 MOST_VALUES = 1000
 DEEPEST = 64
 LONGEST_NAME = 300
@@ -44,33 +41,44 @@ class Outline:
         return {t.storage: t.stored for _, t in self.tensors if t.storage is not None}
 
 
-def outline(root: Symbolic) -> Outline:
+def outline(root: Symbolic, limits: Limits | None = None) -> Outline:
     """Walk what a pickle is made of. What refers to itself, or to one thing many times, is walked within
-    limits.
+    limits: what they leave no room for is cut.
     """
     told = Outline()
-    todo: list[tuple[str, int, Symbolic]] = [("", 0, _model(root))]
-    work = 0
-    while todo:
-        name, depth, node = todo.pop()
-        work += _weight(node) * (1 + len(name) // 32)
-        if work > MOST_WORK:
-            told.cut = True
-            break
+    try:
+        _walk(told, _model(root), limits if limits is not None else Limits())
+    except TooLarge:
+        told.cut = True
+    return told
+
+
+def _walk(told: Outline, root: Symbolic, limits: Limits) -> None:
+    path: list[Iterator[tuple[str, Symbolic]]] = [iter([("", root)])]
+    names = [""]
+    while path:
+        following = next(path[-1], None)
+        if following is None:
+            path.pop()
+            names.pop()
+            continue
+        key, node = following
+        name = (f"{names[-1]}.{key}" if names[-1] else key)[:LONGEST_NAME]
+        limits.take(steps=2 + len(name) // 32)
         if isinstance(node, Tensor):
-            if len(told.tensors) == MOST_TENSORS:
-                told.cut = True
-                break
+            limits.take(500 + 2 * len(name) + 60 * len(node.shape))
             told.tensors.append((name or "(itself)", node))
-        elif (inner := _inner(node)) and depth < DEEPEST:
-            shown = [(f"{name}.{key}" if name else key, depth + 1, child) for key, child in inner]
-            todo.extend((key[:LONGEST_NAME], level, child) for key, level, child in reversed(shown))
+            continue
+        inner = _inner(node, limits)
+        first = next(inner, None)
+        if first is not None and len(path) <= DEEPEST:
+            path.append(chain([first], inner))
+            names.append(name)
             if isinstance(node, Made):
                 _note(told, name, node)
         else:
-            told.cut |= bool(inner)
+            told.cut |= first is not None
             _note(told, name, node)
-    return told
 
 
 def _model(root: Symbolic) -> Symbolic:
@@ -86,45 +94,33 @@ def _model(root: Symbolic) -> Symbolic:
     return root
 
 
-def _weight(node: Symbolic) -> int:
+def _inner(node: Symbolic, limits: Limits) -> Iterator[tuple[str, Symbolic]]:
     match node:
-        case Mapping(pairs):
-            return 1 + len(pairs)
+        case Mapping():
+            for key, value in node.pairs:
+                yield _key(key), value
         case Made():
-            state = 0 if isinstance(node.state, Made) else _weight(node.state)
-            return 1 + len(node.args) + len(node.elements) + len(node.pairs) + state
+            yield from _parts(node.args, limits)
+            yield from _parts(node.elements, limits)
+            for key, value in node.pairs:
+                yield _key(key), value
+            if isinstance(node.state, Made):
+                yield "state", node.state
+            else:
+                yield from _inner(node.state, limits)
         case list() | tuple():
-            return 1 + len(node)
-    return 1
+            yield from _parts(node, limits)
 
 
-def _inner(node: Symbolic) -> list[tuple[str, Symbolic]]:
-    match node:
-        case Mapping(pairs):
-            return [(_key(key), value) for key, value in pairs]
-        case Made():
-            held = list(_parts(node.args)) + list(_parts(node.elements))
-            held += [(_key(key), value) for key, value in node.pairs]
-            return held + (
-                _inner(node.state) if not isinstance(node.state, Made) else [("state", node.state)]
-            )
-        case list() | tuple():
-            return list(_parts(node))
-    return []
-
-
-def _parts(values: Iterable[Symbolic]) -> Iterator[tuple[str, Symbolic]]:
-    numbered = [(str(i), value) for i, value in enumerate(values)]
-    if len(numbered) > LIST_SHOWN:
-        return ((i, v) for i, v in numbered if isinstance(v, Tensor | Mapping | Made | list | tuple))
-    return iter(numbered)
+def _parts(values: Sequence[Symbolic], limits: Limits) -> Iterator[tuple[str, Symbolic]]:
+    for i, value in enumerate(values):
+        limits.take()
+        if len(values) <= LIST_SHOWN or isinstance(value, Tensor | Mapping | Made | list | tuple):
+            yield str(i), value
 
 
 def _key(key: Symbolic) -> str:
-    if isinstance(key, str):
-        return key[:LONGEST_NAME]
-    shown = _shown(key)
-    return str(shown)
+    return key[:LONGEST_NAME] if isinstance(key, str) else str(_shown(key))
 
 
 def _note(told: Outline, name: str, node: Symbolic) -> None:
@@ -141,7 +137,7 @@ def _shown(node: Symbolic) -> Value:
         case bool() | float() | None:
             return node
         case int():
-            return node if abs(node) < 1 << 64 else "<a large integer>"
+            return node if -1 << 64 < node < 1 << 64 else "<a large integer>"
         case str():
             return node if len(node) <= 200 else node[:200] + "…"
         case bytes() | bytearray():
@@ -157,20 +153,15 @@ def _shown(node: Symbolic) -> Value:
     return f"<{type(node).__name__}>"
 
 
-def legacy(stream: Stream) -> tuple[Outline, int]:
+def legacy(stream: Stream, limits: Limits) -> tuple[Outline, int]:
     """The outline of a checkpoint of the old format, and the size in bytes that the file must have. Raises
-    Misfit.
+    Misfit and TooLarge.
     """
     for _ in range(3):
-        load(stream, rebuild)
-    told = outline(load(stream, rebuild))
-    keys = load(stream, rebuild)
+        load(stream, rebuild, limits)
+    told = outline(load(stream, rebuild, limits), limits)
+    keys = load(stream, rebuild, limits)
     if not isinstance(keys, list):
         raise Misfit("no list of storages")
     stored = told.stored
     return told, stream.tell() + sum(8 + stored.get(key, 0) for key in keys if isinstance(key, str))
-
-
-def elements(told: Outline) -> int:
-    """Elements of all tensors together."""
-    return sum(math.prod(t.shape) for _, t in told.tensors)

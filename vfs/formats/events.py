@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vfs.formats.api import Format, Misfit, Range, Steps, want
+from vfs.formats.limits import Limits, TooLarge
 
 SMALL = 1 << 20
 """Bytes. Smaller files are fetched whole at the first touch; TensorBoard reads all of every file."""
+
+MOST_VALUES = 20_000
+"""Values of one record that are looked at."""
 
 HEAD = struct.Struct("<QL")
 FOOT = 4
@@ -90,11 +94,12 @@ class Event:
     values: tuple[Value, ...]
 
 
-def event(data: bytes) -> Event:
-    """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none."""
+def event(data: bytes, limits: Limits) -> Event:
+    """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none, TooLarge."""
     wall_time, step, version = 0.0, 0, ""
     values: list[Value] = []
     for number, value in fields(data):
+        limits.take()
         match number, value:
             case 1, float():
                 wall_time = value
@@ -103,13 +108,19 @@ def event(data: bytes) -> Event:
             case 3, bytes():
                 version = value.decode(errors="replace")
             case 5, bytes():
-                values += (_value(part) for n, part in fields(value) if n == 1 and isinstance(part, bytes))
+                for n, part in fields(value):
+                    limits.take()
+                    if n == 1 and isinstance(part, bytes):
+                        values.append(_value(part, limits))
+                        if len(values) > MOST_VALUES:
+                            raise TooLarge("a record of too many values")
     return Event(wall_time, step, version, tuple(values))
 
 
-def _value(data: bytes) -> Value:
+def _value(data: bytes, limits: Limits) -> Value:
     tag, kind, plugin = "", "", ""
     for number, value in fields(data):
+        limits.take()
         match number, value:
             case 1, bytes():
                 tag = value[:1024].decode(errors="replace")
@@ -122,14 +133,16 @@ def _value(data: bytes) -> Value:
             case 6, bytes():
                 kind = "audio"
             case 9, bytes():
-                plugin = _plugin(value)
+                plugin = _plugin(value, limits)
     return Value(tag, plugin or kind)
 
 
-def _plugin(metadata: bytes) -> str:
+def _plugin(metadata: bytes, limits: Limits) -> str:
     for number, value in fields(metadata):
+        limits.take()
         if number == 1 and isinstance(value, bytes):
             for inner, name in fields(value):
+                limits.take()
                 if inner == 1 and isinstance(name, bytes):
                     return name[:64].decode(errors="replace")
     return ""

@@ -7,11 +7,12 @@ u32), the header, a Python literal.
 from __future__ import annotations
 
 import ast
-import math
 import re
+import warnings
 from dataclasses import dataclass
 
 from vfs.formats.api import Format, Misfit, Steps, need
+from vfs.formats.limits import MOST_DIMENSIONS, elements
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000
@@ -30,7 +31,7 @@ class Header:
 
     @property
     def nbytes(self) -> int | None:
-        return None if self.itemsize is None else self.itemsize * math.prod(self.shape)
+        return None if self.itemsize is None else self.itemsize * elements(self.shape)
 
 
 def header(start: int = 0) -> Steps[Header]:
@@ -46,12 +47,13 @@ def header(start: int = 0) -> Steps[Header]:
         raise Misfit(f"a header of {length} bytes")
     text = yield from need(start + at, start + at + length)
     try:
-        told = ast.literal_eval(text.decode("utf-8").strip())
+        with warnings.catch_warnings(action="ignore"):  # of odd escapes and numbers
+            told = ast.literal_eval(text.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise Misfit("the header is no literal") from None
     match told:
         case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)}:
-            if all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
+            if len(shape) <= MOST_DIMENSIONS and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
                 return Header(start + at + length, str(descr)[:1024], _itemsize(descr), shape, fortran)
     raise Misfit("the header lacks dtype or shape")
 

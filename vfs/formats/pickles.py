@@ -1,21 +1,25 @@
 """Reads a pickle without running it: what it would call becomes a `Made`, what it would import a `Symbol`.
 
-Nothing is imported, called or looked up by name, so no pickle can do harm; opcodes, bytes and objects are
-counted, so none can take much memory. Source: CPython's Lib/pickletools.py, which describes every opcode.
+Nothing is imported, called or looked up by name, so no pickle can do harm; opcodes and what they make are
+counted (`Limits`), so none can take much memory or time. Source: CPython's Lib/pickletools.py, which describes every opcode.
 """
 
 from __future__ import annotations
 
 import pickletools
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TypeAlias, cast
 
 from vfs.formats.api import Misfit
+from vfs.formats.limits import Limits, TooLarge
 
 MOST_BYTES = 32 << 20
-MOST_OPCODES = 3_000_000
+LONGEST_ARGUMENT = 12 << 20
+"""Bytes of one text or number; decoded, it may take four times as many."""
+LONGEST_NAME = 1000
 CHUNK = 256 << 10
 
 
@@ -84,7 +88,9 @@ class Stream:
         return self._start + self._at
 
     def read(self, length: int) -> bytes:
-        """The next `length` bytes, fewer at the end."""
+        """The next `length` bytes, fewer at the end. Raises TooLarge."""
+        if length > LONGEST_ARGUMENT:
+            raise TooLarge(f"it holds a value of {length} bytes")
         if length < 0 or not self._fill(length):
             length = max(0, min(length, len(self._buffer) - self._at))
         self._at += length
@@ -96,6 +102,8 @@ class Stream:
         more = self._fill(1)
         while (found := self._buffer.find(b"\n", self._at)) < 0 and more:
             more = self._fill(wanted)
+            if wanted > LONGEST_ARGUMENT:
+                raise TooLarge("it holds a line of millions of bytes")
             wanted *= 2
         return self.read(found + 1 - self._at if found >= 0 else len(self._buffer) - self._at)
 
@@ -111,22 +119,35 @@ class Stream:
         return len(self._buffer) - self._at >= length
 
 
-def load(stream: Stream, rebuild: Rebuild = lambda made: made) -> Symbolic:
-    """What the next pickle of `stream` is made of. Raises Misfit if it is none, is cut short, or is too
-    large.
-    """
-    machine = _Machine(rebuild)
+def load(stream: Stream, rebuild: Rebuild = lambda made: made, limits: Limits | None = None) -> Symbolic:
+    """What the next pickle of `stream` is made of. Raises Misfit if it is none or is cut short, TooLarge."""
+    limits = limits if limits is not None else Limits()
+    machine = _Machine(rebuild, limits)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
-            if count > MOST_OPCODES:
-                raise Misfit(f"a pickle of more than {MOST_OPCODES} steps")
+        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], stream)):
             if opcode.name == "STOP":
                 return machine.pop()
+            limits.take(_COSTS.get(opcode.name, SLOT), steps=4)
             machine.step(opcode.name, argument)
+    except Misfit:
+        raise
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as e:
-        raise Misfit(f"the pickle cannot be read: {e}") from None
+        raise Misfit(f"the pickle cannot be read: {str(e)[:200]}") from None
     raise Misfit("the pickle does not end")
 
+
+SLOT = 16
+"""Bytes of memory that an opcode may leave behind: a place on the stack, and its share of what grows ahead."""
+_COSTS = {
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET", "LIST", "FROZENSET"), 100),
+    **dict.fromkeys(("EMPTY_DICT", "DICT"), 200),
+    **dict.fromkeys(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), 100),
+    **dict.fromkeys(("REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD"), 400),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "PERSID", "EXT1", "EXT2", "EXT4"), 200),
+    **dict.fromkeys(("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"), 150),
+    **dict.fromkeys(("SETITEM", "SETITEMS"), 100),
+}
+"""Bytes of memory by opcode, for one thing; what comes in numbers is counted where it is made."""
 
 _CONSTANTS: dict[str, Symbolic] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 # Strings, numbers and bytes: the opcode's argument is the value.
@@ -138,11 +159,11 @@ _IGNORED = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
 class _Machine:
     """The stack and the memo of pickle's machine, over symbolic objects."""
 
-    def __init__(self, rebuild: Rebuild) -> None:
+    def __init__(self, rebuild: Rebuild, limits: Limits) -> None:
+        self.limits = limits
         self.stack: list[Symbolic] = []
         self.memo: dict[int, Symbolic] = {}
         self.rebuild = rebuild
-        self.copied = 0
         self._steps: dict[str, Callable[[], None]] = {
             "MARK": lambda: self.stack.append(_MARK),
             "POP": lambda: self._drop(),
@@ -177,6 +198,7 @@ class _Machine:
     def step(self, name: str, argument: object) -> None:
         """Carry out one opcode."""
         if name in _LITERALS:
+            self.limits.take(sys.getsizeof(argument))
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
@@ -187,11 +209,12 @@ class _Machine:
         elif name in ("GET", "BINGET", "LONG_BINGET") and isinstance(argument, int):
             self.stack.append(self.memo[argument])
         elif name == "GLOBAL":
-            self.stack.append(Symbol(str(argument).replace(" ", ".", 1)))
+            self.stack.append(_symbol(str(argument).replace(" ", ".", 1)))
         elif name == "INST":
             args = tuple(self._marked())
-            self.stack.append(self._made(Symbol(str(argument).replace(" ", ".", 1)), args))
+            self.stack.append(self._made(_symbol(str(argument).replace(" ", ".", 1)), args))
         elif name == "PERSID":
+            self.limits.take(sys.getsizeof(argument))
             self.stack.append(Reference(str(argument)))
         elif name in ("EXT1", "EXT2", "EXT4"):
             self.stack.append(Symbol(f"copyreg.extension_{argument}"))
@@ -210,6 +233,7 @@ class _Machine:
             at -= 1
             if at < 0:
                 raise Misfit("no mark")
+        self.limits.take(16 * (len(self.stack) - at), steps=(len(self.stack) - at) // 8)
         values = self.stack[at + 1 :]
         del self.stack[at:]
         return values
@@ -239,13 +263,16 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, Mapping | Made):
             raise Misfit("sets items of what is no dict")
+        self.limits.take(40 * len(values))
         target.pairs.extend(_paired(values))
 
     def _stack_global(self) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise Misfit("a global without a name")
-        self.stack.append(Symbol(f"{module}.{name}"))
+        if len(module) > LONGEST_NAME:
+            raise Misfit(f"a name of {len(module)} characters")
+        self.stack.append(_symbol(f"{module}.{name[: LONGEST_NAME + 1]}"))
 
     def _call(self) -> None:
         args, what = self.pop(), self.pop()
@@ -259,6 +286,7 @@ class _Machine:
             raise Misfit("calls with what is no tuple")
         made = self._made(what, args)
         if isinstance(made, Made) and isinstance(words, Mapping):
+            self.limits.take(8 * len(words.pairs), steps=len(words.pairs) // 8)
             made.pairs.extend(words.pairs)
         self.stack.append(made)
 
@@ -276,19 +304,25 @@ class _Machine:
         ):
             # Old protocols give the pairs as a list; the first argument of a defaultdict is its factory.
             listed = args[-1] if args and isinstance(args[-1], list) else []
-            self.copied += len(listed)
-            if self.copied > MOST_OPCODES:
-                raise Misfit("the same pairs over and over")
+            self.limits.take(80 * len(listed), steps=len(listed))
             return Mapping([(p[0], p[1]) for p in listed if isinstance(p, tuple | list) and len(p) == 2])
         return self.rebuild(Made(name, args))
 
     def _build(self) -> None:
         state, target = self.pop(), self.pop()
         if isinstance(target, Made):
+            if isinstance(state, Mapping):  # it may be looked through
+                self.limits.take(steps=len(state.pairs))
             target.state = state
             self.stack.append(self.rebuild(target))
         else:
             self.stack.append(target)
+
+
+def _symbol(name: str) -> Symbol:
+    if len(name) > LONGEST_NAME:
+        raise Misfit(f"a name of {len(name)} characters")
+    return Symbol(name)
 
 
 def _paired(values: Sequence[Symbolic]) -> list[tuple[Symbolic, Symbolic]]:

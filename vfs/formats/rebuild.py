@@ -7,12 +7,12 @@ torch/distributed/checkpoint/metadata.py, numpy/_core/multiarray (`_reconstruct`
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from dataclasses import dataclass
 from typing import cast
 
+from vfs.formats.limits import MOST_DIMENSIONS, elements
 from vfs.formats.pickles import Made, Mapping, Reference, Symbol, Symbolic
 
 _STORAGES = {
@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        return itemsize(self.dtype) * math.prod(self.shape)
+        return itemsize(self.dtype) * elements(self.shape)
 
 
 def itemsize(dtype: str) -> int:
@@ -68,7 +68,9 @@ def rebuild(made: Made) -> object:
     if name in ("_rebuild_parameter", "_rebuild_parameter_with_state") and args:
         return args[0] if isinstance(args[0], Tensor) else made
     if name == "_rebuild_from_type_v2" and len(args) > 2 and isinstance(args[0], Symbol):
-        return rebuild(Made(args[0].name, args[2])) if isinstance(args[2], tuple) else made
+        if isinstance(args[2], tuple) and not args[0].name.endswith(name):  # never within itself
+            return rebuild(Made(args[0].name, args[2]))
+        return made
     if name == "_rebuild_meta_tensor_no_storage" and len(args) > 1 and (shape := _shape(args[1])) is not None:
         return Tensor(_dtype(args[0]), shape)
     if name == "_rebuild_sparse_tensor" and len(args) > 1 and isinstance(args[1], tuple) and len(args[1]) > 2:
@@ -104,7 +106,7 @@ def _tensor(stored: Symbolic, size: Symbolic, dtype: str = "") -> Tensor | None:
 
 
 def _shape(size: Symbolic) -> tuple[int, ...] | None:
-    if not isinstance(size, tuple) or len(size) > 64:
+    if not isinstance(size, tuple) or len(size) > MOST_DIMENSIONS:
         return None
     return cast(tuple[int, ...], size) if all(isinstance(n, int) and 0 <= n < 1 << 63 for n in size) else None
 
@@ -140,7 +142,7 @@ def _numpy(name: str, made: Made) -> object:
         dtype = made.args[0]
         code = dtype.args[0] if isinstance(dtype, Made) and dtype.args else None
         format = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u8": "<Q", "b1": "<?"}.get(
-            str(code)
+            code if isinstance(code, str) else ""
         )
         if format is not None and len(made.args[1]) == struct.calcsize(format):
             return struct.unpack(format, made.args[1])[0]

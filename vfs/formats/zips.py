@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vfs.formats.api import PAGE, Format, Misfit, Range, Sparse, Steps, need, touched, want
+from vfs.formats.api import PAGE, PIECE, Format, Misfit, Range, Sparse, Steps, need, touched, want
 from vfs.formats.items import Items
+from vfs.formats.limits import Limits
 
 END = struct.Struct("<4s4HLLH")
 END_MAGIC = b"PK\x05\x06"
@@ -37,6 +38,7 @@ LARGEST_DIRECTORY = 4 << 20
 LARGEST_PICKLE = 4 << 20
 SMALL = 64 << 10
 FIRST_HEADERS = 16
+HEADERS_AT_ONCE = 500
 BUFFER = 4096
 """Bytes that a Python file object reads for a local header's 30."""
 
@@ -99,18 +101,49 @@ def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
     """The members that a directory lists, in its order. Raises Misfit where it is none."""
     at = 0
     while at < len(data):
-        if len(data) - at < ENTRY.size:
+        found = _entry(data, at, shift)
+        if found is None:
             raise Misfit("the directory ends within an entry")
-        magic, method, packed, size, named, extra, comment, header = ENTRY.unpack_from(data, at)
-        if magic != ENTRY_MAGIC:
-            raise Misfit("no directory entry")
-        at += ENTRY.size
-        name = data[at : at + named]
-        at += named
-        if 0xFFFFFFFF in (packed, size, header):
-            size, packed, header = _large(data[at : at + extra], size, packed, header)
-        at += extra + comment
-        yield Entry(name, header + shift, packed, size, method)
+        entry, at = found
+        yield entry
+
+
+def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Entry]]:
+    """The first `most` members of a directory, read in pieces. Raises Misfit and TooLarge."""
+    listed: list[Entry] = []
+    rest = b""
+    offset = where.start
+    while offset < where.end:
+        piece = yield from need(offset, min(where.end, offset + PIECE))
+        offset += len(piece)
+        data = rest + piece
+        at = 0
+        while (found := _entry(data, at, where.shift)) is not None:
+            entry, at = found
+            limits.take(400 + 3 * len(entry.name), steps=3)
+            listed.append(entry)
+            if len(listed) == most:
+                return listed
+        rest = data[at:]
+    if rest:
+        raise Misfit("the directory ends within an entry")
+    return listed
+
+
+def _entry(data: bytes, at: int, shift: int) -> tuple[Entry, int] | None:
+    """The entry at `at`, and where the next one begins; None if `data` ends before."""
+    if len(data) - at < ENTRY.size:
+        return None
+    magic, method, packed, size, named, extra, comment, header = ENTRY.unpack_from(data, at)
+    if magic != ENTRY_MAGIC:
+        raise Misfit("no directory entry")
+    at += ENTRY.size
+    end = at + named + extra + comment
+    if end > len(data):
+        return None
+    if 0xFFFFFFFF in (packed, size, header):
+        size, packed, header = _large(data[at + named : at + named + extra], size, packed, header)
+    return Entry(data[at : at + named], header + shift, packed, size, method), end
 
 
 def _large(extra: bytes, *fields: int) -> Iterator[int]:
@@ -142,11 +175,8 @@ def advise(size: int) -> Steps[None]:
     where = yield from find_directory(size, min(max(LONGEST_END, size >> 10), 1 << 20))
     if where.end - where.start > LARGEST_DIRECTORY:
         return
-    listed = []
-    for entry in entries((yield from need(where.start, where.end)), where.shift):
-        listed.append(entry)
-        if len(listed) == MOST_ENTRIES:
-            break
+    yield from want([Range(where.start, where.end)])
+    listed = yield from listing(where, MOST_ENTRIES, Limits())
     listed.sort(key=lambda entry: entry.header)
     if not listed or listed[-1].header >= where.start:
         return
@@ -197,7 +227,8 @@ def _walk(listed: list[Entry], things: Items, pickled: bool) -> Steps[None]:
             if skipped >= 2 and not walking:
                 walking = True
                 yield Sparse()
-                yield from want(_header(entry) for entry in listed[i:])
+                for first in range(i, len(listed), HEADERS_AT_ONCE):
+                    yield from want(_header(entry) for entry in listed[first : first + HEADERS_AT_ONCE])
             continue
         apart = False
         begun = things.begun(read)

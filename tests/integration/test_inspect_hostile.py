@@ -1,0 +1,47 @@
+"""`inspect` of small files that ask for much: two seconds of work and 256 MiB, whatever they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.hostile_files import FILES
+
+SECONDS = 3.0
+"""Two, and half as much again for a machine that does other work beside."""
+
+_CHILD = """
+import json, os, resource, sys, time
+from vfs.errors import UnreadableFormat
+from vfs.inspect import inspect_file, render
+path, name = sys.argv[1:]
+fd = os.open(path, os.O_RDONLY)
+began = time.process_time()
+try:
+    report = inspect_file(name.encode(), os.fstat(fd).st_size, lambda at, length: os.pread(fd, length, at))
+    said = "; ".join(report.notes)
+    json.dumps(report.as_json()), render(report)
+except UnreadableFormat as e:
+    said = str(e)
+took, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([said, took, peak * (1 if sys.platform == "darwin" else 1024)]))
+"""
+
+
+@pytest.mark.parametrize("called", FILES)
+def test_a_hostile_file_takes_two_seconds_and_256_mib_at_most(called: str, tmp_path: Path) -> None:
+    name, make = FILES[called]
+    path = tmp_path / "file"
+    path.write_bytes(make())
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(path), name], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    said, took, peak = json.loads(done.stdout)
+    assert took < SECONDS, said
+    assert peak < 256 << 20, said
+    assert len(said) < 1000

@@ -1,0 +1,66 @@
+"""What one look into a file may take: memory for what is made of it, and processor time.
+
+Whoever builds something in proportion to a file's bytes asks a `Limits` first. Between two questions no more may be
+done than some thousands of bytes or things take, so that what is asked is what is used, within a small factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from vfs.formats.api import Misfit
+
+MEMORY = 96 << 20
+"""Bytes. With the buffers of the readers and Python itself a process stays below 256 MiB."""
+SECONDS = 1.5
+"""Of processor time; two with what is done after the last look at the clock."""
+LOOK = 2000
+"""Steps between two looks at the clock; a step is a microsecond or a few."""
+MOST_STEPS = 3_000_000
+
+MOST_ELEMENTS = 1 << 63
+MOST_DIMENSIONS = 64
+"""NumPy's and PyTorch's own limit."""
+
+
+class TooLarge(Misfit):
+    """Nothing has to be wrong with the file, but to look into it would take too much memory or time."""
+
+
+class Limits:
+    """Counts down. Belongs to one thread."""
+
+    __slots__ = ("_clock", "_end", "_memory", "_steps")
+
+    def __init__(
+        self, clock: Callable[[], float] | None = None, memory: int = MEMORY, seconds: float = SECONDS
+    ) -> None:
+        """`clock` tells processor time; without one, steps are counted in place of seconds."""
+        self._clock = clock
+        self._end = clock() + seconds if clock is not None else 0.0
+        self._memory = memory
+        self._steps = MOST_STEPS if clock is None else LOOK
+
+    def __repr__(self) -> str:
+        return f"<Limits {self._memory} bytes left>"
+
+    def take(self, memory: int = 0, steps: int = 1) -> None:
+        """Before `steps` steps that leave `memory` bytes behind. Raises TooLarge."""
+        self._memory -= memory
+        self._steps -= steps
+        if self._memory < 0:
+            raise TooLarge("what it lists takes too much memory")
+        if self._steps < 0:
+            self._steps = LOOK
+            if self._clock is None or self._clock() > self._end:
+                raise TooLarge("what it lists takes too long to read")
+
+
+def elements(shape: Iterable[int]) -> int:
+    """The product of the dimensions, at most MOST_ELEMENTS: no file holds as many."""
+    count = 1
+    for n in (sizes := tuple(shape)):
+        count *= n
+        if count > MOST_ELEMENTS:
+            return 0 if 0 in sizes else MOST_ELEMENTS
+    return count
