@@ -1,0 +1,1 @@
+"""What `./scripts/fuzz` runs: random bytes for whatever takes apart what a server sends."""
