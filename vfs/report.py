@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from itertools import islice
 
-from vfs.formats.limits import elements
 from vfs.printable import printable
+from vfs.units import elements
 
 LONGEST_CELL = 2000
 SHOWN = 60

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_ELEMENTS = 1 << 63
+
 
 def size(count: float) -> str:
     """1610612736 → "1.5 GiB"."""
@@ -41,3 +45,13 @@ def duration(seconds: float) -> str:
 def ago(seconds: float) -> str:
     """190 → "3 min ago"; less than two seconds, and the future, are "just now"."""
     return "just now" if seconds < 2 else f"{duration(seconds)} ago"
+
+
+def elements(shape: Iterable[int]) -> int:
+    """The product of the dimensions, at most MOST_ELEMENTS: no file holds as many."""
+    count = 1
+    for n in (sizes := tuple(shape)):
+        count *= n
+        if count > MOST_ELEMENTS:
+            return 0 if 0 in sizes else MOST_ELEMENTS
+    return count

@@ -6,7 +6,7 @@ done than some thousands of bytes or things take, so that what is asked is what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from vfs.formats.api import Misfit
 
@@ -18,7 +18,6 @@ LOOK = 2000
 """Steps between two looks at the clock; a step is a microsecond or a few."""
 MOST_STEPS = 3_000_000
 
-MOST_ELEMENTS = 1 << 63
 MOST_DIMENSIONS = 64
 """NumPy's and PyTorch's own limit."""
 
@@ -54,13 +53,3 @@ class Limits:
             self._steps = LOOK
             if self._clock is None or self._clock() > self._end:
                 raise TooLarge("what it lists takes too long to read")
-
-
-def elements(shape: Iterable[int]) -> int:
-    """The product of the dimensions, at most MOST_ELEMENTS: no file holds as many."""
-    count = 1
-    for n in (sizes := tuple(shape)):
-        count *= n
-        if count > MOST_ELEMENTS:
-            return 0 if 0 in sizes else MOST_ELEMENTS
-    return count

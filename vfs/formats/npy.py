@@ -12,7 +12,8 @@ import warnings
 from dataclasses import dataclass
 
 from vfs.formats.api import Format, Misfit, Steps, need
-from vfs.formats.limits import MOST_DIMENSIONS, elements
+from vfs.formats.limits import MOST_DIMENSIONS
+from vfs.units import elements
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000
