@@ -14,7 +14,7 @@ MEMORY = 96 << 20
 """Bytes. With the buffers of the readers and Python itself a process stays below 256 MiB."""
 SECONDS = 1.5
 """Of processor time; two with what is done after the last look at the clock."""
-LOOK = 2000
+LOOK = 10_000
 """Steps between two looks at the clock; a step is a microsecond or a few."""
 MOST_STEPS = 3_000_000
 

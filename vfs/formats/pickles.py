@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from vfs.formats.api import Misfit
 from vfs.formats.limits import Limits, TooLarge
@@ -89,6 +89,10 @@ class Stream:
 
     def read(self, length: int) -> bytes:
         """The next `length` bytes, fewer at the end. Raises TooLarge."""
+        at = self._at
+        if 0 <= length <= len(self._buffer) - at:
+            self._at = at + length
+            return self._buffer[at : at + length]
         if length > LONGEST_ARGUMENT:
             raise TooLarge(f"it holds a value of {length} bytes")
         if length < 0 or not self._fill(length):
@@ -124,11 +128,15 @@ def load(stream: Stream, rebuild: Rebuild = lambda made: made, limits: Limits | 
     limits = limits if limits is not None else Limits()
     machine = _Machine(rebuild, limits)
     try:
-        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], stream)):
-            if opcode.name == "STOP":
+        while code := stream.read(1):
+            found = _OPCODES.get(code)
+            if found is None:
+                raise Misfit(f"no pickle: an unknown opcode at byte {stream.tell() - 1}")
+            name, argument, cost = found
+            if name == "STOP":
                 return machine.pop()
-            limits.take(_COSTS.get(opcode.name, SLOT), steps=4)
-            machine.step(opcode.name, argument)
+            limits.take(cost, 3)
+            machine.step(name, argument(stream) if argument is not None else None)
     except Misfit:
         raise
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as e:
@@ -148,6 +156,15 @@ _COSTS = {
     **dict.fromkeys(("SETITEM", "SETITEMS"), 100),
 }
 """Bytes of memory by opcode, for one thing; what comes in numbers is counted where it is made."""
+
+_OPCODES: dict[bytes, tuple[str, Callable[[Stream], object] | None, int]] = {
+    one.code.encode("latin-1"): (
+        one.name,
+        cast("Callable[[Stream], object]", one.arg.reader) if one.arg is not None else None,
+        _COSTS.get(one.name, SLOT),
+    )
+    for one in pickletools.opcodes
+}
 
 _CONSTANTS: dict[str, Symbolic] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 # Strings, numbers and bytes: the opcode's argument is the value.
@@ -197,13 +214,14 @@ class _Machine:
 
     def step(self, name: str, argument: object) -> None:
         """Carry out one opcode."""
-        if name in _LITERALS:
-            self.limits.take(sys.getsizeof(argument))
+        if (does := self._steps.get(name)) is not None:
+            does()
+        elif name in _LITERALS:
+            if argument.__class__ is not int or not -(1 << 64) < cast(int, argument) < 1 << 64:
+                self.limits.take(sys.getsizeof(argument))
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
-        elif (does := self._steps.get(name)) is not None:
-            does()
         elif name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int):
             self.memo[argument] = self.stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET") and isinstance(argument, int):
