@@ -217,7 +217,7 @@ class _Machine:
         if (does := self._steps.get(name)) is not None:
             does()
         elif name in _LITERALS:
-            if argument.__class__ is not int or not -(1 << 64) < cast(int, argument) < 1 << 64:
+            if not (isinstance(argument, int) and -(1 << 64) < argument < 1 << 64):
                 self.limits.take(sys.getsizeof(argument))
             self.stack.append(argument)
         elif name in _CONSTANTS:
