@@ -18,6 +18,9 @@ SLACK = 1.5
 SETTLING = 4.0
 """Seconds before an open of which a change may still make the handle stale."""
 
+PATIENCE = 9.0
+"""Seconds after which an open may say that a file was written all the time: the mount's `--timeout`, nearly."""
+
 RIGHT = "right"
 FAULTS = (
     WRONG := "wrong bytes",
@@ -139,7 +142,8 @@ class Ledger:
                 start = self.silence.before(seen.opened, TTL + SLACK) - SETTLING
                 window = self._window(seen.path, start, seen.until)
                 if window and isinstance(window[-1].what, int):
-                    return STALE_GROWTH
+                    waited = seen.opened >= seen.since and seen.until - seen.since >= PATIENCE
+                    return name if waited else STALE_GROWTH
                 return name if len(window) > 1 else STALE_HANDLE
             case errno.ETIMEDOUT | errno.EHOSTUNREACH:
                 return name if self.silence.touch(seen.since, seen.until) else NO_ANSWER

@@ -118,6 +118,15 @@ def test_silences_that_follow_each_other_count_once(ledger: Ledger, clock: Clock
     assert ledger.verdict(seen("f", ALLOWED + 6.6, "old")) == ledgers.STALE
 
 
+def test_an_open_may_give_up_on_a_file_that_is_always_written_and_a_handle_may_not(ledger: Ledger) -> None:
+    def late(opened: float, took: float) -> str:
+        return ledger.verdict(Seen("deed", "log", opened, 1001, 1001 + took, RIGHT, errno.ESTALE))
+
+    assert late(1001, 10) == "ESTALE"
+    assert late(1001, 1) == ledgers.STALE_GROWTH
+    assert late(990, 10) == ledgers.STALE_GROWTH
+
+
 def test_a_trouble_explains_the_errors_of_its_time(ledger: Ledger, clock: Clock) -> None:
     with ledger.silence.during(2), ledger.unmounted.during(0):
         pass
