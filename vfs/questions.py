@@ -148,7 +148,9 @@ class Questions:
                 raise answer
         real, followed = answers
         root = self._tree.root.path
-        if isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
+        if real == path and isinstance(followed, Attributes):  # no link any more: it would be one to itself
+            self._tree.observe(parent, name, followed, at)
+        elif isinstance(real, bytes) and links.inside(root, real) and isinstance(followed, Attributes):
             self._tree.observe(parent, name, attributes, at, target=links.relative(root, path, real))
         elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
             self._tree.observe(parent, name, followed, at, real=real)

@@ -511,6 +511,24 @@ def test_a_directory_that_may_be_entered_and_not_listed_shows_the_names_that_are
 # --- links ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_link_that_becomes_something_else_while_it_is_followed_is_not_shown_as_a_link_to_itself() -> None:
+    async def story(stack: MemoryStack) -> None:
+        files = stack.files
+        stack.old(ROOT + b"/f", b"inside")
+        files.symlink(ROOT + b"/name", b"f")
+        ask = stack.remote.realpath
+
+        async def late(path: bytes) -> bytes:
+            files.remove(ROOT + b"/name")
+            stack.old(ROOT + b"/name", b"no link")
+            return await ask(path)
+
+        stack.remote.realpath = late  # type: ignore[method-assign]
+        assert await stack.read(b"name") == b"no link"
+
+    play(story)
+
+
 def test_links_inside_the_root_are_relative_and_others_are_shown_as_what_they_lead_to() -> None:
     async def story(stack: MemoryStack) -> None:
         files = stack.files
