@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -25,6 +27,7 @@ from vfs.remote.asking import Deadline
 from vfs.remote.child import Child
 from vfs.remote.openssh import OpensshDialer
 from vfs.remote.pipe_stream import PipeStream
+from vfs.remote.sftp import Connection
 from vfs.remote.ssh import ParamikoDialer
 from vfs.remote.transport import Transport
 
@@ -173,6 +176,30 @@ def test_a_server_speaks_sftp_at_the_other_end(place: Place, server: Sshd) -> No
         with connected(dialer):
             pass
     assert dialer.window_limited is (place.kind is OpensshDialer)
+
+
+def test_a_connection_that_was_lost_keeps_no_buffers(place: Place, server: Sshd) -> None:
+    async def lose() -> Connection:
+        lost = asyncio.Event()
+        stream = await asyncio.to_thread(place.dialer(server.address, accept_new=True).dial, 10)
+        connection = Connection(stream, lambda _: lost.set())
+        await connection.start()
+        server.kill_sessions()
+        async with asyncio.timeout(10):
+            await lost.wait()
+        return connection
+
+    buffers = [tracemalloc.Filter(True, f"*/{name}.py") for name in ("ssh_packets", "decoder")]
+    tracemalloc.start()
+    try:
+        kept = asyncio.run(lose())
+
+        def held() -> int:
+            return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(buffers).traces)
+
+        assert eventually(lambda: held() < 10_000), f"{kept} holds {held()} bytes"
+    finally:
+        tracemalloc.stop()
 
 
 def test_megabytes_come_through_in_order_while_the_server_changes_its_keys(

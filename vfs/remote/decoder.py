@@ -66,6 +66,11 @@ class Decoder(Generic[Token]):
         """An INIT goes out."""
         self.pending[_VERSION_ID] = _Expected(Kind.VERSION, token, None)
 
+    def let_go(self) -> None:
+        """Nothing more comes: keep no memory for it."""
+        self.pending.clear()
+        self._scratch = memoryview(b"")
+
     def get_buffers(self) -> list[memoryview]:
         """Where to receive next, to be filled in turn; the first is not empty. Valid until `received` is called."""
         scratch, start, end = self._scratch, self._start, self._end

@@ -366,6 +366,7 @@ class Connection:
         self._give_up(self._ended)
         if self._timer is not None:
             self._timer.cancel()
+        self._decoder.let_go()  # whoever has a file open here may remember this connection for a while
         waiting, self._waiting = self._waiting, {}
         self.in_flight = 0
         for item in waiting:

@@ -76,6 +76,10 @@ class BufferedSocket:
         """The next `count` bytes are done with."""
         self._start += count
 
+    def let_go(self) -> None:
+        """paramiko's thread has ended: keep no memory for what comes. What paramiko made lasts until it is collected."""
+        self._buffer = memoryview(b"")
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 

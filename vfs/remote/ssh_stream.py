@@ -15,6 +15,7 @@ from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from vfs import errors
 from vfs.remote.child import Child
+from vfs.remote.ssh_packets import BufferedSocket
 from vfs.remote.ssh_words import NOT_BEGUN
 
 WINDOW = 64 << 20
@@ -138,6 +139,8 @@ class Way:
             # paramiko's handshake timer would otherwise keep the process from exiting.
             session.packetizer.complete_handshake()
             session.close()
+            if isinstance(session.sock, BufferedSocket) and not session.is_alive():
+                session.sock.let_go()
         for sock in self.sockets:
             sock.close()
 
