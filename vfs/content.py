@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from vfs.meter import Meter
 from vfs.remote.api import RemoteFile
+from vfs.samples import Doubts, Ends
 from vfs.version import Version
 
 
@@ -18,8 +19,8 @@ class Content:
     """The bytes of one version lineage of one file, as far as they are here.
 
     `version` is what readers are given; only the tree moves it (growth) or sets `stale` (replacement). `trusted`
-    says that bytes fetched now may be kept as this version's for good. `provisional` are the ranges that were given
-    out before that could be said, with the digests of their bytes.
+    says that bytes fetched now may be kept as this version's for good. `doubts` are the ranges that were given out
+    before that could be said.
     """
 
     path: bytes
@@ -32,7 +33,10 @@ class Content:
     on_disk: set[int] = field(default_factory=set)
     held: set[int] = field(default_factory=set)
     """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""
-    provisional: list[tuple[int, int, bytes]] = field(default_factory=list)
+    ends: Ends = field(default_factory=Ends)
+    doubts: Doubts = field(default_factory=Doubts)
+    foreign: bool = False
+    """Its bytes came from another host, and nobody could be asked yet whether they are this one's, too."""
     jobs: dict[int, list[Job]] = field(default_factory=dict)
     file: asyncio.Task[RemoteFile] | None = None
     opened: float = 0.0

@@ -13,8 +13,6 @@ from collections.abc import Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from xxhash import xxh3_128_digest
-
 from vfs.cache.block import BLOCK, Block, Extent, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.content import Content, Job
@@ -32,8 +30,6 @@ URGENT = 128 << 10
 """A read this small that somebody waits for goes at once, whatever is under way."""
 AT_ONCE = 256
 """Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
-COMPARE = 4096
-"""Bytes compared at the beginning and at the old end of a file to tell growth from replacement."""
 
 
 class Moved(ArtisyncError):
@@ -70,6 +66,7 @@ class Fetcher:
         self._queues = Queues()
         self._flying = 0
         self._pumping = False
+        self._closed = False
         self.handles = Handles(remote)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -91,14 +88,10 @@ class Fetcher:
         Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
         With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are.
         """
-        loads = []
+        await self.load(content, start, end)
+        if self._closed:
+            raise _closed()
         jobs: list[Job] = []
-        for index, a, b in split(start, end):
-            block = self.cache.get(content.lineage, index)
-            if (block is None or not block.covers(a, b)) and index in content.on_disk:
-                loads.append(self._load(content, index))
-        if loads:
-            await asyncio.gather(*loads)
         try:
             for index, a, b in split(start, end):
                 for job in self._jobs(content, index, a, b, lenient):
@@ -117,9 +110,19 @@ class Fetcher:
             for job in jobs:
                 job.waiters -= 1
 
+    async def load(self, content: Content, start: int, end: int) -> None:
+        """Bring what the disk has of [start, end) to memory; asks nobody."""
+        loads = []
+        for index, a, b in split(start, end):
+            block = self.cache.get(content.lineage, index)
+            if (block is None or not block.covers(a, b)) and index in content.on_disk:
+                loads.append(self._load(content, index))
+        if loads:
+            await asyncio.gather(*loads)
+
     def ahead(self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]]) -> None:
         """Ask for ranges that nobody waits for yet. They go out after all demand, owners in turn."""
-        if content.stale:
+        if content.stale or self._closed:
             return
         for start, end in ranges:
             for index, a, b in split(start, min(end, content.version.size)):
@@ -144,20 +147,42 @@ class Fetcher:
         """Whether the file at the path begins with the bytes known of `content`, and its attributes then.
 
         Opens the path anew, so that a file that was renamed into place is the one that is looked at. False and None
-        when nothing is known.
+        when nothing is known: nothing was given out, and the disk has nothing.
         """
-        await asyncio.gather(*(self._load(content, index) for index in _ends(content.held) & content.on_disk))
-        known = self.samples(content)
+        await self.note_disk(content)
+        known = content.ends.samples()
         if not known:
             return False, None
         self.handles.reopen(content)
         file = await self.handles.file(content)
-        buffers = [bytearray(len(old)) for _, old in known]
+        buffers = [memoryview(bytearray(sample.end - sample.start)) for sample in known]
         answers = await asyncio.gather(
-            *(file.read(start, memoryview(buffer)) for (start, _), buffer in zip(known, buffers, strict=True))
+            *(file.read(sample.start, buffer) for sample, buffer in zip(known, buffers, strict=True))
         )
-        alike = all(buffer == old for (_, old), buffer in zip(known, buffers, strict=True))
+        alike = all(
+            count == len(buffer) and sample.matches(buffer, sample.start)
+            for sample, buffer, (count, _) in zip(known, buffers, answers, strict=True)
+        )
         return alike, answers[-1][1]
+
+    def note_memory(self, content: Content) -> None:
+        """Take in the ends of what is in memory of a lineage that was found again."""
+        for index in content.held:
+            block = self.cache.get(content.lineage, index)
+            if block is not None:
+                content.ends.note(block, index * BLOCK)
+
+    async def note_disk(self, content: Content) -> None:
+        """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
+        ends, kept = content.ends, content.on_disk
+        while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
+            await self._load(content, min(kept))
+        while kept and (not ends.last or max(kept) > (ends.last[-1].end - 1) // BLOCK):
+            await self._load(content, max(kept))
+
+    def persist(self, content: Content) -> None:
+        """Keep on disk what is in memory: it turned out to be this version's for good."""
+        content.on_disk.update(self.cache.persist(content.lineage))
 
     async def open(self, content: Content) -> tuple[Attributes, float]:
         """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
@@ -195,10 +220,14 @@ class Fetcher:
 
     async def aclose(self) -> None:
         """Close all server handles and end background work."""
-        self.handles.close()
+        self._closed = True
+        while (job := self._queues.next_demand() or self._queues.next_ahead()) is not None:
+            if not job.sent:
+                self._end(job, _closed())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.handles.aclose()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -227,6 +256,8 @@ class Fetcher:
     def _pump(self) -> None:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
+        if self._closed:
+            return
         window = self.remote.window
         for _ in range(AT_ONCE):
             if self._flying >= window:
@@ -278,7 +309,7 @@ class Fetcher:
         except ArtisyncError as err:
             error = err
         except asyncio.CancelledError:
-            error = ServerFailure("closed while reading")
+            error = _closed()
             raise
         except Exception:
             log.exception("a fetch failed")
@@ -338,26 +369,28 @@ class Fetcher:
             block.write(job.start, view)
         self.cache.put(content.lineage, job.index, block, persist=trusted)
         content.held.add(job.index)
+        content.ends.note(block, start)
         if trusted:
             content.on_disk.add(job.index)
         elif not content.append_only:
-            content.provisional.append((start + job.start, start + job.end, digest(view)))
+            content.doubts.add(start + job.start, view)
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 
     async def _load(self, content: Content, index: int) -> None:
         """Bring what the disk has of a block to memory."""
-        held = self.cache.get(content.lineage, index)
-        if held is not None:
-            return
-        block = await self.cache.load(content.lineage, index)
+        block = self.cache.get(content.lineage, index)
         if block is None:
-            content.on_disk.discard(index)
-            return
-        capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
-        block.clip(capacity)  # what was written beyond the recorded version is nobody's
-        if block.capacity < capacity:
-            self.cache.put(content.lineage, index, block.grown(capacity), persist=False)
+            block = await self.cache.load(content.lineage, index)
+            capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
+            if block is not None:
+                block.clip(capacity)  # what was written beyond the recorded version is nobody's
+            if block is None or not block.extents:
+                content.on_disk.discard(index)
+                return
+            if block.capacity < capacity:
+                self.cache.put(content.lineage, index, block.grown(capacity), persist=False)
+        content.ends.note(block, index * BLOCK)
 
     async def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
         await self._load(content, index)
@@ -365,33 +398,14 @@ class Fetcher:
         if block is None or not block.covers(a, b):
             self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
 
-    def samples(self, content: Content) -> list[tuple[int, bytes]]:
-        """Known bytes with their offsets: the first ones and the last ones before the old end."""
-        spans = []
-        for index in sorted(_ends(content.held)):
-            block = self.cache.get(content.lineage, index)
-            if block is None or not block.extents:
-                continue
-            first, last = block.extents[0], block.extents[-1]
-            spans.append((block, index, first[0], min(first[1], first[0] + COMPARE)))
-            spans.append((block, index, max(last[0], last[1] - COMPARE), last[1]))
-        ends = [spans[0], spans[-1]] if spans else []
-        return [(index * BLOCK + a, bytes(block.view(a, b))) for block, index, a, b in ends]
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def digest(data: bytes | bytearray | memoryview) -> bytes:
-    """What stands for bytes that were given out, until they are compared."""
-    return xxh3_128_digest(data)
-
-
-def _ends(indexes: set[int]) -> set[int]:
-    """The first and the last."""
-    return {min(indexes), max(indexes)} if indexes else set()
+def _closed() -> ServerFailure:
+    return ServerFailure("closed while reading")
 
 
 def _without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:

@@ -29,6 +29,8 @@ class Handles:
         self._used: OrderedDict[Content, float] = OrderedDict()
         self._early: dict[bytes, tuple[Opening, float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._opening: set[Opening] = set()
+        """What is being opened just now, wanted or not."""
 
     async def file(self, content: Content) -> RemoteFile:
         """The open file. Raises as `Remote.open`."""
@@ -40,7 +42,7 @@ class Handles:
         if task is None or _failed(task):
             task, content.opened = self._early.pop(content.path, (None, now))
             if task is None or _failed(task):
-                task, content.opened = asyncio.ensure_future(self._remote.open(content.path)), now
+                task, content.opened = self._open(content.path), now
             content.file = task
         self._used[content] = now
         self._used.move_to_end(content)
@@ -55,9 +57,15 @@ class Handles:
         if path in self._early or len(self._early) >= MOST:
             return
         loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(self._remote.open(path))
+        task = self._open(path)
         self._early[path] = task, loop.time()
         loop.call_later(EARLY_SECONDS, self._too_early, path, task)
+
+    def _open(self, path: bytes) -> Opening:
+        task = asyncio.ensure_future(self._remote.open(path))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return task
 
     def reopen(self, content: Content) -> None:
         """Let go of the server's handle, also of one that was opened early: the next fetch opens the path anew."""
@@ -73,14 +81,18 @@ class Handles:
         """What is open now."""
         return list(self._used)
 
-    def close(self) -> None:
-        """Let go of all."""
+    async def aclose(self) -> None:
+        """Let go of all, also of what is being opened."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for content in self.contents():
             self.reopen(content)
         for path, (task, _) in list(self._early.items()):
             self._too_early(path, task)
+        opening = list(self._opening)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
 
     def _too_early(self, path: bytes, task: Opening) -> None:
         """Nobody came for it."""

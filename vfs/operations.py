@@ -116,7 +116,7 @@ class Operations:
 
     async def _getattr(self, req: Request, node: Node) -> None:
         await self.tree.refresh(node)
-        await self.tree.versions.recheck(node)
+        await self.tree.versions.rechecked(node)
         if node.stale and not (node.content is not None and node.content.readers):
             raise errors.StaleVersion(f"{node.path!r} was replaced")
         self._attributes(req, node)

@@ -44,12 +44,12 @@ class Reader:
     @property
     def keep_pages(self) -> bool:
         """Whether the kernel may go on using the pages that it has of this file."""
-        return not self.content.provisional
+        return not self.content.doubts
 
     def read_now(self, start: int, length: int) -> list[Piece] | None:
         """The pieces of [start, start + length), clipped at the end of the file, if no waiting is needed."""
         content = self.content
-        if content.stale or content.provisional:
+        if content.stale or content.doubts:
             return None
         end = min(start + length, content.version.size)
         pieces = self.fetcher.ready(content, start, end)
@@ -69,13 +69,18 @@ class Reader:
                 raise StaleVersion(f"{content.path!r} was replaced")
             if not versions.at_once(content):
                 await versions.settle_name(self.node, versions.patience)
-            await versions.recheck(self.node)
+            heard = await versions.rechecked(self.node)
             end = min(start + length, content.version.size)
             if start >= end:
                 return []
             self._note(start, end)
+            await self.fetcher.load(content, start, end)
+            pieces = self.fetcher.ready(content, start, end)
             try:
-                await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
+                if pieces is None and not heard:
+                    await versions.recheck(self.node)
+                if pieces is None:
+                    await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
             except Moved as moved:
                 await versions.moved(self.node, moved.attributes, moved.at)
                 lenient = True

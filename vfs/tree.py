@@ -388,3 +388,4 @@ class Tree:
         await self.forgetting.aclose()
         await self.walk.aclose()
         await self._questions.aclose()
+        await self.versions.aclose()

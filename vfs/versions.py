@@ -9,25 +9,31 @@ import asyncio
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from vfs import formats
 from vfs.cache.blocks import BlockCache
 from vfs.content import Content
-from vfs.errors import NoSuchPath, StaleVersion
-from vfs.fetch import SINGLE_READ, Fetcher, digest
+from vfs.errors import NoSuchPath, StaleVersion, Unreachable
+from vfs.fetch import SINGLE_READ, Fetcher
 from vfs.node import NEVER, Node, version_of
 from vfs.records import FileRecord, file_key
 from vfs.remote.api import Attributes
-from vfs.version import Change, classify
+from vfs.samples import Sample
+from vfs.version import Change, classify, settled
 
 log = logging.getLogger(__name__)
 
 SETTLE_POLL = 0.25
 """Seconds between two looks at a file that somebody waits for until it is settled."""
-RECHECK_LIMIT = 64 << 20
-"""Unsettled bytes given out beyond this are not compared later: the file counts as replaced."""
+RECHECK_LANES = 16
+"""Reads under way at a time while the bytes that were given out of a file are compared."""
+RECHECK_SECONDS = 5.0
+"""A read waits for that comparison so long at most; it goes on in the background."""
+SILENCE_POLL = 0.08
+"""Seconds between two looks at whether the server still answers."""
 
 
 class Names(Protocol):
@@ -35,6 +41,7 @@ class Names(Protocol):
 
     identity: str
 
+    def silent(self) -> bool: ...
     def replace(self, old: Node, attributes: Attributes, at: float) -> Node: ...
     def remove(self, node: Node) -> None: ...
     def observe_node(self, node: Node, attributes: Attributes, at: float) -> None: ...
@@ -70,6 +77,7 @@ class Versions:
         if content is not None:
             content.version = version_of(attributes)
             content.trusted = content.append_only
+            content.foreign = False
             self.fetcher.handles.reopen(content)
             if not content.held:
                 self.fetcher.void(content)
@@ -78,9 +86,17 @@ class Versions:
     def became_settled(self, node: Node) -> None:
         """The attributes of the node are settled; bytes fetched from now on are this version's for good."""
         content = node.content
-        if content is not None and not content.trusted and not content.provisional:
-            content.trusted = True
-            self._record(node)
+        if content is not None and content.doubts:
+            if not self.names.silent():
+                self._start("recheck", node, lambda: self._recheck(node, content))
+        elif content is not None and not content.trusted:
+            self._trust(node, content)
+
+    def _trust(self, node: Node, content: Content) -> None:
+        """What is here of the content is its version's for good."""
+        content.trusted = True
+        self.fetcher.persist(content)
+        self._record(node)
 
     def retire(self, node: Node) -> None:
         """The node's version is gone."""
@@ -98,6 +114,7 @@ class Versions:
         content, pending = node.content, node.pending
         if content is None or pending is None or node.stale:
             return
+        clock = self.fetcher.remote.link.server_time
         try:
             alike, attributes = await self.fetcher.compare(content)
         except NoSuchPath:
@@ -105,15 +122,21 @@ class Versions:
             return
         if node.stale:
             return
-        if attributes is None:  # nothing to compare with; it was last looked at then
-            self.names.replace(node, pending, node.checked)
+        if attributes is None:  # nothing was given out, so that nothing can be mixed with what comes
+            content.held.clear()
+            self.cache.drop(content.lineage)
+            self.adopt(node, pending, node.checked)
         elif not alike or classify(node.version, version_of(attributes)) is Change.REPLACED:
             self.names.replace(node, attributes, at)
         elif version_of(attributes) == node.version:
             node.pending, node.checked = None, at
         else:
             self.adopt(node, attributes, at)
-            self._doubt(content)
+            if settled(node.version, 0.0, clock):
+                node.settled = True
+                self.became_settled(node)
+            else:
+                self._doubt(content)
 
     async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
         """What was asked at `at` found the file with other attributes than the node's.
@@ -159,7 +182,7 @@ class Versions:
                 self.names.observe_node(node, attributes, at)
         if node.stale or not self.at_once(content):
             await self.settle_name(node, self.patience)
-        await self.recheck(node)
+        await self.rechecked(node)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
         return content
@@ -195,37 +218,77 @@ class Versions:
         Raises StaleVersion when it changed meanwhile and did not grow; else as the remote does.
         """
         content = node.content
-        if content is not None and content.provisional and node.settled and not node.stale:
+        if content is not None and self._due(node, content):
             await self._once("recheck", node, lambda: self._recheck(node, content))
 
+    async def rechecked(self, node: Node) -> bool:
+        """As `recheck`, but nobody waits for a server that does not answer: whether it could be asked.
+
+        What was given out may then be given again. Nor does anybody wait longer than `RECHECK_SECONDS`.
+        """
+        content = node.content
+        if content is None or not self._due(node, content):
+            return True
+        if not self.fetcher.remote.link.online:
+            return False
+        task = self._start("recheck", node, lambda: self._recheck(node, content))
+        end = asyncio.get_running_loop().time() + RECHECK_SECONDS
+        while not task.done():
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                return True
+            await asyncio.wait({task}, timeout=min(SILENCE_POLL, left))
+            if not task.done() and self.names.silent():
+                return False
+        try:
+            task.result()
+        except Unreachable:
+            return False
+        return True
+
+    def _due(self, node: Node, content: Content) -> bool:
+        """Whether there is something to compare, and it can be told."""
+        return bool(content.doubts) and (node.settled or content.foreign) and not node.stale
+
     async def _recheck(self, node: Node, content: Content) -> None:
-        version, given = content.version, list(content.provisional)
-        same = sum(end - start for start, end, _ in given) <= RECHECK_LIMIT
-        for start, end, known in given if same else ():
-            buffer, at = bytearray(end - start), asyncio.get_running_loop().time()
-            try:
-                count, attributes = await self.fetcher.read_past_cache(content, start, memoryview(buffer))
-            except NoSuchPath:
-                self.names.remove(node)
-                return
-            if version_of(attributes) != version:
-                await self.moved(node, attributes, at)
-            if content.version != version or node.stale:
-                return
-            same = same and count == len(buffer) and digest(buffer) == known
-        if not same:
-            self.names.replace(node, node.attributes, node.checked)
+        version, todo = content.version, deque(content.doubts.groups())
+
+        async def lane() -> None:
+            while todo and content.version == version and not node.stale:
+                await self._compare_again(node, content, todo.popleft())
+
+        try:
+            await asyncio.gather(*(lane() for _ in range(min(RECHECK_LANES, len(todo)))))
+        finally:
+            todo.clear()
+        if content.version == version and not node.stale and not content.doubts:
+            content.foreign = False
+            if node.settled or content.append_only:
+                self._trust(node, content)
+            else:
+                self._doubt(content)
+
+    async def _compare_again(self, node: Node, content: Content, group: list[Sample]) -> None:
+        version, start, end = content.version, group[0].start, max(sample.end for sample in group)
+        buffer, at = memoryview(bytearray(end - start)), asyncio.get_running_loop().time()
+        try:
+            count, attributes = await self.fetcher.read_past_cache(content, start, buffer)
+        except NoSuchPath:
+            self.names.remove(node)
             return
-        del content.provisional[: len(given)]
-        if not content.provisional:
-            content.trusted = True
-            self._record(node)
+        if version_of(attributes) != version:
+            await self.moved(node, attributes, at)
+        if content.version != version or node.stale:
+            return
+        if count == len(buffer) and all(sample.matches(buffer, start) for sample in group):
+            content.doubts.settle(group)
+        else:
+            self.names.replace(node, node.attributes, node.checked)
 
     def _doubt(self, content: Content) -> None:
         """What told growth from replacement is compared once more when the file is settled: it may be rewritten yet."""
         if not content.trusted:
-            ends = [(start, start + len(data), digest(data)) for start, data in self.fetcher.samples(content)]
-            content.provisional += [end for end in ends if end not in content.provisional]
+            content.doubts.add_samples(content.ends.samples())
 
     async def known(self, node: Node) -> Content | None:
         """The content of a file if there is one already, here or from an earlier mount; asks nobody."""
@@ -251,8 +314,13 @@ class Versions:
                 content = Content(node.path, record.lineage, record.version, append_only, trusted=True)
                 content.on_disk = set(await self.cache.index(record.lineage))
                 content.held = set(content.on_disk)
+                self.fetcher.note_memory(content)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
+                    return
+                if change is Change.SAME and self.names.silent():
+                    await self.fetcher.note_disk(content)
+                    self._borrow(node, content)
                     return
                 alike, attributes = await self.fetcher.compare(content)
                 now = version_of(attributes) if attributes is not None else None
@@ -272,14 +340,33 @@ class Versions:
         node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
         self._record(node)
 
+    def _borrow(self, node: Node, content: Content) -> None:
+        """Show what came from another host while nobody can be asked; it is compared before anything is added."""
+        content.trusted, content.foreign = False, True
+        content.doubts.add_samples(content.ends.samples())
+        node.content = content
+
     async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do that for a node, once at a time, to its end also when who waits gives up."""
+        await asyncio.shield(self._start(what, node, work))
+
+    def _start(
+        self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
+        """What does that for a node, once at a time."""
         key = what, node
         task = self._tasks.get(key)
         if task is None or task.done():
             task = self._tasks[key] = asyncio.ensure_future(work())
             task.add_done_callback(lambda task: self._over(key, task))
-        await asyncio.shield(task)
+        return task
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _over(self, key: tuple[str, Node], task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:

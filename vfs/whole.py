@@ -80,6 +80,7 @@ async def settled_reader(tree: Tree, fetcher: Fetcher, node: Node, patience: flo
             raise BeingWritten(f"{node.path!r} is being written") from error
     reader = await open_reader(tree, fetcher, node)
     try:
+        await tree.versions.recheck(node)  # what is copied is not taken from what is in doubt
         yield reader
     finally:
         reader.close()

@@ -11,6 +11,7 @@ import math
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from hypothesis import strategies as st
@@ -70,6 +71,10 @@ class Client(Protocol):
         ...
 
     def open(self, path: bytes) -> Handle: ...
+    def evict(self) -> None:
+        """Have what is in the mount's memory make way for other files."""
+        ...
+
     def go_offline(self) -> None: ...
     def go_online(self) -> None: ...
     def close(self) -> None: ...
@@ -83,6 +88,8 @@ class Opened:
     since: float
     handle: Handle
     got: list[tuple[int, bytes]] = field(default_factory=list)
+    here: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges that were given since memory was last emptied."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -109,6 +116,7 @@ class Machine(RuleBasedStateMachine):
         """Start with these files on the server; a subclass calls it first."""
         self.client = client
         self.offline_since = math.inf
+        self.opened: list[Opened] = []
         self.history = self.client.history
         for directory in DIRECTORIES:
             self.history.mkdir(directory)
@@ -160,6 +168,12 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.1, 0.5, 1.0, 2.5, 12.0)))
     def wait(self, seconds: float) -> None:
         self.client.wait(seconds)
+
+    @rule()
+    def evict(self) -> None:
+        self.client.evict()
+        for opened in self.opened:
+            opened.here.clear()
 
     @rule()
     def go_offline(self) -> None:
@@ -223,7 +237,8 @@ class Machine(RuleBasedStateMachine):
         # While the server cannot be asked, the last version that was known is opened.
         since = start if self._reachable() else -math.inf
         try:
-            return Opened(path, since, self.client.open(path))
+            self.opened.append(Opened(path, since, self.client.open(path)))
+            return self.opened[-1]
         except OSError as error:
             self._explain_error(path, error, start)
             return Opened(path, since, _Closed())
@@ -235,7 +250,8 @@ class Machine(RuleBasedStateMachine):
         self, opened: Opened, offset: int, length: int, several: list[tuple[float, str, bytes, int]]
     ) -> None:
         later = self._later(several)
-        self._got(opened, offset, lambda: opened.handle.read(offset, length, later))
+        here = any(start <= offset and offset + length <= end for start, end in opened.here)
+        self._got(opened, offset, lambda: opened.handle.read(offset, length, later), here=here)
 
     @rule(opened=handles)
     def follow(self, opened: Opened) -> None:
@@ -257,22 +273,44 @@ class Machine(RuleBasedStateMachine):
                 ends,
             )
 
+    @rule(opened=handles, size=sizes)
+    def grow_evicted(self, opened: Opened, size: int) -> None:
+        """The file grows while nothing of it is in memory, and is read on."""
+        self.evict()
+        self.history.append(opened.path, size)
+        self.client.wait(self.client.ttl)
+        self.follow(opened)
+
+    @rule(opened=handles)
+    def read_again_offline(self, opened: Opened) -> None:
+        """All that the handle gave and that is here, while nobody can be asked."""
+        reachable = self._reachable()
+        self.go_offline()
+        for start, end in list(opened.here):
+            read = partial(opened.handle.read, start, end - start)
+            self._got(opened, start, read, here=True)
+        if reachable:
+            self.go_online()
+
     @rule(opened=consumes(handles))
     def close(self, opened: Opened) -> None:
         opened.handle.close()
 
     # --- what must hold -------------------------------------------------------------------------------------------
 
-    def _got(self, opened: Opened, offset: int, work: Callable[[], bytes]) -> bytes | None:
+    def _got(
+        self, opened: Opened, offset: int, work: Callable[[], bytes], *, here: bool = False
+    ) -> bytes | None:
         if isinstance(opened.handle, _Closed):
             return None
         start = self.client.now()
         try:
             data = work()
         except OSError as error:
-            self._explain_error(opened.path, error, start, opened)
+            self._explain_error(opened.path, error, start, opened, here=here)
             return None
         opened.got.append((offset, data))
+        opened.here.append((offset, offset + len(data)))
         window = self._states(opened.path, self._fresh(opened.since))
         whole = [state for state in window if not state.torn or len(state.data) <= SINGLE_READ]
         one = any(self._has(state, opened.got) for state in whole)
@@ -303,7 +341,9 @@ class Machine(RuleBasedStateMachine):
             raise AssertionError(("is older than the TTL" if late else "was never so", path, short, window))
         return seen
 
-    def _explain_error(self, path: bytes, error: OSError, start: float, opened: Opened | None = None) -> None:
+    def _explain_error(
+        self, path: bytes, error: OSError, start: float, opened: Opened | None = None, *, here: bool = False
+    ) -> None:
         recent = self._states(path, self._fresh(start))
         if error.errno in _NOT_A_FILE:
             assert opened is None, f"an open file is never {errno.errorcode[error.errno]}"
@@ -315,6 +355,8 @@ class Machine(RuleBasedStateMachine):
         elif error.errno == errno.ESTALE:
             since = self._fresh(opened.since if opened is not None else start) + self.client.slack - SETTLING
             states = self._states(path, since)
+            while states and states[0].kind is Kind.ABSENT:  # what came to be has not been replaced
+                del states[0]
             lineages = {state.lineage for state in states}
             assert len(lineages) > 1 or any(state.torn for state in states), (
                 path,
@@ -324,6 +366,7 @@ class Machine(RuleBasedStateMachine):
         else:
             assert error.errno in UNREACHABLE, error
             assert not self._reachable(), error
+            assert not here, "what is here is not given"
 
     def _reachable(self) -> bool:
         return self.offline_since == math.inf

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import MemoryTree
 from tests.lab.virtual_time import run_virtual
-from vfs.cache.blocks import BlockCache
+from vfs.cache.block import BLOCK, Block
+from vfs.cache.blocks import MEMORY_BYTES, BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.errors import StaleVersion
 from vfs.fetch import Fetcher
@@ -29,22 +30,29 @@ class MemoryStack:
     """`files` is the server's tree, `remote` the way there, `tree` what is known of it.
 
     `skew`: seconds by which the server's clock is ahead. `place`: where a cache on disk is; None: in memory only.
+    `memory`: bytes of blocks that are kept in memory.
     """
 
     def __init__(
-        self, *, latency: float = 0.0, between: float = 0.0, skew: float = 0.0, place: Path | None = None
+        self,
+        *,
+        latency: float = 0.0,
+        between: float = 0.0,
+        skew: float = 0.0,
+        place: Path | None = None,
+        memory: int = MEMORY_BYTES,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.files = MemoryTree(lambda: BASE + loop.time() + skew)
         self.files.mkdir(ROOT)
         self._options = {"latency": latency, "between": between}
-        self._place = place
+        self._place, self._memory = place, memory
         self._start()
 
     def _start(self) -> None:
         self.remote = MemoryRemote(self.files, **self._options)
         disk = DiskCache.open(self._place, 1 << 30) if self._place is not None else None
-        self.cache = BlockCache(disk)
+        self.cache = BlockCache(disk, self._memory)
         self.fetcher = Fetcher(self.remote, self.cache)
         self.tree = Tree(self.remote, self.fetcher, self.cache, ROOT, "test", TTL)
 
@@ -55,6 +63,11 @@ class MemoryStack:
         if offline:
             self.remote.go_offline()
             assert await self.tree.recall_root()
+
+    def evict(self) -> None:
+        """Have other blocks take the place of all that are in memory."""
+        for index in range(self._memory // BLOCK):
+            self.cache.put(b"another lineage!", index, Block(BLOCK, sparse=False), persist=False)
 
     def old(self, path: bytes, data: bytes) -> None:
         """Have a file on the server that nobody has written to for long."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,8 +19,9 @@ from tests.lab import calls
 from tests.lab.history import History, Kind
 from tests.lab.machine import Later, Machine
 from tests.lab.memory_tree import RealTree
-from tests.lab.mounted import Mounted, eventually
+from tests.lab.mounted import Mounted, eventually, settle
 from tests.lab.sshd import Sshd
+from vfs.cache.blocks import MEMORY_BYTES
 
 T = TypeVar("T")
 
@@ -107,6 +109,18 @@ class OnAMount:
             raise IsADirectoryError(errno.EISDIR, "a directory")
         self._opened.append(Opened(self, file))
         return self._opened[-1]
+
+    def evict(self) -> None:
+        """Read more than the mount keeps in memory."""
+        name = "more-than-fits"
+        if not (self._mounted.root / name).exists():
+            with open(self._mounted.root / name, "wb") as made:
+                made.truncate(MEMORY_BYTES * 5 // 4)
+            settle(self._mounted.root / name)
+        with contextlib.suppress(OSError), open(self._mounted.path / name, "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while file.read(1 << 20):
+                pass
 
     def go_offline(self) -> None:
         self._sshd.kill_sessions()

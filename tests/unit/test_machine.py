@@ -25,6 +25,8 @@ from vfs.reader import Reader
 T = TypeVar("T")
 
 TIMEOUT = 30.0
+MEMORY = 8 << 20
+"""Bytes of blocks in memory: a few files as the machine makes them."""
 REQUEST = 128 << 10
 """Bytes of one of the kernel's reads."""
 KINDS = {NodeKind.FILE: Kind.FILE, NodeKind.DIRECTORY: Kind.DIRECTORY, NodeKind.LINK: Kind.LINK}
@@ -104,6 +106,9 @@ class InMemory:
     def open(self, path: bytes) -> Opened:
         return Opened(self, self.serve(lambda: self.stack.open(path)))
 
+    def evict(self) -> None:
+        self.stack.evict()
+
     def go_offline(self) -> None:
         self.stack.remote.go_offline()
 
@@ -156,7 +161,7 @@ class MemoryMachine(Machine):
         made=Machine.made,
     )
     def start(self, latency: float, between: float, skew: float, told: bool, made: Any) -> None:
-        client = InMemory(latency=latency, between=between, skew=skew)
+        client = InMemory(latency=latency, between=between, skew=skew, memory=MEMORY)
         client.stack.remote.link.tells_time = told
         self.begin(client, made)
 

@@ -137,9 +137,10 @@ def test_a_file_that_is_gone_when_it_should_be_compared_is_stale() -> None:
         stack.files.write(SMALL, b"old")
         reader = await stack.open(b"small.pt")
         assert await read(reader) == b"old"
-        await asyncio.sleep(3)
-        await stack.tree.look(reader.node)
         await asyncio.sleep(60)  # the server's handle is closed
+        stack.remote.delay("open", before=0.05)
+        await stack.tree.look(reader.node)
+        await asyncio.sleep(0.02)  # the file is being opened to be compared
         stack.files.remove(SMALL)
         with pytest.raises(StaleVersion):
             await read(reader)

@@ -173,6 +173,14 @@ class BlockCache:
         known = self._known.setdefault(lineage, _Index())
         known.store(index, block.valid_bytes)
 
+    def persist(self, lineage: bytes) -> list[int]:
+        """Keep on the disk what was put without `persist` and is in memory still; the blocks."""
+        held = self._held.get(lineage, ())
+        indexes = [index for index in held if (lineage, index) in self._unpersisted]
+        for index in indexes:
+            self.put(lineage, index, self._memory[lineage, index], persist=True)
+        return indexes
+
     @property
     def congested(self) -> bool:
         """Whether more waits to be written than should."""
