@@ -44,8 +44,10 @@ def test_a_file_that_grew_and_was_read_is_read_in_a_black_hole(world: World) -> 
     assert read(path) == want
     settled = time.time() + 4
     assert eventually(lambda: bool(os.listdir(world.path / "exp")) and time.time() > settled)
-    world.relay.blackhole()
-    assert read(path) == want
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        world.relay.blackhole()
+        assert file.read() == want
     assert eventually(lambda: world.status()["state"] == "offline", 15)
     assert read(path) == want
 
