@@ -307,7 +307,9 @@ class Machine(RuleBasedStateMachine):
         try:
             data = work()
         except OSError as error:
-            self._explain_error(opened.path, error, start, opened, here=here)
+            self._explain_error(opened.path, error, start, opened)
+            number = error.errno
+            assert not here or number not in UNREACHABLE, "what is here is not given"
             return None
         opened.got.append((offset, data))
         opened.here.append((offset, offset + len(data)))
@@ -341,9 +343,7 @@ class Machine(RuleBasedStateMachine):
             raise AssertionError(("is older than the TTL" if late else "was never so", path, short, window))
         return seen
 
-    def _explain_error(
-        self, path: bytes, error: OSError, start: float, opened: Opened | None = None, *, here: bool = False
-    ) -> None:
+    def _explain_error(self, path: bytes, error: OSError, start: float, opened: Opened | None = None) -> None:
         recent = self._states(path, self._fresh(start))
         if error.errno in _NOT_A_FILE:
             assert opened is None, f"an open file is never {errno.errorcode[error.errno]}"
@@ -366,7 +366,6 @@ class Machine(RuleBasedStateMachine):
         else:
             assert error.errno in UNREACHABLE, error
             assert not self._reachable(), error
-            assert not here, "what is here is not given"
 
     def _reachable(self) -> bool:
         return self.offline_since == math.inf
