@@ -19,6 +19,7 @@ from vfs.node import Kind, Node
 from vfs.progress import Progress
 from vfs.questions import fresh_only
 from vfs.reader import Reader
+from vfs.records import pins_of
 from vfs.stack import Stack
 from vfs.whole import Lanes, chunks, together, with_reader
 
@@ -50,14 +51,31 @@ async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIte
 
 
 async def unpin(stack: Stack, paths: Sequence[str]) -> int:
-    """Let the files at and below `paths` be evicted again; how many had been pinned. Raises as `prefetch`."""
-    count = 0
-    for node in await _files(stack, paths):
-        content = await stack.tree.versions.known(node)
-        if content is not None and stack.cache.pinned(content.lineage):
-            stack.cache.unpin(content.lineage)
-            count += 1
-    return count
+    """Let the files at and below `paths` be evicted again; how many had been pinned.
+
+    Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
+    """
+    pins = await stack.cache.records(pins_of(stack.tree.identity))
+    gone: set[str] = set()
+    for path in paths:
+        found = _pins_below(pins, os.fsencode(path).strip(b"/"))
+        if not found:
+            found = _pins_below(pins, (await _named(stack, path)).relative)
+        gone |= found
+    for key in gone:
+        stack.cache.delete_record(key)
+    await stack.cache.unpin_all(gone)
+    return len(gone)
+
+
+def _pins_below(pins: Sequence[tuple[str, bytes]], top: bytes) -> set[str]:
+    """The names of the pins of `top` and of all below it; the root is empty."""
+    return {key for key, path in pins if not top or path == top or path.startswith(top + b"/")}
+
+
+async def _named(stack: Stack, path: str) -> Node:
+    """The file or directory that a path means. Raises NoSuchExperiment, NoSuchPath, Unreachable."""
+    return await experiments.find_path(stack.tree, path) if path.strip("/.") else stack.tree.root
 
 
 async def _lacking(stack: Stack, content: Content) -> int:
@@ -113,7 +131,7 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Co
         counted = 0
         content = reader.content
         if pin:
-            stack.cache.pin(content.lineage)
+            stack.tree.versions.pin(reader.node, content)
         size = content.version.size
         if stack.cache.cached_bytes(content.lineage) < size:
             async for pieces in chunks(reader, 0, size):
@@ -133,7 +151,7 @@ async def _files(stack: Stack, paths: Sequence[str]) -> list[Node]:
     """The files at and below the paths, each once."""
     found: dict[Node, None] = {}
     for path in paths:
-        node = await experiments.find_path(stack.tree, path) if path.strip("/.") else stack.tree.root
+        node = await _named(stack, path)
         if node.kind is Kind.FILE:
             found[node] = None
         elif node.kind is Kind.DIRECTORY:

@@ -2,7 +2,8 @@
 
 f:IDENTITY:…   a file: its version lineage, `FileRecord`
 d:IDENTITY:…   a directory: its entries, `dump_listing`, of a large one in several lines
-p:LINEAGE      the lineage is pinned
+pin:IDENTITY:… a path is pinned, whatever is there; its value is the path below the root
+p:LINEAGE      the blocks of a lineage are not evicted; its value is the name of the pin
 r:IDENTITY     the real path of the root
 """
 
@@ -26,6 +27,16 @@ def file_key(identity: str, path: bytes) -> str:
 def listing_key(identity: str, path: bytes) -> str:
     """The name of a directory's record; `path` is relative to the root, which is empty."""
     return f"d:{identity}:{_digest(path or b'.')}"
+
+
+def pin_key(identity: str, path: bytes) -> str:
+    """The name of a pin; `path` is relative to the root, since the root may lie elsewhere on another host."""
+    return f"{pins_of(identity)}{_digest(path)}"
+
+
+def pins_of(identity: str) -> str:
+    """How the names of all pins below a root begin."""
+    return f"pin:{identity}:"
 
 
 def identity_of(key: str) -> str:

@@ -19,7 +19,7 @@ from vfs.content import Content
 from vfs.errors import NoSuchPath, StaleVersion, Unreachable
 from vfs.fetch import SINGLE_READ, Fetcher
 from vfs.node import NEVER, Node, version_of
-from vfs.records import FileRecord, file_key
+from vfs.records import FileRecord, file_key, pin_key
 from vfs.remote.api import Attributes
 from vfs.samples import Sample
 from vfs.version import Change, classify, settled
@@ -307,7 +307,11 @@ class Versions:
 
     async def _find_content(self, node: Node) -> None:
         append_only = formats.append_only(node.name)
-        record = FileRecord.load(await self.cache.get_record(self._key(node)))
+        pin = self._pin_key(node)
+        data, pinned = await asyncio.gather(
+            self.cache.get_record(self._key(node)), self.cache.get_record(pin)
+        )
+        record = FileRecord.load(data)
         if record is not None:
             change = classify(record.version, node.version)
             if change is not Change.REPLACED:
@@ -315,6 +319,8 @@ class Versions:
                 content.on_disk = set(await self.cache.index(record.lineage))
                 content.held = set(content.on_disk)
                 self.fetcher.note_memory(content)
+                if pinned is not None and not self.cache.pinned(record.lineage):
+                    self.cache.pin(record.lineage, pin)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
                     return
@@ -333,12 +339,27 @@ class Versions:
                     return
                 self.fetcher.handles.reopen(content)
             self.cache.drop(record.lineage)
-        lineage = os.urandom(16)
-        if record is not None and self.cache.pinned(record.lineage):  # the pin is the path's
-            self.cache.pin(lineage)
             self.cache.unpin(record.lineage)
+        lineage = os.urandom(16)
+        if pinned is not None:
+            self.cache.pin(lineage, pin)
         node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
         self._record(node)
+
+    # --- pins -------------------------------------------------------------------------------------------------------
+
+    def pin(self, node: Node, content: Content) -> None:
+        """Have whatever is at the node's path never be evicted; `content` is what is there now."""
+        key = self._pin_key(node)
+        self.cache.set_record(key, node.relative)
+        self.cache.pin(content.lineage, key)
+
+    async def pinned(self, node: Node) -> bool:
+        """Whether the node's path is pinned, by whichever process; asks the server nothing."""
+        return await self.cache.get_record(self._pin_key(node)) is not None
+
+    def _pin_key(self, node: Node) -> str:
+        return pin_key(self.names.identity, node.relative)
 
     def _borrow(self, node: Node, content: Content) -> None:
         """Show what came from another host while nobody can be asked; it is compared before anything is added."""

@@ -22,8 +22,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
     if name == COMPLETE:
         return await _complete(tree, fetcher, node)
     if name == PINNED:
-        content = await tree.versions.known(node)
-        return b"yes" if content is not None and tree.cache.pinned(content.lineage) else b"no"
+        return b"yes" if await tree.versions.pinned(node) else b"no"
     cached = await cached_bytes(tree, node)
     if name == CACHED_BYTES:
         return b"%d" % cached

@@ -260,14 +260,20 @@ class BlockCache:
 
     # --- pins and records -----------------------------------------------------------------------------------
 
-    def pin(self, lineage: bytes) -> None:
-        """Never evict a lineage from the disk."""
+    def pin(self, lineage: bytes, owner: str = "") -> None:
+        """Never evict a lineage from the disk; `owner` says for whom."""
         if self._disk is not None:
-            self._disk.pin(lineage)
+            self._disk.pin(lineage, owner)
 
     def unpin(self, lineage: bytes) -> None:
         if self._disk is not None:
             self._disk.unpin(lineage)
+
+    async def unpin_all(self, owners: set[str]) -> None:
+        """Let all lineages be evicted again that were pinned for one of `owners`."""
+        for key, owner in await self.records("p:"):
+            if owner.decode(errors="surrogatepass") in owners:
+                self.delete_record(key)
 
     def pinned(self, lineage: bytes) -> bool:
         """Whether a lineage is pinned, as of the last `index`, `pin` or `unpin`."""

@@ -24,7 +24,7 @@ from vfs.cache.files import Damaged
 from vfs.cache.names import block_key, parse_key
 from vfs.cache.rows import Rows
 from vfs.cache.store import DamagedFile, Store
-from vfs.cache.waiting import Waiting
+from vfs.cache.waiting import PINS, Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
 from vfs.errors import CacheUnusable, NoCache
 from vfs.units import size
@@ -102,8 +102,8 @@ class DiskCache:
         trouble: Exception | None = None
         try:
             store = Store.open(directory, renew=not existing)
-            for key, _ in store.rows.records("p:"):
-                cache._waiting.pins.add(key[2:])
+            for prefix in PINS:
+                cache._waiting.pins.update(store.rows.records(prefix))
         except ForeignDatabase as error:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except _TROUBLE as error:
@@ -191,8 +191,7 @@ class DiskCache:
             try:
                 if not self._waiting.dropped(lineage):
                     known = store.rows.index(lineage)
-                pinned = store.rows.record(f"p:{lineage.hex()}") is not None
-                self._waiting.set_pin(lineage, pinned, write=False)
+                self._waiting.learn(_pin(lineage), store.rows.record(_pin(lineage)))
             except (*_TROUBLE, Damaged) as error:
                 self._suspect(error)
         return {**known, **waiting, **self._waiting.blocks_of(lineage)}
@@ -203,17 +202,17 @@ class DiskCache:
 
     # --- pins -----------------------------------------------------------------------------------------------
 
-    def pin(self, lineage: bytes) -> None:
-        """Never evict the blocks of a lineage, in whichever process. At once; kept on the disk."""
-        self._waiting.set_pin(lineage, True, write=True)
+    def pin(self, lineage: bytes, owner: str = "") -> None:
+        """Never evict the blocks of a lineage, in whichever process; `owner` says for whom. At once; kept on the disk."""
+        self.set_record(_pin(lineage), owner.encode(errors="surrogatepass"))
 
     def unpin(self, lineage: bytes) -> None:
         """Let the blocks of a lineage be evicted again. At once."""
-        self._waiting.set_pin(lineage, False, write=True)
+        self.delete_record(_pin(lineage))
 
     def pinned(self, lineage: bytes) -> bool:
         """Whether a lineage is pinned, as far as this process knows (`index` looks again). At once."""
-        return lineage.hex() in self._waiting.pins
+        return _pin(lineage) in self._waiting.pins
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -386,6 +385,10 @@ def look(directory: Path) -> int | None:
             rows.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
         raise CacheUnusable(f"the cache in {directory} is not sound: {error}") from error
+
+
+def _pin(lineage: bytes) -> str:
+    return f"p:{lineage.hex()}"
 
 
 def _record_key(key: str) -> str:

@@ -264,7 +264,11 @@ class Rows:
     def clear(self, *, records: bool = True) -> None:
         """Delete every row and its file, in pieces, and give the database's room back. Without `records`, blocks
         and pins only."""
-        self._delete_in_pieces("1" if records else "(filename IS NOT NULL OR key >= 'p:' AND key < 'p;')")
+        self._delete_in_pieces(
+            "1"
+            if records
+            else "(filename IS NOT NULL OR key >= 'p:' AND key < 'p;' OR key >= 'pin:' AND key < 'pin;')"
+        )
         try:
             self._rows("VACUUM")
             self._rows("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -28,6 +28,8 @@ HURRY_BYTES = 32 << 20
 """When more than this waits, blocks that may yet gain ranges are written at once."""
 USED_DELAY = 30.0
 """Seconds over which times of use are gathered."""
+PINS = ("p:", "pin:")
+"""How the names of records begin that say what is pinned: lineages, and paths."""
 MAX_RECORDS = 20_000
 """Records that are kept while they cannot be written."""
 
@@ -55,8 +57,8 @@ class Waiting:
     def __init__(self) -> None:
         self.queue_bytes = 0
         """Memory held by blocks that wait."""
-        self.pins: set[str] = set()
-        """Pinned lineages (hex) as far as this process knows."""
+        self.pins: dict[str, bytes] = {}
+        """The records of pins as far as this process knows: they are put back when the cache is made anew."""
         self._wake = threading.Condition()
         self._blocks: dict[str, Entry] = {}
         self._records: dict[str, bytes | None] = {}
@@ -144,6 +146,7 @@ class Waiting:
         """A record to be written, or deleted (None)."""
         with self._wake:
             self._records[key] = value
+            self._know(key, value)
             if len(self._records) > MAX_RECORDS:
                 del self._records[next(iter(self._records))]
             self._wake.notify_all()
@@ -157,15 +160,17 @@ class Waiting:
         with self._wake:
             return {key: value for key, value in self._records.items() if key.startswith(prefix)}
 
-    def set_pin(self, lineage: bytes, pinned: bool, *, write: bool) -> None:
-        """Whether a lineage is pinned. Without `write` it is what the disk says, and what waits outdoes
-        it."""
-        key = f"p:{lineage.hex()}"
+    def learn(self, key: str, value: bytes | None) -> None:
+        """What the disk says of a pin; what waits outdoes it."""
         with self._wake:
-            if write or key not in self._records:
-                (self.pins.add if pinned else self.pins.discard)(lineage.hex())
-        if write:
-            self.note(key, b"1" if pinned else None)
+            if key not in self._records:
+                self._know(key, value)
+
+    def _know(self, key: str, value: bytes | None) -> None:
+        if key.startswith(PINS) and value is not None:
+            self.pins[key] = value
+        else:
+            self.pins.pop(key, None)
 
     # --- the writer's side ----------------------------------------------------------------------------------
 

@@ -235,8 +235,8 @@ class Writer:
                 self._doubtful = False
                 self.store = store
                 log.info("the cache in %s is in use again", self._directory)
-                for tag in sorted(self._waiting.pins):
-                    self._waiting.note(f"p:{tag}", b"1")
+                for key, value in sorted(self._waiting.pins.items()):
+                    self._waiting.note(key, value)
         return self.store
 
     def _let_go(self) -> None:
