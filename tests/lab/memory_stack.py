@@ -9,7 +9,6 @@ from pathlib import Path
 from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import MemoryTree
 from tests.lab.virtual_time import run_virtual
-from vfs.cache.block import BLOCK, Block
 from vfs.cache.blocks import MEMORY_BYTES, BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.errors import StaleVersion
@@ -65,9 +64,9 @@ class MemoryStack:
             assert await self.tree.recall_root()
 
     def evict(self) -> None:
-        """Have other blocks take the place of all that are in memory."""
-        for index in range(self._memory // BLOCK):
-            self.cache.put(b"another lineage!", index, Block(BLOCK, sparse=False), persist=False)
+        """Have all blocks that are in memory make way, as others would have them do."""
+        while self.cache._memory:
+            self.cache._memory.popitem()
 
     def old(self, path: bytes, data: bytes) -> None:
         """Have a file on the server that nobody has written to for long."""

@@ -63,10 +63,6 @@ def come_again(stack: MemoryStack) -> None:
     stack.old(FILE, tagged(b"again", BIG + 8))
 
 
-CHANGES = pytest.mark.parametrize("change", [grow, replace, come_again])
-REMOUNT = pytest.mark.parametrize("way", ["same mount", "remount", "another host"])
-
-
 async def _after(stack: MemoryStack, way: str) -> None:
     if way != "same mount":
         await stack.restart()
@@ -74,9 +70,19 @@ async def _after(stack: MemoryStack, way: str) -> None:
     await asyncio.sleep(TTL + 1)
 
 
-@CHANGES
-@REMOUNT
-@pytest.mark.parametrize("read", [True, False], ids=["read", "not read"])
+@pytest.mark.parametrize(
+    ("change", "way", "read"),
+    [
+        (grow, "same mount", True),
+        (grow, "remount", False),
+        (grow, "another host", True),
+        (replace, "same mount", False),
+        (replace, "remount", True),
+        (replace, "another host", True),
+        (come_again, "same mount", True),
+        (come_again, "another host", False),
+    ],
+)
 def test_a_pin_outlives_what_is_there(
     tmp_path: Path, change: Callable[[MemoryStack], None], way: str, read: bool
 ) -> None:
@@ -105,7 +111,7 @@ def test_a_pin_outlives_what_is_there(
     play(story, place=tmp_path)
 
 
-@REMOUNT
+@pytest.mark.parametrize("way", ["same mount", "another host"])
 @pytest.mark.parametrize("gone", [FILE, ROOT + b"/exp"], ids=["file", "experiment"])
 def test_a_pin_of_what_was_removed_is_found_by_its_name(tmp_path: Path, gone: bytes, way: str) -> None:
     async def story(stack: MemoryStack) -> None:
