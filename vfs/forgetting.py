@@ -100,7 +100,7 @@ def _quiet(node: Node) -> bool:
     if content is None:
         return True
     return content.trusted and not (
-        content.provisional or content.readers or content.jobs or content.file is not None
+        content.doubts or content.readers or content.jobs or content.file is not None
     )
 
 
