@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from vfs.demo.server import USER, Announcement
+from vfs.commands.demo.server import USER, Announcement
 
 WIDTH = 100
 
@@ -39,7 +39,7 @@ AFTERWARDS = "artisync unmount ./artifacts"
 @contextmanager
 def cluster(home: Path) -> Iterator[Announcement]:
     """The demo's server, which the SSH set-up in `home` knows as the host `cluster`."""
-    words = [sys.executable, "-m", "vfs.demo.server"]
+    words = [sys.executable, "-m", "vfs.commands.demo.server"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None

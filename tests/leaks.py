@@ -210,7 +210,7 @@ _PROGRAM = """
 import json, sys
 import fsspec
 from vfs import stacks
-fsspec.register_implementation("artisync", "vfs.filesystem.ArtisyncFileSystem", clobber=True)
+fsspec.register_implementation("artisync", "vfs.frontends.fsspec.filesystem.ArtisyncFileSystem", clobber=True)
 options, root = json.loads(sys.argv[1]), sys.argv[2]
 for line in sys.stdin:
     fs = fsspec.filesystem("artisync", skip_instance_cache=True, **options)

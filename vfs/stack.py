@@ -13,11 +13,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from vfs.address import Address
-from vfs.cache.blocks import BlockCache
-from vfs.cache.disk import DiskCache
-from vfs.config import Settings, TransportName
-from vfs.errors import (
+from vfs.base.address import Address
+from vfs.base.config import Settings, TransportName
+from vfs.base.errors import (
     AccessDenied,
     HungUp,
     NoAnswer,
@@ -28,10 +26,12 @@ from vfs.errors import (
     UnknownHost,
     Unreachable,
 )
-from vfs.fetch import Fetcher
-from vfs.remote.pool import Pool
-from vfs.remote.transport import Dialer, Prompter
-from vfs.tree import Tree
+from vfs.cache.blocks import BlockCache
+from vfs.cache.disk import DiskCache
+from vfs.fetch.fetcher import Fetcher
+from vfs.files.tree import Tree
+from vfs.remote.sftp.pool import Pool
+from vfs.remote.ssh.transport import Dialer, Prompter
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class ProbeResult:
 def make_dialer(settings: Settings, prompter: Prompter | None) -> Dialer:
     """The dialer that `settings.transport` names."""
     if settings.transport == "openssh":
-        from vfs.remote.openssh import OpensshDialer as Kind
+        from vfs.remote.ssh.openssh import OpensshDialer as Kind
     else:
-        from vfs.remote.ssh import ParamikoDialer as Kind  # type: ignore[assignment]
+        from vfs.remote.ssh.paramiko_dialer import ParamikoDialer as Kind  # type: ignore[assignment]
     return Kind(
         settings.address,
         settings.known_hosts,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.mounted import settle
-from vfs.demo import checkpoint, events
+from vfs.commands.demo import checkpoint, events
 
 TENSOR_SHAPE = (256, 256)
 TENSOR_BYTES = 4 * TENSOR_SHAPE[0] * TENSOR_SHAPE[1]

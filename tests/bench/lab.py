@@ -22,7 +22,7 @@ from tests.bench.scale import Scale
 from tests.lab.processes import cpu_seconds, descendants, peak_resident
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
-from vfs.fuse.mountpoint import is_mounted
+from vfs.frontends.fuse.mountpoint import is_mounted
 
 CIPHER = "aes128-gcm@openssh.com"
 RATE_MBIT = 1000

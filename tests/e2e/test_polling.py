@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
 from tests.lab.tensorboard import TensorBoard
-from vfs.demo import events
+from vfs.commands.demo import events
 
 pytestmark = needs_fuse
 

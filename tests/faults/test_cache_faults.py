@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.disk import DiskCache
-from vfs.errors import CacheUnusable
 
 LINEAGE = b"\x05" * 16
 LIMIT = 1 << 30

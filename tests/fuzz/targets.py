@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.unit import made_files, test_inspect
-from tests.unit.simulated_reads import LongLink
-from tests.unit.wire_streams import Expectation, Fed, made
-from vfs.errors import UnreadableFormat
+from tests.unit.fetch.simulated_reads import LongLink
+from tests.unit.formats import made_files, test_inspect
+from tests.unit.remote.wire_streams import Expectation, Fed, made
+from vfs.base.errors import UnreadableFormat
 from vfs.formats import Misfit, verdict_for
 from vfs.formats.checkpoints import outline
+from vfs.formats.describe import inspect_file, render
 from vfs.formats.limits import Limits
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
-from vfs.inspect import inspect_file, render
-from vfs.remote.wire import Kind
+from vfs.remote.sftp.wire import Kind
 
 SECONDS = 3.0
 """Of processor time for one input: the two that `inspect` may take, and room."""

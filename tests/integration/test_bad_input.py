@@ -17,8 +17,8 @@ from tests.lab.client import Client
 from tests.lab.listener import black_hole, listener
 from tests.lab.mounted import eventually, needs_fuse
 from tests.lab.sshd import Sshd, free_port, make_key
-from vfs.address import Address
-from vfs.fuse import mountpoint as mountpoints
+from vfs.base.address import Address
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 for_users = pytest.mark.skipif(os.getuid() == 0, reason="nothing is forbidden to root (scripts/test-user)")
 

@@ -273,8 +273,8 @@ def test_tensorboard_reads_a_copy_where_nothing_can_be_mounted(
     port = free_port()
     program = (
         "import sys\n"
-        "from vfs.errors import FuseMissing\n"
-        "from vfs.fuse import mountpoint\n"
+        "from vfs.base.errors import FuseMissing\n"
+        "from vfs.frontends.fuse import mountpoint\n"
         "def check(**_): raise FuseMissing('there is no FUSE')\n"
         "mountpoint.check_fuse = check\n"
         "from vfs.cli import main\n"

@@ -12,7 +12,7 @@ import pytest
 from tests.lab.client import Client
 from tests.lab.mounted import eventually, needs_fuse
 from tests.lab.sshd import Sshd, make_key
-from vfs.remote.hostkeys import read_entries
+from vfs.remote.ssh.hostkeys import read_entries
 
 PASSPHRASE = "correct horse battery staple"
 

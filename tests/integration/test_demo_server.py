@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 
-from vfs.demo.server import Announcement
+from vfs.commands.demo.server import Announcement
 
 
 def test_who_connects_and_says_nothing_leaves_no_word_on_the_terminal_of_the_demo() -> None:
-    words = [sys.executable, "-m", "vfs.demo.server"]
+    words = [sys.executable, "-m", "vfs.commands.demo.server"]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as server:
         assert server.stdout is not None

@@ -22,9 +22,9 @@ from tests.lab.client import Client
 from tests.lab.listener import black_hole, listener
 from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
 from tests.lab.sshd import Sshd, make_key
-from vfs.address import Address
-from vfs.doctor.examine import CHECKS
-from vfs.remote.hostkeys import read_entries
+from vfs.base.address import Address
+from vfs.commands.doctor.examine import CHECKS
+from vfs.remote.ssh.hostkeys import read_entries
 
 Seen = dict[str, dict[str, Any]]
 PASSPHRASE = "correct horse battery staple"

@@ -24,8 +24,9 @@ from tests.lab.fsspec_client import home, storage_options
 from tests.lab.mounted import eventually, write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
-from vfs import config, stacks
-from vfs.address import Address
+from vfs.base import config
+from vfs.base.address import Address
+from vfs.frontends.fsspec import stacks
 
 MIB = 1 << 20
 QUIET = 64 << 10

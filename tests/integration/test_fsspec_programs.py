@@ -24,7 +24,7 @@ from tests.lab.fsspec_client import home, storage_options
 from tests.lab.mounted import write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
-from vfs import stacks
+from vfs.frontends.fsspec import stacks
 
 MIB = 1 << 20
 
@@ -132,7 +132,7 @@ def test_no_module_is_imported_by_the_loop_while_the_program_may_fork(
     client: Client, digests: dict[str, str], transport: str
 ) -> None:
     script = (
-        "import sys; from vfs.filesystem import ArtisyncFileSystem as FS\n"
+        "import sys; from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem as FS\n"
         "fs, before = FS(**eval(sys.argv[1])), set(sys.modules)\n"
         "fs.cat('exp-1', recursive=True); print(*(set(sys.modules) - before))"
     )
@@ -145,7 +145,7 @@ def test_what_was_read_is_kept_when_a_script_ends(
     client: Client, digests: dict[str, str], relay: Relay
 ) -> None:
     script = (
-        "import sys; from vfs.filesystem import ArtisyncFileSystem as FS\n"
+        "import sys; from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem as FS\n"
         "FS(**eval(sys.argv[1])).cat('exp-1/data', recursive=True)"
     )
     for most in (1 << 30, 256 << 10):

@@ -1,7 +1,7 @@
 """fsspec's own tests for implementations, on a real sshd.
 
 Of its suites only `get` is about reading. The others (`open`, which is about exclusive creation, `put`, `pipe`, `cp` and
-`mv`) write, and a read-only file system must refuse that: `tests/unit/test_filesystem.py` shows that it does.
+`mv`) write, and a read-only file system must refuse that: `tests/unit/frontends/test_filesystem.py` shows that it does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fsspec.tests import abstract
 from tests.lab.client import Client
 from tests.lab.fsspec_client import home, storage_options
 from tests.lab.sshd import Sshd
-from vfs.filesystem import ArtisyncFileSystem
+from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem
 
 NUMBERS = itertools.count(1)
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 
-from vfs import errors
-from vfs.fuse import mountpoint
+from vfs.base import errors
+from vfs.frontends.fuse import mountpoint
 
 try:
-    from vfs.fuse import reply, requests
-    from vfs.fuse.session import Session
+    from vfs.frontends.fuse import reply, requests
+    from vfs.frontends.fuse.session import Session
 
     mountpoint.check_fuse()
 except errors.FuseMissing as missing:

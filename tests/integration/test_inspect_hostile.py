@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.hostile_files import FILES
+from tests.unit.formats.hostile_files import FILES
 
 SECONDS = 3.0
 """Two, and half as much again for a machine that does other work beside."""
 
 _CHILD = """
 import json, os, resource, sys, time
-from vfs.errors import UnreadableFormat
-from vfs.inspect import inspect_file, render
+from vfs.base.errors import UnreadableFormat
+from vfs.formats.describe import inspect_file, render
 path, name = sys.argv[1:]
 fd = os.open(path, os.O_RDONLY)
 began = time.process_time()

@@ -15,11 +15,11 @@ from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import Changes, MemoryTree, RealTree
 from tests.lab.sshd import Sshd
 from tests.lab.virtual_time import run_virtual
-from vfs.errors import AccessDenied, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.base.errors import AccessDenied, NoSuchPath, RemoteError, ServerFailure, Unreachable
 from vfs.remote.api import Attributes, Remote, RemoteFile
-from vfs.remote.openssh import OpensshDialer
-from vfs.remote.pool import Pool
-from vfs.remote.ssh import ParamikoDialer
+from vfs.remote.sftp.pool import Pool
+from vfs.remote.ssh.openssh import OpensshDialer
+from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 
 BASE = 1_700_000_000
 """The server's time in memory when a test begins, less the loop's."""

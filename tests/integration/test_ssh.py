@@ -21,15 +21,15 @@ import pytest
 
 from tests.lab.listener import listener
 from tests.lab.sshd import Sshd, fingerprint, free_port, make_key
-from vfs import errors
-from vfs.address import Address
-from vfs.remote.asking import Deadline
-from vfs.remote.child import Child
-from vfs.remote.openssh import OpensshDialer
-from vfs.remote.pipe_stream import PipeStream
-from vfs.remote.sftp import Connection
-from vfs.remote.ssh import ParamikoDialer
-from vfs.remote.transport import Transport
+from vfs.base import errors
+from vfs.base.address import Address
+from vfs.remote.sftp.connection import Connection
+from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.openssh import OpensshDialer
+from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
+from vfs.remote.ssh.pipe_stream import PipeStream
+from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.transport import Transport
 
 AnyDialer = type[ParamikoDialer] | type[OpensshDialer]
 

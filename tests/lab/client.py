@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.lab.sshd import Sshd
 from tests.lab.terminal import Terminal
-from vfs.address import Address
+from vfs.base.address import Address
 
 
 class Client:

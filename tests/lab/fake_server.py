@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.lab.engine_threads import Threads
-from vfs.errors import ConnectError
-from vfs.remote.wire import MAX_READ, Code, Kind
+from vfs.base.errors import ConnectError
+from vfs.remote.sftp.wire import MAX_READ, Code, Kind
 
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"

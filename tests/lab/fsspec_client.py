@@ -10,10 +10,10 @@ import fsspec
 import pytest
 
 from tests.lab.client import Client
-from vfs import stacks
+from vfs.frontends.fsspec import stacks
 
 # As the entry point does where the package is installed.
-fsspec.register_implementation("artisync", "vfs.filesystem.ArtisyncFileSystem", clobber=True)
+fsspec.register_implementation("artisync", "vfs.frontends.fsspec.filesystem.ArtisyncFileSystem", clobber=True)
 
 
 def storage_options(client: Client, **more: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from vfs import loop_watch
-from vfs.collector import short_rounds
+from vfs.base import loop_watch
+from vfs.base.collector import short_rounds
 
 
 @dataclass(slots=True)

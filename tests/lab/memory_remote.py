@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.lab.memory_tree import Inode, MemoryTree
-from vfs.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.base.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
 from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
-from vfs.remote.link import SILENCE
+from vfs.remote.sftp.connectivity import SILENCE
 
 T = TypeVar("T")
 

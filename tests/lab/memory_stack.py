@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import MemoryTree
 from tests.lab.virtual_time import run_virtual
+from vfs.base.errors import StaleVersion
 from vfs.cache.blocks import MEMORY_BYTES, BlockCache
 from vfs.cache.disk import DiskCache
-from vfs.errors import StaleVersion
-from vfs.fetch import Fetcher
-from vfs.node import Node
-from vfs.reader import Reader, open_reader
-from vfs.tree import Tree
+from vfs.fetch.fetcher import Fetcher
+from vfs.files.node import Node
+from vfs.files.reader import Reader, open_reader
+from vfs.files.tree import Tree
 
 ROOT = b"/r"
 TTL = 2.0

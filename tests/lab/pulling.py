@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.memory_stack import MemoryStack
-from vfs.progress import Progress
-from vfs.pull import Outcome, Pull, Selection
-from vfs.pull_dest import Destination
-from vfs.pulled import Pulled
+from vfs.base.progress import Progress
+from vfs.commands.pull import Outcome, Pull, Selection
+from vfs.commands.pull_dest import Destination
+from vfs.commands.pull_journal import Pulled
 
 
 async def pull(

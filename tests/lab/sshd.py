@@ -18,7 +18,7 @@ from types import TracebackType
 import pytest
 
 from tests.lab.processes import descendants
-from vfs.address import Address
+from vfs.base.address import Address
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
 

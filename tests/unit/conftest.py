@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vfs import config, errors
+from vfs.base import config, errors
 from vfs.cli import run
 from vfs.control import sockets
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import diskcache
 
-from vfs.errors import ArtisyncError
+from vfs.base.errors import ArtisyncError
 
 T = TypeVar("T")
 

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from vfs import paths
+from vfs.base import paths
+from vfs.base.errors import CacheUnusable, NoCache
+from vfs.base.units import size
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, patiently
 from vfs.cache.files import Damaged
-from vfs.cache.names import block_key, parse_key
+from vfs.cache.keys import block_key, parse_key
 from vfs.cache.rows import Rows
 from vfs.cache.store import DamagedFile, Store
-from vfs.cache.waiting import PINS, Waiting
+from vfs.cache.write_queue import PINS, Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
-from vfs.errors import CacheUnusable, NoCache
-from vfs.units import size
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
+from vfs.base.errors import ArtisyncError
 from vfs.cache.block import BLOCK, MAX_EXTENTS, Block, Extent, little
 from vfs.cache.buffers import PAGE, Buffer, pages
-from vfs.cache.names import RUN, place_in
-from vfs.errors import ArtisyncError
+from vfs.cache.keys import RUN, place_in
 
 log = logging.getLogger(__name__)
 

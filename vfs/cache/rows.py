@@ -27,10 +27,10 @@ from typing import Any
 import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
-from vfs.cache import database, forks
+from vfs.cache import database, fork_gate
 from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
 from vfs.cache.files import Damaged
-from vfs.cache.names import is_block_name, keys_in, parse_key
+from vfs.cache.keys import is_block_name, keys_in, parse_key
 
 _PIECE = 128
 """Rows that one transaction deletes, and their files with them."""
@@ -110,7 +110,7 @@ class Rows:
         self._directory = directory
         database.create(path)
         untyped: Any = diskcache.Cache
-        with forks.held_off():
+        with fork_gate.held_off():
             database.check(path)
             self._cache: Any = untyped(
                 str(directory),
@@ -130,7 +130,7 @@ class Rows:
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
-        with forks.held_off():
+        with fork_gate.held_off():
             self._cache.close()
 
     def check(self) -> None:
@@ -147,7 +147,7 @@ class Rows:
     def usage(self) -> int:
         """Bytes on the disk: block files and the database."""
         own = sum(database.size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
-        with forks.held_off():
+        with fork_gate.held_off():
             return int(self._cache.reset("size")) + own
 
     # --- blocks ---------------------------------------------------------------------------------------------
@@ -311,18 +311,18 @@ class Rows:
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         """What one statement gives."""
-        with forks.held_off():
+        with fork_gate.held_off():
             found: list[Any] = self._cache._sql(query, values).fetchall()
             return found
 
     def _get(self, key: str) -> object:
-        with forks.held_off():
+        with fork_gate.held_off():
             return self._cache.get(key)
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., Any]]:
         try:
-            with forks.held_off(), self._cache.transact():
+            with fork_gate.held_off(), self._cache.transact():
                 yield self._cache._sql
         except diskcache.Timeout as timeout:
             # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.

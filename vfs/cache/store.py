@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs import paths
+from vfs.base import paths
 from vfs.cache.block import BLOCK, Block, Extent
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, is_corrupt
-from vfs.cache.epoch import Epoch, set_aside, sweep
 from vfs.cache.files import BlockFiles, Damaged
-from vfs.cache.names import block_key
+from vfs.cache.keys import block_key
+from vfs.cache.lease import Epoch, set_aside, sweep
 from vfs.cache.rows import Rows, Stored
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from pathlib import Path
 from vfs.cache.block import BLOCK
 from vfs.cache.buffers import PAGE, pages
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
-from vfs.cache.names import RUN, parse_key
+from vfs.cache.keys import RUN, parse_key
 from vfs.cache.rows import Changes, Stored
 from vfs.cache.store import Entry, Store
-from vfs.cache.waiting import Batch, Waiting
+from vfs.cache.write_queue import Batch, Waiting
 
 log = logging.getLogger(__name__)
 

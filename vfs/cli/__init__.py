@@ -14,8 +14,8 @@ from typing import NoReturn
 import click
 
 from vfs import __version__
+from vfs.base.errors import ArtisyncError, NoThread, UsageError
 from vfs.cli import console, logs
-from vfs.errors import ArtisyncError, NoThread, UsageError
 
 COMMANDS = {
     "connect": "vfs.cli.connect",

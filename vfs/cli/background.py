@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from vfs import program
+from vfs.base import reexec
 from vfs.cli import console
 
 READY_FD = "ARTISYNC_READY_FD"
@@ -40,9 +40,9 @@ def start(arguments: Sequence[str]) -> int:
     with os.fdopen(reading, "rb") as pipe, signals_interrupt():
         try:
             child = subprocess.Popen(
-                program.words(*arguments),
+                reexec.words(*arguments),
                 pass_fds=[writing],
-                env={**program.environment(), READY_FD: str(writing)},
+                env={**reexec.environment(), READY_FD: str(writing)},
             )
         finally:
             os.close(writing)
@@ -61,9 +61,9 @@ def start(arguments: Sequence[str]) -> int:
 def popen(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start `artisync ARGUMENTS` in a session of its own: a Ctrl-C on the terminal does not reach it."""
     return subprocess.Popen(
-        program.words(*arguments),
+        reexec.words(*arguments),
         stdin=subprocess.DEVNULL,
-        env=program.environment(),
+        env=reexec.environment(),
         start_new_session=True,
     )
 

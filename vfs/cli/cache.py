@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, ConfigError, NoCache, UsageError
+from vfs.base.progress import Progress
 from vfs.cli import console, progress
 from vfs.cli.options import SIZE, given_options, json_option
-from vfs.errors import ArtisyncError, ConfigError, NoCache, UsageError
-from vfs.progress import Progress
 
 if TYPE_CHECKING:
     from vfs.cache.disk import DiskCache
-    from vfs.holdings import Holding
+    from vfs.commands.cache_usage import Holding
 
 COLUMNS = ("experiment", ">files", ">size", ">pinned", "server")
 ANSWER_SECONDS = 2.0
@@ -42,7 +42,7 @@ def info(given: dict[str, Any], as_json: bool) -> None:
     used = 0
     try:
         with _opened(given) as disk:
-            from vfs.holdings import holdings
+            from vfs.commands.cache_usage import holdings
 
             found, used = holdings(disk), disk.usage()
             names = _profile_names()
@@ -61,7 +61,7 @@ def info(given: dict[str, Any], as_json: bool) -> None:
 @json_option()
 def verify(given: dict[str, Any], as_json: bool) -> int:
     """Check every checksum; what is damaged is dropped, and fetched again when it is read. Exit code 1 if any was."""
-    from vfs.holdings import places
+    from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
     with _opened(given) as disk:
@@ -100,7 +100,7 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
     """Drop what was used least recently until no more than SIZE is left; what is pinned stays."""
     with _opened(given) as disk:
         target = disk.limit if to is None else config.parse_size(to)
-        from vfs.holdings import holdings
+        from vfs.commands.cache_usage import holdings
 
         freed, used = disk.prune(target), disk.usage()
         left = list(holdings(disk))

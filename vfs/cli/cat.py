@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs import config
+from vfs.base import config
 from vfs.cli import console
 from vfs.cli.options import settings_options
 from vfs.cli.remote_names import RemotePath
@@ -27,14 +27,14 @@ def command(settings: config.Settings, paths: tuple[str, ...], follow: bool) -> 
     Needs no mount; without a connection, what is cached is shown.
     """
     from vfs import stack
-    from vfs.errors import UsageError
+    from vfs.base.errors import UsageError
 
     if follow and len(paths) > 1:
         raise UsageError("one file can be followed at a time")
 
     async def work(opened: Stack) -> None:
-        from vfs.cat import copy
-        from vfs.cat import follow as following
+        from vfs.commands.cat import copy
+        from vfs.commands.cat import follow as following
 
         for path in paths:
             if follow:

@@ -9,10 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vfs import config
-from vfs.cli import console
-from vfs.cli.options import given_options
-from vfs.errors import (
+from vfs.base import config
+from vfs.base.errors import (
     ArtisyncError,
     AuthRejected,
     ConfigError,
@@ -20,6 +18,8 @@ from vfs.errors import (
     KeyFileUnusable,
     PassphraseNeeded,
 )
+from vfs.cli import console
+from vfs.cli.options import given_options
 
 SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport")
 """Options that the profile keeps when they are given on the command line."""
@@ -134,7 +134,7 @@ def _hopeful(error: ConnectError) -> bool:
 
 
 def _probe(settings: config.Settings) -> None:
-    from vfs.remote.hostkeys import read_entries
+    from vfs.remote.ssh.hostkeys import read_entries
     from vfs.stack import probe
 
     known = {entry.key for entry in read_entries(settings.known_hosts)}

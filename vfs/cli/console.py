@@ -15,14 +15,14 @@ import termios
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vfs.errors import ArtisyncError
-from vfs.printable import ERRORS
-from vfs.printable import printable as printable
-from vfs.units import ago as ago
-from vfs.units import count as count
-from vfs.units import duration as duration
-from vfs.units import rate as rate
-from vfs.units import size as size
+from vfs.base.errors import ArtisyncError
+from vfs.base.printable import ERRORS
+from vfs.base.printable import printable as printable
+from vfs.base.units import ago as ago
+from vfs.base.units import count as count
+from vfs.base.units import duration as duration
+from vfs.base.units import rate as rate
+from vfs.base.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import NotMounted
 from vfs.control import register
-from vfs.errors import NotMounted
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 
 def mounts() -> list[register.MountRecord]:

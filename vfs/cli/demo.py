@@ -15,7 +15,7 @@ from vfs.cli.options import MountPoint
 @click.argument("mountpoint", type=MountPoint(), required=False)
 def command(mountpoint: Path | None) -> int:
     """Mount two generated experiments that go on training, at MOUNTPOINT; Ctrl-C leaves nothing behind."""
-    from vfs import mount
-    from vfs.demo.run import run
+    from vfs.commands import mount
+    from vfs.commands.demo.run import run
 
     return run(mountpoint, mount=mount.run, tell=lambda text: console.tell(*text.split("\n")))

@@ -13,7 +13,7 @@ from vfs.cli.options import BASE, given_options, json_option
 from vfs.cli.remote_names import Experiment
 
 if TYPE_CHECKING:
-    from vfs.doctor.finding import Finding
+    from vfs.commands.doctor.finding import Finding
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -41,7 +41,7 @@ def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int
     Each takes 10 seconds at most, or --timeout. The exit code is 1 if there is a ✗. No secret is told: paste it where
     you ask for help.
     """
-    from vfs.doctor.examine import examine
+    from vfs.commands.doctor.examine import examine
 
     findings = examine(given, experiment, _NoNewHosts() if console.prompter() else None)
     if as_json:
@@ -56,7 +56,7 @@ def _tell(findings: Iterable[Finding]) -> int:
     """Each as soon as it is there; the exit code."""
     from rich.text import Text
 
-    from vfs.doctor.examine import TITLES
+    from vfs.commands.doctor.examine import TITLES
 
     out = console.stdout()
     margin = max(map(len, TITLES.values())) + 4

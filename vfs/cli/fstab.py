@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from vfs import cli, config
+from vfs import cli
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, UsageError
 from vfs.cli import console
 from vfs.cli.options import real_path
-from vfs.errors import ArtisyncError, UsageError
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 USAGE = "mount.artisync SOURCE DIRECTORY [-sfnv] [-o OPTIONS]"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from vfs.base.errors import UsageError
+from vfs.base.paths import open_file
 from vfs.cli import console, logs
 from vfs.cli.options import json_option
-from vfs.errors import UsageError
-from vfs.paths import open_file
 
 
 @click.command(name="inspect")
@@ -22,7 +22,7 @@ def command(file: Path, as_json: bool) -> int:
 
     In a mount, only the bytes that tell are fetched.
     """
-    from vfs.inspect import inspect_file, render
+    from vfs.formats.describe import inspect_file, render
 
     try:
         with open(open_file(file), "rb", buffering=0) as opened:

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from vfs import paths
-from vfs.printable import printable
+from vfs.base import paths
+from vfs.base.printable import printable
 
 _LOG_LIMIT = 1 << 20
 """Bytes above which a log file is set aside (as NAME.1) when a mount starts."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.cli import console
 from vfs.cli.options import json_option, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import ArtisyncError, LinkError, NoSuchPath
 
 if TYPE_CHECKING:
-    from vfs.node import Node
+    from vfs.files.node import Node
     from vfs.stack import Stack
 
 Row = dict[str, Any]
@@ -80,7 +80,7 @@ def _shown(row: Row, file: bool) -> tuple[str, ...]:
 
 
 async def _experiments(stack: Stack, unlisted: Unlisted) -> list[Row]:
-    from vfs.experiments import experiments, look_through, summary
+    from vfs.files.experiments import experiments, look_through, summary
 
     found = await experiments(stack.tree)
     summaries = await look_through(
@@ -90,9 +90,9 @@ async def _experiments(stack: Stack, unlisted: Unlisted) -> list[Row]:
 
 
 async def _files(stack: Stack, name: str, unlisted: Unlisted) -> list[Row]:
-    from vfs.experiments import find_path, walk
-    from vfs.node import Kind
-    from vfs.xattrs import cached_bytes
+    from vfs.files.experiments import find_path, walk
+    from vfs.files.node import Kind
+    from vfs.files.xattrs import cached_bytes
 
     tree = stack.tree
     top = await find_path(tree, name)

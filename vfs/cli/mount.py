@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from vfs import config, paths
+from vfs.base import config, paths
+from vfs.base.errors import UsageError
 from vfs.cli import background, console, logs, systemd
 from vfs.cli.options import MountPoint, command_line, lasting_command_line, settings_options
-from vfs.errors import UsageError
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 
 @click.command(name="mount")
@@ -81,7 +81,7 @@ def _serve(settings: config.Settings, mountpoint: Path) -> int:
         else:
             console.tell(f"{mountpoint} is mounted; Ctrl-C unmounts it.")
 
-    from vfs import mount
+    from vfs.commands import mount
 
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs import config
+from vfs.base import config
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import UsageError
 from vfs.cli import logs
 from vfs.cli.names import ProfileName
-from vfs.errors import UsageError
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A text that a parser of `vfs.config` understands; kept as text, so that it can be saved and passed on."""
+    """A text that a parser of `vfs.base.config` understands; kept as text, so that it can be saved and passed on."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name

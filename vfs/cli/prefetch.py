@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import NotMounted, UsageError
+from vfs.base.progress import Progress
 from vfs.cli import console, dead, progress
 from vfs.cli.options import BASE, given_options, json_option, real_path
 from vfs.cli.remote_names import RemotePath
 from vfs.control import client, register
-from vfs.errors import NotMounted, UsageError
-from vfs.progress import Progress
 
 if TYPE_CHECKING:
     from vfs.stack import Stack
@@ -73,7 +73,7 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
         count = int(answer["unpinned"])
     else:
         from vfs import stack
-        from vfs.prefetch import unpin as let_go
+        from vfs.commands.prefetch import unpin as let_go
 
         async def work(opened: Stack) -> int:
             return await let_go(opened, where.paths)
@@ -129,7 +129,7 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
                 take(report)
         else:
             from vfs import stack
-            from vfs.prefetch import prefetch
+            from vfs.commands.prefetch import prefetch
 
             async def work(opened: Stack) -> None:
                 async for report in prefetch(opened, where.paths, pin=pin):

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ConfigError, ProfileInUse
 from vfs.cli import console, logs
 from vfs.cli.names import ProfileName
 from vfs.cli.options import json_option
 from vfs.control import register
-from vfs.errors import ConfigError, ProfileInUse
 
 COLUMNS = ("profile", "server", "root", "mounted at")
 

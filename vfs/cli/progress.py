@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vfs.printable import printable
-from vfs.progress import Progress
+from vfs.base.printable import printable
+from vfs.base.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

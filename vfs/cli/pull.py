@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs import config, paths
+from vfs.base import config, paths
+from vfs.base.errors import DestinationUnusable, LinkError, UsageError
+from vfs.base.progress import Progress
 from vfs.cli import console, progress
 from vfs.cli.options import json_option, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import DestinationUnusable, LinkError, UsageError
-from vfs.fuse import mountpoint as mountpoints
-from vfs.progress import Progress
-from vfs.pull_dest import Destination
+from vfs.commands.pull_dest import Destination
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 if TYPE_CHECKING:
-    from vfs.pull import Item, Outcome, Pull
+    from vfs.commands.pull import Item, Outcome, Pull
     from vfs.stack import Stack
 
 WATCH_SECONDS = 2.0
@@ -93,8 +93,8 @@ def command(
     pulled once it is whole.
     """
     from vfs import stack
-    from vfs.pull import Selection
-    from vfs.pulled import Pulled
+    from vfs.commands.pull import Selection
+    from vfs.commands.pull_journal import Pulled
 
     *chosen, last = names
     if everything == bool(chosen):
@@ -112,7 +112,7 @@ def command(
         with _opened(place) as destination, Pulled(place) as pulled:
 
             async def work(opened: Stack) -> int:
-                from vfs.pull import Pull
+                from vfs.commands.pull import Pull
 
                 patience = 0.0 if watch else settings.timeout
                 pull = Pull(
@@ -203,7 +203,7 @@ def _tell_round(pull: Pull, told: set[str], *, first: bool) -> None:
 
 
 def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
-    from vfs.node import Kind
+    from vfs.files.node import Kind
 
     files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
     if as_json:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError
 from vfs.cli.names import Known
 from vfs.cli.options import BASE, weigh
-from vfs.errors import ArtisyncError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -54,7 +54,7 @@ class Experiment(RemotePath):
 def _last_known(ctx: click.Context, directory: str) -> list[str]:
     """What the cache knows to be in a directory below the root, a slash behind directories; empty if nothing."""
     from vfs.cache.peek import peek
-    from vfs.records import listing_key, load_listing
+    from vfs.files.records import listing_key, load_listing
 
     try:
         settings = config.resolve(weigh(ctx, {name: ctx.params.get(name) for name in BASE}))

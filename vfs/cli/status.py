@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
+from vfs.base.errors import ArtisyncError, NotMounted
 from vfs.cli import console, dead, logs, status_view
 from vfs.cli.options import MountPoint, json_option
 from vfs.control import client, register
-from vfs.errors import ArtisyncError, NotMounted
 
 INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""

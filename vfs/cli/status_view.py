@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vfs.base.printable import printable
 from vfs.cli.console import count, duration, rate, size
-from vfs.printable import printable
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfs import config, program
-from vfs.printable import printable
+from vfs.base import config, reexec
+from vfs.base.printable import printable
 
 PLACES = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 """Variables that say where profiles, cache and logs are; the user's manager does not have those of a shell."""
@@ -19,12 +19,12 @@ def unit(settings: config.Settings, mountpoint: Path, words: Sequence[str]) -> s
     """The text of the unit; `words` are options of `artisync mount` that hold in any directory."""
     name = f"artisync-{slug(mountpoint)}.service"
     variables = {key: os.environ[key] for key in PLACES if os.environ.get(key)}
-    path = program.python_path()
+    path = reexec.python_path()
     if path is not None:
         variables["PYTHONPATH"] = path
     kept = [word for word in words if word not in NOT_KEPT]
-    start = program.words("mount", "--foreground", *kept, "--", str(mountpoint))
-    stop = program.words("unmount", "--", str(mountpoint))
+    start = reexec.words("mount", "--foreground", *kept, "--", str(mountpoint))
+    stop = reexec.words("unmount", "--", str(mountpoint))
     of = settings.profile_name or settings.address.host
     about = printable(f"artisync: {of} at {mountpoint}")
     return "\n".join(

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import click
 
-from vfs import config, pull_dest
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, FuseMissing, NoSuchExperiment
 from vfs.cli import background, console
 from vfs.cli.options import command_line, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import ArtisyncError, FuseMissing, NoSuchExperiment
-from vfs.fuse import mountpoint as mountpoints
+from vfs.commands import pull_dest
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 COPY_SECONDS = 60.0
 """How long the first copy may take to begin, where nothing can be mounted."""
@@ -43,7 +44,7 @@ def command(
 
     A live mount is used if there is one; else there is one for as long as this runs. Ctrl-C ends all.
     """
-    from vfs import tensorboard
+    from vfs.commands import tensorboard
 
     tensorboard.program()  # before anything is mounted
     port = tensorboard.choose_port(port)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
 from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
 from vfs.control import client, register
-from vfs.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
-from vfs.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse import mountpoint as mountpoints
 
 PATIENCE = 20.0
 """Seconds for the mount's process to end; what it still writes to the cache takes a moment."""

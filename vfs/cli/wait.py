@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, Unreachable, UsageError
 from vfs.cli import console
 from vfs.cli.options import duration_type, json_option, settings_options
 from vfs.cli.remote_names import Experiment
-from vfs.errors import ArtisyncError, Unreachable, UsageError
 
 if TYPE_CHECKING:
-    from vfs.experiments import Summary
+    from vfs.files.experiments import Summary
     from vfs.stack import Stack
 
 
@@ -54,7 +54,7 @@ def command(
 ) -> int:
     """Return when EXPERIMENT is on the server and has been quiet for a while: a sync takes minutes to appear."""
     from vfs import stack
-    from vfs.wait import SILENT
+    from vfs.commands.wait import SILENT
 
     experiment = experiment.strip("/")
     if not experiment or "/" in experiment:
@@ -73,7 +73,7 @@ def command(
             last, kind = text, error
 
         async def work(opened: Stack) -> Summary | None:
-            from vfs.wait import wait
+            from vfs.commands.wait import wait
 
             quiet = config.parse_duration(settle)
             with suppress(TimeoutError):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vfs import errors
+from vfs.base import errors
+from vfs.base.errors import ArtisyncError, MountSilent, NotMounted
 from vfs.control import Json, sockets
-from vfs.errors import ArtisyncError, MountSilent, NotMounted
 
 
 def connect(path: Path, timeout: float) -> socket.socket:

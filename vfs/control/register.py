@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs import config, paths
+from vfs.base import config, paths
+from vfs.base.errors import ArtisyncError
 from vfs.control import client, sockets
-from vfs.errors import ArtisyncError
 
 log = logging.getLogger(__name__)
 

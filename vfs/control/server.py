@@ -18,9 +18,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import cast
 
-from vfs import config
+from vfs.base import config
+from vfs.base.errors import ArtisyncError, CannotControl, UsageError
 from vfs.control import Json, sockets
-from vfs.errors import ArtisyncError, CannotControl, UsageError
 
 log = logging.getLogger(__name__)
 

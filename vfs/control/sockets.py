@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from vfs import config, paths
-from vfs.errors import CannotControl
+from vfs.base import config, paths
+from vfs.base.errors import CannotControl
 
 _SUN_PATH = 100
 """Bytes of a socket's path that fit everywhere (Linux: 108 with the NUL, unix(7))."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from vfs.formats import events, hdf5, npy, parquet, safetensors, whole, zips
+from vfs.formats import events, hdf5, npy, parquet, safetensors, small_files, zips
 from vfs.formats.advisor import Advisor, Verdict
 from vfs.formats.api import Format, Known, Misfit, Range, Steps, need, touched
 
@@ -43,7 +43,7 @@ FORMATS: tuple[Format, ...] = (
     npy.FORMAT,
     parquet.FORMAT,
     hdf5.FORMAT,
-    whole.FORMAT,
+    small_files.FORMAT,
 )
 
 SMALLEST = 64 << 10

@@ -11,9 +11,9 @@ import re
 import warnings
 from dataclasses import dataclass
 
+from vfs.base.units import elements
 from vfs.formats.api import Format, Misfit, Steps, need
 from vfs.formats.limits import MOST_DIMENSIONS
-from vfs.units import elements
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000

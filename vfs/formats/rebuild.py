@@ -12,9 +12,9 @@ import struct
 from dataclasses import dataclass
 from typing import cast
 
+from vfs.base.units import elements
 from vfs.formats.limits import MOST_DIMENSIONS
 from vfs.formats.pickles import Made, Mapping, Reference, Symbol, Symbolic
-from vfs.units import elements
 
 _STORAGES = {
     "Double": "float64",

@@ -1,0 +1,682 @@
+"""The disk cache: what comes back, what is refused, what makes way, and who shares it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vfs.base.errors import CacheUnusable
+from vfs.cache.block import BLOCK, Block
+from vfs.cache.database import DATABASE
+from vfs.cache.disk import DiskCache, look
+from vfs.cache.files import BlockFiles, Damaged
+from vfs.cache.writer import Report
+
+LINEAGE = b"\x01" * 16
+OTHER = b"\x02" * 16
+LIMIT = 1 << 30
+NAME = f"blocks/{7:016x}/000/{LINEAGE.hex()}-9-1"
+"""A block file's, of block 9."""
+Open = Callable[..., DiskCache]
+
+
+@pytest.fixture
+def cache_at(tmp_path: Path) -> Iterator[Open]:
+    """Opens the cache of this test, again and again, and closes what is left open."""
+    opened: list[DiskCache] = []
+
+    def open_it(limit: int = LIMIT) -> DiskCache:
+        opened.append(DiskCache.open(tmp_path / "cache", limit))
+        return opened[-1]
+
+    yield open_it
+    for cache in opened:
+        cache.close()
+
+
+def block_of(data: bytes) -> Block:
+    block = Block(len(data))
+    block.write(0, data)
+    return block
+
+
+def put(cache: DiskCache, lineage: bytes, *indexes: int, size: int = 1000) -> None:
+    for index in indexes:
+        cache.write(lineage, index, block_of(bytes([index % 251]) * size))
+    assert cache.flush(20)
+
+
+def on_disk(directory: Path) -> int:
+    """What `du` says, in bytes."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("blocks/*/*/*"))
+
+
+# --- what comes back ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 200_000, BLOCK - 1, BLOCK])
+def test_a_whole_block_comes_back_as_it_was(cache_at: Open, size: int) -> None:
+    data = os.urandom(size)
+    cache = cache_at()
+    cache.write(LINEAGE, 5, block_of(data))
+    cache.close()
+    block = cache_at().read(LINEAGE, 5)
+    assert block is not None
+    assert block.whole
+    assert bytes(block.view(0, size)) == data
+
+
+spans = st.lists(st.tuples(st.integers(0, BLOCK), st.integers(0, 3000)), min_size=1, max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(spans, st.integers(1, BLOCK), st.booleans())
+def test_a_partial_block_comes_back_with_just_its_ranges(
+    tmp_path_factory: pytest.TempPathFactory, ranges: list[tuple[int, int]], capacity: int, direct: bool
+) -> None:
+    directory = tmp_path_factory.mktemp("blocks")
+    block = Block(capacity)
+    for start, length in ranges:
+        block.write(min(start, capacity), os.urandom(min(length, max(0, capacity - start))))
+    (directory / NAME).parent.mkdir(parents=True)
+    store = BlockFiles(directory, direct=direct)
+    (size,) = store.write(NAME, LINEAGE, 9, [(block, block.extents)])
+    assert size == (directory / NAME).stat().st_size
+    found = store.read(NAME, LINEAGE, 9)
+    assert (found.capacity, found.extents) == (capacity, block.extents)
+    assert all(found.view(*extent) == block.view(*extent) for extent in block.extents)
+
+
+def test_a_partial_block_takes_no_more_of_the_disk_than_what_is_valid(cache_at: Open, tmp_path: Path) -> None:
+    block = Block(BLOCK)
+    block.write(BLOCK - 5000, b"t" * 5000)
+    cache = cache_at()
+    cache.write(LINEAGE, 0, block)
+    cache.close()
+    (path,) = files(tmp_path / "cache")
+    assert path.stat().st_size == 4096 + 8192
+
+
+def test_what_was_marked_after_a_block_was_handed_over_is_not_written(cache_at: Open) -> None:
+    block = Block(1000)
+    block.write(0, b"a" * 100)
+    cache = cache_at()
+    cache.write(LINEAGE, 0, block)
+    block.write(500, b"b" * 100)
+    cache.close()
+    found = cache_at().read(LINEAGE, 0)
+    assert found is not None
+    assert found.extents == [(0, 100)]
+
+
+def test_an_unfinished_block_waits_a_moment_and_is_then_written_by_itself(cache_at: Open) -> None:
+    done = threading.Event()
+    block = Block(1000)
+    block.write(0, b"a" * 100)
+    cache = cache_at()
+    cache.on_report = lambda report: done.set() if (LINEAGE, 0) in report.written else None
+    cache.write(LINEAGE, 0, block)
+    assert cache.pending(LINEAGE, 0) is block
+    assert done.wait(10)
+    assert cache.pending(LINEAGE, 0) is None
+    assert cache.index(LINEAGE) == {0: 100}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="O_DIRECT is Linux's")
+def test_blocks_go_past_the_page_cache_where_the_file_system_lets_them(tmp_path: Path) -> None:
+    (tmp_path / NAME).parent.mkdir(parents=True)
+    store = BlockFiles(tmp_path)
+    store.write(NAME, LINEAGE, 9, [(block_of(b"x" * 5000), [(0, 5000)])])
+    try:
+        os.close(os.open(tmp_path / NAME, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        assert not store.direct
+    else:
+        assert store.direct
+    assert bytes(store.read(NAME, LINEAGE, 9).view(0, 5000)) == b"x" * 5000
+
+
+def test_a_block_file_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / NAME).parent.mkdir(parents=True)
+    store = BlockFiles(tmp_path)
+    store.write(NAME, LINEAGE, 9, [(block_of(b"1"), [(0, 1)])])
+    with pytest.raises(FileExistsError):
+        store.write(NAME, LINEAGE, 9, [(block_of(b"2"), [(0, 1)])])
+    assert bytes(store.read(NAME, LINEAGE, 9).view(0, 1)) == b"1"
+
+
+# --- runs of blocks in one file -----------------------------------------------------------------------------
+
+
+def test_whole_blocks_that_follow_each_other_share_files(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    data = {index: os.urandom(BLOCK if index < 19 else 777) for index in range(20)}
+    for index in (1, 0, 2, 4, 3, *range(5, 20)):
+        cache.write(LINEAGE, index, block_of(data[index]))
+    assert cache.flush(20)
+    assert len(files(tmp_path / "cache")) <= 5
+    for index, content in data.items():
+        block = cache.read(LINEAGE, index)
+        assert block is not None
+        assert bytes(block.view(0, len(content))) == content
+    assert abs(cache.usage() - on_disk(tmp_path / "cache")) < 200_000
+
+
+def test_blocks_are_written_where_no_further_thread_can_be_started(
+    cache_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at()
+    monkeypatch.setattr(threading.Thread, "start", _no_thread)
+    for index in range(20):
+        cache.write(LINEAGE, index, block_of(bytes([index]) * BLOCK))
+    assert cache.flush(20)
+    for index in range(20):
+        block = cache.read(LINEAGE, index)
+        assert block is not None
+        assert bytes(block.view(0, 9)) == bytes([index]) * 9
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_block_that_is_not_whole_ends_a_run(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    partial = Block(BLOCK)
+    partial.write(10, b"partial")
+    for index in range(4):
+        cache.write(LINEAGE, index, partial if index == 1 else block_of(bytes([index]) * BLOCK))
+    assert cache.flush(20)
+    assert len(files(tmp_path / "cache")) == 3
+    found = cache.read(LINEAGE, 1)
+    assert found is not None
+    assert found.extents == [(10, 17)]
+
+
+def test_a_run_makes_way_as_a_whole_and_a_use_of_one_block_saves_all_of_it(
+    cache_at: Open, tmp_path: Path
+) -> None:
+    cache = cache_at()
+    for first in (0, 4, 8):
+        put(cache, LINEAGE, *range(first, first + 4), size=BLOCK)
+    assert len(files(tmp_path / "cache")) == 3
+    assert cache.read(LINEAGE, 2) is not None
+    cache.close()
+    cache = cache_at()
+    assert cache.prune(cache.usage() - BLOCK) > 3 * BLOCK
+    assert set(cache.index(LINEAGE)) == {0, 1, 2, 3, 8, 9, 10, 11}
+    assert len(files(tmp_path / "cache")) == 2
+
+
+def test_one_block_of_a_run_is_replaced_or_lost_without_the_others(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    (path,) = files(tmp_path / "cache")
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1  # in block 2
+    path.write_bytes(raw)
+    assert cache.read(LINEAGE, 2) is None
+    cache.write(LINEAGE, 0, block_of(b"new" * 1000))
+    assert cache.flush(20)
+    assert set(cache.index(LINEAGE)) == {0, 1}
+    block = cache.read(LINEAGE, 1)
+    assert block is not None
+    assert bytes(block.view(0, BLOCK)) == b"\1" * BLOCK
+    assert path.exists()
+    cache.write(LINEAGE, 1, block_of(b"new" * 1000))
+    assert cache.flush(20)
+    assert not path.exists(), "no row names it any more"
+    assert set(cache.index(LINEAGE)) == {0, 1}
+
+
+def test_a_file_that_was_cut_short_loses_the_blocks_at_its_end(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    (path,) = files(tmp_path / "cache")
+    os.truncate(path, 4096 + BLOCK + 4096)
+    assert cache.read(LINEAGE, 0) is not None
+    assert cache.read(LINEAGE, 1) is None
+    assert cache.read(LINEAGE, 2) is None
+
+
+def test_a_small_cache_keeps_each_block_in_a_file_of_its_own(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at(32 << 20)
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    assert len(files(tmp_path / "cache")) == 3
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@given(at=st.integers(0, 4096 + 4095), flip=st.integers(1, 255))
+@settings(max_examples=60, deadline=None)
+def test_no_flipped_byte_of_header_or_data_goes_unnoticed(
+    tmp_path_factory: pytest.TempPathFactory, at: int, flip: int
+) -> None:
+    directory = tmp_path_factory.mktemp("flip")
+    (directory / NAME).parent.mkdir(parents=True)
+    store = BlockFiles(directory)
+    block = Block(8000)
+    block.write(100, os.urandom(3000))
+    block.write(4000, os.urandom(1000))
+    store.write(NAME, LINEAGE, 9, [(block, block.extents)])
+    raw = bytearray((directory / NAME).read_bytes())
+    raw[at] ^= flip
+    (directory / NAME).write_bytes(raw)
+    try:
+        found = store.read(NAME, LINEAGE, 9)
+    except Damaged:
+        return
+    assert at in range(72, 4096) or at >= 4096 + 4000, "only what pads the header and the data may change"
+    assert found.extents == block.extents
+    assert all(found.view(*extent) == block.view(*extent) for extent in block.extents)
+
+
+def test_a_file_of_another_block_is_not_taken_for_this_one(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1)
+    one, two = files(tmp_path / "cache")
+    one.write_bytes(two.read_bytes())
+    assert cache.read(LINEAGE, 0) is None
+    assert cache.read(LINEAGE, 1) is not None
+
+
+def tamper(directory: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(directory / "cache" / "cache.db") as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+class Exploit:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_pickle_in_a_row_is_deleted_and_not_loaded(cache_at: Open, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.set_record("f:x", b"1")
+    cache.close()
+    pickled = pickle.dumps(Exploit(proof))
+    tamper(tmp_path, "UPDATE Cache SET mode = 4, filename = NULL, value = ?", pickled)
+    cache = cache_at()
+    assert cache.read(LINEAGE, 0) is None
+    assert cache.get_record("f:x") is None
+    assert cache.records("f:") == []
+    assert all(verdict.error for verdict in cache.verify())
+    assert cache.flush(10)
+    assert not proof.exists()
+    assert list(cache.verify()) == []
+
+
+def test_a_pickle_in_a_file_is_not_loaded(cache_at: Open, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.close()
+    (path,) = files(tmp_path / "cache")
+    path.write_bytes(pickle.dumps(Exploit(proof)))
+    tamper(tmp_path, "UPDATE Cache SET mode = 4")
+    cache = cache_at()
+    assert cache.read(LINEAGE, 0) is None
+    assert not proof.exists()
+
+
+def test_a_pickle_as_a_key_is_not_loaded(cache_at: Open, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.close()
+    tamper(tmp_path, "UPDATE Cache SET raw = 0, key = ?", pickle.dumps(Exploit(proof)))
+    cache = cache_at()
+    assert cache.read(LINEAGE, 0) is None
+    assert cache.index(LINEAGE) == {}
+    list(cache.verify())
+    cache.clear()
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["../../victim", "/victim", "blocks/../../victim", "victim"])
+def test_a_row_that_names_a_file_elsewhere_leads_to_no_reading_and_no_deleting(
+    cache_at: Open, tmp_path: Path, name: str
+) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.close()
+    victim = tmp_path / "victim"
+    victim.write_bytes(files(tmp_path / "cache")[0].read_bytes())
+    tamper(
+        tmp_path,
+        "UPDATE Cache SET filename = ?",
+        name.replace("/victim", str(victim)) if name[0] == "/" else name,
+    )
+    cache = cache_at()
+    assert cache.read(LINEAGE, 0) is None
+    assert cache.flush(10)
+    cache.clear()
+    assert victim.exists()
+
+
+def test_a_link_in_place_of_a_block_file_is_not_followed(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    (path,) = files(tmp_path / "cache")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.read(LINEAGE, 0) is None
+    assert cache.flush(10)
+    assert cache.index(LINEAGE) == {}
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_record_that_was_changed_is_forgotten(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    cache.set_record("f:x", b"value")
+    cache.close()
+    tamper(tmp_path, "UPDATE Cache SET value = ? WHERE key = 'f:x'", b"1234other")
+    cache = cache_at()
+    assert cache.get_record("f:x") is None
+    assert cache.flush(10)
+    assert cache.add_record("f:x", b"new") == b"new"
+
+
+def test_what_is_not_bytes_is_not_stored_and_a_record_cannot_pose_as_a_block(cache_at: Open) -> None:
+    cache = cache_at()
+    with pytest.raises(ValueError):
+        cache.set_record("b:00000000000000000000000000000000:0", b"x")
+
+
+# --- what makes way -----------------------------------------------------------------------------------------
+
+
+def test_it_stays_under_its_limit(cache_at: Open, tmp_path: Path) -> None:
+    limit = 24 << 20
+    cache = cache_at(limit)
+    for index in range(64):
+        cache.write(LINEAGE, index, block_of(bytes(BLOCK)))
+        if index % 8 == 7:
+            assert cache.flush(20)
+            assert on_disk(tmp_path / "cache") <= limit + BLOCK
+    assert cache.usage() <= limit
+    assert cache.evictions > 30
+    assert len(cache.index(LINEAGE)) >= 16
+
+
+def test_the_least_recently_used_makes_way_first(cache_at: Open) -> None:
+    cache = cache_at(8 << 20)
+    for index in range(6):
+        put(cache, LINEAGE, index, size=BLOCK)
+    assert cache.read(LINEAGE, 0) is not None
+    assert cache.read(LINEAGE, 2) is not None
+    for index in range(3):
+        put(cache, OTHER, index, size=BLOCK)
+    left = set(cache.index(LINEAGE))
+    assert {0, 2} <= left
+    assert 1 not in left
+    assert set(cache.index(OTHER)) == {0, 1, 2}
+
+
+def test_what_was_used_in_an_earlier_session_counts(cache_at: Open) -> None:
+    cache = cache_at()
+    for index in range(3):
+        put(cache, LINEAGE, index, size=BLOCK)
+    cache.read(LINEAGE, 0)
+    cache.close()
+    cache = cache_at()
+    assert cache.prune(cache.usage() - 2 * BLOCK) > BLOCK
+    assert set(cache.index(LINEAGE)) == {0}
+
+
+def test_what_is_pinned_never_makes_way(cache_at: Open, caplog: pytest.LogCaptureFixture) -> None:
+    cache = cache_at(8 << 20)
+    put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
+    cache.pin(LINEAGE)
+    for index in range(12):
+        put(cache, OTHER, index, size=BLOCK)
+    assert set(cache.index(LINEAGE)) == {0, 1, 2}
+    cache.close()
+    cache = cache_at(8 << 20)
+    assert cache.pinned(LINEAGE)
+    assert not cache.pinned(OTHER)
+    cache.prune(0)
+    assert set(cache.index(LINEAGE)) == {0, 1, 2}
+    assert cache.index(OTHER) == {}
+    cache.unpin(LINEAGE)
+    cache.prune(0)
+    assert cache.index(LINEAGE) == {}
+    assert caplog.records == []
+
+
+def test_when_all_is_pinned_new_blocks_are_not_kept_and_it_is_said_once(
+    cache_at: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = cache_at(5 << 20)
+    cache.pin(LINEAGE)
+    put(cache, LINEAGE, *range(4), size=BLOCK)
+    for index in range(6):
+        put(cache, OTHER, index, size=BLOCK)
+    assert cache.index(OTHER) == {}
+    assert cache.usage() <= 5 << 20
+    assert set(cache.index(LINEAGE)) == set(range(4))
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_who_listens_hears_what_was_written_and_what_made_way(cache_at: Open) -> None:
+    written: dict[tuple[bytes, int], int] = {}
+    lost: list[tuple[bytes, int]] = []
+    cache = cache_at(8 << 20)
+
+    def listen(report: Report) -> None:
+        written.update(report.written)
+        lost.extend(report.lost)
+
+    cache.on_report = listen
+    for index in range(12):
+        put(cache, LINEAGE, index, size=BLOCK)
+    assert set(written) == {(LINEAGE, index) for index in range(12)}
+    assert {index for _, index in lost} == set(range(12)) - set(cache.index(LINEAGE))
+    assert lost
+
+
+# --- who shares it ------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from vfs.cache.block import Block
+from vfs.cache.disk import DiskCache, look
+directory, mark, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+cache = DiskCache.open(directory, limit)
+winner = cache.add_record("f:shared", bytes([mark]))
+for index in range(40):
+    for lineage in (bytes([mark]) * 16, bytes([9]) * 16):
+        block = Block(200_000)
+        block.write(0, bytes([index]) * 200_000)
+        cache.write(lineage, index, block)
+    found = cache.read(bytes([9]) * 16, index // 2)
+    assert found is None or bytes(found.view(0, 200_000)) == bytes([index // 2]) * 200_000
+assert cache.flush(30)
+print(winner.hex(), flush=True)
+cache.close()
+"""
+
+
+def test_two_processes_share_one_cache(cache_at: Open, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "cache")]
+    processes = [
+        subprocess.Popen([*command, str(mark), str(LIMIT)], stdout=subprocess.PIPE, text=True)
+        for mark in (3, 4)
+    ]
+    answers = {process.communicate(timeout=60)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(answers) == 1, "both have the record of the one that was first"
+    cache = cache_at()
+    for mark in (3, 4, 9):
+        assert set(cache.index(bytes([mark]) * 16)) == set(range(40))
+    assert all(verdict.error is None for verdict in cache.verify())
+    assert len(files(tmp_path / "cache")) == 120
+
+
+def test_two_processes_keep_to_one_limit(cache_at: Open, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "cache")]
+    processes = [subprocess.Popen([*command, str(mark), str(8 << 20)]) for mark in (3, 4)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert on_disk(tmp_path / "cache") <= (8 << 20) + BLOCK
+    assert all(verdict.error is None for verdict in cache_at(8 << 20).verify())
+
+
+# --- the rest -----------------------------------------------------------------------------------------------
+
+
+def test_everything_belongs_to_the_user_alone(cache_at: Open, tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        cache = cache_at()
+        put(cache, LINEAGE, 0)
+        for path in [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            assert mode == (0o700 if path.is_dir() else 0o600), path
+    finally:
+        os.umask(old)
+
+
+def test_an_empty_directory_of_the_user_is_made_private_and_one_with_other_things_is_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    for name, mode in (("empty", 0o700), ("used", 0o755)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o755)
+        if name == "used":
+            (tmp_path / name / "thesis.txt").write_text("mine")
+        DiskCache.open(tmp_path / name, LIMIT).close()
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+        assert stat.S_IMODE((tmp_path / name / "blocks").stat().st_mode) == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheUnusable, match="cannot be used"):
+        DiskCache.open(tmp_path / "file" / "cache", LIMIT)
+
+
+def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    cache.set_record("f:x", b"1")
+    cache.pin(OTHER)
+    put(cache, LINEAGE, *range(20))
+    cache.clear()
+    assert cache.index(LINEAGE) == {}
+    assert cache.records("") == []
+    assert not cache.pinned(OTHER)
+    assert files(tmp_path / "cache") == []
+    assert cache.entries() == {}
+    put(cache, LINEAGE, 1)
+    assert cache.read(LINEAGE, 1) is not None
+
+
+def test_clearing_a_cache_in_use_leaves_the_records_that_others_go_by(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    cache.set_record("f:x", b"1")
+    cache.pin(LINEAGE)
+    put(cache, LINEAGE, *range(20))
+    cache.clear(in_use=True)
+    assert [key for key, _ in cache.records("")] == ["f:x"]
+    assert not cache.pinned(LINEAGE)
+    assert files(tmp_path / "cache") == []
+
+
+def test_only_what_is_there_and_ours_is_opened_when_that_is_asked(cache_at: Open, tmp_path: Path) -> None:
+    with pytest.raises(CacheUnusable, match="there is no cache in"):
+        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    assert not (tmp_path / "cache").exists()
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    cache.close()
+    tamper(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(CacheUnusable, match="another version"):
+        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    assert len(files(tmp_path / "cache")) == 1
+
+
+def test_a_look_tells_how_much_there_is_and_changes_nothing(cache_at: Open, tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    assert look(directory) is None
+    assert not directory.exists()
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1)
+    assert look(directory) == cache.usage()  # while it is in use
+    cache.close()
+    tamper(tmp_path, "PRAGMA user_version = 77")
+    for said in ("another version", "not sound"):
+        before = (directory / DATABASE).read_bytes()
+        with pytest.raises(CacheUnusable, match=said):
+            look(directory)
+        assert (directory / DATABASE).read_bytes() == before
+        (directory / DATABASE).write_bytes(before[:4096] + os.urandom(len(before) - 4096))
+    assert len(files(directory)) == 2
+
+
+def test_entries_count_blocks_and_bytes_of_each_lineage(cache_at: Open) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, size=500)
+    put(cache, OTHER, 7, size=10)
+    assert cache.entries() == {LINEAGE: (2, 1000), OTHER: (1, 10)}
+
+
+def test_verifying_finds_what_is_damaged_and_drops_just_that(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, 2)
+    cache.set_record("f:x", b"1")
+    assert cache.flush(10)
+    bad, gone, _ = files(tmp_path / "cache")
+    bad.write_bytes(bad.read_bytes().replace(b"\0\0\0\0\0\0", b"\0\0\0\1\0\0", 1)[:-4096] + b"!" * 4096)
+    gone.unlink()
+    verdicts = list(cache.verify())
+    assert len(verdicts) == 4
+    assert len([verdict for verdict in verdicts if verdict.error]) == 2
+    assert cache.flush(10)
+    assert len(cache.index(LINEAGE)) == 1
+    assert cache.get_record("f:x") == b"1"
+
+
+def test_records_with_one_prefix_are_listed_in_order_with_those_that_wait(cache_at: Open) -> None:
+    cache = cache_at()
+    for name in ("d:b", "d:a", "e:x", "d:é"):
+        cache.set_record(name, name.encode())
+    assert cache.flush(10)
+    cache.set_record("d:c", b"d:c")
+    cache.delete_record("d:a")
+    assert cache.records("d:") == [(name, name.encode()) for name in ("d:b", "d:c", "d:é")]
+
+
+def test_every_process_has_a_lock_on_its_place_as_long_as_it_lives(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    (lock,) = (tmp_path / "cache" / "blocks").glob("*/lock")
+    with lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    cache.close()
+    assert not lock.exists()
+    assert len(files(tmp_path / "cache")) == 1

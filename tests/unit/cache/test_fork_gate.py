@@ -1,0 +1,63 @@
+"""Processes that are forked while threads of ours use SQLite."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from vfs.cache import fork_gate
+from vfs.cache.rows import Rows
+
+HELD = 0.3
+"""Seconds that a thread stays inside, while a fork would begin at once if it did not wait."""
+
+
+def code_of_child(work: object) -> int:
+    """The exit code of a forked child that does `work`; 1 when it fails."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException:  # noqa: BLE001 - the child must not go on as a second pytest
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_forked_during_a_transaction_can_use_the_database(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    begun = threading.Event()
+
+    def write() -> None:
+        with rows._transaction() as sql:
+            sql("DELETE FROM Cache")
+            begun.set()
+            threading.Event().wait(HELD)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    begun.wait()
+    assert code_of_child(lambda: Rows(tmp_path).add("key", b"child")) == 0
+    thread.join()
+    assert rows.record("key") == b"child"
+    rows.close()
+
+
+def test_who_is_inside_may_enter_again_while_a_fork_waits() -> None:
+    entered, order = threading.Event(), []
+
+    def enter() -> None:
+        with fork_gate.held_off():
+            entered.set()
+            threading.Event().wait(HELD)
+            with fork_gate.held_off():
+                order.append("inside")
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    entered.wait()
+    assert code_of_child(lambda: order.index("inside")) == 0
+    thread.join()
+    with fork_gate.held_off():
+        pass

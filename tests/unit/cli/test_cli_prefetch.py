@@ -1,0 +1,58 @@
+"""`prefetch` and `pin` say what the cache keeps, and why not all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.commands.in_memory import Commands
+from vfs.cache.files import BlockFiles
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def commands(home: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setattr("vfs.base.config.LEAST_CACHE_SIZE", MIB)
+    commands = Commands.on(monkeypatch)
+    commands.file(b"exp-1/a.pt", os.urandom(3 * MIB))
+    commands.file(b"exp-1/b.pt", os.urandom(3 * MIB))
+    return commands
+
+
+def test_what_fits_is_kept(commands: Commands) -> None:
+    for command, did in (("prefetch", b"Fetched"), ("pin", b"Pinned")):
+        said = commands.run(command, "exp-1", "--cache-size", "20MiB", "--json")
+        assert (said.code, said.err) == (0, did + b" 2 files, 6.0 MiB.\n")
+        assert json.loads(said.out) == {"files": 2, "size": 6 * MIB, "kept": 6 * MIB, "failed": []}
+
+
+@pytest.mark.parametrize("command", ["pin", "prefetch"])
+def test_a_limit_too_small_for_it_is_told(commands: Commands, command: str) -> None:
+    said = commands.run(command, "exp-1", "--cache-size", "4MiB", "--json")
+    kept = json.loads(said.out)["kept"]
+    assert 0 < kept < 6 * MIB
+    assert said.code == 1
+    assert b"2 files, 6.0 MiB.\nartisync: the cache keeps only " in said.err
+    assert b" of that: its limit of 4.0 MiB is too small (--cache-size).\n" in said.err
+
+
+def test_a_full_disk_is_told(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> list[int]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(BlockFiles, "write", full)
+    said = commands.run("pin", "exp-1")
+    assert said.code == 1
+    assert b"artisync: the cache keeps only 0 B of that: its disk is full.\n" in said.err
+
+
+def test_what_is_still_being_written_is_no_failure(commands: Commands) -> None:
+    commands.file(b"exp-1/console.log", b"x" * MIB)
+    commands.files.append(b"/shared/artifacts/exp-1/console.log", b"y")
+    said = commands.run("pin", "exp-1/console.log")
+    assert (said.code, said.err) == (0, b"Pinned 1 file, 1.0 MiB.\n")

@@ -1,0 +1,154 @@
+"""What a pull does with a file that is there already, and the journal that it knows this from."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from vfs.base.errors import DestinationBusy, StateUnusable
+from vfs.base.file_version import Version
+from vfs.commands.pull_dest import Destination, Found
+from vfs.commands.pull_journal import Action, Left, Pulled, decide, left_link
+
+pytestmark = pytest.mark.usefixtures("home")
+
+SECOND = 1_000_000_000
+LEFT = Left(100, 50 * SECOND, "aa")
+
+
+def put(path: Path, size: int, mtime: float) -> Found:
+    path.write_bytes(bytes(size))
+    os.utime(path, (mtime, mtime))
+    return Found(path.lstat())
+
+
+@pytest.mark.parametrize(
+    ("size", "mtime", "left", "version", "action"),
+    [
+        (100, 50, LEFT, Version(100, 50), Action.SAME),
+        (100, 50, None, Version(100, 50), Action.SAME),
+        (100, 50, LEFT, Version(150, 51), Action.GROW),
+        (100, 50, LEFT, Version(150, 49), Action.REPLACE),
+        (100, 50, LEFT, Version(90, 60), Action.REPLACE),
+        (100, 50, LEFT, Version(100, 60), Action.REPLACE),
+        (100, 50, None, Version(150, 51), Action.KEEP),
+        (120, 77, Left(100, 0, "aa", growing_to=150), Version(150, 51), Action.GROW),
+        (120, 77, Left(100, 0, "aa", growing_to=150), Version(140, 60), Action.REPLACE),
+    ],
+)
+def test_what_to_do(
+    tmp_path: Path, size: int, mtime: int, left: Left | None, version: Version, action: Action
+) -> None:
+    assert decide(put(tmp_path / "f", size, mtime), left, version, overwrite=False) is action
+
+
+def test_only_overwriting_touches_what_was_changed_here(tmp_path: Path) -> None:
+    found = put(tmp_path / "f", 10, 10)
+    assert decide(found, None, Version(20, 20), overwrite=True) is Action.REPLACE
+    assert decide(found, None, Version(20, 20), overwrite=False) is Action.KEEP
+    assert decide(None, None, Version(20, 20), overwrite=False) is Action.NEW
+
+
+def test_the_journal_survives_its_process(tmp_path: Path) -> None:
+    found = put(tmp_path / "f", 100, 50)
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("a\udcff\n/f", LEFT)
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("a\udcff\n/f", found) == LEFT
+        assert pulled.left("other", found) is None
+
+
+def test_a_file_is_known_before_and_after_it_takes_its_place(tmp_path: Path) -> None:
+    after = Left(7, 60 * SECOND, "bb")
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+        pulled.note("f", after)
+        # as after a kill: nothing more is written, and the next process reads the journal as it is
+        pulled._load()
+        assert pulled.left("f", put(tmp_path / "f", 100, 50)) == LEFT
+        assert pulled.left("f", put(tmp_path / "f", 7, 60)) == after
+        assert pulled.left("f", put(tmp_path / "f", 8, 60)) is None
+
+
+def test_a_line_that_a_kill_cut_off_is_skipped(tmp_path: Path) -> None:
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+    with open(pulled._path, "ab") as journal:
+        journal.write(b'["g", 10')
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("f", put(tmp_path / "f", 100, 50)) == LEFT
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with Pulled(tmp_path), pytest.raises(DestinationBusy), Pulled(tmp_path):
+        pass
+    with Pulled(tmp_path):
+        pass
+
+
+def test_a_line_after_one_that_a_kill_cut_off_counts(tmp_path: Path) -> None:
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+        journal = pulled._path
+    with journal.open("ab") as file:
+        file.write(b'["g", 10')
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("h", LEFT)
+        copied = journal.read_bytes()
+    journal.write_bytes(copied)  # as after a kill
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("h", put(tmp_path / "h", 100, 50)) == LEFT
+
+
+def test_a_state_directory_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(StateUnusable, match="cannot be written"), Pulled(tmp_path):
+        pass
+
+
+def test_a_journal_for_which_there_is_no_room_is_no_worse_for_it(tmp_path: Path) -> None:
+    found = put(tmp_path / "f", 100, 50)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("f", LEFT)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (pulled._written + 5, limit[1]))
+        try:
+            with pytest.raises(StateUnusable):
+                pulled.settle("g", LEFT)
+            pulled._compact()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, before)
+        pulled.settle("h", LEFT)
+        copied = pulled._path.read_bytes()
+    assert len(copied.splitlines()) == 2
+    with Pulled(tmp_path) as pulled:
+        assert pulled.left("f", found) == pulled.left("h", found) == LEFT
+
+
+def test_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "l").symlink_to("there")
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("l", left_link("there"))
+    with Destination(tmp_path) as destination, Pulled(tmp_path) as pulled:
+        found = destination.found("l")
+        assert found is not None
+        assert pulled.left("l", found) == left_link("there")
+        assert pulled.left("l", put(tmp_path / "f", 0, 0)) is None
+        (tmp_path / "l").unlink()
+        (tmp_path / "l").symlink_to("elsewhere")
+        found = destination.found("l")
+        assert found is not None
+        assert pulled.left("l", found) is None
+        pulled.forget("l")
+        assert not pulled.knows("l")
+    with Pulled(tmp_path) as pulled:
+        assert not pulled.knows("l")

@@ -1,0 +1,431 @@
+"""The control socket over a real unix socket, and the register of live mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vfs.base.errors import ArtisyncError, CannotControl, MountSilent, NotMounted, Refused, UsageError
+from vfs.control import client, register, sockets
+from vfs.control.server import Server, Verb, announce
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # these tests bind and connect by the plain path, which must fit into 108 bytes: unix(7)
+    with tempfile.TemporaryDirectory(prefix="run-") as short:
+        directory = Path(short, "runtime")
+        directory.mkdir(mode=0o700)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        yield directory
+
+
+async def echo(args: Json) -> Json:
+    return {"heard": args}
+
+
+async def count(args: Json) -> AsyncIterator[Json]:
+    for number in range(args["to"]):
+        yield {"number": number}
+
+
+async def refuse(_: Json) -> Json:
+    raise Refused("nothing listens on port 1")
+
+
+async def break_down(_: Json) -> Json:
+    return {"no": {}["such key"]}
+
+
+VERBS: Mapping[str, Verb] = {
+    "echo": echo,
+    "count": count,
+    "refuse": refuse,
+    "break_down": break_down,
+}
+
+
+def served(
+    body: Callable[[Server], Awaitable[None]],
+    verbs: Mapping[str, Verb] = VERBS,
+    place: str = "/mnt/a",
+) -> None:
+    async def run() -> None:
+        server = await announce(Path(place), verbs, profile="default")
+        try:
+            await asyncio.wait_for(body(server), 20)
+        finally:
+            await server.aclose()
+
+    asyncio.run(run())
+
+
+def asked(ask: Callable[[Path], Any], verbs: Mapping[str, Verb] = VERBS) -> Any:
+    """What `ask`, on a thread of its own, gets out of a live mount's socket."""
+    answers = []
+
+    async def body(server: Server) -> None:
+        answers.append(await asyncio.to_thread(ask, server.path))
+
+    served(body, verbs)
+    return answers[0]
+
+
+def test_a_verb_gets_its_arguments_and_its_answer_comes_back() -> None:
+    assert asked(lambda path: client.call(path, "echo", a=1, b=["x"])) == {"heard": {"a": 1, "b": ["x"]}}
+
+
+def test_a_stream_yields_each_item_in_order() -> None:
+    items = asked(lambda path: list(client.stream(path, "count", to=3)))
+    assert items == [{"number": 0}, {"number": 1}, {"number": 2}]
+
+
+def test_an_answer_may_be_longer_than_any_buffer() -> None:
+    text = "x" * 900_000
+    assert asked(lambda path: client.call(path, "echo", text=text)) == {"heard": {"text": text}}
+
+
+def test_an_error_arrives_as_its_own_class_with_its_hint() -> None:
+    def ask(path: Path) -> None:
+        with pytest.raises(Refused, match="port 1") as caught:
+            client.call(path, "refuse")
+        assert "artisync connect" in caught.value.hint
+
+    asked(ask)
+
+
+def test_a_bug_in_a_verb_is_told_and_does_not_end_the_mount() -> None:
+    def ask(path: Path) -> Json:
+        with pytest.raises(ArtisyncError, match="such key"):
+            client.call(path, "break_down")
+        return client.call(path, "echo")
+
+    assert asked(ask) == {"heard": {}}
+
+
+def test_an_unknown_verb_is_wrong_usage() -> None:
+    def ask(path: Path) -> None:
+        with pytest.raises(UsageError, match="'dance'"):
+            client.call(path, "dance")
+
+    asked(ask)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"nonsense\n", b"[]\n", b"null\n", b'{"verb": 1}\n', b'{"verb": "echo", "args": 3}\n', b"\xff\n"],
+)
+def test_what_is_no_request_is_answered_with_an_error(line: bytes) -> None:
+    def ask(path: Path) -> Any:
+        with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answer:
+            sock.settimeout(10)
+            sock.connect(str(path))
+            sock.sendall(line)
+            return json.loads(answer.readline())
+
+    assert asked(ask)["error"]["class"] == "UsageError"
+
+
+def test_an_endless_request_is_cut_off() -> None:
+    def ask(path: Path) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(path))
+            try:
+                sock.sendall(b"x" * (4 << 20))
+                return sock.recv(1) == b""
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+
+    assert asked(ask)
+
+
+def test_a_caller_that_hangs_up_ends_what_it_asked_for() -> None:
+    ended = threading.Event()
+
+    async def endless(_: Json) -> AsyncIterator[Json]:
+        try:
+            yield {"started": True}
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def ask(path: Path) -> bool:
+        items = client.stream(path, "endless")
+        assert next(items) == {"started": True}
+        items.close()  # type: ignore[attr-defined]
+        return ended.wait(10)
+
+    assert asked(ask, {"endless": endless})
+
+
+def test_a_mount_that_does_not_answer_in_time_is_silent() -> None:
+    async def never(_: Json) -> Json:
+        await asyncio.Event().wait()
+        return {}
+
+    def ask(path: Path) -> None:
+        with pytest.raises(MountSilent, match=r"0\.1 s"):
+            client.call(path, "never", timeout=0.1)
+
+    asked(ask, {"never": never})
+
+
+def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
+    started = asyncio.Event()
+
+    async def never(_: Json) -> Json:
+        started.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async def body(server: Server) -> None:
+        calling = asyncio.ensure_future(asyncio.to_thread(client.call, server.path, "never"))
+        await started.wait()
+        await server.aclose()
+        with pytest.raises(MountSilent, match="hung up"):
+            await calling
+
+    served(body, {"never": never})
+
+
+def test_without_a_mount_a_call_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotMounted):
+        client.call(tmp_path / "nothing.sock", "status")
+
+
+def test_socket_and_directory_are_the_users_alone() -> None:
+    async def body(server: Server) -> None:
+        assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
+
+    served(body)
+
+
+def test_an_open_directory_is_closed_to_others(runtime: Path) -> None:
+    (runtime / "artisync").mkdir(mode=0o777)
+    (runtime / "artisync").chmod(0o777)
+
+    async def body(server: Server) -> None:
+        assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
+
+    served(body)
+
+
+def test_a_link_in_the_place_of_the_directory_is_refused_and_what_it_leads_to_stays_as_it_is(
+    runtime: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "public"
+    victim.mkdir()
+    victim.chmod(0o755)
+    (runtime / "artisync").symlink_to(victim)
+    with pytest.raises(CannotControl, match="it is a symbolic link"):
+        asked(lambda path: client.call(path, "echo"))
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o755
+    assert list(victim.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o770, False), (0o1777, True), (0o755, True)])
+def test_a_runtime_directory_in_which_others_can_rename_ours_is_passed_over(
+    runtime: Path, mode: int, used: bool
+) -> None:
+    runtime.chmod(mode)
+    assert (runtime / "artisync" in sockets.directories()) is used
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+def test_records_of_another_user_are_not_read_and_his_directory_is_refused(runtime: Path) -> None:
+    async def body(server: Server) -> None:
+        path = server.path.with_suffix(".json")
+        record = {"mountpoint": "/m", "pid": os.getpid(), "profile": None, "started": 0.0}
+        path.write_text(json.dumps(record))
+        assert [mount.mountpoint for mount in await asyncio.to_thread(register.mounts)] == [Path("/m")]
+        os.chown(path.parent, 12345, 12345)
+        assert await asyncio.to_thread(register.mounts) == []
+
+    served(body)
+    with pytest.raises(CannotControl, match="it belongs to another user"):
+        sockets.prepare(runtime / "artisync")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
+def test_another_user_is_turned_away(runtime: Path) -> None:
+    program = (
+        "import os, socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX); s.settimeout(10)\n"
+        "fd = os.open(sys.argv[1], os.O_PATH)\n"
+        "os.setuid(12345)\n"
+        "s.connect(f'/proc/self/fd/{fd}')\n"
+        'try: s.sendall(b\'{"verb": "echo"}\\n\'); print(repr(s.recv(100)))\n'
+        "except OSError as e: print(repr(b''))\n"
+    )
+
+    def ask(path: Path) -> str:
+        # as if the permissions did not protect it
+        path.chmod(0o666)
+        for directory in path.parents:
+            if directory.is_relative_to(runtime.parent):
+                directory.chmod(0o755)
+        words = [sys.executable, "-c", program, str(path)]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert asked(ask).strip() == "b''"
+
+
+def test_a_runtime_directory_of_another_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert sockets.directories() == [tmp_path / "state/artisync/run"]
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    assert asked(lambda path: client.call(path, "echo")) == {"heard": {}}
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sockets, "directories", lambda: [tmp_path / "file/run"])
+
+    async def nothing(_: Server) -> None:
+        raise AssertionError("it was served")
+
+    with pytest.raises(CannotControl, match="Not a directory"):
+        served(nothing)
+
+
+# --- the register -------------------------------------------------------------------------------------------------
+
+
+def record_of(place: str) -> Path:
+    return sockets.socket_path(Path(place)).with_suffix(".json")
+
+
+def test_a_live_mount_is_found_with_what_it_said_of_itself() -> None:
+    async def body(server: Server) -> None:
+        [record] = await asyncio.to_thread(register.mounts)
+        assert record.mountpoint == Path("/mnt/a")
+        assert (record.pid, record.profile, record.socket) == (os.getpid(), "default", server.path)
+        assert await asyncio.to_thread(register.find, Path("/mnt/a")) == record
+        assert await asyncio.to_thread(register.find, Path("/mnt")) is None
+
+    served(body)
+
+
+def test_after_a_clean_end_nothing_is_left() -> None:
+    async def body(_: Server) -> None:
+        return
+
+    served(body)
+    assert register.mounts() == []
+    assert os.listdir(sockets.directories()[0]) == []
+
+
+def test_mounts_of_a_login_and_of_a_cron_job_are_both_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(_: Server) -> None:
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [
+            Path("/mnt/a"),
+            Path("/mnt/b"),
+        ]
+
+    async def run() -> None:
+        with monkeypatch.context() as cron:
+            cron.setattr(sockets, "directories", lambda: control_directories()[1:])
+            other = await announce(Path("/mnt/b"), VERBS, profile=None)
+        server = await announce(Path("/mnt/a"), VERBS, profile=None)
+        await body(server)
+        await server.aclose()
+        await other.aclose()
+
+    control_directories = sockets.directories
+    asyncio.run(run())
+
+
+def test_a_record_of_a_dead_process_is_swept() -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+
+    async def body(server: Server) -> None:
+        path = record_of("/mnt/a")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": int(dead.stdout)}))
+        assert await asyncio.to_thread(register.mounts) == []
+        (gone,) = await asyncio.to_thread(register.dead, lambda _: True)
+        assert (gone.mountpoint, gone.profile) == (Path("/mnt/a"), "default")
+        assert path.exists()
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
+        assert not path.exists()
+        assert not server.path.exists()
+
+    served(body)
+
+
+def test_a_record_whose_socket_refuses_is_swept() -> None:
+    async def body(_: Server) -> None:
+        path = record_of("/mnt/b")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path.with_suffix(".sock")))
+        path.write_text(
+            json.dumps({"mountpoint": "/mnt/b", "pid": os.getpid(), "profile": None, "started": 0})
+        )
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
+        assert not path.exists()
+
+    served(body)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"mountpoint": 7, "pid": 1, "profile": null, "started": 0}']
+)
+def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
+    async def body(_: Server) -> None:
+        record_of("/mnt/b").write_text(text)
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
+        assert await asyncio.to_thread(register.dead, lambda _: False) == []
+        assert not record_of("/mnt/b").exists()
+
+    served(body)
+
+
+def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
+    async def body(server: Server) -> None:
+        successor = await announce(Path("/mnt/a"), VERBS, profile="later")
+        await server.aclose()  # must not take the successor's files with it
+        record = await asyncio.to_thread(register.find, Path("/mnt/a"))
+        assert record is not None
+        assert record.profile == "later"
+        assert await asyncio.to_thread(client.call, record.socket, "echo") == {"heard": {}}
+        await successor.aclose()
+
+    served(body)
+
+
+def test_a_mount_point_that_is_not_utf8_is_found() -> None:
+    place = Path(os.fsdecode(b"/mnt/\xff"))
+
+    async def body(_: Server) -> None:
+        assert await asyncio.to_thread(register.find, place) is not None
+
+    served(body, place=str(place))

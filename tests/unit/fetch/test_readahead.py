@@ -1,0 +1,109 @@
+"""How reads are told apart, and what is asked for ahead of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, KIB, Readahead
+
+MIB = 1024 * KIB
+SIZE = 500 * MIB
+LIMIT = 64 * MIB
+
+
+def read(pattern: Readahead, start: int, end: int, limit: int = LIMIT) -> tuple[int, int] | None:
+    pattern.touch(start, end)
+    return pattern.ahead(SIZE, limit)
+
+
+def test_one_small_read_asks_for_nothing_ahead() -> None:
+    assert read(Readahead(), 0, 32 * KIB) is None
+    assert read(Readahead(), 7 * MIB, 7 * MIB + 128 * KIB) is None
+
+
+def test_a_large_read_at_the_beginning_opens_a_small_window_at_once() -> None:
+    start, end = read(Readahead(), 0, 128 * KIB) or (0, 0)
+    assert start == 128 * KIB
+    assert 2 * MIB <= end <= 3 * MIB
+
+
+def test_a_reader_that_is_known_to_jump_gets_none_for_its_first_read() -> None:
+    pattern = Readahead()
+    pattern.touch(0, 128 * KIB)
+    assert pattern.ahead(SIZE, LIMIT, growth=1) is None
+
+
+def test_a_mapped_file_gets_none_for_its_first_read() -> None:
+    assert read(Readahead(eager=False), 0, 128 * KIB) is None
+
+
+def test_a_second_adjacent_read_opens_a_window() -> None:
+    pattern = Readahead()
+    read(pattern, 9 * MIB, 9 * MIB + 128 * KIB)
+    start, end = read(pattern, 9 * MIB + 128 * KIB, 9 * MIB + 256 * KIB) or (0, 0)
+    assert start == 9 * MIB + 256 * KIB
+    assert end >= 11 * MIB
+
+
+def test_the_window_grows_with_the_run_up_to_the_limit() -> None:
+    pattern, ends, position = Readahead(), [], 0
+    while position < 32 * MIB:
+        ahead = read(pattern, position, position + 128 * KIB, limit=16 * MIB)
+        position += 128 * KIB
+        if ahead is not None:
+            ends.append(ahead[1] - position)
+    assert ends[0] < 3 * MIB
+    assert max(ends) >= 15 * MIB
+    assert max(ends) <= 17 * MIB
+
+
+def test_nothing_is_asked_for_twice_in_one_run() -> None:
+    pattern, seen, position = Readahead(), 0, 0
+    while position < 64 * MIB:
+        ahead = read(pattern, position, position + 128 * KIB)
+        position += 128 * KIB
+        if ahead is not None:
+            assert ahead[0] >= seen
+            seen = ahead[1]
+
+
+def test_a_seek_closes_the_window() -> None:
+    pattern = Readahead()
+    for i in range(64):
+        read(pattern, i * 128 * KIB, (i + 1) * 128 * KIB)
+    assert read(pattern, 300 * MIB, 300 * MIB + 128 * KIB) is None
+    assert not pattern.sequential
+
+
+def test_a_backward_reader_gets_no_readahead() -> None:
+    pattern = Readahead()
+    for i in range(100, 0, -1):
+        assert read(pattern, i * MIB, i * MIB + 128 * KIB) is None
+
+
+def test_a_strided_reader_gets_no_readahead() -> None:
+    pattern = Readahead()
+    assert [read(pattern, i * 2 * MIB, i * 2 * MIB + 128 * KIB) for i in range(1, 50)] == [None] * 49
+
+
+def test_readahead_ends_at_the_end_of_the_file() -> None:
+    pattern = Readahead()
+    read(pattern, SIZE - 384 * KIB, SIZE - 256 * KIB)
+    assert read(pattern, SIZE - 256 * KIB, SIZE - 128 * KIB) == (SIZE - 128 * KIB, SIZE)
+    assert read(pattern, SIZE - 128 * KIB, SIZE) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 256 * KIB)), max_size=50))
+def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[tuple[int, int]]) -> None:
+    pattern = Readahead()
+    for start, length in reads:
+        end = min(SIZE, start + length)
+        ahead = read(pattern, start, end)
+        low, high = pattern.demand(start, end, SIZE)
+        assert low <= start
+        assert end <= high <= SIZE
+        if ahead is not None:
+            run = pattern.run
+            assert ahead[0] >= pattern.position
+            assert ahead[0] < ahead[1] <= SIZE
+            first = FIRST_WINDOW if pattern.run_start == 0 else 0
+            assert ahead[1] - pattern.position <= max(first, min(LIMIT, GROWTH * run)) + MIB

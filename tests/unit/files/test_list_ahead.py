@@ -1,0 +1,228 @@
+"""Listing ahead of a program that walks, only of one, and no further than it gets while the listings are fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
+from vfs.base.errors import AccessDenied
+from vfs.files.crawl import TRIALS
+from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.node import Kind, Node
+
+RUNS = 20
+LONG = 500
+"""Directories of a walk that takes several TTLs."""
+PACE = 0.02
+"""Seconds that it takes for each."""
+
+Order = Callable[[list[Node]], list[Node]]
+
+
+def make(stack: MemoryStack) -> None:
+    """Experiments with two directories each, 61 directories in all."""
+    for run in range(RUNS):
+        experiment = b"%s/exp-%02d" % (ROOT, run)
+        stack.files.mkdir(experiment)
+        for name in (b"checkpoints", b"tensorboard"):
+            stack.files.mkdir(experiment + b"/" + name)
+            stack.old(experiment + b"/" + name + b"/f", b"x")
+
+
+def make_long(stack: MemoryStack) -> None:
+    """Many directories beside each other; the server lists them in an order of its own."""
+    names = [b"%s/d-%03d" % (ROOT, i) for i in range(LONG)]
+    random.Random(1).shuffle(names)
+    for name in names:
+        stack.files.mkdir(name)
+        stack.old(name + b"/f", b"x")
+
+
+def as_listed(nodes: list[Node]) -> list[Node]:
+    return nodes
+
+
+async def look(stack: MemoryStack, node: Node, pace: float = 0.5) -> list[Node]:
+    """Open a directory as a program does, and think; the directories in it."""
+    stack.tree.walk.note(node)
+    await stack.tree.refresh_listing(node)
+    stack.tree.walk.served()
+    snapshot = list(node.children.values())
+    await asyncio.sleep(pace)
+    return [child for child in snapshot if child.kind is Kind.DIRECTORY and not child.follow]
+
+
+async def walk(stack: MemoryStack, pace: float, order: Order = as_listed) -> list[Node]:
+    """Open all directories, depth first, each by its name in the one above; all of them in this order."""
+    opened = []
+
+    async def below(node: Node) -> None:
+        opened.append(node)
+        for child in order(await look(stack, node, pace)):
+            await below(await stack.tree.lookup(node, child.name))
+
+    await below(stack.tree.root)
+    return opened
+
+
+def listed(stack: MemoryStack) -> int:
+    """Directories that were listed on the server."""
+    return stack.remote.requests["scandir"]
+
+
+def test_a_look_at_one_directory_lists_no_other() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        for path in (b"", b"exp-01", b"exp-01", b"exp-01/checkpoints"):
+            await look(stack, await stack.node(path))
+        assert listed(stack) == 3
+
+    play(story)
+
+
+def test_a_walk_waits_for_the_first_directories_and_no_more() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        began = asyncio.get_running_loop().time()
+        assert len(await walk(stack, 0.001)) == 1 + 3 * RUNS
+        assert asyncio.get_running_loop().time() - began < 12 * 0.05
+        assert listed(stack) == 1 + 3 * RUNS
+
+    play(story, latency=0.05)
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.05])
+@pytest.mark.parametrize("order", [as_listed, lambda nodes: sorted(nodes, key=lambda node: node.name)])
+def test_a_walk_that_takes_many_ttls_lists_each_directory_once(order: Order, latency: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_long(stack)
+        began = asyncio.get_running_loop().time()
+        assert len(await walk(stack, PACE, order)) == 1 + LONG
+        taken = asyncio.get_running_loop().time() - began
+        assert taken > 4 * TTL
+        assert taken < LONG * PACE + 40 * latency + TTL / 2
+        assert listed(stack) <= 1.1 * LONG
+        assert stack.remote.requests["lstat"] <= 0.1 * LONG
+
+    play(story, latency=latency)
+
+
+def test_what_was_listed_ahead_is_not_older_than_the_ttl_when_it_is_shown() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_long(stack)
+        changed: dict[bytes, float] = {}
+        for node in await walk_and(stack, changed):
+            shown = b"new" in node.children
+            assert shown or changed.get(node.path, float("inf")) > opened[node] - TTL
+
+    opened: dict[Node, float] = {}
+
+    async def walk_and(stack: MemoryStack, changed: dict[bytes, float]) -> list[Node]:
+        """Walk, while new files come in directories further on."""
+        loop = asyncio.get_running_loop()
+
+        async def change() -> None:
+            for name in list(stack.files.find(ROOT).children):
+                path = ROOT + b"/" + name
+                stack.files.write(path + b"/new", b"x")
+                changed[path] = loop.time()
+                await asyncio.sleep(PACE * 0.9)
+
+        changing = asyncio.ensure_future(change())
+        note = stack.tree.walk.note
+
+        def noted(node: Node) -> None:
+            opened[node] = loop.time()
+            note(node)
+
+        stack.tree.walk.note = noted  # type: ignore[method-assign]
+        nodes = await walk(stack, PACE)
+        await changing
+        return nodes
+
+    play(story)
+
+
+def test_who_takes_longer_for_a_directory_than_its_listing_is_fresh_has_none_listed_ahead() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        await walk(stack, TTL * 0.9)
+        shown = 1 + 3 * RUNS
+        assert listed(stack) <= shown + RUNS + 2  # what is above is listed again when it is past the TTL
+
+    play(story)
+
+
+def test_a_walk_whose_way_cannot_be_guessed_is_soon_left_alone() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_long(stack)
+        await walk(stack, PACE, lambda nodes: random.Random(2).sample(nodes, len(nodes)))
+        assert listed(stack) <= 1.3 * LONG + TRIALS
+
+    play(story)
+
+
+def test_a_second_walk_is_served_as_the_first() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_long(stack)
+        for _ in range(3):
+            stack.remote.requests.clear()
+            await walk(stack, PACE)
+            assert listed(stack) <= 1.1 * LONG
+
+    play(story)
+
+
+def test_children_opened_long_apart_are_no_walk() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        for path in (b"", b"exp-00"):
+            await look(stack, await stack.node(path), 0.001)
+        await asyncio.sleep(PATTERN_SECONDS)
+        await look(stack, await stack.node(b"exp-01"))
+        assert listed(stack) == 3
+
+    play(story)
+
+
+def test_a_directory_that_cannot_be_listed_does_not_end_the_listing_ahead() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        stack.remote.fail("scandir", AccessDenied("no"), ROOT + b"/exp-07", times=99)
+        await walk(stack, 0.001, lambda nodes: [node for node in nodes if node.name != b"exp-07"])
+        assert listed(stack) == 1 + 3 * RUNS - 2  # nothing below it
+
+    play(story, latency=0.05)
+
+
+def test_nothing_is_listed_ahead_over_a_dead_link() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        for path in (b"", b"exp-00"):
+            await look(stack, await stack.node(path), 0.001)
+        stack.remote.go_offline()
+        stack.tree.walk.note(await stack.node(b"exp-01"))
+        await asyncio.sleep(10)
+        stack.remote.go_online()
+        await asyncio.sleep(10)
+        assert listed(stack) == 2
+
+    play(story)
+
+
+def test_what_is_shown_in_place_of_a_link_is_not_listed_ahead() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        stack.files.mkdir(b"/out")
+        stack.files.mkdir(b"/out/deep")
+        stack.files.symlink(ROOT + b"/link", b"/out")
+        for path in (b"", b"exp-00", b"exp-01"):
+            await look(stack, await stack.node(path), 0.001)
+        await asyncio.sleep(1)
+        assert (await stack.node(b"link")).children == {}
+
+    play(story, latency=0.05)

@@ -1,0 +1,43 @@
+"""A pool that is connected to a server in memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.lab.engine_threads import Threads
+from tests.lab.fake_server import FakeDialer, FakeServer
+from vfs.remote.sftp.pool import Pool
+
+FILE = b"/a/f"
+CONTENT = bytes(range(256)) * 20_000
+TIMEOUT = 30.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def online(
+    threads: Threads, *, window_limited: bool = False, **options: object
+) -> tuple[FakeServer, FakeDialer, Pool]:
+    """A server, and a pool that is connected to it."""
+    server = FakeServer(threads, {FILE: CONTENT}, **options)  # type: ignore[arg-type]
+    dialer = FakeDialer(server, window_limited)
+    pool = Pool(dialer, TIMEOUT)
+    await pool.connect()
+    return server, dialer, pool
+
+
+def drop(server: FakeServer) -> None:
+    for session in server.sessions:
+        session.end()
+
+
+async def fails(question: object, kind: type[Exception]) -> float:
+    """How long it takes to fail so."""
+    began = now()
+    with pytest.raises(kind):
+        await question  # type: ignore[misc]
+    return now() - began

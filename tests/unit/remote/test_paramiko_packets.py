@@ -1,0 +1,217 @@
+"""SSH packets under AES-GCM: whole messages out of whatever pieces come, and what is wrong with them is found."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paramiko import SSHException
+from paramiko.packet import NeedRekeyException, Packetizer
+
+from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, LARGEST, RECEIVED, BufferedSocket, receive_packets
+
+KEY = AESGCM(bytes(16))
+FIXED, FIRST = b"abcd", 0xFFFF_FFFF_FFFF_FFFE
+"""A counter that runs over after two packets."""
+OTHER = 21
+
+
+class Server:
+    """What an SSH server sends under AES-GCM, and the client's packetizer at the other end."""
+
+    def __init__(self) -> None:
+        ours, self.socket = socket.socketpair()
+        ours.settimeout(0.05)
+        self.buffered = BufferedSocket(ours)
+        self.packetizer: Any = Packetizer(self.buffered)  # type: ignore[arg-type]
+        receive_packets(self.packetizer, self.buffered)
+        self.packetizer.views = True
+        self.packetizer.set_inbound_cipher(
+            block_engine=KEY,
+            block_size=16,
+            mac_engine=None,
+            mac_size=16,
+            mac_key=None,
+            aead=True,
+            iv_in=FIXED + FIRST.to_bytes(8, "big"),
+        )
+        self._counter = FIRST
+
+    def packet(self, payload: bytes) -> bytes:
+        """The next packet that the server sends."""
+        padding = 4 + -(len(payload) + 5) % 16
+        plain = bytes([padding]) + payload + os.urandom(padding)
+        length = struct.pack(">I", len(plain))
+        nonce = FIXED + self._counter.to_bytes(8, "big")
+        self._counter = (self._counter + 1) % (1 << 64)
+        return length + KEY.encrypt(nonce, plain, length)
+
+    def data(self, data: bytes) -> bytes:
+        return self.packet(struct.pack(">BII", CHANNEL_DATA, 3, len(data)) + data)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.buffered.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def test_a_packetizer_goes_its_own_way_until_aes_gcm_is_agreed_on() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        buffered = BufferedSocket(ours)
+        packetizer: Any = Packetizer(buffered)  # type: ignore[arg-type]
+        receive_packets(packetizer, buffered)
+        theirs.sendall(struct.pack(">IBB", 12, 10, OTHER) + bytes(10))
+        kind, _ = packetizer.read_message()
+        assert kind == OTHER
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 200_000), max_size=5),
+    st.lists(st.one_of(st.integers(1, 50), st.integers(1000, 120_000)), min_size=1, max_size=8).filter(
+        lambda pieces: max(pieces) > 1000
+    ),
+)
+def test_messages_come_whole_in_whatever_pieces_they_are_sent(lengths: list[int], pieces: list[int]) -> None:
+    server = Server()
+    parts = [bytes([length % 251]) * length for length in lengths]
+    stream = b"".join(map(server.data, parts)) + server.packet(bytes([OTHER]) + b"\0\0\0\7rest")
+
+    def send() -> None:
+        start = 0
+        for piece in itertools.cycle(pieces):
+            server.socket.sendall(stream[start : start + piece])
+            start += piece
+            if start >= len(stream):
+                return
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        found = []
+        while (answer := server.packetizer.read_message())[0] == CHANNEL_DATA:
+            assert answer[1].get_int() == 3
+            found.append(bytes(answer[1].get_binary()))
+        assert found == parts
+        assert answer[0] == OTHER
+        assert (answer[1].get_int(), answer[1].get_remainder()) == (7, b"rest")
+    finally:
+        sender.join()
+        server.close()
+
+
+def test_data_is_copied_where_a_channel_wants_bytes(server: Server) -> None:
+    server.packetizer.views = False
+    server.socket.sendall(server.data(b"something"))
+    _, message = server.packetizer.read_message()
+    assert message.get_binary() == b"something"
+    assert type(message.get_binary()) is bytes
+
+
+def test_a_view_stays_as_it_was_when_more_comes(server: Server) -> None:
+    server.socket.sendall(server.data(b"first") + server.data(b"other"))
+    _, first = server.packetizer.read_message()
+    data = first.get_binary()
+    server.packetizer.read_message()
+    assert bytes(data) == b"first"
+
+
+def test_a_packet_that_was_changed_on_the_way_is_refused(server: Server) -> None:
+    packet = bytearray(server.data(b"something"))
+    packet[20] ^= 1
+    server.socket.sendall(packet)
+    with pytest.raises(InvalidTag):
+        server.packetizer.read_message()
+
+
+@pytest.mark.parametrize("length", [0, 15, LARGEST + 1, 0xFFFF_FFFF])
+def test_a_length_that_cannot_be_is_refused_before_anything_is_waited_for(
+    server: Server, length: int
+) -> None:
+    server.socket.sendall(struct.pack(">I", length))
+    with pytest.raises(SSHException, match=f"a packet of {length} bytes"):
+        server.packetizer.read_message()
+
+
+def test_what_is_said_to_be_longer_than_it_is_holds_what_there_is(server: Server) -> None:
+    server.socket.sendall(server.packet(struct.pack(">BII", CHANNEL_DATA, 3, 4000) + b"four"))
+    _, message = server.packetizer.read_message()
+    assert bytes(message.get_binary()) == b"four"
+
+
+def test_an_empty_packet_is_refused(server: Server) -> None:
+    server.socket.sendall(server.packet(b""))
+    with pytest.raises(SSHException, match="empty"):
+        server.packetizer.read_message()
+
+
+@pytest.mark.parametrize("sent", [0, 3, 30])
+def test_the_end_is_told_also_in_the_middle_of_a_packet(server: Server, sent: int) -> None:
+    server.socket.sendall(server.data(b"something")[:sent])
+    server.socket.close()
+    with pytest.raises(EOFError):
+        server.packetizer.read_message()
+
+
+def test_a_session_that_is_closed_ends_although_nothing_comes(server: Server) -> None:
+    server.packetizer.close()
+    with pytest.raises(EOFError):
+        server.packetizer.read_message()
+
+
+def test_new_keys_are_asked_for_after_so_many_bytes_and_insisted_on(server: Server) -> None:
+    server.packetizer.REKEY_BYTES = 1000
+    server.socket.sendall(server.data(bytes(900)) + server.data(bytes(900)) + server.data(bytes(900)))
+    server.packetizer.read_message()
+    assert not server.packetizer.need_rekey()
+    server.packetizer.read_message()
+    assert server.packetizer.need_rekey()
+    server.packetizer.read_message()
+    with pytest.raises(NeedRekeyException):  # nothing has come: there is time for it
+        server.packetizer.read_message()
+    server.socket.sendall(server.data(bytes(900)))
+    with pytest.raises(SSHException, match="does not agree"):
+        server.packetizer.read_message()
+
+
+def test_a_packet_that_is_half_here_is_not_given_up_for_new_keys(server: Server) -> None:
+    server.packetizer.REKEY_BYTES = 10
+    server.socket.sendall(server.data(b"first"))
+    server.packetizer.read_message()
+    packet = server.data(b"second")
+    server.socket.sendall(packet[:9])
+    rest = threading.Timer(0.2, server.socket.sendall, [packet[9:]])
+    rest.start()
+    server.packetizer.REKEY_BYTES = 10_000
+    _, message = server.packetizer.read_message()
+    rest.join()
+    assert bytes(message.get_binary()) == b"second"
+
+
+def test_the_largest_packet_fits_wherever_it_begins(server: Server) -> None:
+    assert LARGEST + 4 + 16 <= RECEIVED
+    data = os.urandom(LARGEST - 100)
+    stream = server.data(b"1" * (RECEIVED - LARGEST)) + server.data(data)
+    sender = threading.Thread(target=server.socket.sendall, args=[stream])
+    sender.start()
+    server.packetizer.read_message()
+    _, message = server.packetizer.read_message()
+    sender.join()
+    assert bytes(message.get_binary()) == data

@@ -1,0 +1,79 @@
+"""The pool over a server that lies about one file, or hangs up at one request: nobody else pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import fake_server as fake
+from tests.lab.engine_threads import Threads, run_engine
+from tests.lab.fake_server import Asked
+from tests.unit.remote.one_pool import FILE, TIMEOUT, fails, online
+from vfs.base.errors import LinkError, RemoteError
+from vfs.remote.sftp import pool as pools
+from vfs.remote.sftp.wire import Code, Kind
+
+LIES: dict[str, Callable[[Asked, bytes], bytes]] = {
+    "garbage": lambda asked, honest: b"?" * 100,
+    "a failure": lambda asked, honest: fake.status(asked.id, Code.FAILURE),
+    "an odd code": lambda asked, honest: fake.status(asked.id, 4_000_000_000),
+    "an end of file": lambda asked, honest: fake.status(asked.id, Code.EOF),
+    "a success": lambda asked, honest: fake.status(asked.id, Code.OK),
+    "a wrong id": lambda asked, honest: honest[:5] + b"\xff" * 4 + honest[9:],
+    "an empty answer": lambda asked, honest: fake.packet(honest[4], asked.id),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.READ, Kind.FSTAT, Kind.LSTAT, Kind.OPENDIR, Kind.READDIR])
+def test_a_lie_about_one_file_is_an_error_of_that_file_alone(kind: Kind, lie: str) -> None:
+    async def main(threads: Threads) -> None:
+        server, _, pool = await online(threads)
+        server.files[b"/b/g"] = b"good"
+
+        def about_it(asked: Asked) -> bool:
+            path = server.sessions[-1].handles.get(asked.text, asked.text)
+            return asked.kind == kind and path != b"/b/g" and path != b"/b"
+
+        server.twist = lambda asked, honest: LIES[lie](asked, honest) if about_it(asked) else honest
+
+        async def ask() -> object:
+            await pool.lstat(FILE)
+            await pool.scandir(b"/a")
+            file = await pool.open(FILE)
+            try:
+                return await file.read(0, memoryview(bytearray(100)))
+            finally:
+                file.close()
+
+        try:
+            async with asyncio.timeout(TIMEOUT * 2):
+                await ask()  # an end of file may be an answer
+        except (RemoteError, LinkError):
+            pass
+        assert (await pool.lstat(b"/b/g")).size == 4
+        await asyncio.sleep(1)
+        assert pool.in_flight == 0
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_a_server_that_hangs_up_at_one_request_does_not_keep_it_waiting_for_ever() -> None:
+    async def main(threads: Threads) -> tuple[float, int]:
+        server, dialer, pool = await online(threads)
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.kind != Kind.LSTAT:
+                return honest
+            server.sessions[-1].end()
+            return b""
+
+        server.twist = twist
+        return await fails(pool.lstat(FILE), LinkError), len(dialer.at)
+
+    taken, tries = run_engine(main)
+    assert taken <= 300
+    assert tries <= pools.LOST_TOO_OFTEN + 1

@@ -1,0 +1,289 @@
+"""Where a server is: the `ssh …` line of the control panel, taken apart and put together again. Pure.
+
+Nothing here looks names up or reads a file; what an alias of `~/.ssh/config` stands for is found out when
+dialling.
+Sources: ssh(1) of OpenSSH 9 for the options; draft-ietf-secsh-scp-sftp-ssh-uri-04 for `ssh://`.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from vfs.base.errors import UsageError
+
+_HARMLESS_FLAGS = frozenset("46AaCfgKkMNnqTtvXxYy")
+"""Flags of ssh(1) that change nothing about where and as whom to log in."""
+
+_HARMLESS_WITH_VALUE = frozenset("LRDEecm")
+"""Forwardings, log file, escape character, cipher, MAC: panels and wikis paste them, SFTP needs none."""
+
+_UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -o Key=Value"
+
+_LOOKS = "it looks like `ssh -p 30022 user@host`"
+
+_HOST = re.compile(r"[A-Za-z0-9_:](?:[\w.:%\-]*[\w:])?\.?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNSAFE_USER = re.compile(r"[\x00-\x20\x7f'\"`$\\;&<>|(){}]")
+"""What ssh(1) refuses in a user's name, since it could reach a shell through ProxyCommand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server as the user named it: `host` may be an alias of `~/.ssh/config`, None is left to it."""
+
+    host: str
+    port: int | None = None
+    user: str | None = None
+    keys: tuple[str, ...] = ()
+    """Private key files (`-i`), in order; absolute, or starting with `~`."""
+    jump: str | None = None
+    """As after `-J`: `[user@]host[:port]`, several with commas, or `none`."""
+    options: tuple[tuple[str, str], ...] = ()
+    """What `-o Key=Value` gave beyond Port, User, IdentityFile and ProxyJump, in order."""
+
+    @classmethod
+    def parse(cls, words: str | Sequence[str]) -> Address:
+        """Take the panel's line as pasted, or its words.
+
+        As for ssh(1), the first of two values for one option counts, and options may follow the host. Key
+        files are relative to the present directory.
+
+        Raises `errors.UsageError` that names what is not understood.
+        """
+        return _Line(_split(words)).address()
+
+    @classmethod
+    def parse_jump(cls, text: str) -> tuple[Address, ...]:
+        """The hosts of a `-J` value in the order in which they are passed; empty for `none`.
+
+        Raises `errors.UsageError`.
+        """
+        if text.strip().lower() == "none":
+            return ()
+        return tuple(_jump_host(part.strip(), text) for part in text.split(","))
+
+    def line(self) -> str:
+        """A canonical `ssh …` line, quoted for a shell, that `parse` takes back to an equal address."""
+        words = ["ssh"]
+        if self.port is not None:
+            words += ["-p", str(self.port)]
+        for key in self.keys:
+            words += ["-i", key]
+        if self.jump is not None:
+            words += ["-J", self.jump]
+        for name, value in self.options:
+            words += ["-o", f"{name}={value}"]
+        words.append(f"{self.user}@{self.host}" if self.user is not None else self.host)
+        return shlex.join(words)
+
+    def __str__(self) -> str:
+        return self.line()
+
+
+def _split(words: str | Sequence[str]) -> list[str]:
+    if isinstance(words, str):
+        words = [words]
+    parts = list(words)
+    if len(parts) == 1:
+        try:
+            parts = shlex.split(parts[0])
+        except ValueError as e:
+            raise UsageError(
+                f"the ssh line {words[0]!r} cannot be taken apart ({str(e).lower()}); {_LOOKS}"
+            ) from e
+    # A prompt that was copied along with the line.
+    while parts and parts[0] in ("$", "#", "%", ">"):
+        parts = parts[1:]
+    if parts and os.path.basename(parts[0]) == "ssh":
+        parts = parts[1:]
+    if not parts:
+        raise UsageError(f"the ssh line names no host; {_LOOKS}")
+    return parts
+
+
+@dataclass(slots=True)
+class _Line:
+    """The words of one line while they are being read."""
+
+    words: list[str]
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    jump: str | None = None
+    keys: list[str] = field(default_factory=list)
+    options: list[tuple[str, str]] = field(default_factory=list)
+
+    def address(self) -> Address:
+        only_operands = False
+        while self.words:
+            word = self.words.pop(0)
+            if not only_operands and word == "--":
+                only_operands = True
+            elif not only_operands and word.startswith("-") and word != "-":
+                self._options(word)
+            elif self.host is None:
+                self._destination(word)
+            else:
+                rest = shlex.join([word, *self.words])
+                raise UsageError(f"{rest!r} follows the host: artisync runs no command on the server")
+        if self.host is None:
+            raise UsageError(f"the ssh line names no host; {_LOOKS}")
+        return Address(self.host, self.port, self.user, tuple(self.keys), self.jump, tuple(self.options))
+
+    def _options(self, word: str) -> None:
+        """One word of options as getopt(3) reads it: flags may be joined, a value glued to its letter."""
+        if word.startswith("--"):
+            raise UsageError(f"{word!r} is not an option of ssh; artisync understands {_UNDERSTOOD}")
+        rest = word[1:]
+        while rest:
+            letter, rest = rest[0], rest[1:]
+            if letter in _HARMLESS_FLAGS:
+                continue
+            if letter not in _HARMLESS_WITH_VALUE and letter not in "pilJo":
+                raise UsageError(
+                    f"the option -{letter} is not understood; artisync understands {_UNDERSTOOD}"
+                )
+            value = rest or (self.words.pop(0) if self.words else "")
+            if not value:
+                raise UsageError(f"the option -{letter} needs a value")
+            self._option(letter, value)
+            return
+
+    def _option(self, letter: str, value: str) -> None:
+        match letter:
+            case "p":
+                self._set_port(value, "-p")
+            case "l":
+                self._set_user(value)
+            case "i":
+                self.keys.append(_key_file(value))
+            case "J":
+                self._set_jump(value)
+            case "o":
+                self._key_value(value)
+
+    def _key_value(self, text: str) -> None:
+        """`Key=Value` or `Key Value`, as ssh_config(5) has it."""
+        m = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*\S)\s*", text, re.ASCII | re.DOTALL)
+        if m is None:
+            raise UsageError(f"-o {text!r} is not of the form Key=Value")
+        name, value = m.group(1), m.group(2)
+        _printable(value, f"the value of -o {name}")
+        match name.lower():
+            case "port":
+                self._set_port(value, "-o Port")
+            case "user":
+                self._set_user(value)
+            case "identityfile":
+                self.keys.append(_key_file(value))
+            case "proxyjump":
+                self._set_jump(value)
+            case "hostname":
+                self.options.append((name, _host(value)))
+            case _:
+                self.options.append((name, value))
+
+    def _set_port(self, text: str, what: str) -> None:
+        port = _port(text, what)
+        self.port = self.port or port
+
+    def _set_user(self, text: str) -> None:
+        user = _user(text)
+        self.user = self.user or user
+
+    def _set_jump(self, text: str) -> None:
+        Address.parse_jump(text)
+        self.jump = self.jump or text
+
+    def _destination(self, word: str) -> None:
+        host, port, user = _url(word) if word.lower().startswith("ssh://") else _user_at_host(word)
+        self.host = host
+        self.port = self.port or port
+        self.user = self.user or user
+
+
+def _url(word: str) -> tuple[str, int | None, str | None]:
+    """`ssh://[user@]host[:port]`; connection parameters after `;` are not in use anywhere and refused."""
+    rest = word[len("ssh://") :]
+    authority, slash, path = rest.partition("/")
+    if path:
+        raise UsageError(
+            f"{word!r}: the path {slash + path!r} does not belong here; name it with `--remote-root`"
+        )
+    user_text, at, place = authority.rpartition("@")
+    host, port = _host_port(place, word)
+    return host, port, _user(unquote(user_text)) if at else None
+
+
+def _user_at_host(word: str) -> tuple[str, int | None, str | None]:
+    user_text, at, host_text = word.rpartition("@")
+    host, port = _host_port(host_text, word)
+    if port is not None:
+        raise UsageError(f"{word!r}: ssh takes no port after the host; write `-p {port}`")
+    return host, None, _user(user_text) if at else None
+
+
+def _jump_host(part: str, whole: str) -> Address:
+    """`[user@]host[:port]` or the same as `ssh://`."""
+    try:
+        if part.lower().startswith("ssh://"):
+            host, port, user = _url(part)
+        else:
+            user_text, at, place = part.rpartition("@")
+            host, port = _host_port(place, part)
+            user = _user(user_text) if at else None
+    except UsageError as e:
+        raise UsageError(f"-J {whole!r}: {e}") from e
+    return Address(host, port, user)
+
+
+def _host_port(text: str, whole: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[v6]`, `[v6]:port`, or a bare v6 address (two colons or more)."""
+    m = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", text)
+    if m is not None:
+        host, port = m.group(1), m.group(2)
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, None
+    if port == "":
+        raise UsageError(f"{whole!r}: there is no port after the colon")
+    return _host(host), None if port is None else _port(port, whole)
+
+
+def _host(text: str) -> str:
+    if not text:
+        raise UsageError("the host's name is empty")
+    if _HOST.fullmatch(text) is None or (
+        ":" in text and not re.fullmatch(r"[0-9A-Fa-f:.]+(?:%[\w.\-]+)?", text)
+    ):
+        raise UsageError(f"{text!r} is not a host's name")
+    return text
+
+
+def _port(text: str, what: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= 65535:
+        raise UsageError(f"{what}: {text!r} is not a port (a number from 1 to 65535)")
+    return int(text)
+
+
+def _user(text: str) -> str:
+    if not text or text.startswith("-") or _UNSAFE_USER.search(text):
+        raise UsageError(f"{text!r} is not a user's name")
+    return text
+
+
+def _key_file(text: str) -> str:
+    """Absolute, since a profile is used from other directories too; `~` and ssh_config(5) tokens are kept."""
+    _printable(text, "the key file's name")
+    return text if text.startswith(("/", "~", "%", "$")) else os.path.abspath(text)
+
+
+def _printable(text: str, what: str) -> None:
+    if _CONTROL.search(text):
+        raise UsageError(f"{what} holds a control character: {text!r}")

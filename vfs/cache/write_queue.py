@@ -1,0 +1,283 @@
+"""What waits to be written to the disk, and can be read meanwhile.
+
+A block or record handed over again before it is written is written once. Thread-safety: any thread; `_wake`,
+the one lock, guards everything here. Under it there is no I/O and no call out. No method waits, but `take`
+and `flush`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+
+from vfs.cache.block import Block
+from vfs.cache.files import SLOT
+from vfs.cache.keys import RUN, block_key
+from vfs.cache.store import Entry
+
+BATCH_BYTES = 2 * RUN * SLOT
+"""Memory of the blocks in one batch, two full files; when so much waits, whole blocks are written at once."""
+BATCH_ENTRIES = 64
+WHOLE_DELAY = 0.2
+"""Seconds that a whole block waits for those that follow it, to go into one file with them."""
+PARTIAL_DELAY = 1.0
+"""Seconds that a block which may yet gain ranges waits, so that it is not written for each of them."""
+HURRY_BYTES = 32 << 20
+"""When more than this waits, blocks that may yet gain ranges are written at once."""
+USED_DELAY = 30.0
+"""Seconds over which times of use are gathered."""
+PINS = ("p:", "pin:")
+"""How the names of records begin that say what is pinned: lineages, and paths."""
+MAX_RECORDS = 20_000
+"""Records that are kept while they cannot be written."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is to be written in one go. `doubt` is trouble that a reader had. `last`: nothing comes after
+    it."""
+
+    blocks: dict[str, Entry] = field(default_factory=dict)
+    records: dict[str, bytes | None] = field(default_factory=dict)
+    drops: dict[str, object] = field(default_factory=dict)
+    bad: dict[str, str | None] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)
+    doubt: Exception | None = None
+    last: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.records or self.drops or self.bad or self.used)
+
+
+class Waiting:
+    """The queue between whoever caches something and the writer thread."""
+
+    def __init__(self) -> None:
+        self.queue_bytes = 0
+        """Memory held by blocks that wait."""
+        self.pins: dict[str, bytes] = {}
+        """The records of pins as far as this process knows: they are put back when the cache is made anew."""
+        self._wake = threading.Condition()
+        self._blocks: dict[str, Entry] = {}
+        self._records: dict[str, bytes | None] = {}
+        self._drops: dict[str, object] = {}
+        self._bad: dict[str, str | None] = {}
+        self._used: dict[str, float] = {}
+        self._used_since = 0.0
+        self._asleep_until = math.inf
+        """When `take` wakes up by itself (monotonic seconds)."""
+        self._doubt: Exception | None = None
+        self._flushing = 0
+        self._stuck = False
+        self._close_at: float | None = None
+
+    # --- blocks ---------------------------------------------------------------------------------------------
+
+    def put(self, lineage: bytes, index: int, block: Block) -> None:
+        """A block to be written, with the ranges that are valid now."""
+        due = time.monotonic() + (WHOLE_DELAY if block.whole else PARTIAL_DELAY)
+        key = block_key(lineage, index)
+        with self._wake:
+            old = self._blocks.get(key)
+            if old is not None:
+                due = min(due, old.due)
+                self.queue_bytes -= old.footprint
+            entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint)
+            self._blocks[key] = entry
+            self.queue_bytes += entry.footprint
+            if due < self._asleep_until or self.queue_bytes >= BATCH_BYTES:
+                self._wake.notify_all()
+
+    def block(self, lineage: bytes, index: int) -> Block | None:
+        with self._wake:
+            entry = self._blocks.get(block_key(lineage, index))
+        return None if entry is None else entry.block
+
+    def blocks_of(self, lineage: bytes) -> dict[int, int]:
+        """The blocks of a lineage that wait: index → valid bytes."""
+        with self._wake:
+            return {e.index: e.valid for e in self._blocks.values() if e.lineage == lineage}
+
+    def keep_only_handed(self, lineage: bytes) -> None:
+        """Let go of what a lineage's blocks gained since they were handed over; a copy takes the place of
+        each."""
+        with self._wake:
+            entries = [(key, e) for key, e in self._blocks.items() if e.lineage == lineage]
+        for key, entry in entries:
+            if tuple(entry.block.extents) != entry.extents:
+                block = entry.block.copy(entry.extents)
+                with self._wake:
+                    if self._blocks.get(key) is entry:
+                        size = block.footprint
+                        self.queue_bytes += size - entry.footprint
+                        self._blocks[key] = Entry(lineage, entry.index, block, entry.extents, entry.due, size)
+
+    def drop(self, lineage: bytes) -> None:
+        """The blocks of a lineage are to be deleted; those that wait are gone at once."""
+        with self._wake:
+            for key in [key for key, e in self._blocks.items() if e.lineage == lineage]:
+                self.queue_bytes -= self._blocks.pop(key).footprint
+            self._drops[lineage.hex()] = object()
+            self._wake.notify_all()
+
+    def dropped(self, lineage: bytes) -> bool:
+        """Whether what the disk has of a lineage is to be deleted."""
+        with self._wake:
+            return lineage.hex() in self._drops
+
+    def condemn(self, key: str, name: str | None) -> None:
+        """A row is to be deleted while it names that file (None: whatever it names)."""
+        with self._wake:
+            self._bad[key] = name
+            self._wake.notify_all()
+
+    def touch(self, key: str) -> None:
+        """A block is used now."""
+        with self._wake:
+            if not self._used:
+                self._used_since = time.monotonic()
+            self._used[key] = time.time()
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def note(self, key: str, value: bytes | None) -> None:
+        """A record to be written, or deleted (None)."""
+        with self._wake:
+            self._records[key] = value
+            self._know(key, value)
+            if len(self._records) > MAX_RECORDS:
+                del self._records[next(iter(self._records))]
+            self._wake.notify_all()
+
+    def record(self, key: str) -> tuple[bool, bytes | None]:
+        """Whether a record waits, and its value."""
+        with self._wake:
+            return key in self._records, self._records.get(key)
+
+    def records(self, prefix: str) -> dict[str, bytes | None]:
+        with self._wake:
+            return {key: value for key, value in self._records.items() if key.startswith(prefix)}
+
+    def learn(self, key: str, value: bytes | None) -> None:
+        """What the disk says of a pin; what waits outdoes it."""
+        with self._wake:
+            if key not in self._records:
+                self._know(key, value)
+
+    def _know(self, key: str, value: bytes | None) -> None:
+        if key.startswith(PINS) and value is not None:
+            self.pins[key] = value
+        else:
+            self.pins.pop(key, None)
+
+    # --- the writer's side ----------------------------------------------------------------------------------
+
+    def doubt(self, error: Exception) -> None:
+        """A reader had trouble; the writer is to look."""
+        with self._wake:
+            self._doubt = error
+            self._wake.notify_all()
+
+    def take(self, patience: float | None, *, stuck: bool) -> Batch:
+        """Wait for work, `patience` seconds at most (None: until there is some), and take a batch of it,
+        perhaps an empty one. `stuck`: records cannot be written now; they stay. What is taken goes on waiting
+        until `done`."""
+        end = None if patience is None else time.monotonic() + patience
+        with self._wake:
+            self._stuck = stuck
+            self._wake.notify_all()
+            while True:
+                batch = self._batch()
+                if batch or batch.doubt is not None or batch.last:
+                    return batch
+                now = time.monotonic()
+                if end is not None and now >= end:
+                    return batch
+                times = [entry.due for entry in self._blocks.values()]
+                if self._used:
+                    times.append(self._used_since + USED_DELAY)
+                if end is not None:
+                    times.append(end)
+                self._asleep_until = min(times, default=math.inf)
+                self._wake.wait(max(self._asleep_until - now, 0.001) if times else None)
+
+    def done(self, batch: Batch, *, records: bool) -> None:
+        """A batch was dealt with; `records` says whether its records are written too, else they go on
+        waiting."""
+        with self._wake:
+            for key, entry in batch.blocks.items():
+                if self._blocks.get(key) is entry:
+                    del self._blocks[key]
+                    self.queue_bytes -= entry.footprint
+            for tag, token in batch.drops.items():
+                if self._drops.get(tag) is token:
+                    del self._drops[tag]
+            for key, name in batch.bad.items():
+                if key in self._bad and self._bad[key] == name:
+                    del self._bad[key]
+            for key, value in batch.records.items() if records else ():
+                if key in self._records and self._records[key] is value:
+                    del self._records[key]
+            self._wake.notify_all()
+
+    def clear(self) -> list[str]:
+        """Forget everything that waits; the keys of the blocks."""
+        with self._wake:
+            keys = list(self._blocks)
+            self._blocks.clear()
+            self._records.clear()
+            self._bad.clear()
+            self._used.clear()
+            self.pins.clear()
+            self.queue_bytes = 0
+            self._wake.notify_all()
+        return keys
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing waits that can be written; whether that came within `timeout` seconds."""
+        with self._wake:
+            self._flushing += 1
+            self._wake.notify_all()
+            try:
+                return self._wake.wait_for(self._idle, timeout)
+            finally:
+                self._flushing -= 1
+
+    def close(self, deadline: float) -> None:
+        """`take` hands out what waits until `deadline` (monotonic seconds), then says that it was the
+        last."""
+        with self._wake:
+            self._close_at = deadline
+            self._wake.notify_all()
+
+    def _idle(self) -> bool:
+        return not (self._blocks or self._drops or self._bad or (self._records and not self._stuck))
+
+    def _batch(self) -> Batch:
+        now = time.monotonic()
+        closing = self._close_at is not None
+        hurry = closing or self._flushing > 0 or self.queue_bytes > HURRY_BYTES
+        full = self.queue_bytes >= BATCH_BYTES
+        batch, size = Batch(), 0
+        if self._close_at is not None and now >= self._close_at:
+            batch.last = True
+            return batch
+        for key, entry in self._blocks.items():
+            if hurry or entry.due <= now or (full and entry.whole):
+                if batch.blocks and size + entry.footprint > BATCH_BYTES:
+                    break
+                batch.blocks[key] = entry
+                size += entry.footprint
+                if len(batch.blocks) >= BATCH_ENTRIES:
+                    break
+        if not self._stuck:
+            batch.records = dict(self._records)
+        batch.drops = dict(self._drops)
+        batch.bad = dict(self._bad)
+        if self._used and (hurry or batch or now >= self._used_since + USED_DELAY):
+            batch.used, self._used = self._used, {}
+        batch.doubt, self._doubt = self._doubt, None
+        batch.last = closing and not batch
+        return batch

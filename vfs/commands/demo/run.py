@@ -1,0 +1,182 @@
+"""One demo from start to end: server, mount, what to try, and nothing left behind.
+
+The server process owns every file of the demo but the mount point; it removes them when our end of its stdin closes,
+so that even a `kill -9` of this process leaves a dead mount point and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from vfs.base import paths, reexec
+from vfs.base.address import Address
+from vfs.base.config import Settings
+from vfs.base.errors import MountError
+from vfs.commands.demo.server import REMOTE_ROOT, USER, Announcement
+from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.remote.ssh.transport import Prompter
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 30.0
+_END_SECONDS = 10.0
+_CACHE_SIZE = 1 << 30
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Tell(Protocol):
+    """Says a line to the person."""
+
+    def __call__(self, text: str, /) -> None: ...
+
+
+class Mount(Protocol):
+    """What `vfs.commands.mount.run` is: mount, call `ready`, serve until a signal or an unmount; the exit code."""
+
+    def __call__(
+        self, settings: Settings, mountpoint: Path, *, ready: Tell, prompter: Prompter | None
+    ) -> int: ...
+
+
+def run(mountpoint: Path | None, *, mount: Mount, tell: Tell) -> int:
+    """Show the demo at `mountpoint` (a fresh temporary directory for None) until a signal or an unmount.
+
+    The exit code: that of `mount`, or 128 plus the signal that came before the mount was up. Directories that were
+    missing are removed again. Raises MountError when the server does not start, and what `mount` raises. Blocks; main
+    thread only, since it handles signals.
+    """
+    with contextlib.ExitStack() as cleanup:
+        _signals_end_it(cleanup)
+        tell("Generating two experiments and starting a server for them …")
+        announcement = cleanup.enter_context(_server())
+        if mountpoint is None:
+            mountpoint = Path(tempfile.mkdtemp(prefix="artisync-demo-"))
+            cleanup.callback(paths.remove, [mountpoint])
+        cleanup.callback(paths.remove, mountpoints.absent(mountpoint))
+        shown = mountpoint
+
+        def ready(message: str) -> None:
+            tell(what_to_try(shown) if not message else f"{message}\n{what_to_try(shown)}")
+
+        try:
+            code = mount(settings(announcement), mountpoint, ready=ready, prompter=None)
+        finally:
+            _ignore_signals()  # once the mount is over they would end this process at once
+        tell("Cleaning up …")
+        return code
+
+
+def settings(announcement: Announcement) -> Settings:
+    """What mounts the demo's server; nothing of it lies outside the server's own directory."""
+    directory = Path(announcement.directory)
+    # The user's ~/.ssh/config may have a `Host *` that leads elsewhere.
+    direct = (("HostName", "127.0.0.1"), ("ProxyCommand", "none"), ("IdentitiesOnly", "yes"))
+    address = Address(
+        "127.0.0.1", announcement.port, USER, (str(announcement.identity),), jump="none", options=direct
+    )
+    return Settings(
+        address=address,
+        identity=f"demo:{directory.name}",
+        remote_root=REMOTE_ROOT,
+        cache_dir=directory / "cache",
+        cache_size=_CACHE_SIZE,
+        known_hosts=announcement.known_hosts,
+    )
+
+
+def what_to_try(mountpoint: Path) -> str:
+    """The text for people once the mount answers."""
+    here = Path(os.path.relpath(mountpoint)) if mountpoint.is_relative_to(Path.cwd()) else mountpoint
+    experiment = here / "exp-1"
+    best = json.dumps(str(experiment / "checkpoints/best_model.pt"), ensure_ascii=False)
+    code = f'import torch; print(torch.load({best})["epoch"])'  # double quotes: a shell's are around them
+    commands = {
+        "the tree, as it is on the server": ["ls", "-lR", str(here)],
+        "a training that goes on": ["tail", "-f", str(experiment / "logs/console.log")],
+        "its curves, growing (pip install tensorboard)": [
+            "tensorboard",
+            "--reload_interval=2",
+            "--logdir",
+            str(experiment / "tensorboard"),
+        ],
+        "its best model, replaced now and then (pip install torch)": ["python3", "-c", code],
+    }
+    lines = "\n".join(f"  # {what}\n  {shlex.join(words)}\n" for what, words in commands.items())
+    return f"\nTwo experiments are mounted at {here}. In another terminal, try:\n\n{lines}\nCtrl-C here ends the demo."
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[Announcement]:
+    """The server process, from the moment that it listens to its end. Raises MountError when it does not start."""
+    process = subprocess.Popen(
+        reexec.words(module="vfs.commands.demo.server"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # The Ctrl-C is for us; the server goes when we are done with the mount.
+        start_new_session=True,
+        env=reexec.environment(),
+    )
+    announcement = None
+    try:
+        announcement = _announced(process)
+        log.debug("the server %d listens on port %d", process.pid, announcement.port)
+        yield announcement
+    finally:
+        _end(process)
+        if announcement is not None:
+            shutil.rmtree(announcement.directory, ignore_errors=True)
+
+
+def _announced(process: subprocess.Popen[str]) -> Announcement:
+    assert process.stdout is not None
+    deadline = time.monotonic() + _START_SECONDS
+    if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        raise MountError(f"the demo's server did not start within {_START_SECONDS:.0f} s")
+    line = process.stdout.readline()
+    if not line:
+        raise MountError(f"the demo's server ended at once, with status {process.wait()}")
+    return Announcement.parse(line)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def _signals_end_it(cleanup: contextlib.ExitStack) -> None:
+    """Turn the first signal into SystemExit, so that what was begun is undone; `cleanup` puts the handlers back."""
+
+    def end(number: int, _: object) -> NoReturn:
+        _ignore_signals()
+        raise SystemExit(128 + number)
+
+    for number in _ENDING:
+        cleanup.callback(signal.signal, number, signal.signal(number, end))
+
+
+def _ignore_signals() -> None:
+    """While things are undone, impatience must not stop it."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,152 @@
+"""Checks of this machine: can it mount, is there a profile, is there room, is the cache sound, what do the mounts say.
+
+Blocking. What may hang (a disk of another machine) is looked at on a thread of its own, for a bounded time.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from vfs.base import config, paths
+from vfs.base.config import Settings
+from vfs.base.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted
+from vfs.base.timeouts import within
+from vfs.base.units import size
+from vfs.cache import disk
+from vfs.cache.database import DATABASE, DatabaseBusy
+from vfs.commands.doctor.finding import Finding, Result
+from vfs.control import client, register
+from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.remote.ssh.prompts import Deadline
+
+STEP_SECONDS = 10.0
+"""The longest that one check may take, unless `--timeout` was given."""
+LEAST = 0.5
+"""Seconds that each mount gets for its answer, even when others have used the time up."""
+LITTLE = 256 << 20
+"""Bytes of free disk below which the cache is of little use."""
+
+
+def fuse() -> Finding:
+    """Whether this user can mount."""
+    try:
+        mountpoints.check_fuse()
+        from vfs.frontends.fuse.library import VERSION  # loads libfuse
+    except MountError as error:
+        return Finding.of_error("fuse", error)
+    return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} can be used")
+
+
+def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:
+    """Which server is meant. Raises UsageError for options that cannot be understood."""
+    try:
+        settings = config.resolve(given)
+    except ConfigError as error:
+        return Finding.of_error("profile", error), None
+    if given.get("timeout") is None:
+        settings = replace(settings, timeout=min(settings.timeout, STEP_SECONDS))
+    address = settings.address
+    # not the whole line: a ProxyCommand may hold anything
+    who = f"{address.user}@{address.host}" if address.user else address.host
+    port = f" port {address.port}" if address.port else ""
+    name = f"{settings.profile_name}: " if settings.profile_name else "none, as --ssh names the server: "
+    text = f"{name}{who}{port}, {settings.remote_root}, by {settings.transport}"
+    return Finding("profile", Result.OK, text), settings
+
+
+def room(directory: Path, limit: int, seconds: float) -> Finding:
+    """Disk space where the cache is, or will be; `limit`: how large it may be, in bytes."""
+    return _patiently("disk", directory, seconds, lambda: _room(directory, limit))
+
+
+def _room(directory: Path, limit: int) -> Finding:
+    free = shutil.disk_usage(paths.existing(directory)).free
+    text = f"{size(free)} free for the cache in {directory}"
+    if free < LITTLE:
+        advice = "Reading goes on without a cache. Make room, or name another directory with `--cache-dir`."
+        return Finding("disk", Result.WARNING if free else Result.FAILED, text, advice)
+    grown = limit - _used(directory)
+    if free < grown:
+        text += f", which may grow by another {size(grown)}"
+        advice = "Let it grow to less with `--cache-size`, or name another directory with `--cache-dir`."
+        return Finding("disk", Result.WARNING, text, advice)
+    return Finding("disk", Result.OK, text)
+
+
+def _used(directory: Path) -> int:
+    try:
+        return disk.look(directory) or 0
+    except (CacheUnusable, DatabaseBusy):  # told by the next check
+        return 0
+
+
+def cache(directory: Path, seconds: float) -> Finding:
+    """Whether the cache can be read and written; blocks are not verified."""
+    return _patiently("cache", directory, seconds, lambda: _cache(directory))
+
+
+def _cache(directory: Path) -> Finding:
+    disk.check_place(directory)
+    try:
+        used = disk.look(directory)
+    except DatabaseBusy as error:
+        return Finding("cache", Result.WARNING, f"{error}", "Look again when the mounts have less to do.")
+    except CacheUnusable as error:
+        remove = f"rm {shlex.quote(str(directory / DATABASE))}*"
+        return Finding(
+            "cache", Result.FAILED, str(error), f"Delete its database, and it is made anew: `{remove}`."
+        )
+    if used is None:
+        return Finding("cache", Result.OK, f"nothing is in {directory} yet, and it can be written")
+    return Finding("cache", Result.OK, f"{size(used)} in {directory}, which can be read and written")
+
+
+def _patiently(check: str, directory: Path, seconds: float, look: Callable[[], Finding]) -> Finding:
+    try:
+        return within(seconds, look, f"look at the {check}")
+    except TimeoutError:
+        text = f"the disk of {directory} does not answer"
+    except OSError as error:
+        text = f"{directory} cannot be used: {error.strerror}"
+    except CacheUnusable as error:
+        return Finding.of_error(check, error)
+    return Finding(check, Result.FAILED, text, CacheUnusable().hint)
+
+
+def mounts(seconds: float) -> Finding:
+    """What the live mounts say of themselves, and which are dead; all in `seconds`, or little more."""
+    deadline = Deadline(seconds)
+    records = register.mounts()
+    seen = [_live(record, deadline) for record in records]
+    live = {record.mountpoint for record in records}
+    for found in mountpoints.mounts():
+        if found.kind != config.MOUNT_KIND or found.path in live:
+            continue
+        if mountpoints.is_dead(found.path, max(LEAST, min(2.0, deadline.left))):
+            advice = f"`artisync unmount {shlex.quote(str(found.path))}` cleans it up; so does mounting there again."
+            seen.append((Result.WARNING, f"{found.path} is dead", advice))
+    told = [one for one in seen if one[1]] or [(Result.OK, "nothing is mounted", "")]
+    worst = next((r for r in (Result.FAILED, Result.WARNING) if any(r is one[0] for one in told)), Result.OK)
+    advice = next(advice for result, _, advice in told if result is worst)
+    return Finding("mounts", worst, ", ".join(text for _, text, _ in told), advice)
+
+
+def _live(record: register.MountRecord, deadline: Deadline) -> tuple[Result, str, str]:
+    """How a mount that is in the register is, and what to do; no text if it was unmounted meanwhile."""
+    try:
+        status = client.call(record.socket, "status", timeout=max(LEAST, deadline.left))
+    except NotMounted:
+        return Result.OK, "", ""
+    except ArtisyncError as error:
+        return Result.FAILED, f"{record.mountpoint}: {error}", error.hint
+    state = str(status.get("state", "?"))
+    if state == "online":
+        return Result.OK, f"{record.mountpoint} is online", ""
+    advice = (
+        "It comes back by itself once the server answers; `artisync connect` moves it to a new container."
+    )
+    return Result.WARNING, f"{record.mountpoint} is {state}", advice

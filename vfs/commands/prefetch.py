@@ -1,0 +1,161 @@
+"""Fetching files into the cache before they are read, and pinning them there.
+
+Used by a mount, for a command that asks it, and by a command on a stack of its own. On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
+from vfs.base.progress import Progress
+from vfs.fetch.content import Content
+from vfs.files import experiments
+from vfs.files.node import Kind, Node
+from vfs.files.read_whole import Lanes, chunks, together, with_reader
+from vfs.files.reader import Reader
+from vfs.files.records import pins_of
+from vfs.files.requests import fresh_only
+from vfs.stack import Stack
+
+INTERVAL = 0.2
+"""Seconds between two reports."""
+
+
+async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[dict[str, Any]]:
+    """Fetch all files at and below `paths` (relative to the root), and pin them with `pin`.
+
+    Yields how far it is, as the fields of Progress; in the end also "failed": [[name, reason], …], "lacking": the
+    bytes that the cache could not keep, and "why". Closing the iterator ends the work. Raises NoSuchExperiment, NoSuchPath, Unreachable.
+    """
+    progress = Progress()
+    failed: list[tuple[str, str]] = []
+    fetched: list[Content] = []
+    work = asyncio.ensure_future(_fetch(stack, paths, progress, failed, fetched, pin=pin))
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=INTERVAL)
+            yield asdict(progress)
+        work.result()
+        lacking = sum([await _lacking(stack, content) for content in fetched])
+        why = stack.cache.why_not_kept(lacking) if lacking else None
+        yield {**asdict(progress), "failed": failed, "lacking": lacking, "why": why}
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def unpin(stack: Stack, paths: Sequence[str]) -> int:
+    """Let the files at and below `paths` be evicted again; how many had been pinned.
+
+    Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
+    """
+    pins = await stack.cache.records(pins_of(stack.tree.identity))
+    gone: set[str] = set()
+    for path in paths:
+        found = _pins_below(pins, os.fsencode(path).strip(b"/"))
+        if not found:
+            found = _pins_below(pins, (await _named(stack, path)).relative)
+        gone |= found
+    for key in gone:
+        stack.cache.delete_record(key)
+    await stack.cache.unpin_all(gone)
+    return len(gone)
+
+
+def _pins_below(pins: Sequence[tuple[str, bytes]], top: bytes) -> set[str]:
+    """The names of the pins of `top` and of all below it; the root is empty."""
+    return {key for key, path in pins if not top or path == top or path.startswith(top + b"/")}
+
+
+async def _named(stack: Stack, path: str) -> Node:
+    """The file or directory that a path means. Raises NoSuchExperiment, NoSuchPath, Unreachable."""
+    return await experiments.find_path(stack.tree, path) if path.strip("/.") else stack.tree.root
+
+
+async def _lacking(stack: Stack, content: Content) -> int:
+    """Bytes that the cache does not keep, and could: what is still being written is not kept before it is settled."""
+    if not content.trusted or content.stale:
+        return 0
+    return max(0, content.version.size - await stack.cache.kept_bytes(content.lineage))
+
+
+async def _fetch(
+    stack: Stack,
+    paths: Sequence[str],
+    progress: Progress,
+    failed: list[tuple[str, str]],
+    fetched: list[Content],
+    *,
+    pin: bool,
+) -> None:
+    with (
+        contextlib.nullcontext() if pin else fresh_only()
+    ):  # what is known may be pinned without a connection
+        nodes = await _files(stack, paths)
+    progress.files = len(nodes)
+    progress.total = sum(node.version.size for node in nodes)
+    lanes = Lanes()
+
+    async def one(node: Node) -> None:
+        name = os.fsdecode(node.relative)
+        async with lanes.of(node.version.size):
+            progress.doing = name
+            try:
+                fetched.append(await _one(stack, node, progress, pin=pin))
+            except LinkError:
+                raise
+            except NoSuchPath:
+                return
+            except (ArtisyncError, TimeoutError) as error:
+                failed.append((name, str(error) or "no answer"))
+                return
+            progress.files_done += 1
+
+    await together(one(node) for node in nodes)
+    await stack.cache.flush()
+
+
+async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Content:
+    counted = 0
+    content: Content | None = None
+
+    async def use(reader: Reader) -> None:
+        nonlocal counted, content
+        progress.done -= counted
+        counted = 0
+        content = reader.content
+        if pin:
+            stack.tree.versions.pin(reader.node, content)
+        size = content.version.size
+        if stack.cache.cached_bytes(content.lineage) < size:
+            async for pieces in chunks(reader, 0, size):
+                count = sum(b - a for _, a, b in pieces)
+                counted += count
+                progress.done += count
+        else:
+            counted = size
+            progress.done += size
+
+    await with_reader(stack.tree, stack.fetcher, node, stack.settings.timeout, use)
+    assert content is not None
+    return content
+
+
+async def _files(stack: Stack, paths: Sequence[str]) -> list[Node]:
+    """The files at and below the paths, each once."""
+    found: dict[Node, None] = {}
+    for path in paths:
+        node = await _named(stack, path)
+        if node.kind is Kind.FILE:
+            found[node] = None
+        elif node.kind is Kind.DIRECTORY:
+            async for below in experiments.walk(stack.tree, node):
+                if below.kind is Kind.FILE:
+                    found[below] = None
+    return list(found)

@@ -1,0 +1,339 @@
+"""Copies of experiments on this machine: what has to be fetched, and fetching it, each file whole and of one version.
+
+Reads as the mount does, through the same tree, readers and cache: so a pull that was stopped goes on where it was, and
+no copy holds bytes of two versions. A file takes its place by a rename; one that has grown gets its tail appended, so
+that TensorBoard, which never looks at a replaced file, sees it. On the event loop's thread; files are written by others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vfs.base.errors import (
+    ArtisyncError,
+    ChangedHere,
+    DestinationUnusable,
+    LinkError,
+    NoSuchPath,
+    NotDirectory,
+    RemoteError,
+    StaleVersion,
+    Unreachable,
+)
+from vfs.base.progress import Progress
+from vfs.base.units import size
+from vfs.commands.pull_dest import Destination
+from vfs.commands.pull_journal import Action, Pulled, decide
+from vfs.commands.pull_write import Writer
+from vfs.files import experiments, symlinks
+from vfs.files.node import Kind, Node
+from vfs.files.read_whole import Lanes, together, with_reader
+from vfs.files.reader import Reader
+from vfs.files.requests import fresh_only
+from vfs.stack import Stack
+
+log = logging.getLogger(__name__)
+
+PARTS = ("tensorboard", "checkpoints", "logs")
+"""The directories of an experiment that can be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of an experiment are wanted."""
+
+    parts: frozenset[str] = frozenset()
+    """Only below these directories of the experiment; all, if empty."""
+    newer_than: float | None = None
+    """Only what was written after that, in seconds since the epoch of the server's clock."""
+
+    def wants(self, path: str, node: Node) -> bool:
+        """`path` is relative to the experiment."""
+        if self.parts and path.partition("/")[0] not in self.parts:
+            return False
+        return node.kind is Kind.DIRECTORY or self.newer_than is None or node.version.mtime > self.newer_than
+
+
+@dataclass(slots=True)
+class Item:
+    """One file, link or directory to be brought."""
+
+    node: Node
+    name: str
+    """Relative to the destination."""
+    action: Action
+    size: int
+    """Bytes to be fetched, as far as the listing tells."""
+    link: str | None = None
+    """The text of a symbolic link to be made instead of a file."""
+    done: int = 0
+    """Bytes that were written."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a pull did. Sizes in bytes."""
+
+    files: int = 0
+    size: int = 0
+    same: int = 0
+    kept: list[str] = field(default_factory=list)
+    """Changed here, and therefore not touched."""
+    unsettled: list[str] = field(default_factory=list)
+    """Being written on the server all the while."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """With the reason."""
+
+
+class Pull:
+    """One destination. `await plan(...)`, then `await fetch(...)`, as often as wanted, inside `with pulled:`."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        destination: Destination,
+        pulled: Pulled,
+        selection: Selection,
+        progress: Progress,
+        *,
+        overwrite: bool = False,
+        patience: float,
+    ) -> None:
+        """`patience`: seconds to wait for a file that is being written to come to rest."""
+        self._tree = stack.tree
+        self._fetcher = stack.fetcher
+        self._destination = destination
+        self._pulled = pulled
+        self._writer = Writer(destination, pulled, overwrite=overwrite)
+        self._selection = selection
+        self._overwrite = overwrite
+        self._patience = patience
+        self._lanes = Lanes()
+        self.progress = progress
+        self.outcome = Outcome()
+
+    # --- what is wanted -----------------------------------------------------------------------------------------
+
+    async def plan(self, names: Iterable[str] | None) -> list[Item]:
+        """Look at the experiments `names`, or at all and what lies beside them; asks for listings only.
+
+        Raises NoSuchExperiment, AmbiguousExperiment, Unreachable; DestinationUnusable when the destination is gone.
+        """
+        if self._destination.removed:
+            raise DestinationUnusable(f"{self._destination.path} was removed")
+        with fresh_only():
+            return await self._plan(names)
+
+    async def _plan(self, names: Iterable[str] | None) -> list[Item]:
+        tree = self._tree
+        known = await experiments.experiments(tree, sure=True)
+        chosen = (
+            [experiments.choose(name, list(known)) for name in names] if names is not None else list(known)
+        )
+        self.outcome.same = 0
+        items: list[Item] = []
+        wanted = [(name, known[name]) for name in dict.fromkeys(chosen)]
+        for found in await experiments.look_through(wanted, self._look):
+            items += found
+        if names is None and not self._selection.parts:
+            for node in list(tree.root.children.values()):
+                if node.kind is Kind.FILE and self._selection.wants(os.fsdecode(node.name), node):
+                    items += self._item(node, os.fsdecode(node.name))
+        items = self._fitting(items)
+        self.progress.total = sum(item.size for item in items)
+        self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
+        return items
+
+    async def _look(self, name: str, top: Node) -> list[Item]:
+        items, shut = self._directory(top, name), set()
+        if not items:
+            return []
+        unlisted: list[tuple[Node, ArtisyncError]] = []
+        start = len(top.path.rstrip(b"/")) + 1
+        try:
+            async for node in experiments.walk(self._tree, top, unlisted):
+                path = os.fsdecode(node.path[start:])
+                if not self._selection.wants(path, node):
+                    continue
+                found = [] if posixpath.dirname(path) in shut else await self._item_of(node, top, name, path)
+                items += found
+                if node.kind is Kind.DIRECTORY and not found:
+                    shut.add(path)
+        except NoSuchPath:
+            return []
+        except RemoteError as error:
+            unlisted.append((top, error))
+        for directory, problem in unlisted:
+            if isinstance(problem, LinkError) and not self._tree.remote.link.online:
+                raise problem
+            path = posixpath.join(name, os.fsdecode(directory.path[start:])).rstrip("/")
+            self.outcome.failed.append((path, problem.hint))
+        return items if len(items) > 1 or not self._selection.parts else []
+
+    async def _item_of(self, node: Node, top: Node, experiment: str, path: str) -> list[Item]:
+        name = f"{experiment}/{path}"
+        if node.pending is not None:
+            await self._tree.refresh(node)  # tells whether it has grown or was replaced
+            current = node.parent.children.get(node.name) if node.parent is not None else None
+            if current is None:
+                return []
+            node = current
+        if node.kind is Kind.LINK:
+            return await self._link(node, top, name)
+        if node.kind is Kind.DIRECTORY:
+            return self._directory(node, name)
+        return self._item(node, name) if node.kind is Kind.FILE else []
+
+    def _directory(self, node: Node, name: str) -> list[Item]:
+        """A directory, also where it is there already; nothing if something else has its place and stays there."""
+        try:
+            found = self._destination.found(name)
+            if found is not None and not found.is_directory:
+                self._writer.check(name, found)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
+        return [Item(node, name, Action.NEW, 0)]
+
+    def _item(self, node: Node, name: str) -> list[Item]:
+        try:
+            found = self._destination.found(name)
+            if found is not None and found.is_directory:
+                self._writer.check(name, found)
+                action = Action.REPLACE
+            else:
+                left = self._pulled.left(name, found) if found is not None else None
+                action = decide(found, left, node.version, overwrite=self._overwrite)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
+        if action is Action.SAME:
+            self.outcome.same += 1
+            return []
+        if action is Action.KEEP:
+            self.outcome.kept.append(name)
+            return []
+        here = found.stat.st_size if found is not None and action is Action.GROW else 0
+        return [Item(node, name, action, max(0, node.version.size - here))]
+
+    async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
+        """A link within the experiment stays one; any other is copied as what it shows, if that is a file.
+
+        Its text names what it leads to in the end, by directories of the experiment alone: none of its words is
+        another link, so wherever those lead, it leads to a place inside the copy of the experiment.
+        """
+        try:
+            shown = await self._tree.find(node.relative)
+        except (NoSuchPath, NotDirectory):
+            log.info("%s leads nowhere", name)
+            return []
+        except RemoteError as error:
+            self._failed(name, error)
+            return []
+        inside = symlinks.inside(top.path, shown.path)
+        if not (
+            inside and self._selection.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown)
+        ):
+            return self._item(shown, name) if shown.kind is Kind.FILE else []
+        text = os.fsdecode(symlinks.relative(top.path, node.path, shown.path))
+        try:
+            found = self._destination.found(name)
+            if found is not None and found.text == text:
+                return []
+            if found is not None:
+                self._writer.check(name, found)
+        except (ArtisyncError, OSError) as error:
+            self._failed(name, error)
+            return []
+        return [Item(node, name, Action.NEW if found is None else Action.REPLACE, 0, text)]
+
+    def _fitting(self, items: list[Item]) -> list[Item]:
+        """Those that there is room for, the small ones first; the others have failed."""
+        free = self._destination.free()
+        needed = 0
+        refused = set()
+        for item in sorted(items, key=lambda item: item.size):
+            needed += item.size
+            if needed > free:
+                refused.add(item.name)
+                reason = f"{size(item.size)} do not fit: {self._destination.path} has {size(free)} free"
+                self.outcome.failed.append((item.name, reason))
+        return [item for item in items if item.name not in refused]
+
+    # --- bringing it --------------------------------------------------------------------------------------------
+
+    async def fetch(self, items: Iterable[Item]) -> None:
+        """Bring them, many at a time. What fails is noted in `outcome`, and the rest goes on.
+
+        Raises Unreachable when the server cannot be reached any more.
+        """
+        todo = await asyncio.to_thread(self._make_directories, list(items))
+        # small ones first: an event file is not to wait for a checkpoint
+        with fresh_only():
+            await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
+
+    def _make_directories(self, items: list[Item]) -> list[Item]:
+        """Make them; what is left to be brought into those that are there."""
+        self._pulled.clean(self._destination)
+        todo, shut = [], set()
+        for item in items:
+            if posixpath.dirname(item.name) in shut:
+                shut.add(item.name)
+            elif item.node.kind is not Kind.DIRECTORY:
+                todo.append(item)
+            else:
+                try:
+                    self._writer.directory(item.name, item.node.attributes.mode)
+                except (ArtisyncError, OSError) as error:
+                    self._failed(item.name, error)
+                    shut.add(item.name)
+        return todo
+
+    async def _bring(self, item: Item) -> None:
+        async with self._lanes.of(item.size):
+            self.progress.doing = item.name
+            try:
+                if item.link is not None:
+                    await self._writer.link(item.name, item.link)
+                else:
+                    await self._bring_file(item)
+            except Unreachable:
+                raise
+            except NoSuchPath:
+                log.info("%s is gone from the server", item.name)
+            except (ArtisyncError, OSError) as error:
+                self._failed(item.name, error)
+            else:
+                self.outcome.files += 1
+                self.progress.files_done += 1
+
+    async def _bring_file(self, item: Item) -> None:
+        def wrote(count: int) -> None:
+            item.done += count
+            self.progress.done += count
+            self.outcome.size += count
+
+        async def copy(reader: Reader) -> None:
+            self.progress.done -= item.done  # what a version that went away had brought
+            item.done = 0
+            await self._writer.file(item.name, reader, grow=item.action is Action.GROW, wrote=wrote)
+
+        await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
+
+    def _failed(self, name: str, error: ArtisyncError | OSError) -> None:
+        """Note why one name is not as it is on the server."""
+        if isinstance(error, ChangedHere):
+            self.outcome.kept.append(name)
+        elif isinstance(error, StaleVersion):
+            self.outcome.unsettled.append(name)
+        elif isinstance(error, TimeoutError):
+            self.outcome.failed.append((name, "no answer"))
+        elif isinstance(error, OSError):
+            self.outcome.failed.append((name, error.strerror or str(error)))
+        else:
+            self.outcome.failed.append((name, str(error) or error.hint))

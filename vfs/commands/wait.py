@@ -1,0 +1,82 @@
+"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
+from vfs.base.file_version import Version
+from vfs.base.units import count, size
+from vfs.files import experiments, xattrs
+from vfs.files.node import Kind, Node, version_of
+from vfs.files.requests import fresh_only
+from vfs.stack import Stack
+
+SILENT = "the server does not answer; waiting for it"
+POLL = 1.0
+"""Seconds between two looks; the listings behind them are as old as the TTL allows."""
+
+
+async def wait(
+    stack: Stack, name: str, settle: float, *, complete: bool, say: Callable[[str, type[ArtisyncError]], None]
+) -> experiments.Summary:
+    """Return what is in the experiment once it exists and nothing in it has changed for `settle` seconds.
+
+    With `complete`, also every checkpoint must be whole as far as its format tells. `say` is told what is seen, and
+    which error it would be if the wait ended now. A server that does not answer is waited for. Cancel it to bound the
+    wait.
+    """
+    loop = asyncio.get_running_loop()
+    seen: dict[str, Version] | None = None
+    since = loop.time()
+    kind: type[ArtisyncError]
+    while True:
+        text, kind = SILENT, Unreachable
+        try:
+            with fresh_only():  # what is there, and that it is quiet, the server has to say
+                known = await experiments.experiments(stack.tree)
+                top = known.get(name.strip("/"))
+                if top is None:
+                    seen = None
+                    like = experiments.nearest(name, known)
+                    others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
+                    text, kind = f"{name} is not there yet; on the server: {others}", WaitedTooLong
+                else:
+                    kind = NeverQuiet
+                    below = experiments.walk(stack.tree, top)
+                    nodes = [node async for node in below if node.kind is Kind.FILE]
+                    now = {
+                        os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes
+                    }
+                    if now != seen:
+                        seen, since = now, loop.time()
+                    quiet = loop.time() - since
+                    total = sum(version.size for version in now.values())
+                    what = f"{name}: {count(len(now), 'file')}, {size(total)}"
+                    if not now:
+                        text = f"{name} is there, and empty"
+                    elif quiet < settle:
+                        text = f"{what}; waiting for {settle:g} s without a change"
+                    elif complete and (unfinished := await _unfinished(stack, nodes)):
+                        text = f"{what}; not whole yet: {', '.join(unfinished)}"
+                    else:
+                        return await experiments.summary(stack.tree, name, top)
+        except (LinkError, TimeoutError):
+            since = loop.time()
+            text, kind = SILENT, Unreachable
+        if not stack.remote.link.online:
+            since = loop.time()
+            text, kind = SILENT, Unreachable
+        say(text, kind)
+        await asyncio.sleep(POLL)
+
+
+async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:
+    """The checkpoints that are cut short."""
+    checkpoints = [node for node in nodes if node.name.endswith(experiments.CHECKPOINTS)]
+    values = await asyncio.gather(
+        *(xattrs.value(stack.tree, stack.fetcher, node, xattrs.COMPLETE) for node in checkpoints)
+    )
+    return [os.fsdecode(node.name) for node, value in zip(checkpoints, values, strict=True) if value == b"no"]

@@ -1,0 +1,426 @@
+"""Who fetches which bytes, and when: one job per range and version, demand before readahead.
+
+Owned by the event loop's thread; there are no locks. A `Content` is what is known of one version lineage of one file.
+A job that was sent is never cancelled, because the engine may still be writing into its buffer: it ends by itself,
+with bytes or with an error, within the link's timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
+from vfs.base.file_version import Change, Version, classify
+from vfs.cache.block import BLOCK, Block, Extent, little, split
+from vfs.cache.blocks import BlockCache
+from vfs.fetch.content import Content, Job
+from vfs.fetch.queues import Queues
+from vfs.fetch.server_handles import Handles
+from vfs.remote.api import Attributes, Remote
+
+log = logging.getLogger(__name__)
+
+SINGLE_READ = 32 << 10
+"""A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
+URGENT = 128 << 10
+"""A read this small that somebody waits for goes at once, whatever is under way."""
+AT_ONCE = 256
+"""Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
+
+
+class Moved(ArtisyncError):
+    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time)."""
+
+    def __init__(self, attributes: Attributes, at: float) -> None:
+        super().__init__("the file changed while it was read")
+        self.attributes = attributes
+        self.at = at
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A file that is being fetched. Sizes in bytes."""
+
+    path: bytes
+    size: int
+    done: int
+    """In the cache already."""
+    waiting: int
+    """Asked for and not there yet."""
+    rate: float
+    """Bytes per second, lately."""
+
+
+class Fetcher:
+    """Brings ranges of files from the disk cache or the server into the memory cache."""
+
+    def __init__(self, remote: Remote, cache: BlockCache) -> None:
+        self.remote = remote
+        self.cache = cache
+        self.fetched = 0
+        """Bytes of file data that came from the server."""
+        self._queues = Queues()
+        self._flying = 0
+        self._pumping = False
+        self._closed = False
+        self.handles = Handles(remote)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what readers call ------------------------------------------------------------------------------------
+
+    def ready(self, content: Content, start: int, end: int) -> list[tuple[Block, int, int]] | None:
+        """The pieces of [start, end) if all of them are in memory, else None."""
+        pieces = []
+        for index, a, b in split(start, end):
+            block = self.cache.get(content.lineage, index)
+            if block is None or not block.covers(a, b):
+                return None
+            pieces.append((block, a, b))
+        return pieces
+
+    async def need(self, content: Content, start: int, end: int, *, lenient: bool = False) -> None:
+        """Return once [start, end) has been brought to memory. `end` must not be beyond the version's size.
+
+        Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
+        With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are.
+        """
+        await self.load(content, start, end)
+        if self._closed:
+            raise _closed()
+        jobs: list[Job] = []
+        try:
+            for index, a, b in split(start, end):
+                for job in self._jobs(content, index, a, b, lenient):
+                    job.waiters += 1
+                    jobs.append(job)
+                    if job.sent:
+                        continue
+                    if job.size <= URGENT:
+                        self._send(job)
+                    else:
+                        self._queues.urge(job)
+            self._pump()
+            for job in jobs:
+                await asyncio.shield(job.done)
+        finally:
+            for job in jobs:
+                job.waiters -= 1
+
+    async def load(self, content: Content, start: int, end: int) -> None:
+        """Bring what the disk has of [start, end) to memory; asks nobody."""
+        loads = []
+        for index, a, b in split(start, end):
+            block = self.cache.get(content.lineage, index)
+            if (block is None or not block.covers(a, b)) and index in content.on_disk:
+                loads.append(self._load(content, index))
+        if loads:
+            await asyncio.gather(*loads)
+
+    def ahead(self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]]) -> None:
+        """Ask for ranges that nobody waits for yet. They go out after all demand, owners in turn."""
+        if content.stale or self._closed:
+            return
+        for start, end in ranges:
+            for index, a, b in split(start, min(end, content.version.size)):
+                block = self.cache.get(content.lineage, index)
+                if block is not None and block.covers(a, b):
+                    continue
+                if block is None and index in content.on_disk:
+                    self._spawn(self._load_ahead(content, index, a, b))
+                    continue
+                for job in self._jobs(content, index, a, b, lenient=False):
+                    if not job.sent and job.waiters == 0:
+                        self._queues.ahead(owner, job)
+        self._pump_soon()
+
+    def cancel(self, owner: Hashable) -> None:
+        """Drop what `owner` asked for ahead and what was not sent yet."""
+        for job in self._queues.cancel(owner):
+            if not job.sent and job.waiters == 0:
+                self._end(job, None)
+
+    async def compare(self, content: Content) -> tuple[bool, Attributes | None]:
+        """Whether the file at the path begins with the bytes known of `content`, and its attributes then.
+
+        Opens the path anew, so that a file that was renamed into place is the one that is looked at. False and None
+        when nothing is known: nothing was given out, and the disk has nothing.
+        """
+        await self.note_disk(content)
+        known = content.ends.samples()
+        if not known:
+            return False, None
+        self.handles.reopen(content)
+        file = await self.handles.file(content)
+        buffers = [memoryview(bytearray(sample.end - sample.start)) for sample in known]
+        answers = await asyncio.gather(
+            *(file.read(sample.start, buffer) for sample, buffer in zip(known, buffers, strict=True))
+        )
+        alike = all(
+            count == len(buffer) and sample.matches(buffer, sample.start)
+            for sample, buffer, (count, _) in zip(known, buffers, answers, strict=True)
+        )
+        return alike, answers[-1][1]
+
+    def note_memory(self, content: Content) -> None:
+        """Take in the ends of what is in memory of a lineage that was found again."""
+        for index in content.held:
+            block = self.cache.get(content.lineage, index)
+            if block is not None:
+                content.ends.note(block, index * BLOCK)
+
+    async def note_disk(self, content: Content) -> None:
+        """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
+        ends, kept = content.ends, content.on_disk
+        while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
+            await self._load(content, min(kept))
+        while kept and (not ends.last or max(kept) > (ends.last[-1].end - 1) // BLOCK):
+            await self._load(content, max(kept))
+
+    def persist(self, content: Content) -> None:
+        """Keep on disk what is in memory: it turned out to be this version's for good."""
+        content.on_disk.update(self.cache.persist(content.lineage))
+
+    async def open(self, content: Content) -> tuple[Attributes, float]:
+        """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
+        task = self.handles.opening(content)
+        at = content.opened
+        return (await asyncio.shield(task)).attributes, at
+
+    async def read_past_cache(
+        self, content: Content, offset: int, into: memoryview
+    ) -> tuple[int, Attributes]:
+        """Read from the server whatever is cached; the bytes are not kept."""
+        return await (await self.handles.file(content)).read(offset, into)
+
+    def void(self, content: Content) -> None:
+        """Have nothing kept of what is under way: the file is another version, and nobody compared the two."""
+        for job in [job for jobs in content.jobs.values() for job in jobs]:
+            if job.sent:
+                job.void = True
+                self._forget(job)
+            elif not job.waiters:
+                self._end(job, None)
+
+    def under_way(self) -> list[Fetch]:
+        """What is being fetched just now."""
+        now = asyncio.get_running_loop().time()
+        fetches = []
+        for content in self.handles.contents():
+            waiting = sum(job.size for jobs in content.jobs.values() for job in jobs)
+            if waiting:
+                done = min(content.version.size, self.cache.cached_bytes(content.lineage))
+                fetches.append(
+                    Fetch(content.path, content.version.size, done, waiting, content.meter.rate(now))
+                )
+        return fetches
+
+    async def aclose(self) -> None:
+        """Close all server handles and end background work."""
+        self._closed = True
+        while (job := self._queues.next_demand() or self._queues.next_ahead()) is not None:
+            if not job.sent:
+                self._end(job, _closed())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.handles.aclose()
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def _jobs(self, content: Content, index: int, a: int, b: int, lenient: bool) -> list[Job]:
+        """The jobs, old and new, that together bring what is missing of [a, b) of a block."""
+        block = self.cache.get(content.lineage, index)
+        missing = [(a, b)] if block is None else block.missing(a, b)
+        if not missing:
+            return []
+        result = []
+        for job in content.jobs.get(index, ()):
+            if job.start < b and a < job.end and job.lenient >= lenient:
+                result.append(job)
+        for start, end in _without(missing, sorted((job.start, job.end) for job in result)):
+            job = Job(content, index, start, end, asyncio.get_running_loop().create_future(), lenient)
+            content.jobs.setdefault(index, []).append(job)
+            result.append(job)
+        return result
+
+    def _pump_soon(self) -> None:
+        """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
+        self._pumping = False
+        if self._closed:
+            return
+        window = self.remote.window
+        for _ in range(AT_ONCE):
+            if self._flying >= window:
+                break
+            job = self._queues.next_demand()
+            ahead = job is None and not self.cache.congested
+            if ahead:
+                job = self._queues.next_ahead()
+            if job is None:
+                break
+            if not job.sent and not job.done.done():
+                if ahead or job.waiters:
+                    self._send(job)
+                else:
+                    self._end(job, None)
+        else:
+            self._pump_soon()
+        waiting = self._queues.waiting
+        if waiting or self._flying:
+            self.remote.backlog(waiting)
+
+    def _send(self, job: Job) -> None:
+        job.sent = True
+        self._flying += job.size
+        self._spawn(self._run(job))
+
+    def _forget(self, job: Job) -> None:
+        jobs = job.content.jobs.get(job.index, [])
+        if job in jobs:
+            jobs.remove(job)
+            if not jobs:
+                del job.content.jobs[job.index]
+
+    def _end(self, job: Job, error: ArtisyncError | None) -> None:
+        self._forget(job)
+        if not job.done.done():
+            if error is None:
+                job.done.set_result(None)
+            else:
+                job.done.set_exception(error)
+                job.done.exception()  # marked as seen: readahead has nobody who waits
+
+    async def _run(self, job: Job) -> None:
+        error: ArtisyncError | None = None
+        try:
+            if self.cache.congested:
+                await self.cache.room()
+            await self._fetch(job)
+        except ArtisyncError as err:
+            error = err
+        except asyncio.CancelledError:
+            error = _closed()
+            raise
+        except Exception:
+            log.exception("a fetch failed")
+            error = ServerFailure("a fetch failed")
+        finally:
+            self._flying -= job.size
+            self._end(job, error)
+            self._pump()
+
+    async def _fetch(self, job: Job) -> None:
+        content = job.content
+        start = job.index * BLOCK
+        capacity = min(BLOCK, content.version.size - start)
+        block = self.cache.get(content.lineage, job.index)
+        fresh = Block(capacity) if block is None and not little(job.size, capacity) else None
+        view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
+        file = await self.handles.file(content)
+        version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
+        count, attributes = await file.read(start + job.start, view)
+        now = Version(attributes.size, attributes.mtime)
+        if job.void:
+            raise Moved(attributes, at)
+        if now not in (version, content.version) and not (job.lenient and await self._grew(content, now)):
+            raise Moved(attributes, at)
+        if content.stale:
+            raise StaleVersion(f"{content.path!r} was replaced")
+        if count < job.size:
+            raise ServerFailure(f"the server sent {count} of {job.size} bytes of {content.path!r}")
+        self.fetched += count
+        content.meter.add(count, asyncio.get_running_loop().time())
+        steady = content.append_only or now == version == content.version
+        self._keep(job, fresh, view, trusted and content.trusted and steady)
+
+    async def _grew(self, content: Content, now: Version) -> bool:
+        """Whether bytes that came while the file went on changing, to `now`, may be taken as growing bytes."""
+        if classify(content.version, now) is not Change.GROWN:
+            return False
+        if not content.held:
+            return content.append_only or content.version.size <= SINGLE_READ
+        alike, attributes = await self.compare(content)
+        if not alike or attributes is None:
+            return False
+        return classify(content.version, Version(attributes.size, attributes.mtime)) is not Change.REPLACED
+
+    def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
+        content, start = job.content, job.index * BLOCK
+        block = self.cache.get(content.lineage, job.index)
+        capacity = min(BLOCK, content.version.size - start)
+        if block is None and fresh is not None:
+            block = fresh
+            block.mark(job.start, job.end)
+        else:
+            if block is None:
+                block = Block(capacity, sparse=little(job.size, capacity))
+            elif block.capacity < capacity:
+                block = block.grown(capacity)
+            block.write(job.start, view)
+        self.cache.put(content.lineage, job.index, block, persist=trusted)
+        content.held.add(job.index)
+        content.ends.note(block, start)
+        if trusted:
+            content.on_disk.add(job.index)
+        elif not content.append_only:
+            content.doubts.add(start + job.start, view)
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    async def _load(self, content: Content, index: int) -> None:
+        """Bring what the disk has of a block to memory."""
+        block = self.cache.get(content.lineage, index)
+        if block is None:
+            block = await self.cache.load(content.lineage, index)
+            capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
+            if block is not None:
+                block.clip(capacity)  # what was written beyond the recorded version is nobody's
+            if block is None or not block.extents:
+                content.on_disk.discard(index)
+                return
+            if block.capacity < capacity:
+                self.cache.put(content.lineage, index, block.grown(capacity), persist=False)
+        content.ends.note(block, index * BLOCK)
+
+    async def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
+        await self._load(content, index)
+        block = self.cache.get(content.lineage, index)
+        if block is None or not block.covers(a, b):
+            self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _closed() -> ServerFailure:
+    return ServerFailure("closed while reading")
+
+
+def _without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:
+    """What is left of `gaps` without `taken`; both sorted, and no gap touches another."""
+    left = []
+    i = 0
+    for start, end in gaps:
+        while i < len(taken) and taken[i][0] < end:
+            first, last = taken[i]
+            if start < first:
+                left.append((start, first))
+            start = max(start, last)
+            if last > end:
+                break  # it may reach into the next gap
+            i += 1
+        if start < end:
+            left.append((start, end))
+    return left

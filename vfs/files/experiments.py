@@ -1,0 +1,219 @@
+"""Experiments: the directories below the root; how they are named on a command line, and what is in one.
+
+Used on the event loop's thread, on the same tree as the mount's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import posixpath
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vfs.base.errors import (
+    AmbiguousExperiment,
+    ArtisyncError,
+    LinkError,
+    NoSuchExperiment,
+    NoSuchPath,
+    NotDirectory,
+    Unreachable,
+)
+from vfs.files.node import Kind, Node
+from vfs.files.tree import Tree
+from vfs.files.xattrs import cached_bytes
+
+T = TypeVar("T")
+
+AT_ONCE = 64
+"""Directories of one experiment listed at a time."""
+TOGETHER = 32
+"""Experiments looked through at a time."""
+CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that somebody who typed `name` may have meant, the likeliest first; three at most."""
+
+    word = name.lower()
+
+    def likeness(other: str) -> float:
+        begins, inside = word and other.lower().startswith(word), word in other.lower()
+        ratio = difflib.SequenceMatcher(None, word, other.lower()).ratio()
+        return 1.0 + ratio if begins else max(ratio, 0.5 if inside else 0.0)
+
+    likely = sorted((-likeness(other), other) for other in names)
+    return [other for distance, other in likely[:3] if distance <= -0.5]
+
+
+def choose(name: str, names: Sequence[str]) -> str:
+    """The experiment that `name` means: that of the very name, or the only one that begins so.
+
+    Raises NoSuchExperiment with the nearest names, AmbiguousExperiment when several begin so.
+    """
+    name = name.strip("/")
+    if name in names:
+        return name
+    begin = sorted(other for other in names if name and other.startswith(name))
+    if len(begin) == 1:
+        return begin[0]
+    if begin:
+        more = ", …" if len(begin) > 5 else ""
+        raise AmbiguousExperiment(f"{name} may be any of {', '.join(begin[:5])}{more}")
+    like = nearest(name, names)
+    raise NoSuchExperiment(
+        f"there is no experiment {name!r} on the server"
+        + (f"; did you mean {' or '.join(like)}?" if like else "")
+    )
+
+
+async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
+    """All directories of the root by name, in order, links to directories included.
+
+    A link that cannot be followed just now is left out; with `sure` that raises Unreachable.
+    """
+    found: dict[str, Node] = {}
+    for node in await tree.listing(tree.root):
+        shown = await resolved(tree, node, sure=sure)
+        if shown is not None and shown.kind is Kind.DIRECTORY:
+            found[os.fsdecode(node.name)] = shown
+    return dict(sorted(found.items()))
+
+
+async def look_through(
+    known: Iterable[tuple[str, Node]], look: Callable[[str, Node], Awaitable[T]]
+) -> list[T]:
+    """What `look` returns for each experiment, some at a time."""
+    room = asyncio.Semaphore(TOGETHER)
+
+    async def one(name: str, top: Node) -> T:
+        async with room:
+            return await look(name, top)
+
+    return await asyncio.gather(*(one(name, top) for name, top in known))
+
+
+async def find_experiment(tree: Tree, name: str) -> Node:
+    """The directory of one experiment; raises as `choose`."""
+    known = await experiments(tree)
+    return known[choose(name, list(known))]
+
+
+async def find_path(tree: Tree, path: str) -> Node:
+    """The node at `experiment/…`; raises NoSuchExperiment for its first word, NoSuchPath for the rest."""
+    first, _, rest = path.strip("/").partition("/")
+    if not rest:
+        return await find_experiment(tree, first)
+    try:
+        return await tree.find(os.fsencode(path))
+    except (NoSuchPath, NotDirectory) as error:
+        name = choose(first, list(await experiments(tree)))
+        if name != first:
+            return await find_path(tree, f"{name}/{rest}")
+        raise NoSuchPath(f"there is no {rest} in {first} on the server") from error
+
+
+async def resolved(tree: Tree, node: Node, *, sure: bool = False) -> Node | None:
+    """What a link inside the root leads to; None when that cannot be told; with `sure` not for want of an answer."""
+    if node.kind is not Kind.LINK:
+        return node
+    try:
+        return await tree.find(node.relative)
+    except ArtisyncError as error:
+        if sure and isinstance(error, LinkError):
+            raise
+        return None
+
+
+async def walk(
+    tree: Tree,
+    top: Node,
+    unlisted: list[tuple[Node, ArtisyncError]] | None = None,
+    *,
+    depth: int | None = None,
+) -> AsyncIterator[Node]:
+    """Everything below a directory, a directory before what is in it; many directories are listed at a time.
+
+    `depth`: levels, all if None.
+
+    Raises what the server says of `top`. A directory further down that cannot be listed goes to `unlisted`; without that,
+    one that the server keeps closed is left out, and Unreachable is raised for one that cannot be asked for.
+    """
+    listed = await tree.listing(top)
+    running: dict[asyncio.Task[list[Node]], Node] = {}
+    todo: list[Node] = []
+    try:
+        while True:
+            for node in listed:
+                yield node
+            todo += [
+                node
+                for node in listed
+                if node.kind is Kind.DIRECTORY and (depth is None or node.depth - top.depth < depth)
+            ]
+            listed = []
+            while todo and len(running) < AT_ONCE:
+                directory = todo.pop()
+                running[asyncio.ensure_future(tree.listing(directory))] = directory
+            if not running:
+                return
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                directory = running.pop(task)
+                try:
+                    listed += task.result()
+                except (ArtisyncError, TimeoutError) as error:
+                    problem = error if isinstance(error, ArtisyncError) else Unreachable()
+                    if unlisted is None and isinstance(problem, LinkError):
+                        raise problem from error
+                    if unlisted is not None and not isinstance(problem, NoSuchPath):
+                        unlisted.append((directory, problem))
+    finally:
+        for task in running:
+            task.cancel()
+
+
+@dataclass(slots=True)
+class Summary:
+    """What is in one experiment. Sizes in bytes, times in seconds since the epoch of the server's clock."""
+
+    name: str
+    size: int = 0
+    files: int = 0
+    cached: int = 0
+    """Bytes of it that are in the cache."""
+    changed: float = 0.0
+    """When a file in it was last written."""
+    checkpoint: str | None = None
+    """The newest checkpoint, relative to the experiment."""
+    checkpoint_changed: float = 0.0
+
+
+async def summary(
+    tree: Tree, name: str, top: Node, unlisted: list[tuple[Node, ArtisyncError]] | None = None
+) -> Summary:
+    """Look through one experiment, asking for its listings only. `unlisted`, and what is raised: see `walk`."""
+    found = Summary(name)
+    nodes = [node async for node in walk(tree, top, unlisted) if node.kind is Kind.FILE]
+    for node, cached in zip(
+        nodes, await asyncio.gather(*(cached_bytes(tree, n) for n in nodes)), strict=True
+    ):
+        mtime = float(node.version.mtime)
+        found.files += 1
+        found.size += node.version.size
+        found.cached += min(cached, node.version.size)
+        found.changed = max(found.changed, mtime)
+        if node.name.endswith(CHECKPOINTS) and mtime >= found.checkpoint_changed:
+            found.checkpoint = os.fsdecode(posixpath.relpath(node.path, top.path))
+            found.checkpoint_changed = mtime
+    return found
+
+
+def seconds_ago(tree: Tree, mtime: float) -> float:
+    """How long ago that is by the server's clock as far as it is known, else by ours."""
+    now = tree.remote.link.server_time
+    return max(0.0, (time.time() if now is None else now) - mtime)

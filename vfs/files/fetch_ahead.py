@@ -1,0 +1,106 @@
+"""Event files ahead of TensorBoard: a program that opens those of several runs, one after the other, will open the rest.
+
+Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes event files of two
+directories, opened within a few seconds; then those below the place that both have in common are fetched, all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from vfs import formats
+from vfs.base.errors import ArtisyncError
+from vfs.fetch.fetcher import Fetcher
+from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.node import NEVER, Kind, Node
+from vfs.files.tree import Tree
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""How often the tree is looked through for event files at most; a crawl may still be finding more."""
+LOOKED_AT_ONCE = 1000
+"""Names looked at in one step of the loop: a tree may have hundreds of thousands."""
+AT_ONCE = 64
+"""Files opened on the server at a time."""
+MOST_OF_ONE = 4 << 20
+"""Bytes fetched of one file."""
+MOST = 64 << 20
+"""Bytes fetched at one time, so that what was fetched is still in memory when it is read."""
+MOST_FILES = 1000
+
+
+class Siblings:
+    """Notices readers of many event files, and fetches the files that they will open next."""
+
+    def __init__(self, tree: Tree, fetcher: Fetcher) -> None:
+        self._tree = tree
+        self._fetcher = fetcher
+        self._opened: dict[Node, float] = {}
+        """For each directory: when one of its event files was last opened."""
+        self._task: asyncio.Task[None] | None = None
+        self._looked = NEVER
+
+    def note(self, node: Node) -> None:
+        """A program opened a file."""
+        if node.parent is None or not formats.is_events(node.name):
+            return
+        now = asyncio.get_running_loop().time()
+        self._opened[node.parent] = now
+        self._opened = {parent: at for parent, at in self._opened.items() if now - at < PATTERN_SECONDS}
+        busy = self._task is not None and not self._task.done()
+        if len(self._opened) > 1 and not busy and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._task = asyncio.ensure_future(self._fetch(_common(list(self._opened))))
+
+    async def _wanted(self, top: Node) -> AsyncIterator[Node]:
+        """The event files below `top` of which nothing is here, within the bounds."""
+        total = count = looked = 0
+        todo = [top]
+        while todo:
+            looked += 1
+            if looked % LOOKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            node = todo.pop()
+            if node.kind is Kind.DIRECTORY:
+                todo.extend(node.children.values())
+            elif node.kind is Kind.FILE and node.content is None and formats.is_events(node.name):
+                total += min(node.attributes.size, MOST_OF_ONE)
+                count += 1
+                if total > MOST or count > MOST_FILES:
+                    return
+                yield node
+
+    async def _fetch(self, top: Node) -> None:
+        nodes = [node async for node in self._wanted(top)]
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(node: Node) -> None:
+            async with room:
+                try:
+                    content = await self._tree.versions.open(node)
+                except (ArtisyncError, TimeoutError) as error:
+                    log.debug("cannot fetch %r ahead: %s", node.path, error)
+                    return
+                self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
+
+        await asyncio.gather(*(one(node) for node in nodes if not self._tree.silent()))
+
+    async def aclose(self) -> None:
+        """Stop fetching."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _common(nodes: list[Node]) -> Node:
+    """The lowest directory that all of `nodes` are in, or are."""
+    paths = [[*node.ancestors(), node] for node in nodes]
+    common = paths[0][0]
+    for level in zip(*paths, strict=False):
+        if any(node is not level[0] for node in level):
+            break
+        common = level[0]
+    return common

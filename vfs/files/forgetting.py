@@ -1,0 +1,114 @@
+"""Forgets names that nobody needs, so that memory does not grow with every name that was ever seen.
+
+Owned by the event loop's thread. Beyond a number of names, those in the directories that were listed longest ago go, if
+the kernel has given them back and nothing here refers to them: no open file or directory, no walk, no question under way,
+no command. Their listing stays in the cache, so that they can be shown offline; an inode number and a lineage come from
+path and version, so that they come back as the same. A directory's names are forgotten before it is itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vfs.base.slices import slices
+from vfs.files.node import NEVER, Node
+
+if TYPE_CHECKING:
+    from vfs.files.tree import Tree
+
+MOST_NAMES = 100_000
+"""Names that are kept without a need: some 90 MB."""
+AGAIN_SECONDS = 1.0
+"""How often names are looked through at most."""
+
+
+class Forgetting:
+    """What of one tree can be forgotten. `count`: the names that it has now."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.count = 0
+        self._tree = tree
+        self._directories: dict[Node, None] = {}
+        """Those with names in them, the one that had new ones longest ago first."""
+        self._latest: Node | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._not_before = NEVER
+
+    def made(self, parent: Node) -> None:
+        """A name was added to a directory."""
+        self.count += 1
+        if parent is not self._latest:
+            self._latest = parent
+            self._directories.pop(parent, None)
+            self._directories[parent] = None
+        if self.count > MOST_NAMES:
+            self.soon()
+
+    def gone(self, node: Node) -> None:
+        """A name was taken out of its directory."""
+        self.count -= 1
+        self._drop(node)
+
+    def soon(self) -> None:
+        """Names came, or were given back by the kernel: forget some if there are too many."""
+        loop = asyncio.get_running_loop()
+        busy = self._task is not None and not self._task.done()
+        if not busy and self.count > MOST_NAMES and loop.time() >= self._not_before:
+            self._task = asyncio.ensure_future(self._forget())
+
+    async def _forget(self) -> None:
+        for directory in list(self._directories):
+            if self.count <= MOST_NAMES * 0.9:
+                break
+            if directory in self._directories and not self._tree.listed(directory):
+                await self._empty(directory)
+        self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
+
+    async def _empty(self, directory: Node) -> None:
+        if directory.listed > NEVER:
+            await self._tree.last_known.remember(directory)
+        children = directory.children
+        async for names in slices(list(children)):
+            for name in names:
+                if name in children and _quiet(children[name]) and _references(children, name) == _UNUSED:
+                    del children[name]
+                    self.count -= 1
+                    directory.listed = NEVER  # it does not tell any more what is absent
+        if not children:
+            self._drop(directory)
+
+    def _drop(self, directory: Node) -> None:
+        self._directories.pop(directory, None)
+        if directory is self._latest:
+            self._latest = None
+
+    async def aclose(self) -> None:
+        """Stop it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _quiet(node: Node) -> bool:
+    """Whether all that is known of a node is on the server, or in the cache."""
+    content = node.content
+    if node.lookups or node.children or node.pending is not None:
+        return False
+    if content is None:
+        return True
+    return content.trusted and not (
+        content.doubts or content.readers or content.jobs or content.file is not None
+    )
+
+
+def _references(children: Mapping[bytes, object], name: bytes) -> int:
+    """How many places refer to a child."""
+    child = children[name]
+    return sys.getrefcount(child)
+
+
+_UNUSED = _references({b"": object()}, b"")
+"""As many as there are when only the directory does."""

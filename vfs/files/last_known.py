@@ -1,0 +1,64 @@
+"""The tree as it was last known: each listing is kept by the cache, and shown again while nobody can be asked.
+
+Owned by the event loop's thread. Long listings are written and read in slices.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vfs.base.slices import slices
+from vfs.files.node import LONG_AGO, NEVER, Node
+from vfs.files.records import KnownEntry, dump_listing, listing_key, load_listing
+
+if TYPE_CHECKING:
+    from vfs.files.tree import Tree
+
+UNKNOWN = b""
+"""Where a link leads whose entry an earlier mount left."""
+
+
+class LastKnown:
+    """The records of one tree's listings."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def _key(self, directory: Node) -> str:
+        return listing_key(self._tree.identity, directory.relative)
+
+    async def remember(self, directory: Node) -> None:
+        """Keep a directory's listing, unless it is as it was kept before."""
+        if not directory.changed:
+            return
+        directory.changed = False
+        parts = [
+            dump_listing(
+                KnownEntry(child.name, child.attributes, child.follow, child.target) for child in some
+            )
+            async for some in slices(list(directory.children.values()))
+        ]
+        if not directory.stale:
+            self._tree.cache.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
+
+    async def recall(self, directory: Node) -> bool:
+        """Show what was last known of a directory; whether there was something."""
+        record = await self._tree.cache.get_record(self._key(directory))
+        if record is None:
+            return False
+        entries: list[KnownEntry] = []
+        async for lines in slices(record.split(b"\n"), 1):
+            some = load_listing(lines[0])
+            if some is None:
+                return False
+            entries += some
+        changed = directory.changed
+        async for batch in slices(entries):
+            for entry in batch:
+                if entry.name not in directory.children:
+                    real = UNKNOWN if entry.follow else None
+                    self._tree.make(directory, entry.name, entry.attributes, NEVER, entry.target, real)
+        directory.changed = changed
+        directory.listed = max(directory.listed, LONG_AGO)
+        directory.checked = max(directory.checked, LONG_AGO)
+        return True

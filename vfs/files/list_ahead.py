@@ -1,0 +1,78 @@
+"""Notices walks: a program that opens one directory after another has the next ones listed before it asks.
+
+Owned by the event loop's thread. One look at one directory lists nothing else: it takes two children of a directory,
+opened within a few seconds. A walk ends when no directory is opened for so long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from vfs.files.crawl import Crawl
+from vfs.files.node import Node
+
+if TYPE_CHECKING:
+    from vfs.files.tree import Tree
+
+PATTERN_SECONDS = 5.0
+"""Two children of one directory opened within this time are a walk; without any for so long, it is over."""
+MANY = 1000
+
+
+class Walk:
+    """The walks through one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._opened: dict[Node, tuple[float, Node]] = {}
+        """For each parent: when a child was last opened, and which."""
+        self._crawls: dict[Node, Crawl] = {}
+        self._served = 0.0
+        """When a program was last given a directory that it opened."""
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def note(self, directory: Node) -> None:
+        """A program opens a directory to list it."""
+        now = asyncio.get_running_loop().time()
+        self._sweep_later()
+        parent = directory.parent
+        if parent is None:
+            return
+        before = self._opened.get(parent)
+        self._opened[parent] = now, directory
+        if len(self._opened) > MANY:
+            self._sweep()
+        for node in (directory, *reversed(directory.ancestors())):
+            if node in self._crawls:
+                self._crawls[node].opened(directory)
+                return
+        if before is None or before[1] is directory or now - before[0] > PATTERN_SECONDS:
+            return
+        # the time that the listing before took is not the program's
+        self._crawls[parent] = Crawl(self._tree, parent, directory, now - max(before[0], self._served))
+
+    def served(self) -> None:
+        """A program was given a directory that it opened."""
+        self._served = asyncio.get_running_loop().time()
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(PATTERN_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Forget the walks that are over."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        since = asyncio.get_running_loop().time() - PATTERN_SECONDS
+        self._opened = {node: seen for node, seen in self._opened.items() if seen[0] > since}
+        self._crawls = {top: crawl for top, crawl in self._crawls.items() if crawl.last > since}
+        if self._opened or self._crawls:
+            self._sweep_later()
+
+    async def aclose(self) -> None:
+        """End them."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.gather(*(crawl.aclose() for crawl in self._crawls.values()))

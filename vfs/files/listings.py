@@ -1,0 +1,107 @@
+"""A directory's listing, from the question to the tree. Very many names are taken in by slices.
+
+Owned by the event loop's thread. While a listing is taken in, each name counts for itself, and the whole counts as listed
+only at the end: then names that were not in it, and were not seen since it was asked for, are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vfs.base.errors import ListingTooLong, NoSuchPath, ServerFailure
+from vfs.base.slices import slices
+from vfs.files import symlinks
+from vfs.files.node import NEVER, Node
+from vfs.remote import api
+from vfs.remote.api import DirEntry
+
+if TYPE_CHECKING:
+    from vfs.files.requests import Questions
+    from vfs.files.tree import Tree
+
+log = logging.getLogger(__name__)
+
+LINKS_AT_ONCE = 256
+"""Links of one directory that are asked about at a time."""
+
+
+class Listings:
+    """The listings of one tree; links in them are followed by `questions`."""
+
+    def __init__(self, tree: Tree, questions: Questions) -> None:
+        self._tree = tree
+        self._questions = questions
+
+    async def listing(self, directory: Node) -> None:
+        """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
+        at = asyncio.get_running_loop().time()
+        try:
+            entries = await self._tree.remote.scandir(directory.path, lambda: directory.waiters > 0)
+        except ListingTooLong:
+            directory.large = True
+            directory.slow = directory.waiters > 0
+            raise
+        except NoSuchPath:
+            if directory.parent is not None and directory.checked <= at:
+                self._tree.remove(directory)
+            raise
+        directory.large = len(entries) > api.MOST_AHEAD
+        await self._take(directory, entries, at)
+        if not directory.stale:
+            directory.listed = at
+            directory.slow = not self._tree.listed(directory)
+            directory.asked.clear()
+            await self._tree.last_known.remember(directory)
+
+    async def _take(self, directory: Node, entries: list[DirEntry], at: float) -> None:
+        names: set[bytes] = set()
+        linked: list[DirEntry] = []
+        async for some in slices(entries):
+            if directory.stale:
+                return
+            for entry in some:
+                names.add(entry.name)
+                if entry.attributes.is_link:
+                    linked.append(entry)
+                else:
+                    self._tree.observe(directory, entry.name, entry.attributes, at)
+        if linked:
+            await self._follow(directory, linked, at)
+        if directory.children.keys() <= names:
+            return
+        async for children in slices(list(directory.children.values())):
+            for child in children:
+                if child.name not in names and child.checked <= at and not child.stale:
+                    self._tree.remove(child)
+
+    async def _follow(self, directory: Node, linked: Sequence[DirEntry], at: float) -> None:
+        """Find out what links are shown as, so many at a time. Raises as the server does not answer."""
+        todo = iter(linked)
+
+        async def some() -> None:
+            for entry in todo:
+                if not directory.stale:
+                    await self._observe(directory, entry, at)
+
+        tasks = [asyncio.ensure_future(some()) for _ in range(min(LINKS_AT_ONCE, len(linked)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _observe(self, directory: Node, entry: DirEntry, at: float) -> None:
+        try:
+            await self._questions.observe_link(directory, entry.name, entry.attributes, at)
+        except ServerFailure as error:
+            log.debug("a link cannot be followed: %s", error)
+            target = symlinks.nowhere(self._tree.root.path, join(directory.path, entry.name), b"unreadable")
+            self._tree.observe(directory, entry.name, entry.attributes, NEVER, target=target)
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path of a name in a directory."""
+    return directory.rstrip(b"/") + b"/" + name

@@ -1,0 +1,151 @@
+"""One inode of the tree: a directory, a shown link, or one version lineage of a file.
+
+Nodes are made and changed by the tree only, on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from enum import Enum
+
+from vfs.base.file_version import Version
+from vfs.fetch.content import Content
+from vfs.remote.api import Attributes
+
+NEVER = float("-inf")
+LONG_AGO = -1e12
+"""When the server said what an earlier mount left: longer ago than any TTL."""
+MEBI = 1 << 20
+
+
+class Kind(Enum):
+    DIRECTORY = "directory"
+    FILE = "file"
+    LINK = "link"
+    OTHER = "other"
+    """A FIFO, a socket or a device: shown, never opened."""
+
+
+def kind_of(mode: int) -> Kind:
+    """The kind that a server's mode bits stand for."""
+    if stat.S_ISDIR(mode):
+        return Kind.DIRECTORY
+    if stat.S_ISLNK(mode):
+        return Kind.LINK
+    return Kind.FILE if stat.S_ISREG(mode) else Kind.OTHER
+
+
+def version_of(attributes: Attributes) -> Version:
+    """The version that attributes stand for."""
+    return Version(attributes.size, attributes.mtime)
+
+
+class Node:
+    """An inode. Times are the event loop's; a time is that of the question, not of the answer."""
+
+    __slots__ = (
+        "asked",
+        "attributes",
+        "changed",
+        "checked",
+        "children",
+        "content",
+        "follow",
+        "id",
+        "ino",
+        "kind",
+        "large",
+        "listed",
+        "lookups",
+        "name",
+        "opened_early",
+        "parent",
+        "path",
+        "pending",
+        "real",
+        "settled",
+        "since",
+        "slow",
+        "stale",
+        "target",
+        "waiters",
+    )
+
+    def __init__(
+        self, id: int, parent: Node | None, name: bytes, path: bytes, attributes: Attributes, now: float
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.name = name
+        self.path = path
+        self.attributes = attributes
+        self.kind = kind_of(attributes.mode)
+        """It never changes: a name that stands for another kind is another node."""
+        self.checked = now
+        """When these attributes were last confirmed."""
+        self.since = now
+        """When the first answer with these attributes came."""
+        self.settled = False
+        self.pending: Attributes | None = None
+        """Newer attributes that may be growth; the bytes have not been compared yet."""
+        self.stale = False
+        """Replaced or removed on the server."""
+        self.ino = _ino(path, attributes)
+        self.lookups = 0
+        """References that the kernel holds."""
+        self.follow = False
+        """Shown in place of a link that leaves the root: asked about with STAT."""
+        self.real: bytes | None = None
+        """Where such a link leads."""
+        self.target = b""
+        """The text of a shown link."""
+        self.children: dict[bytes, Node] = {}
+        self.changed = False
+        """What is known of the children is not what the cache keeps as its listing."""
+        self.listed = NEVER
+        """When the children were last listed whole."""
+        self.waiters = 0
+        """Programs that wait for its listing just now."""
+        self.large = False
+        """It has so many names that it is listed only when a program waits for the listing."""
+        self.slow = False
+        """Its listing takes longer than it counts as fresh, or was refused: names are asked for alone."""
+        self.asked: list[float] = []
+        """When names in this directory were lately asked for one by one."""
+        self.content: Content | None = None
+        self.opened_early = False
+        """Whether it was opened on the server once before anybody asked."""
+
+    def ancestors(self) -> list[Node]:
+        """The directories above it, the root first."""
+        above, node = [], self.parent
+        while node is not None:
+            above.append(node)
+            node = node.parent
+        return above[::-1]
+
+    @property
+    def depth(self) -> int:
+        """Directories above it."""
+        return len(self.ancestors())
+
+    @property
+    def relative(self) -> bytes:
+        """Its path below the root, of which it is empty."""
+        return b"/".join(node.name for node in (*self.ancestors()[1:], self))
+
+    @property
+    def version(self) -> Version:
+        return version_of(self.attributes)
+
+    def __repr__(self) -> str:
+        flags = "".join(f" {name}" for name in ("stale", "settled", "pending") if getattr(self, name))
+        return f"<Node {self.id} {self.path!r} {self.kind.value} {self.version}{flags}>"
+
+
+def _ino(path: bytes, attributes: Attributes) -> int:
+    """An inode number: the same for the same path and, for a file, the version that its lineage began with."""
+    birth = b"" if stat.S_ISDIR(attributes.mode) else b"%d.%d" % (attributes.size, attributes.mtime)
+    digest = hashlib.blake2b(path + b"\0" + birth, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 1) | 1 << 8

@@ -1,0 +1,169 @@
+"""An open file: its pinned version, its access pattern; offsets to blocks to bytes.
+
+All reading goes through here, from the mount and from the commands alike, so that "never mixed" is written once.
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from vfs.base.errors import NoSuchPath, StaleVersion
+from vfs.cache.block import Block
+from vfs.fetch.content import Content
+from vfs.fetch.fetcher import SINGLE_READ, Fetcher, Moved
+from vfs.fetch.readahead import GROWTH, Readahead
+from vfs.files.node import Node
+from vfs.files.tree import Tree
+from vfs.formats import Advisor, Range, advisor_for, mapped
+
+Piece = tuple[Block, int, int]
+"""A block and the part of it that is meant: from, to (bytes within the block)."""
+
+
+class Reader:
+    """One open handle of one file. Make it with `open_reader`, end it with `close`."""
+
+    def __init__(self, tree: Tree, fetcher: Fetcher, node: Node, content: Content) -> None:
+        self.tree = tree
+        self.fetcher = fetcher
+        self.node = node
+        self.content = content
+        self._pattern = Readahead(eager=not mapped(node.name))
+        self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
+        self._sparse = False
+        self._going_on = False
+        """The advisor has more to say, in a later step of the loop."""
+        content.readers += 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the version that the reader gives; it only grows."""
+        return self.content.version.size
+
+    @property
+    def keep_pages(self) -> bool:
+        """Whether the kernel may go on using the pages that it has of this file."""
+        return not self.content.doubts
+
+    def read_now(self, start: int, length: int) -> list[Piece] | None:
+        """The pieces of [start, start + length), clipped at the end of the file, if no waiting is needed."""
+        content = self.content
+        if content.stale or content.doubts:
+            return None
+        end = min(start + length, content.version.size)
+        pieces = self.fetcher.ready(content, start, end)
+        if pieces is not None and start < end:
+            self._note(start, end)
+        return pieces
+
+    async def read(self, start: int, length: int) -> list[Piece]:
+        """As `read_now`, waiting for what is not in memory.
+
+        Raises StaleVersion when the version is gone, RemoteError and Unreachable as the remote does.
+        """
+        content, versions = self.content, self.tree.versions
+        lenient = False
+        while True:
+            if content.stale:
+                raise StaleVersion(f"{content.path!r} was replaced")
+            if not versions.at_once(content):
+                await versions.settle_name(self.node, versions.patience)
+            heard = await versions.rechecked(self.node)
+            end = min(start + length, content.version.size)
+            if start >= end:
+                return []
+            self._note(start, end)
+            await self.fetcher.load(content, start, end)
+            pieces = self.fetcher.ready(content, start, end)
+            try:
+                if pieces is None and not heard:
+                    await versions.recheck(self.node)
+                if pieces is None:
+                    await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
+            except Moved as moved:
+                await versions.moved(self.node, moved.attributes, moved.at)
+                lenient = True
+                continue
+            except NoSuchPath as error:
+                self.tree.remove(self.node)
+                raise StaleVersion(f"{content.path!r} is gone") from error
+            pieces = self.fetcher.ready(content, start, end)
+            if pieces is not None and not content.stale:
+                self._advise(start, end)
+                self.tree.refresh_soon(self.node)
+                return pieces
+
+    def close(self) -> None:
+        """Forget the access pattern and what was asked ahead for it."""
+        self.fetcher.cancel(self)
+        self.fetcher.cancel((self, "hint"))
+        self._advisor = None
+        self.content.readers -= 1
+
+    def _demand(self, start: int, end: int) -> tuple[int, int]:
+        content = self.content
+        if not content.trusted and content.version.size <= SINGLE_READ:
+            return 0, content.version.size
+        if self._sparse:
+            return start, end
+        return self._pattern.demand(start, end, content.version.size)
+
+    def _note(self, start: int, end: int) -> None:
+        """Follow the pattern, and ask ahead for what it and the file's format say."""
+        content, pattern = self.content, self._pattern
+        was = pattern.run_start
+        pattern.touch(start, end)
+        if pattern.run_start != was:
+            self.fetcher.cancel(self)
+        self._advise(start, end)
+        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, 1 if self._sparse else GROWTH)
+        if ahead is not None:
+            self.fetcher.ahead(self, content, [ahead])
+
+    def _advise(self, start: int, end: int) -> None:
+        if self._advisor is None:
+            return
+        wanted = self._advisor.advise(_Known(self), Range(start, end))
+        if wanted:
+            self.fetcher.ahead((self, "hint"), self.content, [(span.start, span.end) for span in wanted])
+        self._sparse = self._advisor.sparse
+        if self._advisor.finished:
+            self._advisor = None
+        elif self._advisor.paused and not self._going_on:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on, start, end)
+
+    def _go_on(self, start: int, end: int) -> None:
+        self._going_on = False
+        self._advise(start, end)
+
+
+class _Known:
+    """What an advisor may look at: the bytes of the file that are in memory."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.size = reader.size
+        self._reader = reader
+
+    def get(self, offset: int, length: int) -> bytes | None:
+        end = min(offset + length, self.size)
+        pieces = self._reader.fetcher.ready(self._reader.content, offset, end)
+        if pieces is None:
+            return None
+        return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
+
+
+async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
+    """Open a file node for reading.
+
+    Raises StaleVersion when the node is not what its name stands for now; else as `Versions.open`.
+    """
+    if not tree.fresh(node):
+        content = await tree.versions.known(node)
+        if content is not None and (content.held or content.file is not None):
+            await tree.refresh(node)  # else the server is asked by opening it there
+    if node.stale:
+        await tree.versions.settle_name(node, tree.versions.patience)
+        raise StaleVersion(f"{node.path!r} was replaced")
+    return Reader(tree, fetcher, node, await tree.versions.open(node))

@@ -1,0 +1,405 @@
+"""Which bytes belong to a file node: its lineage, growth or replacement, settled or not.
+
+Owned by the event loop's thread; there are no locks. The tree tells what the attributes say; here the bytes are asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from vfs import formats
+from vfs.base.errors import NoSuchPath, StaleVersion, Unreachable
+from vfs.base.file_version import Change, classify, settled
+from vfs.cache.blocks import BlockCache
+from vfs.fetch.content import Content
+from vfs.fetch.fetcher import SINGLE_READ, Fetcher
+from vfs.fetch.samples import Sample
+from vfs.files.node import NEVER, Node, version_of
+from vfs.files.records import FileRecord, file_key, pin_key
+from vfs.remote.api import Attributes
+
+log = logging.getLogger(__name__)
+
+SETTLE_POLL = 0.25
+"""Seconds between two looks at a file that somebody waits for until it is settled."""
+RECHECK_LANES = 16
+"""Reads under way at a time while the bytes that were given out of a file are compared."""
+RECHECK_SECONDS = 5.0
+"""A read waits for that comparison so long at most; it goes on in the background."""
+SILENCE_POLL = 0.08
+"""Seconds between two looks at whether the server still answers."""
+
+
+class Names(Protocol):
+    """What the tree does for the versions."""
+
+    identity: str
+
+    def silent(self) -> bool: ...
+    def replace(self, old: Node, attributes: Attributes, at: float) -> Node: ...
+    def remove(self, node: Node) -> None: ...
+    def observe_node(self, node: Node, attributes: Attributes, at: float) -> None: ...
+    async def look(self, node: Node) -> None: ...
+
+
+class Versions:
+    """The contents of file nodes."""
+
+    def __init__(self, names: Names, fetcher: Fetcher, cache: BlockCache) -> None:
+        self.names = names
+        self.fetcher = fetcher
+        self.cache = cache
+        self.host = ""
+        """The host that answers now; bytes that came from another one are compared before they are trusted."""
+        self.patience = 15.0
+        """Seconds that an open waits for a file that is being written: half of what one operation may take, because
+        the kernel opens once more when it is told that the file is stale."""
+        self._tasks: dict[tuple[str, Node], asyncio.Task[None]] = {}
+
+    # --- what the tree tells ------------------------------------------------------------------------------------
+
+    def has_bytes(self, node: Node) -> bool:
+        """Whether anything of the file is here, or was and may have been given out: then growth must be verified."""
+        return node.content is not None and bool(node.content.held)
+
+    def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
+        """The file has grown to `attributes`: the same lineage, a new version."""
+        node.attributes, node.pending = attributes, None
+        node.checked, node.since = at, asyncio.get_running_loop().time()
+        node.settled = False
+        content = node.content
+        if content is not None:
+            content.version = version_of(attributes)
+            content.trusted = content.append_only
+            content.foreign = False
+            self.fetcher.handles.reopen(content)
+            if not content.held:
+                self.fetcher.void(content)
+            self._record(node)
+
+    def became_settled(self, node: Node) -> None:
+        """The attributes of the node are settled; bytes fetched from now on are this version's for good."""
+        content = node.content
+        if content is not None and content.doubts:
+            if not self.names.silent():
+                self._start("recheck", node, lambda: self._recheck(node, content))
+        elif content is not None and not content.trusted:
+            self._trust(node, content)
+
+    def _trust(self, node: Node, content: Content) -> None:
+        """What is here of the content is its version's for good."""
+        content.trusted = True
+        self.fetcher.persist(content)
+        self._record(node)
+
+    def retire(self, node: Node) -> None:
+        """The node's version is gone."""
+        content = node.content
+        if content is not None:
+            content.stale = True
+            self.fetcher.handles.reopen(content)
+            self.cache.drop(content.lineage)
+
+    async def verify(self, node: Node, at: float) -> None:
+        """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
+        await self._once("verify", node, lambda: self._verify(node, at))
+
+    async def _verify(self, node: Node, at: float) -> None:
+        content, pending = node.content, node.pending
+        if content is None or pending is None or node.stale:
+            return
+        clock = self.fetcher.remote.link.server_time
+        try:
+            alike, attributes = await self.fetcher.compare(content)
+        except NoSuchPath:
+            self.names.remove(node)
+            return
+        if node.stale:
+            return
+        if attributes is None:  # nothing was given out, so that nothing can be mixed with what comes
+            content.held.clear()
+            self.cache.drop(content.lineage)
+            self.adopt(node, pending, node.checked)
+        elif not alike or classify(node.version, version_of(attributes)) is Change.REPLACED:
+            self.names.replace(node, attributes, at)
+        elif version_of(attributes) == node.version:
+            node.pending, node.checked = None, at
+        else:
+            self.adopt(node, attributes, at)
+            if settled(node.version, 0.0, clock):
+                node.settled = True
+                self.became_settled(node)
+            else:
+                self._doubt(content)
+
+    async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
+        """What was asked at `at` found the file with other attributes than the node's.
+
+        Raises StaleVersion unless it has grown.
+        """
+        if node.stale or node.parent is None:
+            raise StaleVersion(f"{node.path!r} was replaced")
+        if version_of(attributes) != node.version:
+            self.names.observe_node(node, attributes, at)
+        if node.pending is not None and not node.stale:
+            await self.verify(node, at)
+        if node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    def open_early(self, node: Node) -> None:
+        """A file's attributes are asked for because a program names it: it may be opened next. Tried once for each.
+
+        Nothing is opened whose kind the server has not told in this session: a FIFO would block the server's process.
+        """
+        told = node.checked > NEVER
+        if told and node.content is None and not node.opened_early and node.version.size > 0:
+            node.opened_early = True
+            self.fetcher.handles.open_early(node.path)
+
+    async def open(self, node: Node) -> Content:
+        """The content behind a file node, fit to be read.
+
+        Waits until a file that is being rewritten is settled. Raises StaleVersion when it never is, and when the node
+        is not, or no longer, what the name stands for; RemoteError and Unreachable as the remote does.
+        """
+        content = await self._content(node)
+        if not content.held and content.version.size > 0:
+            attributes, at = await self.fetcher.open(content)
+            if version_of(attributes) != content.version and at <= node.checked:
+                self.fetcher.handles.reopen(content)  # opened early, and replaced since
+                attributes, at = await self.fetcher.open(content)
+            if version_of(attributes) != content.version:
+                await self.moved(node, attributes, at)
+            else:
+                self.names.observe_node(node, attributes, at)
+        if node.stale or not self.at_once(content):
+            await self.settle_name(node, self.patience)
+        await self.rechecked(node)
+        if node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+        return content
+
+    def at_once(self, content: Content) -> bool:
+        """Whether bytes may be given out now, be the file settled or not."""
+        known = content.trusted or content.append_only or bool(content.held)
+        return known or content.version.size <= SINGLE_READ
+
+    async def settle_name(self, node: Node, patience: float = math.inf) -> None:
+        """Wait, for so many seconds, until what the node's name stands for is settled.
+
+        Raises StaleVersion when that is another node, or never comes to rest.
+        """
+        parent = node.parent
+        assert parent is not None
+        end = asyncio.get_running_loop().time() + patience
+        while True:
+            current = parent.children.get(node.name)
+            if current is None or current.stale or current.settled or formats.append_only(current.name):
+                break
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise StaleVersion(f"{node.path!r} is being written all the time")
+            await asyncio.sleep(min(SETTLE_POLL, left))
+            await self.names.look(current)
+        if current is not node or node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+
+    async def recheck(self, node: Node) -> None:
+        """Once a file is settled, compare what was given out before; equal bytes are kept, else it was replaced.
+
+        Raises StaleVersion when it changed meanwhile and did not grow; else as the remote does.
+        """
+        content = node.content
+        if content is not None and self._due(node, content):
+            await self._once("recheck", node, lambda: self._recheck(node, content))
+
+    async def rechecked(self, node: Node) -> bool:
+        """As `recheck`, but nobody waits for a server that does not answer: whether it could be asked.
+
+        What was given out may then be given again. Nor does anybody wait longer than `RECHECK_SECONDS`.
+        """
+        content = node.content
+        if content is None or not self._due(node, content):
+            return True
+        if not self.fetcher.remote.link.online:
+            return False
+        task = self._start("recheck", node, lambda: self._recheck(node, content))
+        end = asyncio.get_running_loop().time() + RECHECK_SECONDS
+        while not task.done():
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                return True
+            await asyncio.wait({task}, timeout=min(SILENCE_POLL, left))
+            if not task.done() and self.names.silent():
+                return False
+        try:
+            task.result()
+        except Unreachable:
+            return False
+        return True
+
+    def _due(self, node: Node, content: Content) -> bool:
+        """Whether there is something to compare, and it can be told."""
+        return bool(content.doubts) and (node.settled or content.foreign) and not node.stale
+
+    async def _recheck(self, node: Node, content: Content) -> None:
+        version, todo = content.version, deque(content.doubts.groups())
+
+        async def lane() -> None:
+            while todo and content.version == version and not node.stale:
+                await self._compare_again(node, content, todo.popleft())
+
+        try:
+            await asyncio.gather(*(lane() for _ in range(min(RECHECK_LANES, len(todo)))))
+        finally:
+            todo.clear()
+        if content.version == version and not node.stale and not content.doubts:
+            content.foreign = False
+            if node.settled or content.append_only:
+                self._trust(node, content)
+            else:
+                self._doubt(content)
+
+    async def _compare_again(self, node: Node, content: Content, group: list[Sample]) -> None:
+        version, start, end = content.version, group[0].start, max(sample.end for sample in group)
+        buffer, at = memoryview(bytearray(end - start)), asyncio.get_running_loop().time()
+        try:
+            count, attributes = await self.fetcher.read_past_cache(content, start, buffer)
+        except NoSuchPath:
+            self.names.remove(node)
+            return
+        if version_of(attributes) != version:
+            await self.moved(node, attributes, at)
+        if content.version != version or node.stale:
+            return
+        if count == len(buffer) and all(sample.matches(buffer, start) for sample in group):
+            content.doubts.settle(group)
+        else:
+            self.names.replace(node, node.attributes, node.checked)
+
+    def _doubt(self, content: Content) -> None:
+        """What told growth from replacement is compared once more when the file is settled: it may be rewritten yet."""
+        if not content.trusted:
+            content.doubts.add_samples(content.ends.samples())
+
+    async def known(self, node: Node) -> Content | None:
+        """The content of a file if there is one already, here or from an earlier mount; asks nobody."""
+        if node.content is None:
+            record = FileRecord.load(await self.cache.get_record(self._key(node)))
+            if record is None or record.version != node.version or record.host != self.host:
+                return None
+        return await self._content(node)
+
+    async def _content(self, node: Node) -> Content:
+        if node.content is not None:
+            return node.content
+        await self._once("find", node, lambda: self._find_content(node))
+        assert node.content is not None
+        return node.content
+
+    async def _find_content(self, node: Node) -> None:
+        append_only = formats.append_only(node.name)
+        pin = self._pin_key(node)
+        data, pinned = await asyncio.gather(
+            self.cache.get_record(self._key(node)), self.cache.get_record(pin)
+        )
+        record = FileRecord.load(data)
+        if record is not None:
+            change = classify(record.version, node.version)
+            if change is not Change.REPLACED:
+                content = Content(node.path, record.lineage, record.version, append_only, trusted=True)
+                content.on_disk = set(await self.cache.index(record.lineage))
+                content.held = set(content.on_disk)
+                self.fetcher.note_memory(content)
+                if pinned is not None and not self.cache.pinned(record.lineage):
+                    self.cache.pin(record.lineage, pin)
+                if change is Change.SAME and record.host == self.host:
+                    node.content = content
+                    return
+                if change is Change.SAME and self.names.silent():
+                    await self.fetcher.note_disk(content)
+                    self._borrow(node, content)
+                    return
+                alike, attributes = await self.fetcher.compare(content)
+                now = version_of(attributes) if attributes is not None else None
+                if alike and now is not None and classify(node.version, now) is not Change.REPLACED:
+                    content.version = node.version
+                    content.trusted = append_only or (node.settled and now == node.version)
+                    node.content = content
+                    self._doubt(content)
+                    self._record(node)
+                    return
+                self.fetcher.handles.reopen(content)
+            self.cache.drop(record.lineage)
+            self.cache.unpin(record.lineage)
+        lineage = os.urandom(16)
+        if pinned is not None:
+            self.cache.pin(lineage, pin)
+        node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
+        self._record(node)
+
+    # --- pins -------------------------------------------------------------------------------------------------------
+
+    def pin(self, node: Node, content: Content) -> None:
+        """Have whatever is at the node's path never be evicted; `content` is what is there now."""
+        key = self._pin_key(node)
+        self.cache.set_record(key, node.relative)
+        self.cache.pin(content.lineage, key)
+
+    async def pinned(self, node: Node) -> bool:
+        """Whether the node's path is pinned, by whichever process; asks the server nothing."""
+        return await self.cache.get_record(self._pin_key(node)) is not None
+
+    def _pin_key(self, node: Node) -> str:
+        return pin_key(self.names.identity, node.relative)
+
+    def _borrow(self, node: Node, content: Content) -> None:
+        """Show what came from another host while nobody can be asked; it is compared before anything is added."""
+        content.trusted, content.foreign = False, True
+        content.doubts.add_samples(content.ends.samples())
+        node.content = content
+
+    async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do that for a node, once at a time, to its end also when who waits gives up."""
+        await asyncio.shield(self._start(what, node, work))
+
+    def _start(
+        self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
+        """What does that for a node, once at a time."""
+        key = what, node
+        task = self._tasks.get(key)
+        if task is None or task.done():
+            task = self._tasks[key] = asyncio.ensure_future(work())
+            task.add_done_callback(lambda task: self._over(key, task))
+        return task
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _over(self, key: tuple[str, Node], task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # marked as seen: perhaps nobody waits any more
+
+    def _record(self, node: Node) -> None:
+        content = node.content
+        if content is not None and content.trusted:
+            record = FileRecord(content.lineage, content.version, self.host, node.relative)
+            self.cache.set_record(self._key(node), record.dump())
+
+    def _key(self, node: Node) -> str:
+        return file_key(self.names.identity, node.path)

@@ -1,0 +1,379 @@
+"""What a checkpoint or an event file holds, without fetching its data and without running a pickle.
+
+    inspect_file(name, size, read)   a Report; render(report) is its text
+
+`read(offset, length)` gives the bytes at once (fewer only at the end of the file) and is called a handful of
+times, but for event files, which are read through. Whatever the file says, it takes at most two seconds of processor
+time and 256 MiB of memory; event files and zip archives are told as far as that goes. Any thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from vfs.base.errors import UnreadableFormat
+from vfs.formats import Format, events, format_by_head, format_by_name, hdf5, npy, parquet, safetensors, zips
+from vfs.formats.advisor import UNFIT, run
+from vfs.formats.api import Misfit
+from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
+from vfs.formats.limits import Limits, TooLarge
+from vfs.formats.pickles import Stream, load
+from vfs.formats.rebuild import rebuild
+from vfs.formats.report import Report, TagInfo, TensorInfo, render
+
+__all__ = ["Report", "TagInfo", "TensorInfo", "inspect_file", "render"]
+
+Read: TypeAlias = Callable[[int, int], bytes]
+Look: TypeAlias = "Callable[[Report, Read, Limits], None]"
+
+LARGEST_DIRECTORY = 64 << 20
+MOST_MEMBERS = 100_000
+LONGEST_NAME = 1000
+MOST_ARRAYS = 10_000
+MOST_TAGS = 100_000
+CHUNK = 1 << 20
+LARGE_RECORD = 1 << 20
+"""Bytes. Of larger records of an event file (images, mostly) only the beginning is read."""
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+}
+
+
+def inspect_file(name: bytes, size: int, read: Read) -> Report:
+    """Look into a file of `size` bytes, called `name`.
+
+    A file that is cut short or damaged gives a Report that says so, as far as its kind can still be told.
+    Raises UnreadableFormat where it cannot, and whatever `read` raises.
+    """
+    shown = name.decode(errors="surrogateescape")
+
+    def bounded(offset: int, length: int) -> bytes:
+        length = min(length, size - offset)
+        return read(offset, length) if offset >= 0 and length > 0 else b""
+
+    report = Report(shown, size, "")
+    limits = Limits(time.thread_time)
+    try:
+        _kind(name, bounded(0, 16))(report, bounded, limits)
+    except TooLarge as e:
+        raise UnreadableFormat(f"{shown!r} is too large to inspect: {e}") from None
+    except UNFIT as e:
+        raise UnreadableFormat(f"{shown!r} cannot be looked into: {e}") from None
+    return report
+
+
+def _kind(name: bytes, head: bytes) -> Look:
+    """Who looks into a file: its first bytes say more than its name."""
+    looks: dict[Format | None, Look] = {
+        zips.FORMAT: _zip,
+        npy.FORMAT: _npy,
+        parquet.FORMAT: _parquet,
+        hdf5.FORMAT: _hdf5,
+    }
+    by_head = format_by_head(head)
+    if by_head in looks:
+        return looks[by_head]
+    if head.startswith(LEGACY_MAGIC):
+        return _legacy
+    by_name = format_by_name(name)
+    if by_name is events.FORMAT or (len(head) > 11 and events.is_record(head[: events.HEAD.size])):
+        return _events
+    if by_name is safetensors.FORMAT or head[8:9] == b"{":
+        return _safetensors
+    if len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5:
+        return _pickle
+    if by_name is zips.FORMAT and head.startswith(zips.END_MAGIC):
+        return _zip
+    raise Misfit("it is empty" if not head else "its first bytes are of no kind that is known")
+
+
+def _whole(one: Format, size: int, read: Read) -> bool | None:
+    try:
+        return run(one.complete(size), read) if one.complete is not None else None
+    except UNFIT:
+        return None
+
+
+# --- zip, PyTorch, NumPy
+# ------------------------------------------------------------------------------------------
+
+
+def _zip(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "zip"
+    report.whole = _whole(zips.FORMAT, report.size, read)
+    try:
+        where = run(zips.find_directory(report.size), read)
+    except Misfit:
+        _cut_short(report, read, limits)
+        return
+    if where.end - where.start > LARGEST_DIRECTORY:
+        raise Misfit(f"its directory has {where.end - where.start} bytes")
+    members = run(zips.listing(where, MOST_MEMBERS, limits), read)
+    if len(members) == MOST_MEMBERS:
+        report.notes.append(f"Only the first {MOST_MEMBERS} members are listed.")
+    if where.shift:
+        report.notes.append(f"The archive begins at byte {where.shift}; what is before it is not listed.")
+    pickled = next((m for m in members if m.name.rpartition(b"/")[2] == b"data.pkl"), None)
+    if pickled is not None:
+        _torch(report, read, pickled, members, limits)
+    elif any(m.name.endswith(b".npy") for m in members):
+        _npz(report, read, members, limits)
+    else:
+        for member in members[:MOST_ARRAYS]:
+            report.values[_name(member.name)] = member.size
+        total = sum(member.size for member in members)
+        report.notes.append(f"{len(members)} members, {total} bytes unpacked.")
+
+
+def _torch(
+    report: Report, read: Read, pickled: zips.Entry, members: list[zips.Entry], limits: Limits
+) -> None:
+    report.kind = "torch"
+    if pickled.method != 0:
+        raise Misfit("its pickle is compressed, which PyTorch never does")
+    start = run(zips.data_offset(pickled), read)
+    told = outline(load(Stream(read, start, start + pickled.packed), rebuild, limits), limits)
+    _list(report, told)
+    folder = pickled.name[: -len(b"data.pkl")] + b"data/"
+    sizes = {m.name[len(folder) :]: m.size for m in members if m.name.startswith(folder)}
+    missing = [k for k, stored in told.stored.items() if sizes.get(k.encode(errors="replace"), -1) < stored]
+    if missing and len(members) < MOST_MEMBERS:
+        report.whole = False
+        first = f"{missing[0]!r} first"
+        report.notes.append(f"The bytes of {len(missing)} storages are missing or too few ({first}).")
+
+
+def _cut_short(report: Report, read: Read, limits: Limits) -> None:
+    """An archive without its end. PyTorch writes the pickle first, so the tensors can be told anyway."""
+    report.whole = False
+    report.notes.append("The archive has no end: it is being written, or was cut short.")
+    head = read(0, zips.LOCAL.size)
+    if len(head) < zips.LOCAL.size:
+        return
+    _, flags, method, _, _, named, extra = zips.LOCAL.unpack(head)
+    name = read(zips.LOCAL.size, named)
+    if not name.endswith(b"data.pkl") or method != 0 or flags & 1:
+        return
+    report.kind = "torch"
+    start = zips.LOCAL.size + named + extra
+    try:
+        told = outline(load(Stream(read, start, report.size), rebuild, limits), limits)
+    except TooLarge:
+        raise
+    except Misfit:
+        report.notes.append("Its list of tensors is cut short too.")
+        return
+    _list(report, told)
+    missing = start + sum(told.stored.values()) - report.size
+    if missing > 0:
+        report.notes.append(f"At least {missing} bytes are missing.")
+
+
+def _legacy(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "torch-legacy"
+    try:
+        told, end = legacy(Stream(read, 0, report.size), limits)
+    except TooLarge:
+        raise
+    except Misfit as e:
+        report.whole = False
+        report.notes.append(f"Its list of tensors cannot be read: {e}.")
+        return
+    _list(report, told)
+    report.whole = report.size >= end
+    if not report.whole:
+        report.notes.append(f"{end - report.size} bytes are missing.")
+
+
+def _pickle(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "pickle"
+    stream = Stream(read, 0, report.size)
+    _list(report, outline(load(stream, rebuild, limits), limits))
+    report.whole = True if stream.tell() == report.size else None
+
+
+def _list(report: Report, told: Outline) -> None:
+    report.tensors += (TensorInfo(name, t.dtype, t.shape, t.nbytes) for name, t in told.tensors)
+    report.values.update(told.values)
+    if told.cut:
+        report.notes.append("It holds more than is listed here.")
+
+
+def _npz(report: Report, read: Read, members: Iterable[zips.Entry], limits: Limits) -> None:
+    report.kind = "npz"
+    arrays = [m for m in members if m.name.endswith(b".npy")]
+    for member in arrays[:MOST_ARRAYS]:
+        name = _name(member.name.removesuffix(b".npy"))
+        limits.take(10_000, steps=1000)
+        try:
+            report.tensors.append(_array(name, _beginning(member, read)))
+        except Misfit as e:
+            report.notes.append(f"{name}: {e}.")
+    if len(arrays) > MOST_ARRAYS:
+        report.notes.append(f"Only the first {MOST_ARRAYS} arrays are listed.")
+
+
+def _name(name: bytes) -> str:
+    return name[:LONGEST_NAME].decode(errors="surrogateescape")
+
+
+def _beginning(member: zips.Entry, read: Read) -> bytes:
+    """The first bytes of a member, unpacked; the header of an array is among them."""
+    longest = npy.LONGEST_HEADER + 12
+    near = read(member.header, zips.BUFFER)
+    start = run(zips.data_offset(member), lambda offset, length: near[offset - member.header :][:length])
+    packed = near[start - member.header :][: member.packed]
+    if member.method == 0:
+        more = len(packed) < 12 or int.from_bytes(packed[8:10], "little") > len(packed) - 12
+        return read(start, min(member.packed, longest)) if more else packed
+    if member.method != 8:
+        raise Misfit(f"compressed by method {member.method}, which is not known")
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, longest)
+    except zlib.error as e:
+        raise Misfit(f"cannot be unpacked: {e}") from None
+
+
+def _array(name: str, data: bytes) -> TensorInfo:
+    head = run(npy.header(), lambda offset, length: data[offset : offset + length])
+    return TensorInfo(name, head.dtype, head.shape, head.nbytes or 0)
+
+
+def _npy(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "npy"
+    report.whole = _whole(npy.FORMAT, report.size, read)
+    report.tensors.append(_array("(itself)", read(0, npy.LONGEST_HEADER + 12)))
+
+
+# --- others
+# -------------------------------------------------------------------------------------------------------
+
+
+def _safetensors(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "safetensors"
+    if report.size < 8 or 8 + run(safetensors.header_length(report.size), read) > report.size:
+        report.whole = False
+        report.notes.append("It is cut short within its header.")
+        return
+    head = run(safetensors.header(report.size, limits), read)
+    report.whole = head.end == report.size
+    for t in head.tensors:
+        report.tensors.append(TensorInfo(t.name, _DTYPES.get(t.dtype, t.dtype), t.shape, t.end - t.start))
+    report.metadata = head.metadata
+    if report.whole is False:
+        difference = head.end - report.size
+        told = f"{difference} bytes are missing." if difference > 0 else f"{-difference} bytes too many."
+        report.notes.append(told)
+
+
+def _parquet(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "parquet"
+    report.whole = _whole(parquet.FORMAT, report.size, read)
+
+
+def _hdf5(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "hdf5"
+    report.whole = _whole(hdf5.FORMAT, report.size, read)
+
+
+class _Window:
+    """Reads forward in large chunks, handing out small pieces."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._start = 0
+        self._data = b""
+
+    def get(self, offset: int, length: int) -> bytes:
+        if not self._start <= offset <= offset + length <= self._start + len(self._data):
+            self._start = offset
+            self._data = self._read(offset, max(length, CHUNK))
+        return self._data[offset - self._start : offset - self._start + length]
+
+
+def _events(report: Report, read: Read, limits: Limits) -> None:
+    report.kind = "events"
+    report.whole = True
+    report.records = 0
+    window = _Window(read)
+    tags: dict[str, TagInfo] = {}
+    offset = 0
+    while offset < report.size:
+        try:
+            limits.take(steps=10)
+        except TooLarge:
+            _stopped(report, offset)
+            break
+        try:
+            length = events.record_length(window.get(offset, events.HEAD.size))
+        except Misfit:
+            if offset == 0 and report.size >= events.HEAD.size:
+                raise
+            length = -1 if report.size - offset >= events.HEAD.size else report.size
+        end = offset + events.HEAD.size + length + events.FOOT
+        if length < 0 or end > report.size:
+            report.whole = False
+            cut = "Cut in the middle of a record (a live run may be writing it now)"
+            report.notes.append(f"{'Damaged' if length < 0 else cut}, at byte {offset}.")
+            break
+        body = window.get(offset + events.HEAD.size, length if length <= LARGE_RECORD else LARGE_RECORD // 16)
+        if end == report.size and length <= LARGE_RECORD // 16:
+            foot = window.get(end - events.FOOT, events.FOOT)
+            if int.from_bytes(foot, "little") != events.masked_crc(body):
+                report.whole = False
+                report.notes.append(f"The last record, at byte {offset}, is damaged.")
+                break
+        try:
+            _count(report, tags, body, limits)
+        except TooLarge:
+            _stopped(report, offset)
+            break
+        report.records += 1
+        offset = end
+    report.tags = list(tags.values())
+
+
+def _stopped(report: Report, offset: int) -> None:
+    report.whole = None
+    report.notes.append(f"It is too large to inspect whole: what is behind byte {offset} was not looked at.")
+
+
+def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits) -> None:
+    event = events.event(body, limits)
+    if report.first_time is None:
+        report.first_time = event.wall_time
+    report.last_time = event.wall_time
+    if event.values:
+        report.first_step = event.step if report.first_step is None else report.first_step
+        report.last_step = event.step
+    for value in event.values:
+        known = tags.get(value.tag)
+        if known is not None:
+            known.count += 1
+            known.last_step = event.step
+            known.kind = known.kind or value.kind
+        elif len(tags) < MOST_TAGS:
+            limits.take(sys.getsizeof(value.tag) + 400)
+            tags[value.tag] = TagInfo(value.tag, value.kind, 1, event.step, event.step)
+        elif len(report.notes) == 0:
+            report.notes.append(f"Only the first {MOST_TAGS} tags are listed.")

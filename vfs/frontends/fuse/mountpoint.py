@@ -1,0 +1,261 @@
+"""Facts about mount points, without FUSE being loaded: what is mounted, what is dead, how to unmount.
+
+Nothing here asks a mounted file system anything from this process, so nothing hangs on one that does not answer.
+Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermount3(1), mount.fuse3(8).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs.base import paths
+from vfs.base.errors import FuseMissing, MountBusy, MountError, MountPointTaken, MountPointUnusable
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+FUSE_CONF = Path("/etc/fuse.conf")
+DEVICE = Path("/dev/fuse")
+
+
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """A mount: where, of which type (`fuse.sshfs`), of what."""
+
+    path: Path
+    kind: str
+    source: str
+
+
+def unescape(field: str) -> str:
+    """A field of mountinfo with its octal escapes (space, tab, newline, backslash) resolved; see proc(5)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def escape(name: str) -> str:
+    r"""A value for a mount option: libfuse takes `\,` for a comma and `\\` for a backslash."""
+    return name.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def parse_mountinfo(text: str) -> list[MountInfo]:
+    """The mounts of a mountinfo file, in order; a later one of the same path covers an earlier one."""
+    mounts = []
+    for line in text.split("\n"):  # other line ends are not escaped
+        fields = line.split(" ")
+        if "-" not in fields or len(fields) < 10:
+            continue
+        dash = fields.index("-")
+        mounts.append(
+            MountInfo(Path(unescape(fields[4])), unescape(fields[dash + 1]), unescape(fields[dash + 2]))
+        )
+    return mounts
+
+
+def real(path: Path) -> Path:
+    """The path with links in its parent resolved, without looking at the last component, which may be a dead mount."""
+    absolute = Path(os.path.abspath(path))
+    return Path(os.path.realpath(absolute.parent)) / absolute.name
+
+
+def mounts() -> list[MountInfo]:
+    """All that is mounted, in order."""
+    if MOUNTINFO.exists():
+        return parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape"))
+    listing = subprocess.run(["mount"], capture_output=True, text=True, check=False).stdout
+    lines = (re.fullmatch(r"(.*) on (.*) \(([^,)]*).*\)", line) for line in listing.splitlines())
+    return [MountInfo(Path(line[2]), line[3], line[1]) for line in lines if line]
+
+
+def mount_info(path: Path) -> MountInfo | None:
+    """What is mounted at `path`, or None."""
+    wanted = real(path)
+    found = [mount for mount in mounts() if mount.path == wanted]
+    return found[-1] if found else None
+
+
+def kind_at(path: Path) -> str | None:
+    """The type of what is mounted at `path`, or None."""
+    found = mount_info(path)
+    return None if found is None else found.kind
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether anything is mounted at `path`."""
+    return mount_info(path) is not None
+
+
+def is_dead(path: Path, timeout: float = 2.0) -> bool:
+    """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected").
+
+    A mount that does not answer within `timeout` seconds is not dead. Takes about 20 ms when something is mounted.
+    """
+    if not is_mounted(path):
+        return False
+    # in a process of its own, which is left behind if it hangs: nothing could kill it
+    asking = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _ASK, str(real(path))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return asking.wait(timeout) == errno.ENOTCONN
+    except subprocess.TimeoutExpired:
+        _hanging[:] = [process for process in (*_hanging, asking) if process.poll() is None]
+        return False
+
+
+_hanging: list[subprocess.Popen[bytes]] = []
+_ASK = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])  # stat may be answered from the kernel's memory
+except OSError as error:
+    sys.exit(error.errno)
+"""
+
+
+def unmount(path: Path, *, force: bool = False) -> None:
+    """Unmount `path`; with `force` also while it is in use (it is gone at once, and ends with its last user).
+
+    Raises MountBusy, naming who uses it, and MountError.
+    """
+    place = str(real(path))
+    helper = shutil.which("fusermount3") or shutil.which("fusermount")
+    if helper is not None:
+        command = [helper, "-u", *(["-z"] if force else []), "--", place]
+    elif sys.platform == "darwin":
+        command = ["umount", *(["-f"] if force else []), place]
+    else:
+        command = ["umount", *(["-l"] if force else []), place]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except OSError as error:
+        raise MountError(f"{place} cannot be unmounted: {command[0]}: {error.strerror}") from error
+    if done.returncode == 0:
+        return
+    users = busy(Path(place))
+    if users:
+        raise MountBusy(f"{place} is in use by {', '.join(users)}")
+    if "busy" in done.stderr.lower():  # who waits in open(2) has neither a file nor a directory of it yet
+        raise MountBusy(f"{place} is in use")
+    raise MountError(f"{place} cannot be unmounted: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def busy(path: Path) -> list[str]:
+    """Processes of which a working directory or an open file is below `path`, as `name (pid)`; Linux only."""
+    return _users(path, lambda process: [process / "cwd", *(process / "fd").iterdir()])
+
+
+def standing_in(path: Path) -> list[str]:
+    """Processes of which the working directory is below `path`, as `name (pid)`; Linux only."""
+    return _users(path, lambda process: [process / "cwd"])
+
+
+def _users(path: Path, links: Callable[[Path], list[Path]]) -> list[str]:
+    below = f"{real(path)}/"
+    users = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(f"{os.readlink(link)}/".startswith(below) for link in links(process)):
+                users.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+        except OSError:
+            continue
+    return users
+
+
+def programs(threads: Iterable[int]) -> list[str]:
+    """The programs of these threads that still run, each once, as `name (pid)`; Linux only."""
+    found = set()
+    for thread in threads:
+        try:
+            status = Path(f"/proc/{thread}/status").read_text(errors="replace")
+            pid = int(status.partition("\nTgid:")[2].split(None, 1)[0])
+            found.add((pid, Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()))
+        except (OSError, ValueError, IndexError):
+            continue
+    return [f"{name} ({pid})" for pid, name in sorted(found)]
+
+
+def absent(path: Path) -> list[Path]:
+    """Those directories of `path` that are not there, so that `check_usable` makes them; the innermost first."""
+    # a dead mount cannot even be asked whether it exists
+    return [] if is_mounted(path) else paths.missing(path)
+
+
+def check_usable(path: Path) -> None:
+    """Make the directory if it is missing; clean up a dead mount of ours. Raises MountPointUnusable."""
+    mounted = mount_info(path)
+    if mounted is not None:
+        if not (mounted.kind.startswith(("fuse", "macfuse", "osxfuse")) and is_dead(path)):
+            raise MountPointTaken(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
+        try:
+            unmount(path, force=True)
+        except MountError as error:
+            raise MountPointUnusable(f"{path} is a dead mount ({mounted.kind}), and {error}") from error
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        owner = os.stat(path).st_uid
+        if os.getuid() not in (0, owner):
+            raise MountPointUnusable(f"{path} belongs to another user")
+        if not os.access(path, os.W_OK | os.X_OK):  # fusermount3 asks the same
+            raise MountPointUnusable(f"{path} is not writable")
+        with os.scandir(path) as entries:
+            if next(entries, None) is not None:
+                raise MountPointUnusable(f"{path} is not empty")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise MountPointUnusable(f"{paths.existing(path)} is a file") from error
+    except OSError as error:
+        raise MountPointUnusable(f"{path} cannot be used: {error.strerror}") from error
+
+
+def check_fuse(*, allow_other: bool = False) -> None:
+    """See whether this user can mount. Raises FuseMissing, or MountError when `allow_other` is forbidden."""
+    if sys.platform == "linux":
+        _check_device()
+        if os.getuid() != 0 and shutil.which("fusermount3") is None:
+            raise FuseMissing("there is no fusermount3, which mounts for users")
+    if allow_other and os.getuid() != 0 and not _allows_other():
+        raise MountError(
+            f"allow_other needs the line `user_allow_other` in {FUSE_CONF}: "
+            f"`echo user_allow_other | sudo tee -a {FUSE_CONF}`"
+        )
+
+
+def _check_device() -> None:
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError as error:
+        raise FuseMissing(
+            f"there is no {DEVICE}: `sudo modprobe fuse` "
+            "(a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
+        ) from error
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise FuseMissing(
+                f"{DEVICE} is forbidden here: a container needs `--device /dev/fuse --cap-add SYS_ADMIN`"
+            ) from error
+        raise FuseMissing(f"this user may not open {DEVICE}: `sudo chmod 666 {DEVICE}`") from error
+    except OSError as error:
+        raise FuseMissing(f"{DEVICE} cannot be opened: {error.strerror}") from error
+
+
+def _allows_other() -> bool:
+    try:
+        return any(line.strip() == "user_allow_other" for line in FUSE_CONF.read_text().splitlines())
+    except OSError:
+        return False

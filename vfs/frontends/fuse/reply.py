@@ -1,0 +1,211 @@
+"""Answers to FUSE requests, from any thread.
+
+The first answer to a request counts. Answers return False when they did not reach the kernel: the request was answered
+before, or the kernel has given it up. A `DirectoryBuffer` belongs to one thread; nothing else here keeps state.
+"""
+
+from __future__ import annotations
+
+import ctypes as C  # noqa: N812
+import errno
+import itertools
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vfs.frontends.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib, waiting
+from vfs.frontends.fuse.requests import Request, begin, claim
+
+MOST_PIECES = 1000
+"""Pieces in one answer; writev(2) takes 1024."""
+
+MUCH = 64 << 10
+"""Bytes of an answer that take the kernel longer to copy than it costs to let go of the interpreter's lock."""
+
+
+@dataclass(slots=True)
+class FileAttributes:
+    """What `stat` shows. Size in bytes, mtime in seconds (also shown as atime and ctime), blocks of 512 bytes.
+
+    `blocks` None: as many as the size needs. `block_size` is what programs take as a good size for reads; Python reads
+    so much for a small read after a seek.
+    """
+
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime: float
+    blocks: int | None = None
+    block_size: int = 4096
+
+
+@dataclass(slots=True)
+class Entry:
+    """What a name stands for. `nodeid` 0: it is not there, to be remembered for `entry_timeout` seconds."""
+
+    nodeid: int
+    attributes: FileAttributes
+    attr_timeout: float
+    entry_timeout: float
+
+
+@dataclass(slots=True)
+class FsAttributes:
+    """What `statvfs` shows; counts in fragments."""
+
+    block_size: int = 4096
+    fragment: int = 4096
+    blocks: int = 0
+    free: int = 0
+    available: int = 0
+    files: int = 0
+    files_free: int = 0
+    name_max: int = 255
+
+
+def _answer(req: Request, function: Any, *arguments: Any) -> bool:
+    address = claim(req)
+    if not address:
+        return False
+    try:
+        return bool(function(address, *arguments) == 0)
+    except C.ArgumentError:
+        begin(req, address)  # nothing was sent: it still waits
+        raise
+
+
+def error(req: Request, number: int) -> bool:
+    """Fail with an errno; 0 is success without data."""
+    return _answer(req, lib.fuse_reply_err, number)
+
+
+def none(req: Request) -> None:
+    """End a request that has no answer (forget)."""
+    _answer(req, lib.fuse_reply_none)
+
+
+def entry(req: Request, found: Entry) -> bool:
+    """Answer a lookup. When True, and `nodeid` is not 0, the kernel holds one more reference to the nodeid."""
+    param = EntryParam(ino=found.nodeid, attr_timeout=found.attr_timeout, entry_timeout=found.entry_timeout)
+    _fill(param.attr, found.attributes)
+    return _answer(req, lib.fuse_reply_entry, C.byref(param))
+
+
+def attributes(req: Request, found: FileAttributes, timeout: float) -> bool:
+    """Answer a getattr; the kernel may keep it for `timeout` seconds."""
+    st = Stat()
+    _fill(st, found)
+    return _answer(req, lib.fuse_reply_attr, C.byref(st), timeout)
+
+
+def opened(
+    req: Request, fh: int, *, keep_cache: bool = False, direct_io: bool = False, nonseekable: bool = False
+) -> bool:
+    """Answer an open or opendir with a handle (64 bits, the handler's own). When False, there will be no release.
+
+    `keep_cache`: the kernel keeps the pages that it has of this nodeid. `direct_io`: it keeps none.
+    """
+    info = FileInfo(fh=fh, keep_cache=keep_cache, direct_io=direct_io, nonseekable=nonseekable)
+    return _answer(req, lib.fuse_reply_open, C.byref(info))
+
+
+def data(req: Request, content: bytes) -> bool:
+    """Answer a read with bytes."""
+    return _answer(req, lib.fuse_reply_buf, content, len(content))
+
+
+def memory(req: Request, pieces: Sequence[tuple[int, int]]) -> bool:
+    """Answer with (address, length) pieces of memory, without a copy of ours; the caller keeps them alive meanwhile.
+
+    At most MOST_PIECES of them.
+    """
+    library = waiting if sum(length for _, length in pieces) >= MUCH else lib
+    if len(pieces) == 1:
+        start, length = pieces[0]
+        return _answer(req, library.fuse_reply_buf, start, length)
+    vector = struct.pack(f"@{2 * len(pieces)}N", *itertools.chain.from_iterable(pieces))  # struct iovec[]
+    return _answer(req, library.fuse_reply_iov, vector, len(pieces))
+
+
+def text(req: Request, content: bytes) -> bool:
+    """Answer a readlink."""
+    return _answer(req, lib.fuse_reply_readlink, content)
+
+
+def xattr(req: Request, value: bytes, size: int) -> bool:
+    """Answer a getxattr or listxattr that has room for `size` bytes; 0 asks how many there are (getxattr(2))."""
+    if size == 0:
+        return _answer(req, lib.fuse_reply_xattr, len(value))
+    return error(req, errno.ERANGE) if size < len(value) else data(req, value)
+
+
+def statfs(req: Request, found: FsAttributes) -> bool:
+    """Answer a statfs."""
+    st = StatVfs()
+    st.f_bsize, st.f_frsize = found.block_size, found.fragment
+    st.f_blocks, st.f_bfree, st.f_bavail = found.blocks, found.free, found.available
+    st.f_files, st.f_ffree, st.f_favail = found.files, found.files_free, found.files_free
+    st.f_namemax = found.name_max
+    return _answer(req, lib.fuse_reply_statfs, C.byref(st))
+
+
+class DirectoryBuffer:
+    """Collects the entries of one readdir or readdirplus answer of at most `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._buffer = C.create_string_buffer(size)
+        self._start = self._address = C.addressof(self._buffer)
+        self._left = size
+        self._entry = EntryParam()
+        self._stat = self._entry.attr
+
+    def add(self, req: Request, name: bytes, found: Entry, next_offset: int) -> bool:
+        """Add an entry with its attributes (readdirplus); False when it does not fit.
+
+        Once answered, the kernel holds a reference to its nodeid, except for `.` and `..`. `nodeid` 0: the name only.
+        """
+        param = self._entry
+        param.ino = found.nodeid
+        param.attr_timeout = found.attr_timeout
+        param.entry_timeout = found.entry_timeout
+        _fill(self._stat, found.attributes)
+        return self._took(
+            lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
+        )
+
+    def add_plain(self, req: Request, name: bytes, found: FileAttributes, next_offset: int) -> bool:
+        """Add a name with its inode number and type (readdir); False when it does not fit."""
+        self._stat.st_ino, self._stat.st_mode = found.ino, found.mode
+        return self._took(
+            lib.fuse_add_direntry(None, self._address, self._left, name, C.byref(self._stat), next_offset)
+        )
+
+    def _took(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._address += size
+        self._left -= size
+        return True
+
+    def reply(self, req: Request) -> bool:
+        """Answer with what was added; nothing added is the end of the directory."""
+        return memory(req, ((self._start, self._address - self._start),))
+
+
+def _fill(st: Any, found: FileAttributes) -> None:
+    st.st_ino = found.ino
+    st.st_mode = found.mode
+    st.st_nlink = found.nlink
+    st.st_uid = found.uid
+    st.st_gid = found.gid
+    st.st_size = found.size
+    st.st_blocks = -(-found.size // 512) if found.blocks is None else found.blocks
+    st.st_blksize = found.block_size
+    seconds = int(found.mtime // 1)
+    nanoseconds = int((found.mtime - seconds) * 1e9)
+    for time in (st.st_atimespec, st.st_mtimespec, st.st_ctimespec):
+        time.tv_sec, time.tv_nsec = seconds, nanoseconds

@@ -1,0 +1,101 @@
+"""What can be asked about a request that waits for its answer, and who may answer it.
+
+A `Request` is a number that is never used twice, so that an answer that comes too late (after a deadline, an interrupt,
+or the end of the mount) finds nothing, instead of the memory of another request. `claim` decides who answers; it, and
+`begin`, are single operations of a dict and may be called from any thread. The rest belongs to the session's thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from vfs.frontends.fuse.library import INTERRUPT, lib, waiting
+
+log = logging.getLogger(__name__)
+
+Request = int
+"""Stands for one `fuse_req_t`."""
+
+_SESSION_BITS = 40
+_sessions = itertools.count(1)
+_addresses: dict[Request, int] = {}
+_callbacks: dict[Request, Callable[[], object]] = {}
+
+escaped: list[BaseException] = []
+"""KeyboardInterrupt and the like, raised below a callback from C; `Session.process` raises it on."""
+
+
+class Caller(NamedTuple):
+    """The process behind a request."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+def numbers() -> Iterator[Request]:
+    """The requests of one session."""
+    return itertools.count((next(_sessions) << _SESSION_BITS) + 1)
+
+
+def begin(req: Request, address: int) -> None:
+    """`req` stands for the `fuse_req_t` at `address` until it is claimed."""
+    _addresses[req] = address
+
+
+def claim(req: Request) -> int:
+    """The address of a request, for the one who answers it; 0 when it was answered already."""
+    if _callbacks:
+        _callbacks.pop(req, None)
+    return _addresses.pop(req, 0)
+
+
+def unanswered(session: Request) -> list[Request]:
+    """The requests that wait in the session to which the request `session` belongs or belonged."""
+    return [req for req in list(_addresses) if req >> _SESSION_BITS == session >> _SESSION_BITS]
+
+
+def caller(req: Request) -> Caller:
+    """Who sent the request. Raises KeyError when it was answered already."""
+    context = lib.fuse_req_ctx(_addresses[req]).contents
+    return Caller(context.uid, context.gid, context.pid)
+
+
+def interrupted(req: Request) -> bool:
+    """Whether the process that waits for `req` was interrupted; False when the request was answered already."""
+    address = _addresses.get(req)
+    return address is not None and bool(lib.fuse_req_interrupted(address))
+
+
+def on_interrupt(req: Request, callback: Callable[[], object]) -> None:
+    """Call `callback` when the process that waits for `req` is interrupted or killed before the answer.
+
+    It is called on the session's thread, once, possibly before this function returns, and never after the answer. It may
+    answer the request. To be called on the session's thread.
+    """
+    address = _addresses.get(req)
+    if address is not None:
+        _callbacks[req] = callback
+        waiting.fuse_req_interrupt_func(address, _interrupted, req)
+
+
+def forget_interrupt(req: Request, callback: Callable[[], object]) -> None:
+    """Let go of `callback`; an answer does so too."""
+    if _callbacks.get(req) == callback:
+        del _callbacks[req]
+
+
+@INTERRUPT  # type: ignore[untyped-decorator]
+def _interrupted(_address: int, req: int) -> None:
+    callback = _callbacks.pop(req, None)
+    if callback is None:
+        return
+    try:
+        callback()
+    except Exception:
+        log.exception("an interrupt could not be handled")
+    except BaseException as error:  # noqa: BLE001 # C cannot carry it
+        escaped.append(error)

@@ -1,0 +1,308 @@
+"""One mount: receives requests without blocking and hands them to a handler, by nodeid.
+
+The session belongs to one thread, which watches `fileno()` and calls `process()`; that thread must never look into the
+mount itself. A handler answers with the functions of `reply`, now or later, on any thread. Everything that would change
+the file system is answered `EROFS` here. A handler that raises is logged, and its request answered `EIO`.
+"""
+
+from __future__ import annotations
+
+import ctypes as C  # noqa: N812
+import errno
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vfs.base.errors import MountError
+from vfs.frontends.fuse import reply, requests
+from vfs.frontends.fuse.library import (
+    NODEID,
+    Args,
+    Buffer,
+    ConnInfo,
+    FileInfo,
+    FileInfoPointer,
+    ForgetData,
+    Operations,
+    P,
+    complaints,
+    free,
+    lib,
+    new_session,
+    waiting,
+)
+from vfs.frontends.fuse.requests import Request, begin
+
+log = logging.getLogger(__name__)
+
+MAX_BACKGROUND = 256
+"""The kernel's readahead requests under way; with its default of 12, slow ones stall everybody's."""
+CONGESTION = 192
+READDIRPLUS, READDIRPLUS_AUTO = 1 << 13, 1 << 14
+PARALLEL_DIROPS = 1 << 18
+WANTED = (1 << 0) | (1 << 12) | READDIRPLUS | PARALLEL_DIROPS
+"""FUSE_CAP_ASYNC_READ, AUTO_INVAL_DATA, READDIRPLUS and PARALLEL_DIROPS, as libfuse numbers them."""
+
+
+class Handler(Protocol):
+    """What a file system does. Each method answers `req` once, now or later, by the functions of `reply`."""
+
+    def lookup(self, req: Request, parent: int, name: bytes) -> None: ...
+    def forget(self, nodeid: int, count: int) -> None: ...
+    def getattr(self, req: Request, nodeid: int, fh: int | None) -> None: ...
+    def readlink(self, req: Request, nodeid: int) -> None: ...
+    def access(self, req: Request, nodeid: int, mask: int) -> None: ...
+    def open(self, req: Request, nodeid: int, flags: int) -> None: ...
+    def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
+    def release(self, req: Request, nodeid: int, fh: int) -> None: ...
+    def opendir(self, req: Request, nodeid: int, flags: int) -> None: ...
+    def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
+    def readdirplus(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
+    def releasedir(self, req: Request, nodeid: int, fh: int) -> None: ...
+    def statfs(self, req: Request, nodeid: int) -> None: ...
+    def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None: ...
+    def listxattr(self, req: Request, nodeid: int, size: int) -> None: ...
+
+
+_READS: dict[str, tuple[Any, ...]] = {
+    "lookup": (NODEID, C.c_char_p),
+    "forget": (NODEID, C.c_uint64),
+    "forget_multi": (C.c_size_t, C.POINTER(ForgetData)),
+    "getattr": (NODEID, P),
+    "readlink": (NODEID,),
+    "access": (NODEID, C.c_int),
+    "open": (NODEID, FileInfoPointer),
+    "read": (NODEID, C.c_size_t, C.c_int64, P),
+    "release": (NODEID, P),
+    "flush": (NODEID, P),
+    "opendir": (NODEID, FileInfoPointer),
+    "readdir": (NODEID, C.c_size_t, C.c_int64, P),
+    "readdirplus": (NODEID, C.c_size_t, C.c_int64, P),
+    "releasedir": (NODEID, P),
+    "statfs": (NODEID,),
+    "getxattr": (NODEID, C.c_char_p, C.c_size_t),
+    "listxattr": (NODEID, C.c_size_t),
+}
+"""What callbacks take after the request, from `fuse_lowlevel.h`."""
+
+_WRITES: dict[str, tuple[Any, ...]] = {
+    "setattr": (NODEID, P, C.c_int, P),
+    "mknod": (NODEID, C.c_char_p, C.c_uint, C.c_uint64),
+    "mkdir": (NODEID, C.c_char_p, C.c_uint),
+    "unlink": (NODEID, C.c_char_p),
+    "rmdir": (NODEID, C.c_char_p),
+    "symlink": (C.c_char_p, NODEID, C.c_char_p),
+    "rename": (NODEID, C.c_char_p, NODEID, C.c_char_p, C.c_uint),
+    "link": (NODEID, NODEID, C.c_char_p),
+    "write": (NODEID, C.c_char_p, C.c_size_t, C.c_int64, P),
+    "setxattr": (NODEID, C.c_char_p, P, C.c_size_t, C.c_int),
+    "removexattr": (NODEID, C.c_char_p),
+    "create": (NODEID, C.c_char_p, C.c_uint, P),
+    "fallocate": (NODEID, C.c_int, C.c_int64, C.c_int64, P),
+    "copy_file_range": (NODEID, C.c_int64, P, NODEID, C.c_int64, P, C.c_size_t, C.c_int),
+}
+"""The same, of what is refused. `fsync` is not here: there is nothing to write, and the kernel answers it itself."""
+
+_FH = FileInfo.fh.offset
+
+
+class Session:
+    """A FUSE session for `handler` at `mountpoint`; `options` are mount options such as `ro` and `fsname=…`.
+
+    Raises MountError when libfuse does not know an option.
+    """
+
+    def __init__(self, handler: Handler, mountpoint: Path, options: Sequence[str]) -> None:
+        self.handler = handler
+        self.mountpoint = mountpoint
+        self._requests = requests.numbers()
+        self._first = next(self._requests)
+        self._callbacks: list[Any] = []
+        self._operations = self._make_operations()
+        words = [b"fuse", *([b"-o", ",".join(options).encode(errors="surrogateescape")] if options else [])]
+        argv = (C.c_char_p * len(words))(*words)
+        args = Args(len(words), C.cast(argv, C.POINTER(C.c_char_p)), 0)
+        complaints.clear()
+        self._session = new_session(args, self._operations)
+        if self._session is None:
+            raise MountError(f"libfuse does not take the mount options {','.join(options)}{_reasons()}")
+        self._buffer = Buffer()
+        self._mounted = False
+        self._fd = -1
+
+    def mount(self) -> None:
+        """Mount; requests queue from now on. Raises MountError."""
+        complaints.clear()
+        if waiting.fuse_session_mount(self._session, os.fsencode(self.mountpoint)) != 0:
+            raise MountError(f"{self.mountpoint} cannot be mounted{_reasons()}")
+        self._mounted = True
+        self._fd = int(lib.fuse_session_fd(self._session))
+        os.set_blocking(self._fd, False)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when requests wait, and when the mount is gone; valid until `unmount`."""
+        return self._fd
+
+    def process(self, limit: int = 16) -> bool:
+        """Receive and dispatch up to `limit` requests, without blocking. False once the mount is gone."""
+        if not self._mounted:
+            return False
+        session, buffer = self._session, C.byref(self._buffer)
+        for _ in range(limit):
+            size = lib.fuse_session_receive_buf(session, buffer)
+            if size == -errno.EAGAIN:
+                return True
+            if size == -errno.EINTR:
+                continue
+            if size <= 0:
+                if size < 0:
+                    log.error("the FUSE device cannot be read: %s", os.strerror(-size))
+                return False
+            lib.fuse_session_process_buf(session, buffer)
+            if requests.escaped:
+                raise requests.escaped.pop()
+        return True
+
+    def unmount(self) -> None:
+        """Unmount; programs that wait for an answer, or still have files open, get errors. Idempotent.
+
+        Whoever watches `fileno()` must have stopped: libfuse closes it. May block while the helper program runs.
+        """
+        if self._mounted:
+            self._mounted = False
+            self._fd = -1
+            self._end_requests()
+            lib.fuse_session_exit(self._session)
+            waiting.fuse_session_unmount(self._session)
+
+    def destroy(self) -> None:
+        """Unmount, and free what libfuse holds. Idempotent; answers that come later do nothing."""
+        self.unmount()
+        if self._session is not None:
+            self._end_requests()
+            waiting.fuse_session_destroy(self._session)
+            self._session = None
+            if self._buffer.mem:
+                free(self._buffer.mem)
+                self._buffer.mem = None
+
+    def _end_requests(self) -> None:
+        for req in requests.unanswered(self._first):
+            reply.error(req, errno.ENOTCONN)
+
+    # --- callbacks ------------------------------------------------------------------------------------------------
+
+    def _make_operations(self) -> Operations:
+        operations = Operations(init=self._callback(_init, C.POINTER(ConnInfo)))
+        for name, arguments in _READS.items():
+            setattr(operations, name, self._callback(self._served(getattr(self, f"_{name}")), *arguments))
+        for name, arguments in _WRITES.items():
+            setattr(operations, name, self._callback(self._served(_refuse), *arguments))
+        return operations
+
+    def _callback(self, function: Callable[..., None], *arguments: Any) -> int | None:
+        callback = C.CFUNCTYPE(None, P, *arguments)(function)
+        self._callbacks.append(callback)
+        return C.cast(callback, P).value
+
+    def _served(self, method: Callable[..., None]) -> Callable[[int], None]:
+        """A callback that lets no exception vanish into C, and no request stay without an answer because of one."""
+        numbers = self._requests
+
+        def call(address: int, *arguments: Any) -> None:
+            req = next(numbers)
+            begin(req, address)
+            try:
+                method(req, *arguments)
+            except Exception:
+                log.exception("a request could not be served")
+                reply.error(req, errno.EIO)
+            except BaseException as error:  # noqa: BLE001 # C cannot carry it; `process` raises it on
+                reply.error(req, errno.EIO)
+                requests.escaped.append(error)
+
+        return call
+
+    def _lookup(self, req: Request, parent: int, name: bytes) -> None:
+        self.handler.lookup(req, parent, name)
+
+    def _forget(self, req: Request, nodeid: int, count: int) -> None:
+        reply.none(req)
+        self.handler.forget(nodeid, count)
+
+    def _forget_multi(self, req: Request, count: int, forgets: Any) -> None:
+        pairs = [(forgets[i].ino, forgets[i].nlookup) for i in range(count)]
+        reply.none(req)
+        for nodeid, lookups in pairs:
+            self.handler.forget(nodeid, lookups)
+
+    def _getattr(self, req: Request, nodeid: int, info: int | None) -> None:
+        self.handler.getattr(req, nodeid, _fh(info) if info else None)
+
+    def _readlink(self, req: Request, nodeid: int) -> None:
+        self.handler.readlink(req, nodeid)
+
+    def _access(self, req: Request, nodeid: int, mask: int) -> None:
+        if mask & os.W_OK:
+            reply.error(req, errno.EROFS)
+        else:
+            self.handler.access(req, nodeid, mask)
+
+    def _open(self, req: Request, nodeid: int, info: Any) -> None:
+        flags = info.contents.flags
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            reply.error(req, errno.EROFS)
+        else:
+            self.handler.open(req, nodeid, flags)
+
+    def _read(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
+        self.handler.read(req, nodeid, _fh(info), size, offset)
+
+    def _release(self, req: Request, nodeid: int, info: int) -> None:
+        self.handler.release(req, nodeid, _fh(info))
+
+    def _flush(self, req: Request, nodeid: int, info: int) -> None:
+        reply.error(req, errno.ENOSYS)  # nothing to flush: it succeeds, and the kernel does not ask again
+
+    def _opendir(self, req: Request, nodeid: int, info: Any) -> None:
+        self.handler.opendir(req, nodeid, info.contents.flags)
+
+    def _readdir(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
+        self.handler.readdir(req, nodeid, _fh(info), size, offset)
+
+    def _readdirplus(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
+        self.handler.readdirplus(req, nodeid, _fh(info), size, offset)
+
+    def _releasedir(self, req: Request, nodeid: int, info: int) -> None:
+        self.handler.releasedir(req, nodeid, _fh(info))
+
+    def _statfs(self, req: Request, nodeid: int) -> None:
+        self.handler.statfs(req, nodeid)
+
+    def _getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
+        self.handler.getxattr(req, nodeid, name, size)
+
+    def _listxattr(self, req: Request, nodeid: int, size: int) -> None:
+        self.handler.listxattr(req, nodeid, size)
+
+
+def _fh(info: int) -> int:
+    return int(C.c_uint64.from_address(info + _FH).value)
+
+
+def _refuse(req: Request, *_: Any) -> None:
+    reply.error(req, errno.EROFS)
+
+
+def _init(_userdata: Any, conn: Any) -> None:
+    info = conn.contents
+    info.max_background = MAX_BACKGROUND
+    info.congestion_threshold = CONGESTION
+    info.want = (info.want | (info.capable & WANTED)) & ~READDIRPLUS_AUTO
+    # max_readahead stands at what the kernel offers
+
+
+def _reasons() -> str:
+    return f": {'; '.join(complaints)}" if complaints else ""

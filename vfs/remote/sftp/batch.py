@@ -1,0 +1,73 @@
+"""READs of one range of one file, and the FSTAT behind them: what came, and what is still missing.
+
+Threads: the reader thread alone calls `take`, from the moment a round of requests is sent until its last answer; the
+loop's thread alone uses the rest, before and after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from vfs.remote.api import Attributes
+from vfs.remote.sftp.wire import Code, Status, Value
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Fills `into` from `offset` of the file behind `handle`."""
+
+    future: asyncio.Future[tuple[int, Attributes]]
+    handle: bytes
+    offset: int
+    into: memoryview
+    sent: float
+    about: bytes
+    parts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By request id: where in `into`, and how long."""
+    missing: int = 0
+    """Answers of this round that have not come."""
+    attributes: Attributes | None = None
+    error: Status | None = None
+    _counts: dict[int, int] = field(default_factory=dict)
+    """By request id: how much came."""
+    _came: dict[int, int] = field(default_factory=dict)
+    """By place in `into`: how much came, in the rounds that are over."""
+
+    def split(self, most: int) -> list[tuple[int, int]]:
+        """Parts of the range, of about the same size and `most` bytes each at most."""
+        size = len(self.into)
+        pieces = max(1, -(-size // most))
+        step = -(-size // pieces)
+        step = min(most, step + -step % 4096)
+        return [(at, min(step, size - at)) for at in range(0, size, step)]
+
+    def take(self, request_id: int, value: int | Value) -> bool:
+        """An answer came; whether it is the last of this round."""
+        if isinstance(value, int):
+            self._counts[request_id] = value
+        elif isinstance(value, Attributes):
+            self.attributes = value
+        elif isinstance(value, Status) and (value.code != Code.EOF or request_id not in self.parts):
+            self.error = value
+        self.missing -= 1
+        return not self.missing
+
+    def end_round(self) -> list[tuple[int, int]]:
+        """All answers are there: the parts that came short and are to be asked for again."""
+        again = []
+        for number, (at, length) in self.parts.items():
+            got = self._counts.get(number, 0)
+            self._came[at] = got
+            if 0 < got < length:
+                again.append((at + got, length - got))
+        self.parts, self._counts = {}, {}
+        return again
+
+    @property
+    def count(self) -> int:
+        """Bytes at the beginning of `into` that came without a gap."""
+        count = 0
+        while got := self._came.get(count, 0):
+            count += got
+        return count

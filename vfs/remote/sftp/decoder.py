@@ -1,0 +1,170 @@
+"""The stream of SFTP replies, without I/O: what READs bring goes straight to its destination.
+
+Threads: a `Decoder` is fed by one thread; `expect` may be called from any thread, but before the request is sent.
+No lock: `pending` is a dict, whose single operations are atomic.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Generic, NamedTuple, TypeVar
+
+from vfs.base import errors
+from vfs.remote.sftp import wire
+from vfs.remote.sftp.wire import MAX_PACKET, U32, Code, Kind, Status, Value, words
+
+_TYPE_ID = struct.Struct(">BI")
+
+Token = TypeVar("Token")
+
+
+class Reply(NamedTuple, Generic[Token]):
+    """One whole reply. `value`: for DATA the count of bytes that were put into the destination, for
+    EXTENDED_REPLY the bytes behind the id, for the others what their names say."""
+
+    token: Token
+    request_id: int
+    kind: int
+    value: int | Value
+
+
+class _Expected(NamedTuple, Generic[Token]):
+    kind: int
+    token: Token
+    into: memoryview | None
+
+
+_VERSION_ID = -1
+_SCRATCH = 4 + MAX_PACKET
+_NEAR = 4 * 1024
+_BULK = 32 * 1024
+
+
+class Decoder(Generic[Token]):
+    """Turns received bytes into replies; what a READ brings goes straight to its destination.
+
+    Use: receive into `get_buffers()`, say how much came to `received(n)`, which returns the replies that are
+    whole. Memory is bounded by one packet and by the destinations that were given. After a
+    `ProtocolViolation` the decoder is of no more use.
+    """
+
+    def __init__(self) -> None:
+        self.pending: dict[int, _Expected[Token]] = {}
+        """What was asked and not yet answered, oldest first."""
+        self._scratch = memoryview(bytearray(_SCRATCH))
+        self._start = 0
+        self._end = 0
+        self._body: memoryview | None = None
+        self._body_reply: Reply[Token] | None = None
+        self._bulk = False
+
+    def expect(self, request_id: int, kind: Kind, token: Token, into: memoryview | None = None) -> None:
+        """A request goes out whose answer is a `kind` (or a STATUS); DATA goes to `into`, which bounds it."""
+        self.pending[request_id] = _Expected(kind, token, into)
+
+    def expect_version(self, token: Token) -> None:
+        """An INIT goes out."""
+        self.pending[_VERSION_ID] = _Expected(Kind.VERSION, token, None)
+
+    def let_go(self) -> None:
+        """Nothing more comes: keep no memory for it."""
+        self.pending.clear()
+        self._scratch = memoryview(b"")
+
+    def get_buffers(self) -> list[memoryview]:
+        """Where to receive next, to be filled in turn; the first is not empty. Valid until `received` is called."""
+        scratch, start, end = self._scratch, self._start, self._end
+        if self._body is not None:  # what came before it is dealt with
+            return [self._body, scratch[:_NEAR]]
+        if start:
+            scratch[: end - start] = scratch[start:end]
+            self._start, end = 0, end - start
+            self._end = end
+        # While bulk data comes, little is received here, so that little is copied to its destination.
+        return [scratch[end : end + _NEAR] if self._bulk else scratch[end:]]
+
+    def received(self, count: int) -> list[Reply[Token]]:
+        """`count` bytes were put into the buffers; the replies that are whole. Raises `ProtocolViolation`."""
+        body = self._body
+        if body is None:
+            self._end += count
+            return self._parse()
+        if count < len(body):
+            self._body = body[count:]
+            return []
+        reply = self._body_reply
+        assert reply is not None
+        self._body = self._body_reply = None
+        del self.pending[reply.request_id]
+        self._end = count - len(body)
+        return [reply, *self._parse()] if self._end else [reply]
+
+    def _parse(self) -> list[Reply[Token]]:
+        scratch, start, end = self._scratch, self._start, self._end
+        replies: list[Reply[Token]] = []
+        bulk = False
+        while end - start >= 4:
+            (length,) = U32.unpack_from(scratch, start)
+            if not 5 <= length <= MAX_PACKET:
+                raise errors.ProtocolViolation(
+                    f"not SFTP: {words(bytes(scratch[start : min(end, start + 80)]))!r}"
+                )
+            there = end - start - 4
+            if there < 5:
+                break
+            kind, request_id = _TYPE_ID.unpack_from(scratch, start + 4)
+            if kind == Kind.DATA:
+                if there < 9:
+                    break
+                bulk = length > _BULK
+                size, expected = self._data(scratch, start, length, request_id)
+                reply = Reply(expected.token, request_id, kind, size)
+                into = expected.into
+                assert into is not None
+                have = min(there - 9, size)
+                start += 13
+                into[:have] = scratch[start : start + have]
+                start += have
+                if have < size:
+                    self._body, self._body_reply = into[have:size], reply
+                    break
+                del self.pending[request_id]
+                replies.append(reply)
+            else:
+                if there < length:
+                    break
+                packet = bytes(scratch[start + 4 : start + 4 + length])
+                start += 4 + length
+                replies.append(self._reply(kind, request_id, packet))
+        if start == end:
+            start = end = 0
+        self._start, self._end, self._bulk = start, end, bulk
+        return replies
+
+    def _data(
+        self, scratch: memoryview, start: int, length: int, request_id: int
+    ) -> tuple[int, _Expected[Token]]:
+        """Check a DATA's head; its size and whose it is."""
+        expected = self.pending.get(request_id)
+        if expected is None or expected.into is None or expected.kind != Kind.DATA:
+            raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
+        (size,) = U32.unpack_from(scratch, start + 9)
+        if size != length - 9 or not 0 < size <= len(expected.into):
+            raise errors.ProtocolViolation(
+                f"{size} bytes of data in {length}, {len(expected.into)} asked for"
+            )
+        return size, expected
+
+    def _reply(self, kind: int, request_id: int, packet: bytes) -> Reply[Token]:
+        if kind == Kind.VERSION:
+            request_id = _VERSION_ID
+        expected = self.pending.get(request_id)
+        if expected is None:
+            raise errors.ProtocolViolation(f"a reply that nobody waits for (type {kind}, id {request_id})")
+        if kind not in (expected.kind, Kind.STATUS) or (request_id == _VERSION_ID and kind != Kind.VERSION):
+            raise errors.ProtocolViolation(f"a reply of type {kind} where {expected.kind} was due")
+        value = wire.parse(kind, packet)
+        if isinstance(value, Status) and value.code == Code.OK and expected.kind != Kind.STATUS:
+            raise errors.ProtocolViolation("an empty success where an answer was due")
+        del self.pending[request_id]
+        return Reply(expected.token, request_id, kind, value)

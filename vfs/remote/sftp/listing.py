@@ -1,0 +1,62 @@
+"""A directory read over one connection: many READDIRs under way, bounded, hostile names left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from vfs.base.errors import ListingTooLong
+from vfs.remote import api
+from vfs.remote.api import LONGEST_NAME, DirEntry
+from vfs.remote.sftp.connection import Connection, seen
+from vfs.remote.sftp.wire import Status
+
+NEAR = 0.003
+"""Round trips (seconds) below which few are under way, so that few are asked for beyond the end."""
+DEPTH = 32
+"""READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
+MOST_ENTRIES = 250_000
+"""Names in one directory beyond which a server is not believed: some 60 MB for each listing under way."""
+
+
+async def scandir(
+    connection: Connection, path: bytes, wanted: Callable[[], bool] = lambda: True
+) -> list[DirEntry]:
+    """The whole directory, without `.` and `..` and without names that no local file could have.
+
+    `wanted` tells whether somebody waits for it just now. Raises ListingTooLong.
+    """
+    handle = await connection.opendir(path)
+    entries: list[DirEntry] = []
+    under_way: deque[asyncio.Future[Any]] = deque()
+    depth, more, count = 2, True, 0
+    try:
+        while more or under_way:
+            while more and len(under_way) < depth:
+                under_way.append(connection.readdir(handle, path))
+            answer = await under_way.popleft()
+            if isinstance(answer, Status):
+                more = False
+                continue
+            if not answer:
+                raise connection.violated("a listing without names")
+            count += len(answer)
+            most = MOST_ENTRIES if wanted() else api.MOST_AHEAD
+            if count > most:
+                raise ListingTooLong(f"{path!r} has more than {most} entries")
+            entries.extend(entry for entry in answer if _possible(entry.name))
+            depth = min(DEPTH, depth * 2 if connection.rtt >= NEAR else depth + 1)
+    finally:
+        for future in under_way:
+            future.add_done_callback(seen)
+        connection.close_handle(handle)
+    return entries
+
+
+def _possible(name: bytes) -> bool:
+    """Whether a local file could have this name."""
+    if name in (b"", b".", b"..") or len(name) > LONGEST_NAME:
+        return False
+    return b"/" not in name and b"\0" not in name

@@ -1,0 +1,416 @@
+"""The server over as many connections as help: `Pool` is the `Remote` that everything above uses.
+
+Owned by the event loop's thread; there are no locks. Dialling runs on threads of its own, which end by themselves. A
+request goes to the connection with the least under way; over a lost link it is asked again on the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from vfs.base.errors import (
+    ArtisyncError,
+    ConnectError,
+    HungUp,
+    LinkLost,
+    NoAnswer,
+    NoSftp,
+    NoThread,
+    ProtocolViolation,
+    ServerFailure,
+    Unreachable,
+)
+from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.connectivity import Link, backoff
+from vfs.remote.sftp.listing import scandir
+from vfs.remote.sftp.pool_file import PoolFile
+from vfs.remote.ssh.transport import Dialer, Transport
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MIB = 1 << 20
+NEAR = 0.003
+"""Round trips (seconds) below which a second connection does not help."""
+DIAL_SECONDS = 10.0
+"""The most that one attempt to connect may take, so that a link that comes back is noticed."""
+REFUSED_SECONDS = 60.0
+"""How long no further connection is tried after the server refused one."""
+STEADY = 0.5
+"""Seconds that a link must have been up, unless it brought data, for the next attempt to be made at once."""
+LOST_TOO_OFTEN = 10
+"""Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
+FAST = 160e6
+"""Bytes per second that a link is thought to carry as long as nothing was measured: 1 Gbit/s and some more."""
+MOST_WINDOW = 48 * MIB
+
+
+class Share(NamedTuple):
+    """Bytes under way that one connection is good for, and how many there are for large reads: at most, and at most
+    before anything is read, where the server is far; each takes ten round trips to make.
+
+    `full`: bytes asked for that keep one busy, if its own window bounds it, else None.
+    """
+
+    size: int
+    most: int
+    at_first: int
+    full: int | None
+
+
+WIDE, NARROW = Share(5 * MIB, 4, 2, None), Share(3 * MIB // 2, 8, 8, 3 * MIB)
+"""For streams with a large window, and for those of the system's `ssh` with its 2 MiB, which two blocks of a MiB exceed by
+some bytes: a third one keeps it full."""
+
+
+class Pool:
+    """`api.Remote` over SFTP connections that `dialer` makes. `timeout`: seconds, as `--timeout`."""
+
+    def __init__(self, dialer: Dialer, timeout: float) -> None:
+        self.timeout = timeout
+        self.link: Link = _PoolLink(self)
+        self.last_error: ArtisyncError | None = None
+        """Why there is no link; None while there is one."""
+        self._dialer = dialer
+        self._connections: list[Connection] = []
+        self._dialing: set[asyncio.Task[None]] = set()
+        self._no_more_until = 0.0
+        self._attempts = 0
+        self._came_up = 0.0, 0
+        """When the link last did, and the bytes that had been delivered until then."""
+        self._sound_until = 0.0
+        """When a connection that was lost last worked."""
+        self._up = asyncio.Event()
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._closed = False
+        self._gone = {"bytes_received": 0, "bytes_sent": 0, "requests": 0}
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    async def connect(self, *, keep_trying: bool = True) -> None:
+        """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background."""
+        try:
+            self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
+        except ConnectError as error:
+            self.last_error = error
+            if keep_trying:
+                self._reconnect()
+            raise
+
+    async def move(self, dialer: Dialer) -> None:
+        """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
+        connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
+        before, self._connections = self._connections, []
+        self._dialer, self._no_more_until = dialer, 0.0
+        self._adopt(connection, dialer)
+        for old in before:
+            self._count(old)
+            old.close()
+
+    async def _dial(self, dialer: Dialer, timeout: float) -> Connection:
+        """A connection that has shaken hands. Raises ConnectError."""
+        transport = await _in_thread(lambda: dialer.dial(timeout))
+        connection = Connection(transport, self._lost)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.start()
+            if not connection.alive:
+                raise LinkLost("the server closed the connection")
+        except TimeoutError as error:
+            connection.close()
+            raise NoAnswer("the server does not answer the SFTP greeting") from error
+        except LinkLost as error:
+            connection.close()
+            kind = NoSftp if isinstance(error, ProtocolViolation) else HungUp
+            raise kind(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _adopt(self, connection: Connection, dialer: Dialer) -> None:
+        """Use a connection, unless the pool has been closed or moved since `dialer` began to make it."""
+        if self._closed or dialer is not self._dialer:
+            connection.close()
+            return
+        if not self._connections:
+            if self.last_error is not None:
+                log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
+            self.link.new_way()
+            self._came_up = asyncio.get_running_loop().time(), self.link.delivered
+        self.link.saw_clock(connection.server_clock)
+        self.link.saw_rtt(connection.rtt)
+        connection.saw_rtt = self.link.saw_rtt
+        self._connections.append(connection)
+        share = self.share
+        self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
+        self.last_error = None
+        self.link.changed(online=True, at=asyncio.get_running_loop().time())
+        self._up.set()
+
+    def _lost(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._count(connection)
+        self._sound_until = max(self._sound_until, connection.sound_until)
+        if not self._connections and not self._closed:
+            up_since, delivered = self._came_up
+            if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.delivered > delivered:
+                self._attempts = 0
+            self._up.clear()
+            self.last_error = connection.ended
+            log.warning("offline: %s", connection.ended)
+            self.link.changed(online=False, at=self._sound_until)
+            self._reconnect()
+
+    def _count(self, connection: Connection) -> None:
+        for key in self._gone:
+            self._gone[key] += getattr(connection, key)
+
+    def _reconnect(self) -> None:
+        if self._closed or (self._reconnecting is not None and not self._reconnecting.done()):
+            return
+        self._reconnecting = asyncio.ensure_future(self._keep_trying())
+
+    async def _keep_trying(self) -> None:
+        while not self._connections:
+            if self._attempts:
+                await asyncio.sleep(backoff(self._attempts - 1, random.random()))
+                if self._connections:  # moved meanwhile
+                    return
+            self._attempts += 1
+            dialer = self._dialer
+            try:
+                self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
+            except ConnectError as error:
+                self.last_error = error
+                log.info("cannot connect: %s", error)
+
+    def backlog(self, waiting: int) -> None:
+        """Open more connections if what waits would fill them."""
+        share, useful = self.share, min(self._useful, self.in_flight + waiting)
+        self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
+
+    @property
+    def share(self) -> Share:
+        """What a connection of the present kind is good for."""
+        return NARROW if self._dialer.window_limited else WIDE
+
+    def _dial_up_to(self, wanted: int) -> None:
+        """Have so many connections, unless the server is near or takes no more."""
+        now = asyncio.get_running_loop().time()
+        if not self._connections or self.link.rtt < NEAR or now < self._no_more_until or self._closed:
+            return
+        for _ in range(wanted - len(self._connections) - len(self._dialing)):
+            task = asyncio.ensure_future(self._one_more())
+            self._dialing.add(task)
+            task.add_done_callback(self._dialing.discard)
+
+    async def _one_more(self) -> None:
+        dialer = self._dialer
+        try:
+            self._adopt(await self._dial(dialer, DIAL_SECONDS), dialer)
+        except ConnectError as error:
+            log.info("the server takes no further connection: %s", error)
+            self._no_more_until = asyncio.get_running_loop().time() + REFUSED_SECONDS
+
+    @property
+    def alive(self) -> list[Connection]:
+        """The connections on which requests can be sent."""
+        return [connection for connection in self._connections if connection.alive]
+
+    @property
+    def wide(self) -> list[Connection]:
+        """The connections for large reads: all but one, so that nothing small waits behind what a server has queued."""
+        alive = self.alive
+        return alive[1:] or alive
+
+    async def connection(self) -> Connection:
+        """A live connection, the one with the least under way. Raises Unreachable when there is none for too long."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            alive = self.alive
+            if alive:
+                return min(alive, key=lambda connection: connection.in_flight)
+            down_since = began if self.link.online else self.link.since
+            left = down_since + self.timeout - loop.time()
+            if left <= 0 or self._closed:
+                raise Unreachable(str(self.last_error or "the link is down"))
+            if self._connections:
+                await asyncio.sleep(0.01)  # it is closing; its end is awaited before anything is asked again
+                continue
+            try:
+                async with asyncio.timeout(left):
+                    await self._up.wait()
+            except TimeoutError as error:
+                raise Unreachable(str(self.last_error or "the link is down")) from error
+
+    async def ask(
+        self,
+        question: Callable[[Connection], Awaitable[T]],
+        choose: Callable[[Connection], Connection] | None = None,
+    ) -> T:
+        """The answer to `question`, asked on the best connection or the one that `choose` makes of it; over a lost link
+        it is asked again. Raises Unreachable when there is no link for too long, RemoteError as the server does.
+        """
+        violations = lost = 0
+        while True:
+            connection = await self.connection()
+            if choose is not None:
+                connection = choose(connection)
+            try:
+                return await question(connection)
+            except ProtocolViolation as error:
+                violations += 1
+                if violations > 2:
+                    raise ServerFailure(f"the server does not keep to SFTP: {error}") from error
+            except LinkLost as error:
+                lost += 1
+                if lost >= LOST_TOO_OFTEN:
+                    raise Unreachable(f"the connection is lost again and again: {error}") from error
+                log.debug("asked again: %s", error)
+
+    # --- Remote ---------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of reads asked for and not yet answered."""
+        return sum(connection.in_flight for connection in self._connections)
+
+    @property
+    def window(self) -> int:
+        """See `api.Remote`."""
+        full = self.share.full
+        if full is None or self.link.rtt < NEAR:
+            return int(self._useful)
+        # what is asked for on one connection does not move to another that is made meanwhile
+        return full * max(1, len(self.wide))
+
+    @property
+    def _useful(self) -> float:
+        """Bytes under way on the link that fill it: a good part more than bandwidth × delay."""
+        rtt = self.link.rtt
+        if rtt < NEAR:
+            return 6 * MIB
+        least = min(max(FAST * rtt, 6 * MIB), 16 * MIB)
+        return min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB))
+
+    async def lstat(self, path: bytes) -> Attributes:
+        return await self.ask(lambda connection: connection.lstat(path))
+
+    async def stat(self, path: bytes) -> Attributes:
+        return await self.ask(lambda connection: connection.stat(path))
+
+    async def readlink(self, path: bytes) -> bytes:
+        return await self.ask(lambda connection: connection.readlink(path))
+
+    async def realpath(self, path: bytes) -> bytes:
+        return await self.ask(lambda connection: connection.realpath(path))
+
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+        return await self.ask(lambda connection: scandir(connection, path, wanted))
+
+    async def statvfs(self, path: bytes) -> FsStats | None:
+        return await self.ask(lambda connection: connection.statvfs(path))
+
+    async def open(self, path: bytes) -> PoolFile:
+        file = PoolFile(self, path)
+        try:
+            await self.ask(file.open_on)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def stats(self) -> dict[str, Any]:
+        """Counters for `status`."""
+        totals = {
+            key: gone + sum(getattr(connection, key) for connection in self._connections)
+            for key, gone in self._gone.items()
+        }
+        return {
+            "connections": len(self._connections),
+            **totals,
+            "rtt_ms": round(self.link.rtt * 1000, 2),
+            "rate_bytes_per_s": int(self.link.rate),
+        }
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        self._closed = True
+        self._up.set()  # who waits for a connection shall see that there will be none
+        dialling = list(self._dialing)
+        if self._reconnecting is not None:
+            dialling.append(self._reconnecting)
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+
+
+class _PoolLink(Link):
+    """The link of a pool: its silence is that of all connections together."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        super().__init__()
+
+    @property
+    def silence(self) -> float:
+        connections = self._pool._connections
+        due = [connection.due for connection in connections if connection.due is not None]
+        if not due:
+            return 0.0
+        last = max(connection.last_received for connection in connections)
+        return max(0.0, asyncio.get_running_loop().time() - max(last, min(due)))
+
+
+async def _in_thread(work: Callable[[], Transport]) -> Transport:
+    """The result of blocking `work`, on a thread that nobody waits for at exit."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Transport] = loop.create_future()
+
+    def deliver(transport: Transport | None, error: Exception | None) -> None:
+        if future.cancelled() or future.done():
+            if transport is not None:
+                transport.close()
+        elif transport is not None:
+            future.set_result(transport)
+        else:
+            future.set_exception(error or ConnectError("no connection"))
+
+    def run() -> None:
+        transport, failure = None, None
+        try:
+            transport = work()
+        except ArtisyncError as error:
+            failure = error
+        except OSError as error:
+            failure = ConnectError(str(error))
+        except Exception as error:
+            if NoThread.caused(error):  # SSH needs threads of its own
+                failure = NoThread(str(error))
+            else:
+                log.exception("connecting failed")
+                failure = ConnectError(str(error))
+        try:
+            loop.call_soon_threadsafe(deliver, transport, failure)
+        except RuntimeError:
+            if transport is not None:
+                transport.close()
+
+    try:
+        threading.Thread(target=run, name="connector", daemon=True).start()
+    except RuntimeError as error:
+        raise NoThread(str(error)) from error
+    return await future

@@ -1,0 +1,144 @@
+"""A file that is open by path, on as many connections as it is read over.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vfs.remote.api import Attributes
+from vfs.remote.sftp.connection import Connection, seen
+
+if TYPE_CHECKING:
+    from vfs.remote.sftp.pool import Pool
+
+
+QUICK = 128 << 10
+"""Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""
+LARGE = 2 << 20
+"""A file longer than this is opened at once on as many connections for large reads as it fills, before it is read."""
+PATIENCE = 3
+"""When so many times what a connection is good for is under way where a file is open, a large read rather waits the round
+trip until it is open elsewhere."""
+
+
+class PoolFile:
+    """`api.RemoteFile`: a path, with a handle on each connection that was used for it."""
+
+    def __init__(self, pool: Pool, path: bytes) -> None:
+        self.path = path
+        self.attributes = Attributes(0)
+        self._pool = pool
+        self._handles: dict[Connection, asyncio.Future[bytes]] = {}
+        self._reading = 0
+        self._closed = False
+
+    async def open_on(self, connection: Connection) -> None:
+        """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
+        handle = self._handle(connection)
+        self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
+        if self.attributes.size > LARGE and not self._closed:
+            useful = math.ceil(self.attributes.size / self._pool.share.size)
+            for wide in sorted(self._pool.wide, key=_load)[:useful]:
+                self._handle(wide)
+
+    def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
+        handle = self._handles.get(connection)
+        if handle is None or (handle.done() and (handle.cancelled() or handle.exception() is not None)):
+            self._handles = {one: there for one, there in self._handles.items() if one.alive}
+            handle = self._handles[connection] = connection.open(self.path)
+            handle.add_done_callback(seen)
+        return handle
+
+    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        """See `api.RemoteFile`."""
+        self._reading += 1
+        try:
+            return await self._pool.ask(
+                lambda connection: self._read(connection, offset, into),
+                self._wide if len(into) > QUICK else self._narrow,
+            )
+        finally:
+            self._reading -= 1
+            if self._closed and not self._reading:
+                self._close_handles()
+
+    def _narrow(self, best: Connection) -> Connection:
+        """The connection for a small read: `best`, or where the file is open already."""
+        return self._open_on(best, self._pool.alive) or best
+
+    def _wide(self, best: Connection) -> Connection:
+        """The connection for a large read: `best` among the wide ones, or where the file is open already."""
+        wide = self._pool.wide
+        if not wide:
+            return best
+        patience = PATIENCE * self._pool.share.size
+        least = _idlest(wide)
+        found = self._open_on(least, wide)
+        if found is not None and (found is least or found.in_flight < patience):
+            return found
+        elsewhere = self._ready(self._pool.alive)
+        # not to lose the round trip that the opening takes
+        if found is None and elsewhere and elsewhere[0].in_flight < patience:
+            return elsewhere[0]
+        return least
+
+    def _open_on(self, best: Connection, among: list[Connection]) -> Connection | None:
+        """`best` if the file is open there, which is begun if need be, else the idlest of those where it is."""
+        if self._handle(best).done():
+            return best
+        ready = self._ready(among)
+        return _idlest(ready) if ready else None
+
+    def _ready(self, connections: list[Connection]) -> list[Connection]:
+        return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
+
+    async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
+        link = self._pool.link
+        handle = self._handle(connection)
+        if not handle.done():
+            connection.in_flight += len(into)  # the next read shall find another connection idler
+            try:
+                await asyncio.shield(handle)
+            finally:
+                connection.in_flight -= len(into)
+        value = handle.result()
+        began, delivered = asyncio.get_running_loop().time(), link.delivered
+        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
+        link.sample(count, began, delivered)
+        return count, attributes
+
+    def close(self) -> None:
+        """See `api.RemoteFile`."""
+        self._closed = True
+        if not self._reading:
+            self._close_handles()
+
+    def _close_handles(self) -> None:
+        handles, self._handles = self._handles, {}
+        for connection, handle in handles.items():
+            if handle.done():
+                _close_handle(connection, handle)
+            else:
+                handle.add_done_callback(partial(_close_handle, connection))
+
+
+def _is_open(handle: asyncio.Future[bytes]) -> bool:
+    return handle.done() and not handle.cancelled() and handle.exception() is None
+
+
+def _idlest(connections: list[Connection]) -> Connection:
+    return min(connections, key=_load)
+
+
+def _load(connection: Connection) -> int:
+    return connection.in_flight
+
+
+def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
+    if not handle.cancelled() and handle.exception() is None and connection.alive:
+        connection.close_handle(handle.result())

@@ -1,0 +1,282 @@
+"""Which host keys are trusted: our own known_hosts, and the user's and the system's, which are only read.
+
+Our file is consulted first: what it says of a host is what counts, so that a key accepted here is not
+contradicted by an old line elsewhere. The format: sshd(8) of OpenSSH, "SSH_KNOWN_HOSTS FILE FORMAT".
+
+Threads: any. There is no lock; two writers of our file are kept apart by flock(2) on its directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs.base import errors, paths
+from vfs.remote.ssh.transport import Prompter
+
+log = logging.getLogger(__name__)
+
+SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A public key: its kind (`ssh-ed25519`, …) and its blob as RFC 4253, section 6.6, encodes it."""
+
+    kind: str
+    blob: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:…`, as `ssh-keygen -l` prints it."""
+        digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
+        return f"SHA256:{digest}"
+
+    @property
+    def label(self) -> str:
+        """The kind as ssh names it to people: `ED25519`, `ECDSA`, `RSA`."""
+        return self.kind.removeprefix("sk-").removeprefix("ssh-").split("@")[0].split("-")[0].upper()
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a known_hosts file."""
+
+    file: Path
+    number: int
+    marker: str
+    """Empty, `@revoked` or `@cert-authority`."""
+    names: str
+    key: HostKey
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.number}"
+
+    def matches(self, name: str) -> bool:
+        """Whether the line is about `name`: hashed, or patterns with `*`, `?` and a leading `!` for "not"."""
+        if self.names.startswith("|"):
+            return _hashed_match(self.names, name)
+        found = False
+        for pattern in self.names.lower().split(","):
+            if pattern.startswith("!"):
+                if _wildcard_match(pattern[1:], name):
+                    return False
+            elif _wildcard_match(pattern, name):
+                found = True
+        return found
+
+    def only_about(self, name: str) -> bool:
+        """Whether dropping the line forgets nothing but `name`."""
+        return self.names.lower() == name or (self.names.startswith("|") and _hashed_match(self.names, name))
+
+
+def host_name(host: str, port: int, alias: str | None = None) -> str:
+    """The name under which a host's key is kept: `host`, `[host]:port`, or its HostKeyAlias as it is."""
+    if alias is not None:
+        return alias.lower()
+    return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
+
+
+class KnownHosts:
+    """What is known of host keys. `ours` is written (0600, in a directory of 0700), `others` are read."""
+
+    def __init__(self, ours: Path, others: Sequence[Path] = ()) -> None:
+        self.ours = ours
+        self.others = tuple(others)
+        self._accepted: set[tuple[str, HostKey]] = set()
+
+    def entries(self, name: str) -> list[Entry]:
+        """The lines about `name` in all files, ours first."""
+        return [e for file in (self.ours, *self.others) for e in read_entries(file) if e.matches(name)]
+
+    def kinds(self, name: str) -> list[str]:
+        """The kinds of keys known for `name`: ask the server for these first, lest it shows another."""
+        return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
+
+    def trusted(self, name: str) -> list[Entry]:
+        """The lines of which a key proves that the server is `name`."""
+        return self._deciding(name) or self._deciding(_without_port(name))
+
+    def by_authority(self, name: str) -> Entry | None:
+        """The line that lets a certificate authority vouch for `name`, if there is one."""
+        return next((e for e in self.entries(name) if e.marker == "@cert-authority"), None)
+
+    def check(self, name: str, key: HostKey) -> bool:
+        """True if `key` is known for `name`, False if nothing is known of it.
+
+        Raises `errors.HostKeyChanged` and `errors.HostKeyRevoked`.
+        """
+        for entry in self.entries(name):
+            if entry.marker == "@revoked" and entry.key == key:
+                shown = f"{key.label} key {key.fingerprint}"
+                raise errors.HostKeyRevoked(f"the {shown} of {name} is revoked ({entry.place})")
+        if (name, key) in self._accepted:
+            return True
+        deciding = self._deciding(name)
+        if any(e.key == key for e in deciding):
+            return True
+        if deciding:
+            raise errors.HostKeyChanged(self._changed_text(name, _replaced_by(key, deciding), key))
+        # As for ssh: a key known at port 22 proves itself at another port, and forbids no other there.
+        return any(e.key == key for e in self._deciding(_without_port(name)))
+
+    def verify(
+        self,
+        name: str,
+        key: HostKey,
+        *,
+        prompter: Prompter | None = None,
+        accept_new: bool = False,
+        replace: bool = False,
+    ) -> None:
+        """Return if `key` may be trusted for `name`; what is newly trusted is written to our file.
+
+        An unknown key is asked for, or accepted with `accept_new`. A changed one is refused, unless `replace`
+        is given: then it is asked for too (with nobody to ask, `accept_new` must be given as well). Blocks
+        while a person answers.
+
+        Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`.
+        """
+        try:
+            if self.check(name, key):
+                return
+        except errors.HostKeyChanged:
+            if not replace:
+                raise
+            self._replace(name, key, prompter, accept_new)
+            return
+        authority = self.by_authority(name)
+        if authority is not None:
+            raise errors.HostKeyUnknown(
+                f"{name} is trusted through a certificate authority ({authority.place}), which only "
+                "`--transport openssh` understands"
+            )
+        shown = f"the {key.label} key of {name} is {key.fingerprint}"
+        if not accept_new:
+            if prompter is None:
+                raise errors.HostKeyUnknown(shown)
+            if not prompter.accept_host_key(name, key.label, key.fingerprint, None):
+                raise errors.HostKeyUnknown(f"{shown}; it was not accepted")
+        self._write(name, key)
+
+    def _replace(self, name: str, key: HostKey, prompter: Prompter | None, accept_new: bool) -> None:
+        old = _replaced_by(key, self._deciding(name))
+        if prompter is not None:
+            accepted = prompter.accept_host_key(name, key.label, key.fingerprint, old.key.fingerprint)
+        else:
+            accepted = accept_new
+        if not accepted:
+            kind = errors.HostKeyChanged if prompter is not None else errors.NobodyToAsk
+            raise kind(self._changed_text(name, old, key))
+        self._write(name, key)
+
+    def _deciding(self, name: str) -> list[Entry]:
+        """Our lines about `name` if there are any, else the others'; without those that carry a marker."""
+        for files in ((self.ours,), self.others):
+            found = [e for f in files for e in read_entries(f) if not e.marker and e.matches(name)]
+            if found:
+                return found
+        return []
+
+    def _changed_text(self, name: str, old: Entry, key: HostKey) -> str:
+        text = f"the host key of {name} was {old.key} ({old.place}) and now is {key}"
+        if old.file != self.ours:
+            text += f"; if that is right, `ssh-keygen -f {old.file} -R '{name}'` makes ssh forget the old one"
+        return text
+
+    def _write(self, name: str, key: HostKey) -> None:
+        self._accepted = {(n, k) for n, k in self._accepted if n != name} | {(name, key)}
+        try:
+            _rewrite(self.ours, name, key)
+        except OSError as e:
+            log.warning("the host key of %s is not remembered: %s: %s", name, self.ours, e.strerror)
+
+
+def _replaced_by(key: HostKey, known: Sequence[Entry]) -> Entry:
+    return next((e for e in known if e.key.kind == key.kind), known[0])
+
+
+def _without_port(name: str) -> str:
+    return re.sub(r"^\[(.+)\]:[0-9]+$", r"\1", name)
+
+
+def read_entries(file: Path) -> list[Entry]:
+    """The lines of `file` that can be understood; none if it is not there or not readable."""
+    try:
+        text = file.read_text("utf-8", "replace")
+    except OSError:
+        return []
+    return list(_parse(file, text))
+
+
+def _parse(file: Path, text: str) -> Iterator[Entry]:
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.split()
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if len(words) < 3 or words[0].startswith("#") or marker not in ("", "@revoked", "@cert-authority"):
+            continue
+        try:
+            blob = base64.b64decode(words[2], validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        yield Entry(file, number, marker, words[0], HostKey(words[1], blob))
+
+
+def _wildcard_match(pattern: str, name: str) -> bool:
+    if "*" not in pattern and "?" not in pattern:
+        return pattern == name
+    regex = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    return re.fullmatch(regex, name) is not None
+
+
+def _hashed_match(names: str, name: str) -> bool:
+    """`|1|salt|hash`, the hash being HMAC-SHA1 of the name."""
+    parts = names.split("|")
+    if len(parts) != 4 or parts[1] != "1":
+        return False
+    try:
+        salt, wanted = base64.b64decode(parts[2]), base64.b64decode(parts[3])
+    except (binascii.Error, ValueError):
+        return False
+    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), wanted)
+
+
+def _rewrite(file: Path, name: str, key: HostKey) -> None:
+    """Make `key` the one of `name` in `file`, in one step. Raises OSError."""
+    paths.make_private(file.parent)
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        try:
+            text = file.read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            text = ""
+        dropped = {e.number for e in _parse(file, text) if not e.marker and e.only_about(name)}
+        kept = [line for n, line in enumerate(text.split("\n"), 1) if line and n not in dropped]
+        kept.append(f"{name} {key.kind} {base64.b64encode(key.blob).decode()}")
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as f:
+                f.write("\n".join(kept) + "\n")
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, file)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    finally:
+        os.close(directory)

@@ -1,0 +1,112 @@
+"""What a private key file tells without being used: is it there, safe, encrypted, and which key is it.
+
+Sources: PROTOCOL.key of OpenSSH for the format; sshkey_perm_ok in OpenSSH's authfile.c for the permissions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs.remote.ssh.hostkeys import HostKey
+
+_MAGIC = b"openssh-key-v1\0"
+_BEGIN = "-----BEGIN OPENSSH PRIVATE KEY-----"
+_END = "-----END OPENSSH PRIVATE KEY-----"
+
+DEFAULT_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
+"""In `~/.ssh`, in the order in which they are tried when no key is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A private key file as it was found on disk."""
+
+    path: Path
+    text: str
+    """The file's content. Secret: never logged, and left out of the repr."""
+    encrypted: bool
+    blob: bytes | None
+    """The public key (RFC 4253, section 6.6) if it can be told without the passphrase."""
+    problem: str | None = None
+    """Why the file must not be used, with the command that helps; None if it may."""
+    there: bool = True
+
+    @property
+    def label(self) -> str:
+        """The path, and which key it is if that can be told."""
+        return str(self.path) if self.blob is None else f"{self.path} ({_public(self.blob)})"
+
+    def __repr__(self) -> str:
+        return f"KeyFile({str(self.path)!r}, encrypted={self.encrypted}, problem={self.problem!r})"
+
+
+def read_key_file(path: Path) -> KeyFile:
+    """Look at the file; what is wrong with it is told in `problem`. Raises no OSError."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as f:
+            info = os.fstat(f.fileno())
+            text = f.read(64 * 1024)
+    except FileNotFoundError:
+        return KeyFile(path, "", False, None, f"there is no key file {path}", there=False)
+    except OSError as e:
+        return KeyFile(path, "", False, None, f"the key file {path} cannot be read: {e.strerror}")
+    problem = None
+    if info.st_uid == os.getuid() and info.st_mode & 0o077:
+        mode = stat.S_IMODE(info.st_mode)
+        problem = (
+            f"others can read the key file {path} (mode {mode:04o}): `chmod 600 {shlex.quote(str(path))}`"
+        )
+    elif "PRIVATE KEY-----" not in text:
+        kind = "a public key" if text.startswith(("ssh-", "ecdsa-", "sk-")) else "no private key"
+        problem = f"{path} is {kind}; name the private one with `-i`"
+    encrypted, blob = _look_inside(text)
+    return KeyFile(path, text, encrypted, blob or _public_half(path), problem)
+
+
+def _look_inside(text: str) -> tuple[bool, bytes | None]:
+    if _BEGIN not in text:
+        # PEM: the header of RFC 1421, or PKCS #8 (RFC 5958), says that it is encrypted.
+        return "Proc-Type: 4,ENCRYPTED" in text or "BEGIN ENCRYPTED PRIVATE KEY" in text, None
+    body = text.split(_BEGIN, 1)[1].split(_END, 1)[0]
+    try:
+        data = base64.b64decode("".join(body.split()))
+        if not data.startswith(_MAGIC):
+            return False, None
+        cipher, rest = _string(data[len(_MAGIC) :])
+        _kdf, rest = _string(rest)
+        _options, rest = _string(rest)
+        blob, _rest = _string(rest[4:])
+        _string(blob)  # its kind
+    except (binascii.Error, ValueError):
+        return False, None
+    return cipher != b"none", blob
+
+
+def _string(data: bytes) -> tuple[bytes, bytes]:
+    """A length-prefixed string of RFC 4251, section 5, and what follows it. Raises ValueError."""
+    length = int.from_bytes(data[:4], "big")
+    if len(data) < 4 + length:
+        raise ValueError("cut short")
+    return data[4 : 4 + length], data[4 + length :]
+
+
+def _public(blob: bytes) -> HostKey:
+    """The blob with the kind of key that it begins with."""
+    return HostKey(_string(blob)[0].decode("ascii", "replace"), blob)
+
+
+def _public_half(path: Path) -> bytes | None:
+    """The blob in `KEY.pub`, if that file is there."""
+    try:
+        words = Path(f"{path}.pub").read_text("ascii", "replace").split()
+        blob = base64.b64decode(words[1], validate=True) if len(words) > 1 else b""
+        _string(blob)
+        return blob
+    except (OSError, ValueError):
+        return None

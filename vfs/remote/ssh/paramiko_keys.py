@@ -1,0 +1,237 @@
+"""The keys to log in with, for paramiko: in which order they are tried, and how they are got at.
+
+Order: the one that worked before; the named files; the agent's; the default files. Within the files, those
+that need a passphrase come last, and one that the agent holds is used from there. Source: ssh(1), `-i`, and
+IdentitiesOnly in ssh_config(5).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import paramiko
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from paramiko.agent import AgentKey, AgentSSH
+
+from vfs.base import errors
+from vfs.remote.ssh.hostkeys import HostKey
+from vfs.remote.ssh.keyfiles import KeyFile, read_key_file
+from vfs.remote.ssh.prompts import Asking, Deadline
+from vfs.remote.ssh.ssh_config import Target
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
+"""How often a passphrase is asked for, as NumberOfPasswordPrompts of ssh_config(5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A key to try. `label` is for messages."""
+
+    label: str
+    key: paramiko.PKey
+
+
+class Agent(AgentSSH):
+    """The keys of an ssh-agent. Used by one dialling thread and, for signing, by its connection's thread."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        """Connect to the socket at `path`. Raises OSError and `paramiko.SSHException`."""
+        super().__init__()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(path)
+            self._connect(connection)  # type: ignore[attr-defined]
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]
+
+
+class _AgentSigner(paramiko.PKey):
+    """An agent's key. When the agent will not sign, the server just sees a signature that is no good.
+
+    paramiko would end the whole connection instead, and the keys after this one would go untried.
+    """
+
+    def __init__(self, key: AgentKey) -> None:
+        self._inner = key
+
+    def asbytes(self) -> bytes:
+        return self._inner.asbytes()
+
+    def get_name(self) -> str:
+        return self._inner.get_name()
+
+    @property
+    def _fields(self) -> list[object]:
+        return [self.asbytes()]
+
+    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:  # type: ignore[override]
+        try:
+            return bytes(self._inner.sign_ssh_data(data, algorithm))
+        except (paramiko.SSHException, OSError) as e:
+            log.info("the agent does not sign with %s: %s", _public(self), e)
+            return b""
+
+
+class KeyRing:
+    """One dialer's keys over all its connections. Any thread: its dictionaries are only added to."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._worked: dict[str, bytes] = {}
+        self._loaded: dict[str, tuple[str, paramiko.PKey]] = {}
+
+    def worked(self, target: Target, candidate: Candidate) -> None:
+        """Try this key first the next time."""
+        self._worked[target.key_name] = candidate.key.asbytes()
+
+    def candidates(
+        self, target: Target, agent: Agent | None, deadline: Deadline, problems: list[errors.ConnectError]
+    ) -> Iterator[Candidate]:
+        """The keys to try, each once. A passphrase is asked for only when its key's turn has come.
+
+        What is wrong with a key is put in `problems`, and the next one follows.
+        """
+        held = {k.asbytes(): k for k in agent.get_keys()} if agent is not None else {}
+        files = [read_key_file(path) for path in target.key_files]
+        if not target.keys_named:
+            files = [f for f in files if f.there]
+        named = [f for f in files if target.keys_named]
+        rest = {} if target.identities_only else held
+        first = self._worked.get(target.key_name)
+        tried: set[bytes] = set()
+        for candidate in (
+            *self._at_hand([f for f in files if f.blob == first], held, []),
+            *([_of_agent(held[first])] if first in rest else []),
+            *self._at_hand(named, held, problems),
+        ):
+            if candidate.key.asbytes() not in tried:
+                tried.add(candidate.key.asbytes())
+                yield candidate
+        yield from self._locked(named, tried, deadline, problems)
+        others = [f for f in files if not target.keys_named]
+        for candidate in (*map(_of_agent, rest.values()), *self._at_hand(others, held, problems)):
+            if candidate.key.asbytes() not in tried:
+                tried.add(candidate.key.asbytes())
+                yield candidate
+        yield from self._locked(others, tried, deadline, problems)
+
+    def _at_hand(
+        self, files: list[KeyFile], held: dict[bytes, AgentKey], problems: list[errors.ConnectError]
+    ) -> Iterator[Candidate]:
+        """The files' keys that need no passphrase now."""
+        for file in files:
+            known = self._loaded.get(str(file.path))
+            if file.blob is not None and file.blob in held:
+                yield _of_agent(held[file.blob])
+            elif file.problem is not None:
+                problems.append(errors.KeyFileUnusable(file.problem))
+            elif known is not None and known[0] == file.text:
+                yield _of_file(file, known[1])
+            elif not file.encrypted:
+                try:
+                    yield _of_file(file, self._load(file, None))
+                except errors.ConnectError as e:
+                    problems.append(e)
+
+    def _locked(
+        self, files: list[KeyFile], tried: set[bytes], deadline: Deadline, problems: list[errors.ConnectError]
+    ) -> Iterator[Candidate]:
+        """The files' keys for which a passphrase is needed."""
+        for file in files:
+            if file.problem is not None or not file.encrypted or file.blob in tried:
+                continue
+            try:
+                key = self._unlock(file, deadline)
+            except errors.ConnectError as e:
+                problems.append(e)
+                continue
+            if key.asbytes() not in tried:
+                tried.add(key.asbytes())
+                yield _of_file(file, key)
+
+    def _unlock(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
+        wrong = None
+        for _ in range(_TRIES):
+            passphrase = self._asking.passphrase(deadline, str(file.path), wrong)
+            if passphrase is None:
+                raise errors.PassphraseNeeded(f"the key {file.path} is locked with a passphrase")
+            try:
+                return self._load(file, passphrase)
+            except _WrongPassphraseError:
+                wrong = passphrase
+        raise errors.PassphraseNeeded(f"none of the passphrases fits the key {file.path}")
+
+    def _load(self, file: KeyFile, passphrase: str | None) -> paramiko.PKey:
+        key = _paramiko_key(file, passphrase)
+        self._loaded[str(file.path)] = (file.text, key)
+        return key
+
+
+class _WrongPassphraseError(errors.KeyFileUnusable):
+    pass
+
+
+def _paramiko_key(file: KeyFile, passphrase: str | None) -> paramiko.PKey:
+    """Read what is in the file; any format that OpenSSH writes or reads."""
+    data = file.text.encode("ascii", "replace")
+    load = (
+        serialization.load_ssh_private_key
+        if b"BEGIN OPENSSH PRIVATE KEY" in data
+        else serialization.load_pem_private_key
+    )
+    try:
+        private = load(data, passphrase.encode() if passphrase else None)
+    except UnsupportedAlgorithm as e:
+        raise errors.KeyFileUnusable(_not_for_us(file)) from e
+    except (ValueError, TypeError, InvalidTag) as e:
+        if file.encrypted:
+            raise _WrongPassphraseError(f"that is not the passphrase of {file.path}") from e
+        raise errors.KeyFileUnusable(f"the key file {file.path} is damaged: {e}") from e
+    kind: type[paramiko.RSAKey] | type[paramiko.ECDSAKey] | type[paramiko.Ed25519Key]
+    if isinstance(private, RSAPrivateKey):
+        kind = paramiko.RSAKey
+    elif isinstance(private, EllipticCurvePrivateKey):
+        kind = paramiko.ECDSAKey
+    elif isinstance(private, Ed25519PrivateKey):
+        kind = paramiko.Ed25519Key
+    else:
+        raise errors.KeyFileUnusable(_not_for_us(file))
+    # paramiko reads OpenSSH's format for every kind, PKCS #8 for none: so it is given the former.
+    plain = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return kind.from_private_key(io.StringIO(plain.decode("ascii")))
+
+
+def _not_for_us(file: KeyFile) -> str:
+    return (
+        f"the key {file.path} is of a kind that only ssh understands: use the agent, or `--transport openssh`"
+    )
+
+
+def _of_file(file: KeyFile, key: paramiko.PKey) -> Candidate:
+    return Candidate(f"{file.path} ({_public(key)})", key)
+
+
+def _of_agent(key: AgentKey) -> Candidate:
+    signer = _AgentSigner(key)
+    return Candidate(f"the agent's {key.comment or 'key'} ({_public(signer)})", signer)
+
+
+def _public(key: paramiko.PKey) -> HostKey:
+    return HostKey(key.get_name(), key.asbytes())

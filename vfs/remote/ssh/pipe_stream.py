@@ -1,0 +1,165 @@
+"""An SFTP stream through the pipes of a running `ssh`.
+
+Threads: as `Transport` says. `_lock` guards `_users` and `_closed` and is a leaf; the pipes are closed by
+whoever is the last to use them, so that no thread ever reads from a number that means another file by now.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+
+from vfs.base import errors
+from vfs.remote.ssh.askpass import Askpass
+from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.wakeup import Wakeup
+
+PIPE_SIZE = 1 << 20
+"""Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
+
+_LAST_WORDS = 1.0
+"""Seconds to wait for ssh to end once it has closed its output."""
+
+
+class PipeStream:
+    """A `Transport` over the stdin and stdout of `ssh -s … sftp`."""
+
+    error: errors.ConnectError | None = None
+    """Why the stream ended before the server's first byte; set when `recv_into` gives 0, else None."""
+
+    def __init__(
+        self,
+        child: Child,
+        place: str,
+        deadline: Deadline,
+        explain: Callable[[str], errors.ConnectError],
+        askpass: Askpass | None,
+    ) -> None:
+        """The server's first byte must come before `deadline`. `explain` makes an error of what ssh said."""
+        assert child.stdin is not None
+        assert child.stdout is not None
+        self._child = child
+        self._place = place
+        self._deadline = deadline
+        self._explain = explain
+        self._askpass = askpass
+        self._input = child.stdout.fileno()
+        self._output = child.stdin.fileno()
+        self._wake = Wakeup()
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
+        self._begun = False
+        for fd in (self._input, self._output):
+            os.set_blocking(fd, False)
+            try:
+                if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+            except OSError:
+                # Somebody with many pipes has used up the allowance: the pipe stays as it is.
+                pass
+
+    def recv_into(self, views: Sequence[memoryview]) -> int:
+        if not self._enter():
+            return 0
+        try:
+            while True:
+                try:
+                    count = os.readv(self._input, views)
+                except BlockingIOError:
+                    if self._ready(self._input, select.POLLIN):
+                        continue
+                    return 0
+                except OSError:
+                    count = 0
+                if not self._begun:
+                    self._first(count)
+                return count
+        finally:
+            self._leave()
+
+    def send(self, data: bytes | memoryview) -> None:
+        if not self._enter():
+            raise OSError(errno.EPIPE, "the stream is closed")
+        try:
+            rest = memoryview(data)
+            while rest:
+                try:
+                    rest = rest[os.write(self._output, rest) :]
+                except BlockingIOError:
+                    if not self._ready(self._output, select.POLLOUT):
+                        raise OSError(errno.EPIPE, "the stream is closed") from None
+                except BrokenPipeError:
+                    if self._begun:
+                        raise
+                    # ssh has ended before the login: who receives finds the end too, and can say why.
+                    return
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._users += 1  # until here is done: nobody else may release what is used here
+        self._wake.set()
+        self._child.close()
+        self._leave()
+
+    def _ready(self, fd: int, event: int) -> bool:
+        """Wait for `fd`; False when the stream is closed, or the server's first byte is late."""
+        poll = select.poll()
+        poll.register(fd, event)
+        poll.register(self._wake.fileno(), select.POLLIN)
+        while True:
+            # The lower bound keeps this from spinning while a question holds the clock just before its end.
+            patience = None if self._begun else max(self._deadline.left * 1000, 50)
+            ready = poll.poll(patience)
+            if any(number == self._wake.fileno() for number, _ in ready):
+                return False
+            if ready:
+                return True
+            if not self._begun and self._deadline.passed:
+                self.error = errors.NoAnswer(f"no answer from {self._place} in time")
+                self.close()
+                return False
+
+    def _first(self, count: int) -> None:
+        """The server's first bytes, or the end without any."""
+        if count == 0 and not self._closed:
+            self._child.wait(_LAST_WORDS)
+            self.error = self._explain(self._child.words())
+        self._begun = True
+        if self._askpass is not None:
+            self._askpass.close()
+            self._askpass = None
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            self._users += 1
+            return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and self._users == 0
+        if last:
+            self._release()
+
+    def _release(self) -> None:
+        """Nobody uses the pipes any more, and nobody will."""
+        for file in (self._child.stdin, self._child.stdout):
+            if file is not None:
+                file.close()
+        self._wake.close()
+        if self._askpass is not None:
+            self._askpass.close()
+            self._askpass = None

@@ -1,0 +1,95 @@
+"""Time to connect, and people who are asked meanwhile: a question stops the clock, and one comes at a time.
+
+`_one_at_a_time` is held while a person answers. It is the one lock here that is no leaf: it keeps connections
+that are made at once from asking the same thing twice, and nobody who holds it takes another lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from vfs.base import errors
+from vfs.remote.ssh.transport import Prompter
+
+_T = TypeVar("_T")
+
+
+class Deadline:
+    """When a connection must be there, in seconds from now. One thread asks questions, any may look."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._asking_since: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds left, 0.0 when none are. They do not run while a question is open."""
+        asking_since = self._asking_since
+        return max(0.0, self._end - (time.monotonic() if asking_since is None else asking_since))
+
+    @property
+    def passed(self) -> bool:
+        return self.left == 0.0
+
+    def need(self, what: str) -> float:
+        """Seconds left. Raises `errors.NoAnswer` when there are none; `what` names who does not answer."""
+        left = self.left
+        if left == 0.0:
+            raise errors.NoAnswer(f"no answer from {what} in time")
+        return left
+
+    def without(self, question: Callable[[], _T]) -> _T:
+        """Run `question` without its time being counted."""
+        began = self._asking_since = time.monotonic()
+        try:
+            return question()
+        finally:
+            self._end += time.monotonic() - began
+            self._asking_since = None
+
+
+class Asking:
+    """A person who may be asked by several threads. Keeps passphrases in memory, for the next connections."""
+
+    def __init__(self, prompter: Prompter | None) -> None:
+        self._prompter = prompter
+        self._one_at_a_time = threading.Lock()
+        self._passphrases: dict[str, str] = {}
+
+    @property
+    def somebody(self) -> bool:
+        """Whether there is a person to ask."""
+        return self._prompter is not None
+
+    def about_host_key(self, deadline: Deadline, verify: Callable[[Prompter | None], None]) -> None:
+        """Run `verify` with the person to ask, alone, and without its time being counted."""
+        if self._prompter is None:
+            verify(None)
+            return
+
+        def alone() -> None:
+            with self._one_at_a_time:
+                verify(self._prompter)
+
+        deadline.without(alone)
+
+    def passphrase(self, deadline: Deadline, key_file: str, wrong: str | None = None) -> str | None:
+        """What was entered for the file before, or is entered now; `wrong` is one that did not fit.
+
+        None if there is nobody to ask, or no answer.
+        """
+
+        def alone() -> str | None:
+            with self._one_at_a_time:
+                known = self._passphrases.get(key_file)
+                if known is not None and known != wrong:
+                    return known
+                entered = None if self._prompter is None else self._prompter.passphrase(key_file)
+                if entered is not None:
+                    self._passphrases[key_file] = entered
+                return entered
+
+        return deadline.without(alone)

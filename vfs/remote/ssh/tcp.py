@@ -1,0 +1,67 @@
+"""From a host's name and port to a TCP connection.
+
+Threads: any. A name is looked up on a thread of its own, since that cannot be cut short.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from vfs.base import errors
+from vfs.base.timeouts import within
+from vfs.remote.ssh.destination import place
+from vfs.remote.ssh.prompts import Deadline
+
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
+
+AddressInfo = tuple[
+    socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...] | tuple[int, bytes]
+]
+"""One of the answers of getaddrinfo(3)."""
+
+
+def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A TCP connection to the first of the host's addresses that answers.
+
+    Raises `errors.UnknownHost`, `errors.Refused`, `errors.NoAnswer`, and `errors.ConnectError` for the rest.
+    """
+    found = look_up(host, port, deadline)
+    where = place(host, port)
+    failure: OSError | None = None
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.need(where) / (len(found) - number))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return sock
+        except OSError as e:
+            sock.close()
+            if not isinstance(failure, ConnectionRefusedError):
+                failure = e
+        except BaseException:
+            sock.close()
+            raise
+    if isinstance(failure, ConnectionRefusedError):
+        raise errors.Refused(f"{where} refuses the connection") from failure
+    if failure is None or isinstance(failure, TimeoutError) or failure.errno in _UNREACHABLE:
+        why = "no answer in time" if failure is None or failure.strerror is None else failure.strerror.lower()
+        raise errors.NoAnswer(f"{where}: {why}") from failure
+    raise errors.ConnectError(f"{where}: {failure.strerror}") from failure
+
+
+def look_up(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
+    """The host's addresses, the preferred one first. Raises `errors.UnknownHost`."""
+
+    def ask() -> list[AddressInfo]:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    try:
+        return within(deadline.need(place(host, port)), ask, name=f"look-up of {host}")
+    except TimeoutError:
+        raise errors.UnknownHost(f"nobody tells the address of {host!r} in time") from None
+    except (OSError, UnicodeError) as e:
+        why = e.strerror if isinstance(e, OSError) else str(e)
+        raise errors.UnknownHost(f"{host!r}: {why}") from e
