@@ -19,11 +19,11 @@ MIB = 1 << 20
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, "--cache-size", "32M")
+    world = World(tmp_path, "--cache-size", "64M")
     world.file("exp/grown.pt", MIB)
     world.file("exp/events.out.tfevents.1.host", 5000)
     world.file("exp/notes.dat", 5000)
-    world.file("exp/other", 80 * MIB)
+    world.file("exp/other", 160 * MIB)
     with world:
         yield world
 
@@ -61,7 +61,7 @@ def test_an_open_file_that_grows_is_read_on_though_others_took_its_place_in_memo
         for number in range(2):
             for name, handle in zip(names, handles, strict=True):
                 assert os.pread(handle, MIB, 0) == (world.root / name).read_bytes()
-            assert len(read(world.path / "exp/other")) == 80 * MIB
+            assert len(read(world.path / "exp/other")) == 160 * MIB
             for name, handle in zip(names, handles, strict=True):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
                 end, more = os.stat(world.root / name).st_size, b"%d" % number * 1000

@@ -90,6 +90,7 @@ class Versions:
             if not self.names.silent():
                 self._start("recheck", node, lambda: self._recheck(node, content))
         elif content is not None and not content.trusted:
+            self.fetcher.handles.reopen(content)  # another file may have been renamed into place since
             self._trust(node, content)
 
     def _trust(self, node: Node, content: Content) -> None:
@@ -252,6 +253,7 @@ class Versions:
 
     async def _recheck(self, node: Node, content: Content) -> None:
         version, todo = content.version, deque(content.doubts.groups())
+        self.fetcher.handles.reopen(content)  # another file may have been renamed into place since
 
         async def lane() -> None:
             while todo and content.version == version and not node.stale:

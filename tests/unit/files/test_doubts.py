@@ -72,9 +72,10 @@ def test_what_cannot_be_compared_is_given_again_and_compared_when_there_is_a_lin
         assert await read(reader) == b"old"
         stack.files.write(SMALL, b"new")
         await asyncio.sleep(TTL + 1)
-        stack.remote.delay("read", before=60)
+        stack.remote.delay("open", before=60)
         await stack.tree.look(reader.node)
         assert reader.node.settled
+        await asyncio.sleep(0.01)
         stack.remote.go_offline()
         assert await read(reader) == b"old"
         stack.remote.go_online()

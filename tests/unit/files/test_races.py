@@ -106,9 +106,9 @@ def test_what_was_given_out_unsettled_is_compared_also_when_the_first_who_did_ga
         await asyncio.sleep(3)
         await stack.tree.look(reader.node)
         assert reader.node.settled
-        stack.remote.delay("read", before=1.0)
+        stack.remote.delay("read", before=0.06)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(0.03):
                 await read(reader)
         with pytest.raises(StaleVersion):
             await read(reader)

@@ -157,6 +157,22 @@ def test_a_small_file_rewritten_within_the_same_second_is_stale_for_who_read_it_
     play(story)
 
 
+@pytest.mark.parametrize("path", [SMALL, FILE], ids=["small", "large"])
+def test_a_file_renamed_into_place_within_the_same_second_is_not_taken_for_the_one_that_is_open(
+    path: bytes,
+) -> None:
+    async def story(stack: MemoryStack) -> None:
+        size = 1000 if path == SMALL else BIG
+        stack.files.write(path, tagged(b"old", size))
+        later(0.1, stack.files.replace, path, tagged(b"new", size))
+        reading = asyncio.ensure_future(stack.read(path[3:]))
+        await asyncio.sleep(TTL + 1)
+        assert await reading == tagged(b"old" if path == SMALL else b"new", size)
+        assert await stack.read(path[3:]) == tagged(b"new", size)
+
+    play(story)
+
+
 def test_a_rewrite_of_what_was_given_out_and_is_not_in_memory_any_more_is_found_too() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.files.write(SMALL, b"old")
