@@ -30,7 +30,9 @@ from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.tree import Tree
+from vfs.remote.api import Remote
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.transport import Dialer, Prompter
 
 log = logging.getLogger(__name__)
@@ -71,9 +73,10 @@ def make_dialer(settings: Settings, prompter: Prompter | None) -> Dialer:
 class Stack:
     """Everything between the server and a file's bytes, for one root."""
 
-    def __init__(self, settings: Settings, remote: Pool, cache: BlockCache, root: bytes) -> None:
+    def __init__(self, settings: Settings, pool: Pool, cache: BlockCache, root: bytes) -> None:
         self.settings = settings
-        self.remote = remote
+        self.pool = pool
+        self.remote = remote = SftpRemote(pool)
         self.cache = cache
         self.fetcher = Fetcher(remote, cache)
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
@@ -87,21 +90,20 @@ class Stack:
         Raises ConnectError when it cannot be reached; the old address is then kept.
         """
         dialer = make_dialer(settings, prompter)
-        await self.remote.move(dialer)
+        await self.pool.move(dialer)
         self.settings = settings
         self.tree.versions.host = settings.address.host
 
     def status(self) -> dict[str, Any]:
         """What `artisync status` shows, in plain types."""
-        link, settings = self.remote.link, self.settings
-        remote = self.remote.stats()
+        link, settings = self.pool.link, self.settings
         return {
             "profile": settings.profile_name,
             "address": settings.address.line(),
             "root": settings.remote_root,
             "transport": settings.transport,
             "state": "online" if link.online else "offline",
-            "problem": None if self.remote.last_error is None else str(self.remote.last_error),
+            "problem": None if self.pool.last_error is None else str(self.pool.last_error),
             "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
             "uptime_seconds": time.time() - self.started,
             "cache": {
@@ -109,7 +111,7 @@ class Stack:
                 "limit": settings.cache_size,
                 **self.cache.stats(),
             },
-            "remote": remote,
+            "remote": self.pool.stats(),
             "fetches": [
                 {
                     "path": fetch.path.decode(errors="replace"),
@@ -141,14 +143,14 @@ async def open_stack(
     """
     disk = await asyncio.to_thread(DiskCache.open, settings.cache_dir, settings.cache_size)
     cache = BlockCache(disk)
-    remote = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+    pool = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
     stack: Stack | None = None
     try:
         key = f"r:{settings.identity}"
         try:
-            await remote.connect()
-            root = await real_root(remote, settings.root)
-            stack = Stack(settings, remote, cache, root)
+            await pool.connect()
+            root = await real_root(SftpRemote(pool), settings.root)
+            stack = Stack(settings, pool, cache, root)
             cache.set_record(key, root)
             with root_listed(settings):
                 await stack.tree.start()
@@ -157,7 +159,7 @@ async def open_stack(
             if not offline or known is None:
                 raise
             log.warning("coming up offline: %s", error)
-            stack = stack or Stack(settings, remote, cache, known)
+            stack = stack or Stack(settings, pool, cache, known)
             if not await stack.tree.recall_root():
                 raise
         yield stack
@@ -165,7 +167,7 @@ async def open_stack(
         if stack is not None:
             await stack.aclose()
         else:
-            await remote.aclose()
+            await pool.aclose()
             await cache.close()
 
 
@@ -185,7 +187,7 @@ def run(
     return asyncio.run(main())
 
 
-async def real_root(remote: Pool, root: bytes) -> bytes:
+async def real_root(remote: Remote, root: bytes) -> bytes:
     """The root with links resolved. Raises RootUnusable when it is not a directory that can be listed."""
     shown = root.decode(errors="replace")
     try:
@@ -213,15 +215,16 @@ def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
     """Connect once, and see whether the root can be listed. Raises ConnectError, RootUnusable. Blocks."""
 
     async def run() -> ProbeResult:
-        remote = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+        pool = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+        remote = SftpRemote(pool)
         try:
-            await remote.connect(keep_trying=False)
+            await pool.connect(keep_trying=False)
             root = await real_root(remote, settings.root)
             with root_listed(settings):
                 entries = await remote.scandir(root)
-            return ProbeResult(root, len(entries), remote.link.rtt)
+            return ProbeResult(root, len(entries), pool.link.rtt)
         finally:
-            await remote.aclose()
+            await pool.aclose()
 
     return asyncio.run(run())
 

@@ -18,6 +18,7 @@ from tests.lab.virtual_time import run_virtual
 from vfs.base.errors import AccessDenied, NoSuchPath, RemoteError, ServerFailure, Unreachable
 from vfs.remote.api import Attributes, Remote, RemoteFile
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 
@@ -68,7 +69,7 @@ class InMemory:
 class OverSsh:
     """A directory behind a real sshd."""
 
-    def __init__(self, sshd: Sshd, root: Path, remote: Pool) -> None:
+    def __init__(self, sshd: Sshd, root: Path, remote: SftpRemote) -> None:
         self.sshd = sshd
         self.changes: Changes = RealTree()
         self.root = os.fsencode(root)
@@ -110,12 +111,13 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
         config = tmp_path / "ssh_config"
         config.write_text(f"Host *\n  UserKnownHostsFile {tmp_path / 'theirs'}\n")
         dialer = kind(sshd.address, tmp_path / "known_hosts", accept_new=True, ssh_config=config)
-        remote = Pool(dialer, TIMEOUT)
+        pool = Pool(dialer, TIMEOUT)
+        remote = SftpRemote(pool)
         root = tmp_path / "root"
         root.mkdir()
         world = OverSsh(sshd, root, remote)
         try:
-            await remote.connect()
+            await pool.connect()
             await story(world)
         finally:
             await remote.aclose()

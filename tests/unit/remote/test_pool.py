@@ -17,6 +17,7 @@ from vfs.remote.sftp import connection as sftp
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.connectivity import backoff
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Kind
 
 
@@ -32,10 +33,12 @@ def hush(server: FakeServer) -> None:
 def test_requests_go_over_a_lost_connection() -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         server.sessions[-1].silent = True
         buffer = bytearray(1 << 20)
-        questions = asyncio.gather(file.read(0, memoryview(buffer)), pool.lstat(FILE), pool.scandir(b"/a"))
+        questions = asyncio.gather(
+            file.read(0, memoryview(buffer)), SftpRemote(pool).lstat(FILE), SftpRemote(pool).scandir(b"/a")
+        )
         await asyncio.sleep(1)
         drop(server)
         (count, _), attributes, names = await questions
@@ -56,7 +59,7 @@ def test_requests_go_over_a_lost_connection() -> None:
 def test_a_read_goes_over_ten_seconds_without_a_link() -> None:
     async def main(threads: Threads) -> float:
         server, dialer, pool = await online(threads)
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         dialer.refuse = lambda _: Refused("nothing listens")
         drop(server)
         began = now()
@@ -77,11 +80,11 @@ def test_a_dead_link_is_unreachable_after_the_timeout_and_then_at_once() -> None
         server, dialer, pool = await online(threads)
         dialer.refuse = lambda _: Refused("nothing listens")
         drop(server)
-        assert TIMEOUT - 1 <= await fails(pool.lstat(FILE), Unreachable) <= TIMEOUT + 1
+        assert TIMEOUT - 1 <= await fails(SftpRemote(pool).lstat(FILE), Unreachable) <= TIMEOUT + 1
         assert not pool.link.online
         assert "nothing listens" in str(pool.last_error)
         for _ in range(20):
-            assert await fails(pool.lstat(FILE), Unreachable) == 0
+            assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
         await pool.aclose()
 
     run_engine(main)
@@ -98,9 +101,9 @@ def test_how_long_a_link_has_been_down_counts_from_when_the_server_ceased_to_ans
         began = now()
         await asyncio.sleep(9)
         assert pool.link.online
-        assert await fails(pool.lstat(FILE), Unreachable) <= 2.5
+        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) <= 2.5
         assert began <= pool.link.since <= began + sftp.KEEPALIVE + 0.1
-        assert await fails(pool.lstat(FILE), Unreachable) == 0
+        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
         await pool.aclose()
 
     run_engine(main)
@@ -113,7 +116,7 @@ def test_a_link_that_breaks_after_a_quiet_time_was_not_down_all_that_time() -> N
         await asyncio.sleep(0.9 * sftp.KEEPALIVE)
         broke = now()
         drop(server)
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         assert pool.link.since >= broke
         await pool.aclose()
 
@@ -154,7 +157,7 @@ def test_a_time_without_threads_ends_nothing_for_good(
         threads.scarce = lambda name: False
         await asyncio.sleep(40)
         assert pool.link.online
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         assert all(session.closed for session in server.sessions[:-1])
         await pool.aclose()
 
@@ -208,7 +211,7 @@ def test_a_server_that_hangs_up_after_each_greeting_is_not_run_down() -> None:
         tries = len(dialer.at)
         server.connect = connect  # type: ignore[method-assign]
         await asyncio.sleep(40)
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
         return tries
 
@@ -230,7 +233,7 @@ def test_a_connection_that_ends_with_its_greeting_is_not_taken_for_one() -> None
         assert not pool.link.online
         server.twist = fake.honest
         await asyncio.sleep(60)
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
 
     run_engine(main)
@@ -243,7 +246,7 @@ def test_a_connection_that_is_closing_is_no_link_that_is_down() -> None:
         _, _, pool = await online(threads)
         await asyncio.sleep(3600)
         pool.alive[0].close()
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
 
     run_engine(main)
@@ -286,7 +289,7 @@ def test_a_pool_that_is_closed_while_it_connects_leaves_nothing() -> None:
         server.latency = 1.0
         drop(server)
         await asyncio.sleep(0.5)  # the greeting is under way
-        waiting = asyncio.ensure_future(pool.lstat(FILE))
+        waiting = asyncio.ensure_future(SftpRemote(pool).lstat(FILE))
         await asyncio.sleep(0.1)
         await pool.aclose()
         assert await fails(waiting, Unreachable) < 1
@@ -302,7 +305,7 @@ def test_a_pool_that_is_closed_while_it_connects_leaves_nothing() -> None:
 def test_a_move_keeps_open_files_and_hangs_up_on_the_old_server() -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         other = FakeServer(threads, {FILE: CONTENT})
         await pool.move(FakeDialer(other))
         buffer = bytearray(100)
@@ -321,9 +324,9 @@ def test_a_move_to_nowhere_keeps_the_old_server() -> None:
         nowhere = FakeDialer(server, refuse=lambda _: NoAnswer("no answer"))
         with pytest.raises(ConnectError):
             await pool.move(nowhere)
-        assert (await pool.lstat(FILE)).size == len(CONTENT)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
         drop(server)
-        await pool.lstat(FILE)
+        await SftpRemote(pool).lstat(FILE)
         assert len(dialer.at) == 2
         await pool.aclose()
 
@@ -340,7 +343,7 @@ def test_a_move_while_the_old_server_is_being_tried_does_not_bring_it_back() -> 
         await pool.move(FakeDialer(other))
         await asyncio.sleep(10)
         assert len(pool.alive) == 1
-        assert (await pool.lstat(FILE)).size == 5
+        assert (await SftpRemote(pool).lstat(FILE)).size == 5
         await pool.aclose()
 
     run_engine(main)
@@ -355,7 +358,7 @@ def test_a_server_that_takes_one_connection_is_used_with_one() -> None:
         dialer = FakeDialer(server, refuse=lambda open_now: ConnectError("too many") if open_now else None)
         pool = Pool(dialer, TIMEOUT)
         await pool.connect()
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         for start in range(0, len(CONTENT), 1 << 20):
             pool.backlog(100 << 20)
             buffer = bytearray(1 << 20)
@@ -374,7 +377,7 @@ def test_over_a_long_link_more_connections_are_made_and_losing_one_loses_nothing
         pool.backlog(100 << 20)
         await asyncio.sleep(1)
         assert len(pool.alive) == 3
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         buffers = [bytearray(1 << 20) for _ in range(4)]
         reading = [
             asyncio.ensure_future(file.read(at << 20, memoryview(buffer)))
@@ -422,7 +425,7 @@ def test_large_reads_do_not_queue_where_the_file_is_open_while_other_connections
         server, _, pool = await online(threads, latency=0.05, window_limited=True)
         server.files[b"/a/large"] = bytes(opened)
         await asyncio.sleep(1)
-        file = await pool.open(b"/a/large")
+        file = await SftpRemote(pool).open(b"/a/large")
         await asyncio.sleep(0.2)
         server.files[b"/a/large"] = bytes(12 << 20)
         reads = [file.read(at << 20, memoryview(bytearray(1 << 20))) for at in range(12)]
@@ -454,7 +457,7 @@ def test_nothing_large_is_read_over_the_connection_for_what_is_small() -> None:
         _, _, pool = await online(threads, latency=0.05)
         await asyncio.sleep(1)
         quick, *wide = pool.alive
-        file = await pool.open(FILE)
+        file = await SftpRemote(pool).open(FILE)
         await asyncio.sleep(0.2)
         buffers = [bytearray(1 << 20) for _ in range(4)]
         large = [

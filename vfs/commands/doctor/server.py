@@ -21,6 +21,7 @@ from vfs.files import experiments
 from vfs.files.node import Kind, Node
 from vfs.files.tree import Tree
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.hostkeys import KnownHosts
 from vfs.remote.ssh.transport import Dialer
@@ -132,7 +133,7 @@ class _Server:
         assert pool is not None
         try:
             async with asyncio.timeout(settings.timeout):
-                root = await stack.real_root(pool, settings.root)
+                root = await stack.real_root(SftpRemote(pool), settings.root)
                 # without a disk cache: what is told is what the server says now, and the cache may be in trouble
                 self._stack = Stack(settings, pool, BlockCache(None), root)
                 with stack.root_listed(settings):

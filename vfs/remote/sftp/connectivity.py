@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
@@ -27,9 +28,13 @@ def backoff(attempt: int, chance: float) -> float:
 
 
 class Link:
-    """The state that `api.LinkState` promises, and the meters behind it."""
+    """The state that `api.LinkState` promises, and the meters behind it.
 
-    def __init__(self) -> None:
+    `silence`: seconds for which an answer is due and no byte has come on any connection.
+    """
+
+    def __init__(self, silence: Callable[[], float] = lambda: 0.0) -> None:
+        self._silence = silence
         self.online = False
         self.since = asyncio.get_running_loop().time()
         self.rtt = 0.0
@@ -45,8 +50,8 @@ class Link:
 
     @property
     def silence(self) -> float:
-        """Seconds for which an answer is due and no byte has come on any connection."""
-        return 0.0
+        """See `api.LinkState`."""
+        return self._silence()
 
     @property
     def patience(self) -> float:

@@ -1,4 +1,4 @@
-"""The server over as many connections as help: `Pool` is the `Remote` that everything above uses.
+"""As many connections to the server as help; `SftpRemote` asks over them.
 
 Owned by the event loop's thread; there are no locks. Dialling runs on threads of its own, which end by themselves. A
 request goes to the connection with the least under way; over a lost link it is asked again on the next one.
@@ -26,11 +26,8 @@ from vfs.base.errors import (
     ServerFailure,
     Unreachable,
 )
-from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link, backoff
-from vfs.remote.sftp.listing import scandir
-from vfs.remote.sftp.pool_file import PoolFile
 from vfs.remote.ssh.transport import Dialer, Transport
 
 log = logging.getLogger(__name__)
@@ -71,11 +68,11 @@ some bytes: a third one keeps it full."""
 
 
 class Pool:
-    """`api.Remote` over SFTP connections that `dialer` makes. `timeout`: seconds, as `--timeout`."""
+    """The SFTP connections that `dialer` makes. `timeout`: seconds, as `--timeout`."""
 
     def __init__(self, dialer: Dialer, timeout: float) -> None:
         self.timeout = timeout
-        self.link: Link = _PoolLink(self)
+        self.link = Link(self._silence)
         self.last_error: ArtisyncError | None = None
         """Why there is no link; None while there is one."""
         self._dialer = dialer
@@ -279,7 +276,7 @@ class Pool:
                     raise Unreachable(f"the connection is lost again and again: {error}") from error
                 log.debug("asked again: %s", error)
 
-    # --- Remote ---------------------------------------------------------------------------------------------------
+    # --- how busy it is ---------------------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
@@ -304,32 +301,13 @@ class Pool:
         least = min(max(FAST * rtt, 6 * MIB), 16 * MIB)
         return min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB))
 
-    async def lstat(self, path: bytes) -> Attributes:
-        return await self.ask(lambda connection: connection.lstat(path))
-
-    async def stat(self, path: bytes) -> Attributes:
-        return await self.ask(lambda connection: connection.stat(path))
-
-    async def readlink(self, path: bytes) -> bytes:
-        return await self.ask(lambda connection: connection.readlink(path))
-
-    async def realpath(self, path: bytes) -> bytes:
-        return await self.ask(lambda connection: connection.realpath(path))
-
-    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
-        return await self.ask(lambda connection: scandir(connection, path, wanted))
-
-    async def statvfs(self, path: bytes) -> FsStats | None:
-        return await self.ask(lambda connection: connection.statvfs(path))
-
-    async def open(self, path: bytes) -> PoolFile:
-        file = PoolFile(self, path)
-        try:
-            await self.ask(file.open_on)
-        except BaseException:
-            file.close()
-            raise
-        return file
+    def _silence(self) -> float:
+        """Seconds for which an answer is due and no byte has come on any connection."""
+        due = [connection.due for connection in self._connections if connection.due is not None]
+        if not due:
+            return 0.0
+        last = max(connection.last_received for connection in self._connections)
+        return max(0.0, asyncio.get_running_loop().time() - max(last, min(due)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for `status`."""
@@ -356,23 +334,6 @@ class Pool:
         await asyncio.gather(*dialling, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-
-
-class _PoolLink(Link):
-    """The link of a pool: its silence is that of all connections together."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        super().__init__()
-
-    @property
-    def silence(self) -> float:
-        connections = self._pool._connections
-        due = [connection.due for connection in connections if connection.due is not None]
-        if not due:
-            return 0.0
-        last = max(connection.last_received for connection in connections)
-        return max(0.0, asyncio.get_running_loop().time() - max(last, min(due)))
 
 
 async def _in_thread(work: Callable[[], Transport]) -> Transport:

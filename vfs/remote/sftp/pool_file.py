@@ -8,14 +8,10 @@ from __future__ import annotations
 import asyncio
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 from vfs.remote.api import Attributes
 from vfs.remote.sftp.connection import Connection, seen
-
-if TYPE_CHECKING:
-    from vfs.remote.sftp.pool import Pool
-
+from vfs.remote.sftp.pool import Pool
 
 QUICK = 128 << 10
 """Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""

@@ -1,0 +1,65 @@
+"""`api.Remote` over a pool of SFTP connections.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vfs.remote.api import Attributes, DirEntry, FsStats, LinkState
+from vfs.remote.sftp.listing import scandir
+from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.pool_file import PoolFile
+
+
+class SftpRemote:
+    """Each request goes to the pool's best connection, and is asked again over a lost one."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    @property
+    def link(self) -> LinkState:
+        return self.pool.link
+
+    @property
+    def window(self) -> int:
+        return self.pool.window
+
+    @property
+    def in_flight(self) -> int:
+        return self.pool.in_flight
+
+    def backlog(self, waiting: int) -> None:
+        self.pool.backlog(waiting)
+
+    async def lstat(self, path: bytes) -> Attributes:
+        return await self.pool.ask(lambda connection: connection.lstat(path))
+
+    async def stat(self, path: bytes) -> Attributes:
+        return await self.pool.ask(lambda connection: connection.stat(path))
+
+    async def readlink(self, path: bytes) -> bytes:
+        return await self.pool.ask(lambda connection: connection.readlink(path))
+
+    async def realpath(self, path: bytes) -> bytes:
+        return await self.pool.ask(lambda connection: connection.realpath(path))
+
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+        return await self.pool.ask(lambda connection: scandir(connection, path, wanted))
+
+    async def statvfs(self, path: bytes) -> FsStats | None:
+        return await self.pool.ask(lambda connection: connection.statvfs(path))
+
+    async def open(self, path: bytes) -> PoolFile:
+        file = PoolFile(self.pool, path)
+        try:
+            await self.pool.ask(file.open_on)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    async def aclose(self) -> None:
+        await self.pool.aclose()
