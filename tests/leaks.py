@@ -17,8 +17,8 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 from tests.lab import calls
-from tests.lab.mounted import eventually
 from tests.lab.usage import Growth, Usage, growth, table, usage
+from tests.lab.waiting import eventually
 from tests.lab.world import World, read
 from vfs.control import client
 

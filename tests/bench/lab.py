@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tests.bench import programs
 from tests.bench.peers import Peer, Server
 from tests.bench.scale import Scale
+from tests.lab.foreground import ForegroundMount, NotMounted
 from tests.lab.processes import cpu_seconds, descendants, peak_resident
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
@@ -27,7 +26,6 @@ from vfs.frontends.fuse.mountpoint import is_mounted
 CIPHER = "aes128-gcm@openssh.com"
 RATE_MBIT = 1000
 MOUNT_SECONDS = 20.0
-END_SECONDS = 10.0
 
 
 class Failed(Exception):
@@ -119,20 +117,17 @@ class Lab:
         mountpoint = place / "mnt"
         mountpoint.mkdir(exist_ok=True)
         log = place / "mount.log"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                peer.mount(server, mountpoint, place),
-                env=environment(place),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        words = peer.mount(server, mountpoint, place)
         try:
-            _await_mount(process, mountpoint, log)
-            yield View(mountpoint, process)
+            running = ForegroundMount(
+                words, mountpoint, log, environment(place), lambda: is_mounted(mountpoint), MOUNT_SECONDS
+            )
+        except NotMounted as error:
+            raise Failed(str(error)) from error
+        try:
+            yield View(mountpoint, running.process)
         finally:
-            _end_mount(process, mountpoint)
+            running.end()
 
     def program(self, name: str, *arguments: object) -> dict[str, float]:
         """Run one of `programs` and wait for it. Raises Failed, also when it takes longer than the scale's limit."""
@@ -182,30 +177,6 @@ def environment(place: Path) -> dict[str, str]:
     }
     homes = {f"XDG_{name}_HOME": str(place / name.lower()) for name in ("CONFIG", "STATE", "CACHE")}
     return {**ours, **homes, "XDG_RUNTIME_DIR": str(place)}
-
-
-def _await_mount(process: subprocess.Popen[Any], mountpoint: Path, log: Path) -> None:
-    end = time.monotonic() + MOUNT_SECONDS
-    while not is_mounted(mountpoint):
-        if process.poll() is not None:
-            raise Failed(f"does not mount: {_last_line(log.read_text()) or f'exit {process.returncode}'}")
-        if time.monotonic() > end:
-            raise Failed(f"is not mounted after {MOUNT_SECONDS:g} s")
-        time.sleep(0.01)
-
-
-def _end_mount(process: subprocess.Popen[Any], mountpoint: Path) -> None:
-    """Unmount, gently first; then the process is gone in any case."""
-    unmount = [shutil.which("fusermount3") or "fusermount", "-u"]
-    if subprocess.run([*unmount, str(mountpoint)], capture_output=True, check=False).returncode:
-        subprocess.run([*unmount, "-z", str(mountpoint)], capture_output=True, check=False)
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        for pid in descendants(process.pid):
-            os.kill(pid, 9)
-        process.kill()
-        process.wait()
 
 
 def _last_line(text: str) -> str:

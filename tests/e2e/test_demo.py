@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
 from tests.lab.terminal import Terminal
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.tensorboard import TensorBoard
+from tests.lab.waiting import eventually
 from vfs.commands.demo import events
 
 pytestmark = needs_fuse

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.mounted import eventually, needs_fuse, settle
+from tests.lab.mounted import needs_fuse, settle
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

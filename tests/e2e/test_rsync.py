@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_programs import tail
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
 from tests.lab.tensorboard import TensorBoard
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.chromium import Chromium
-from tests.lab.mounted import Mounted, eventually, needs_fuse
+from tests.lab.mounted import Mounted, needs_fuse
 from tests.lab.tensorboard import TensorBoard
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 summary = pytest.importorskip("tensorboard.summary", reason="no TensorBoard in this environment")

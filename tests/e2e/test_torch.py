@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.mounted import eventually, needs_fuse, settle
+from tests.lab.mounted import needs_fuse, settle
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 torch = pytest.importorskip("torch", reason="no torch in this environment (pip install torch)")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
+from tests.lab.waiting import eventually
 from tests.lab.world import World
 
 pytestmark = needs_fuse

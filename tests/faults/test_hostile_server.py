@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import twisted_sftp
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
+from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, read
 
 pytestmark = [

@@ -11,8 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
 from tests.lab.processes import descendants
+from tests.lab.waiting import eventually
 from tests.lab.world import World, failure, read
 
 pytestmark = needs_fuse

@@ -10,7 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.lab.mounted import eventually, needs_fuse, settle
+from tests.lab.mounted import needs_fuse, settle
+from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, World, failure, read
 
 pytestmark = needs_fuse

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import eventually, needs_fuse, settle
+from tests.lab.mounted import needs_fuse, settle
+from tests.lab.waiting import eventually
 from tests.lab.world import World, read
 
 pytestmark = needs_fuse

@@ -9,7 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
+from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, failure, read
 
 pytestmark = needs_fuse

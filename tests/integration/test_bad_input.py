@@ -15,8 +15,9 @@ import pytest
 
 from tests.lab.client import Client
 from tests.lab.listener import black_hole, listener
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
 from tests.lab.sshd import Sshd, free_port, make_key
+from tests.lab.waiting import eventually
 from vfs.base.address import Address
 from vfs.frontends.fuse import mountpoint as mountpoints
 

@@ -6,8 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

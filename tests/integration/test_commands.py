@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle, write
+from tests.lab.mounted import Mounted, needs_fuse, settle, write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd, free_port
+from tests.lab.waiting import eventually
 
 MIB = 1 << 20
 

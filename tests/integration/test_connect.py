@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import eventually, needs_fuse
+from tests.lab.mounted import needs_fuse
 from tests.lab.sshd import Sshd, make_key
+from tests.lab.waiting import eventually
 from vfs.remote.ssh.hostkeys import read_entries
 
 PASSPHRASE = "correct horse battery staple"

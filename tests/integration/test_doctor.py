@@ -20,8 +20,9 @@ import pytest
 
 from tests.lab.client import Client
 from tests.lab.listener import black_hole, listener
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.sshd import Sshd, make_key
+from tests.lab.waiting import eventually
 from vfs.base.address import Address
 from vfs.commands.doctor.examine import CHECKS
 from vfs.remote.ssh.hostkeys import read_entries

@@ -21,9 +21,10 @@ import fsspec
 
 from tests.lab.client import Client
 from tests.lab.fsspec_client import home, storage_options
-from tests.lab.mounted import eventually, write
+from tests.lab.mounted import write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 from vfs.base import config
 from vfs.base.address import Address
 from vfs.frontends.fsspec import stacks

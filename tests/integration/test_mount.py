@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import eventually, write
+from tests.lab.mounted import write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 
 MIB = 1 << 20
 

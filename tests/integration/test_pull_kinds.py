@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.client import Client
-from tests.lab.mounted import eventually, write
+from tests.lab.mounted import write
 from tests.lab.pulling import copy_at
+from tests.lab.waiting import eventually
 
 
 @pytest.fixture

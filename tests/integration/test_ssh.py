@@ -21,6 +21,7 @@ import pytest
 
 from tests.lab.listener import listener
 from tests.lab.sshd import Sshd, fingerprint, free_port, make_key
+from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
 from vfs.remote.sftp.connection import Connection
@@ -154,15 +155,6 @@ def children() -> list[int]:
             if int(parent) == os.getpid() and state != "Z":
                 found.append(int(entry.name))
     return found
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 # --- what works

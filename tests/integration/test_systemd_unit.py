@@ -7,8 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.lab.mounted import Mounted, eventually, needs_fuse, settle
+from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
 

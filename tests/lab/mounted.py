@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -61,13 +60,3 @@ class Mounted(Client):
             self.unmount()
         text = self.log.read_text() if self.log.exists() else ""
         assert "Traceback" not in text, text[-2000:]
-
-
-def eventually(true: object, seconds: float = 6.0) -> bool:
-    """Whether the callable becomes true within `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():  # type: ignore[operator]
-            return True
-        time.sleep(0.05)
-    return False

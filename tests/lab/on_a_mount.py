@@ -19,8 +19,9 @@ from tests.lab import calls
 from tests.lab.history import History, Kind
 from tests.lab.machine import Later, Machine
 from tests.lab.memory_tree import RealTree
-from tests.lab.mounted import Mounted, eventually, settle
+from tests.lab.mounted import Mounted, settle
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 from vfs.cache.blocks import MEMORY_BYTES
 
 T = TypeVar("T")

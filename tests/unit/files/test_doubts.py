@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.memory_remote import MemoryLink
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
+from tests.lab.waiting import now
 from vfs.base.errors import NoSuchPath, StaleVersion, Unreachable
 from vfs.cache.block import BLOCK
 from vfs.fetch.samples import Doubts
@@ -19,10 +20,6 @@ SMALL = ROOT + b"/small.pt"
 NOTES = ROOT + b"/notes.dat"
 BIG = 1 << 20
 MORE = tagged(b"more", 700_000)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class NeverSilent(MemoryLink):

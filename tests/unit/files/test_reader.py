@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
+from tests.lab.waiting import now
 from vfs.base.errors import StaleVersion, Unreachable
 from vfs.files.reader import open_reader
 
@@ -15,10 +16,6 @@ FILE = ROOT + b"/data.bin"
 MIB = 1 << 20
 BIG = 20 * MIB
 DATA = tagged(b"old", BIG)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def test_a_read_gives_what_there_is_from_there_on() -> None:

@@ -8,16 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
+from tests.lab.waiting import now
 from vfs.base.errors import StaleVersion
 
 FILE = ROOT + b"/ck.pt"
 SMALL = ROOT + b"/small.pt"
 LOG = ROOT + b"/console.log"
 BIG = 3 << 20
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def later(seconds: float, change: object, *arguments: object) -> None:

@@ -21,7 +21,7 @@ from tests.chaos.ledger import RIGHT, SLACK, TTL, Ledger, Seen
 from tests.chaos.life import Life
 from tests.chaos.reader import ROLES, Program, catch_signals
 from tests.lab import calls
-from tests.lab.mounted import eventually
+from tests.lab.waiting import eventually
 
 ALLOWED = TTL + SLACK
 

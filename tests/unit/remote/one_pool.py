@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.lab.engine_threads import Threads
 from tests.lab.fake_server import FakeDialer, FakeServer
+from tests.lab.waiting import now
 from vfs.remote.sftp.pool import Pool
 
 FILE = b"/a/f"
 CONTENT = bytes(range(256)) * 20_000
 TIMEOUT = 30.0
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def online(
