@@ -29,6 +29,9 @@ from vfs.base.errors import (
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
+from vfs.files.fetch_ahead import FetchAhead
+from vfs.files.list_ahead import ListAhead
+from vfs.files.service import Files
 from vfs.files.tree import Tree
 from vfs.remote.api import Remote
 from vfs.remote.sftp.pool import Pool
@@ -82,6 +85,13 @@ class Stack:
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
         self.tree.versions.host = settings.address.host
         self.tree.versions.patience = settings.timeout / 2
+        self.files = Files(
+            self.tree,
+            self.fetcher,
+            ListAhead(self.tree),
+            FetchAhead(self.tree, self.fetcher),
+            settings.timeout,
+        )
         self.started = time.time()
 
     async def move(self, settings: Settings, prompter: Prompter | None = None) -> None:
@@ -126,6 +136,7 @@ class Stack:
 
     async def aclose(self) -> None:
         """Close top to bottom; what waits to be written to the cache is written, within seconds."""
+        await self.files.aclose()
         await self.tree.aclose()
         await self.fetcher.aclose()
         await self.remote.aclose()

@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 
 from vfs.base import errors
+from vfs.files.shown import Shown
 from vfs.frontends.fuse import mountpoint
+from vfs.remote.api import FsStats
 
 try:
     from vfs.frontends.fuse import reply, requests
@@ -73,11 +75,11 @@ class SmallHandler:
         self.files[1].names[name.encode()] = number
         return number
 
-    def attributes(self, nodeid: int) -> reply.FileAttributes:
+    def attributes(self, nodeid: int) -> Shown:
         file = self.files[nodeid]
         mode = file.kind | (0o555 if file.kind == stat.S_IFDIR else 0o444)
         size = file.size or len(file.target)
-        return reply.FileAttributes(nodeid + 1000, mode, 1, os.getuid(), os.getgid(), size, file.mtime)
+        return Shown(nodeid + 1000, mode, 1, os.getuid(), os.getgid(), size, file.mtime)
 
     def entry(self, nodeid: int) -> reply.Entry:
         return reply.Entry(nodeid, self.attributes(nodeid), 60.0, 60.0)
@@ -166,7 +168,7 @@ class SmallHandler:
         reply.error(req, 0)
 
     def statfs(self, req: int, nodeid: int) -> None:
-        reply.statfs(req, reply.FsAttributes(4096, 512, 1000, 400, 300, 20, 10, 200))
+        reply.statfs(req, FsStats(4096, 512, 1000, 400, 300, 20, 10, 10, 200))
 
     def getxattr(self, req: int, nodeid: int, name: bytes, size: int) -> None:
         if name != b"user.colour":

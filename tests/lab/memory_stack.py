@@ -13,12 +13,17 @@ from vfs.base.errors import StaleVersion
 from vfs.cache.blocks import MEMORY_BYTES, BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
+from vfs.files.fetch_ahead import FetchAhead
+from vfs.files.list_ahead import ListAhead
 from vfs.files.node import Node
 from vfs.files.reader import Reader, open_reader
+from vfs.files.service import Files
 from vfs.files.tree import Tree
 
 ROOT = b"/r"
 TTL = 2.0
+TIMEOUT = 30.0
+"""Seconds that one request may take."""
 OLD = 3600
 """Seconds ago that `MemoryStack.old` files were written."""
 BASE = 1_700_000_000
@@ -26,7 +31,7 @@ BASE = 1_700_000_000
 
 
 class MemoryStack:
-    """`files` is the server's tree, `remote` the way there, `tree` what is known of it.
+    """`files` is the server's tree, `remote` the way there, `tree` what is known of it, `service` what a frontend says.
 
     `skew`: seconds by which the server's clock is ahead. `place`: where a cache on disk is; None: in memory only.
     `memory`: bytes of blocks that are kept in memory.
@@ -54,6 +59,9 @@ class MemoryStack:
         self.cache = BlockCache(disk, self._memory)
         self.fetcher = Fetcher(self.remote, self.cache)
         self.tree = Tree(self.remote, self.fetcher, self.cache, ROOT, "test", TTL)
+        self.list_ahead = ListAhead(self.tree)
+        self.fetch_ahead = FetchAhead(self.tree, self.fetcher)
+        self.service = Files(self.tree, self.fetcher, self.list_ahead, self.fetch_ahead, TIMEOUT)
 
     async def restart(self, *, offline: bool = False) -> None:
         """End the stack and begin another on the same cache, as a remount does."""
@@ -97,6 +105,7 @@ class MemoryStack:
 
     async def aclose(self) -> None:
         """End it, top to bottom."""
+        await self.service.aclose()
         await self.tree.aclose()
         await self.fetcher.aclose()
         await self.remote.aclose()

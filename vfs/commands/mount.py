@@ -66,7 +66,7 @@ async def _serve(
     if stack is None:
         return False
     try:
-        operations = Operations(stack.tree, stack.fetcher, stack.remote, settings.timeout)
+        operations = Operations(stack.files)
         session = Session(operations, mountpoint, mount_options(settings))
         session.mount()
         try:

@@ -32,7 +32,7 @@ MOST = 64 << 20
 MOST_FILES = 1000
 
 
-class Siblings:
+class FetchAhead:
     """Notices readers of many event files, and fetches the files that they will open next."""
 
     def __init__(self, tree: Tree, fetcher: Fetcher) -> None:

@@ -20,7 +20,7 @@ PATTERN_SECONDS = 5.0
 MANY = 1000
 
 
-class Walk:
+class ListAhead:
     """The walks through one tree."""
 
     def __init__(self, tree: Tree) -> None:

@@ -21,7 +21,6 @@ from vfs.cache.blocks import BlockCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.forgetting import Forgetting
 from vfs.files.last_known import UNKNOWN, LastKnown
-from vfs.files.list_ahead import Walk
 from vfs.files.listings import join
 from vfs.files.node import LONG_AGO, NEVER, Kind, Node, version_of
 from vfs.files.requests import Key, Questions
@@ -52,7 +51,6 @@ class Tree:
         self.versions = Versions(self, fetcher, cache)
         self.last_known = LastKnown(self)
         self.forgetting = Forgetting(self)
-        self.walk = Walk(self)
         self.root = Node(
             next(self._ids),
             None,
@@ -384,8 +382,7 @@ class Tree:
         return asyncio.get_running_loop().time()
 
     async def aclose(self) -> None:
-        """End the crawls and the questions under way."""
+        """End the questions under way."""
         await self.forgetting.aclose()
-        await self.walk.aclose()
         await self._questions.aclose()
         await self.versions.aclose()

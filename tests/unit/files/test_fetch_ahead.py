@@ -10,7 +10,6 @@ from tests.lab.loop_watch import WatchedLoop
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
 from vfs.base.errors import AccessDenied
 from vfs.files import fetch_ahead
-from vfs.files.fetch_ahead import Siblings
 from vfs.files.node import Node
 
 RUNS = 8
@@ -22,7 +21,7 @@ class Runs:
 
     def __init__(self, stack: MemoryStack, size: int = 20_000) -> None:
         self.stack = stack
-        self.siblings = Siblings(stack.tree, stack.fetcher)
+        self.siblings = stack.fetch_ahead
         for run in range(RUNS):
             stack.files.mkdir(b"%s/exp-%d" % (ROOT, run))
             stack.old(b"%s/exp-%d/%s" % (ROOT, run, NAME), tagged(b"%d" % run, size))

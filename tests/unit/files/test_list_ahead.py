@@ -48,9 +48,9 @@ def as_listed(nodes: list[Node]) -> list[Node]:
 
 async def look(stack: MemoryStack, node: Node, pace: float = 0.5) -> list[Node]:
     """Open a directory as a program does, and think; the directories in it."""
-    stack.tree.walk.note(node)
+    stack.list_ahead.note(node)
     await stack.tree.refresh_listing(node)
-    stack.tree.walk.served()
+    stack.list_ahead.served()
     snapshot = list(node.children.values())
     await asyncio.sleep(pace)
     return [child for child in snapshot if child.kind is Kind.DIRECTORY and not child.follow]
@@ -133,13 +133,13 @@ def test_what_was_listed_ahead_is_not_older_than_the_ttl_when_it_is_shown() -> N
                 await asyncio.sleep(PACE * 0.9)
 
         changing = asyncio.ensure_future(change())
-        note = stack.tree.walk.note
+        note = stack.list_ahead.note
 
         def noted(node: Node) -> None:
             opened[node] = loop.time()
             note(node)
 
-        stack.tree.walk.note = noted  # type: ignore[method-assign]
+        stack.list_ahead.note = noted  # type: ignore[method-assign]
         nodes = await walk(stack, PACE)
         await changing
         return nodes
@@ -205,7 +205,7 @@ def test_nothing_is_listed_ahead_over_a_dead_link() -> None:
         for path in (b"", b"exp-00"):
             await look(stack, await stack.node(path), 0.001)
         stack.remote.go_offline()
-        stack.tree.walk.note(await stack.node(b"exp-01"))
+        stack.list_ahead.note(await stack.node(b"exp-01"))
         await asyncio.sleep(10)
         stack.remote.go_online()
         await asyncio.sleep(10)

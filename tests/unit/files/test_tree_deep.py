@@ -31,7 +31,7 @@ async def descend(stack: MemoryStack) -> list[Node]:
     node, passed = stack.tree.root, []
     for _ in range(DEPTH):
         node = await stack.tree.lookup(node, b"d")
-        stack.tree.walk.note(node)
+        stack.list_ahead.note(node)
         await stack.tree.refresh_listing(node)
         passed.append(node)
     return passed

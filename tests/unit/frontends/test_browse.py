@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,17 +14,12 @@ from vfs.frontends.fsspec import browse
 MIB = 1 << 20
 
 
-def as_stack(stack: MemoryStack) -> Any:
-    """What `browse` needs of a `Stack`."""
-    return SimpleNamespace(tree=stack.tree, fetcher=stack.fetcher, settings=SimpleNamespace(timeout=30.0))
-
-
 def shown(infos: list[browse.Info]) -> dict[str, tuple[str, int]]:
     return {info["name"]: (info["type"], info["size"]) for info in infos}
 
 
 async def parts(stack: MemoryStack, *spans: browse.Span) -> list[Any]:
-    return await browse.parts(as_stack(stack), spans)
+    return await browse.parts(stack.service, spans)
 
 
 def prepared(stack: MemoryStack) -> None:
@@ -50,22 +44,22 @@ def test_links_are_told_as_the_files_that_they_lead_to_and_loops_are_not_entered
             "e/to-directory": ("link", 0),
             "e/nowhere": ("link", 0),
         }
-        assert shown(await browse.listing(stack.tree, "e")) == wanted
+        assert shown(await browse.listing(stack.service, "e")) == wanted
         below = {"e/d/g.log": ("file", 3), "e/d/loop": ("link", 0)}
         root = {"": ("directory", 0), "e": ("directory", 0)}
-        assert shown(await browse.below(stack.tree, "", None)) == root | wanted | below
-        assert shown(await browse.below(stack.tree, "", 2)) == root | wanted
-        assert shown(await browse.below(stack.tree, "e/to-directory", None)) == {
+        assert shown(await browse.below(stack.service, "", None)) == root | wanted | below
+        assert shown(await browse.below(stack.service, "", 2)) == root | wanted
+        assert shown(await browse.below(stack.service, "e/to-directory", None)) == {
             "e/to-directory": ("directory", 0),
             "e/to-directory/g.log": ("file", 3),
             "e/to-directory/loop": ("link", 0),
         }
-        assert shown(await browse.below(stack.tree, "e/f", None)) == {"e/f": ("file", 5)}
-        assert (await browse.info(stack.tree, "e/to-directory"))["type"] == "directory"
+        assert shown(await browse.below(stack.service, "e/f", None)) == {"e/f": ("file", 5)}
+        assert (await browse.info(stack.service, "e/to-directory"))["type"] == "directory"
         for path, error in (("e/nowhere", NoSuchPath), ("e/f/x", NotDirectory)):
             with pytest.raises(error):
-                await browse.info(stack.tree, path)
-            assert await browse.below(stack.tree, path, None) == []
+                await browse.info(stack.service, path)
+            assert await browse.below(stack.service, path, None) == []
 
     play(story)
 
@@ -76,7 +70,7 @@ def test_many_directories_are_listed_in_few_round_trips() -> None:
             stack.files.mkdir(ROOT + b"/e%d" % number)
             stack.old(ROOT + b"/e%d/f" % number, b"x")
         began = asyncio.get_running_loop().time()
-        assert len(await browse.below(stack.tree, "", None)) == 101
+        assert len(await browse.below(stack.service, "", None)) == 101
         assert asyncio.get_running_loop().time() - began < 5 * 0.05
 
     play(story, latency=0.05)
@@ -88,7 +82,7 @@ def test_a_file_that_grew_is_listed_with_its_new_size() -> None:
         assert await stack.read(b"e/d/g.log") == b"123"
         stack.files.append(ROOT + b"/e/d/g.log", b"45")
         await asyncio.sleep(TTL)
-        assert shown(await browse.listing(stack.tree, "e/d"))["e/d/g.log"] == ("file", 5)
+        assert shown(await browse.listing(stack.service, "e/d"))["e/d/g.log"] == ("file", 5)
 
     play(story)
 
@@ -97,13 +91,13 @@ def test_what_may_not_be_listed_is_left_out_and_what_cannot_be_asked_for_is_an_e
     async def story(stack: MemoryStack) -> None:
         prepared(stack)
         stack.remote.fail("scandir", AccessDenied("e/d"), ROOT + b"/e/d")
-        assert "e/d/g.log" not in shown(await browse.below(stack.tree, "e", None))
+        assert "e/d/g.log" not in shown(await browse.below(stack.service, "e", None))
         await stack.restart()
-        await browse.listing(stack.tree, "e")
+        await browse.listing(stack.service, "e")
         stack.remote.go_offline()
         await asyncio.sleep(60)
         with pytest.raises(Unreachable):
-            await browse.below(stack.tree, "e", None)
+            await browse.below(stack.service, "e", None)
 
     play(story)
 
@@ -158,10 +152,10 @@ def test_a_file_that_never_comes_to_rest_is_told_as_being_written() -> None:
 def test_an_open_file_gives_one_version_and_what_is_appended_to_it() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f.log", b"12345")
-        reader = await browse.open_file(as_stack(stack), "f.log")
+        reader = await browse.open_file(stack.service, "f.log")
 
         async def read(start: int) -> bytes:
-            pieces = await browse.read(stack.tree, reader, start, 100)
+            pieces = await stack.service.read_latest(reader, start, 100)
             return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
 
         assert (await read(0), await read(5)) == (b"12345", b"")

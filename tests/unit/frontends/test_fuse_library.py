@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from vfs.base import errors
+from vfs.files.shown import Shown
 
 try:
     from vfs.frontends.fuse import library, reply
@@ -78,7 +79,7 @@ def test_a_structure_that_libfuse_reads_otherwise_is_noticed(monkeypatch: pytest
 
 
 def test_a_directory_buffer_takes_entries_until_the_next_does_not_fit() -> None:
-    shown = reply.FileAttributes(ino=7, mode=0o100444, nlink=1, uid=1, gid=1, size=1000, mtime=1.5)
+    shown = Shown(ino=7, mode=0o100444, nlink=1, uid=1, gid=1, size=1000, mtime=1.5)
     buffer = reply.DirectoryBuffer(400)
     added = [
         buffer.add(0, name, reply.Entry(9, shown, 1.0, 1.0), number)
@@ -89,5 +90,5 @@ def test_a_directory_buffer_takes_entries_until_the_next_does_not_fit() -> None:
 
 def test_a_time_before_1970_keeps_its_fraction() -> None:
     st = library.Stat()
-    reply._fill(st, reply.FileAttributes(ino=1, mode=0, nlink=1, uid=0, gid=0, size=0, mtime=-0.25))
+    reply._fill(st, Shown(ino=1, mode=0, nlink=1, uid=0, gid=0, size=0, mtime=-0.25))
     assert (st.st_mtimespec.tv_sec, st.st_mtimespec.tv_nsec) == (-1, 750_000_000)

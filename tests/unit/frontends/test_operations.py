@@ -15,7 +15,7 @@ GONE = 7
 
 
 def operations(stack: MemoryStack) -> Operations:
-    return Operations(stack.tree, stack.fetcher, stack.remote, 30.0)
+    return Operations(stack.service)
 
 
 @pytest.mark.parametrize("taken", [True, False])

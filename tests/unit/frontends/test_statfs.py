@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.memory_stack import TTL, MemoryStack, play
+from tests.lab.memory_stack import TIMEOUT, TTL, MemoryStack, play
 from vfs.base.errors import Unreachable
+from vfs.files.service import FS_SECONDS, Files
 from vfs.frontends.fuse import operations
-from vfs.frontends.fuse.operations import FS_SECONDS, Operations
+from vfs.frontends.fuse.operations import Operations
 
 
 def test_the_room_is_the_servers_or_what_was_last_known_of_it_and_never_zero(
@@ -21,7 +22,7 @@ def test_the_room_is_the_servers_or_what_was_last_known_of_it_and_never_zero(
 
     async def story(stack: MemoryStack) -> None:
         loop = asyncio.get_running_loop()
-        shown = Operations(stack.tree, stack.fetcher, stack.remote, 30.0)
+        shown = Operations(stack.service)
         request: Any = None
         stack.remote.go_silent()
         other = asyncio.ensure_future(stack.remote.lstat(b"/r"))
@@ -35,7 +36,7 @@ def test_the_room_is_the_servers_or_what_was_last_known_of_it_and_never_zero(
         await shown._statfs(request)
         assert loop.time() == began
         assert told == [1000, 1000]
-        unknown = Operations(stack.tree, stack.fetcher, stack.remote, 30.0)
+        unknown = Operations(Files(stack.tree, stack.fetcher, stack.list_ahead, stack.fetch_ahead, TIMEOUT))
         with pytest.raises(Unreachable):
             await unknown._statfs(request)
 

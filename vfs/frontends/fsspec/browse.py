@@ -17,57 +17,58 @@ from vfs.base.errors import ArtisyncError, NoSuchPath, NotDirectory, RemoteError
 from vfs.files.experiments import resolved, walk
 from vfs.files.node import Kind, Node
 from vfs.files.read_whole import Lanes, chunks, with_reader
-from vfs.files.reader import Piece, Reader, open_reader
-from vfs.files.tree import Tree
-from vfs.stack import Stack
+from vfs.files.reader import Reader
+from vfs.files.service import Files
 
 Info = dict[str, Any]
 Span = tuple[str, int | None, int | None]
 """A path, and a part of the file as of a slice: negative numbers count from the end."""
 
 
-async def info(tree: Tree, path: str) -> Info:
+async def info(files: Files, path: str) -> Info:
     """What a path stands for, links followed."""
-    return _info(path, await tree.find(os.fsencode(path)))
+    return _info(files, path, await files.find(os.fsencode(path)))
 
 
-async def listing(tree: Tree, path: str) -> list[Info]:
+async def listing(files: Files, path: str) -> list[Info]:
     """What is in a directory, or the file itself."""
-    top = await tree.find(os.fsencode(path))
+    top = await files.find(os.fsencode(path))
     if top.kind is not Kind.DIRECTORY:
-        return [_info(path, top)]
-    tree.walk.note(top)
-    return await _infos(tree, path, top, await tree.listing(top))
+        return [_info(files, path, top)]
+    children = files.listing_now(top)
+    if children is None:
+        children = await files.listing(top)
+    return await _infos(files, path, top, children.values())
 
 
-async def below(tree: Tree, path: str, depth: int | None) -> list[Info]:
+async def below(files: Files, path: str, depth: int | None) -> list[Info]:
     """A path and all that is below it, `depth` levels at most; nothing if there is no such path.
 
     What may not be listed is left out; raises Unreachable when a directory cannot be asked for.
     """
     try:
-        top = await tree.find(os.fsencode(path))
+        top = await files.find(os.fsencode(path))
     except (NoSuchPath, NotDirectory):
         return []
     if top.kind is not Kind.DIRECTORY:
-        return [_info(path, top)]
+        return [_info(files, path, top)]
     unlisted: list[tuple[Node, ArtisyncError]] = []
-    nodes = [node async for node in walk(tree, top, unlisted, depth=depth)]
+    nodes = [node async for node in walk(files.tree, top, unlisted, depth=depth)]
     for _, error in unlisted:
         if not isinstance(error, RemoteError):
             raise error
-    return [_info(path, top), *await _infos(tree, path, top, nodes)]
+    return [_info(files, path, top), *await _infos(files, path, top, nodes)]
 
 
-async def _infos(tree: Tree, path: str, top: Node, nodes: Iterable[Node]) -> list[Info]:
+async def _infos(files: Files, path: str, top: Node, nodes: Iterable[Node]) -> list[Info]:
     """The infos of nodes below `top`, which is at `path`."""
 
     async def shown(node: Node) -> Node:
         if node.pending is not None:  # grown or replaced: its bytes tell
-            await tree.refresh(node)
+            await files.tree.refresh(node)
             siblings = node.parent.children if node.parent is not None else {}
             return siblings.get(node.name, node)
-        target = await resolved(tree, node)
+        target = await resolved(files.tree, node)
         return target if target is not None and target.kind is Kind.FILE else node
 
     nodes = list(nodes)
@@ -75,46 +76,40 @@ async def _infos(tree: Tree, path: str, top: Node, nodes: Iterable[Node]) -> lis
     answers = dict(zip(asked, await asyncio.gather(*map(shown, asked)), strict=True))
     start = len(top.path.rstrip(b"/")) + 1
     return [
-        _info(posixpath.join(path, os.fsdecode(node.path[start:])), answers.get(node, node)) for node in nodes
+        _info(files, posixpath.join(path, os.fsdecode(node.path[start:])), answers.get(node, node))
+        for node in nodes
     ]
 
 
-def _info(name: str, node: Node) -> Info:
+def _info(files: Files, name: str, node: Node) -> Info:
+    shown = files.shown(node)
     return {
         "name": name,
-        "size": node.version.size if node.kind is Kind.FILE else 0,
+        "size": shown.size if node.kind is Kind.FILE else 0,
         "type": node.kind.value,
-        "mtime": node.version.mtime,
-        "mode": node.attributes.mode & ~0o222,
-        "ino": node.ino,
+        "mtime": shown.mtime,
+        "mode": shown.mode,
+        "ino": shown.ino,
     }
 
 
-async def open_file(stack: Stack, path: str) -> Reader:
+async def open_file(files: Files, path: str) -> Reader:
     """Open for reading; a version that goes away meanwhile is looked up once more, as the kernel does."""
     try:
-        return await open_reader(stack.tree, stack.fetcher, await _file(stack.tree, path))
+        return await files.open(await _file(files, path))
     except StaleVersion:
-        return await open_reader(stack.tree, stack.fetcher, await _file(stack.tree, path))
+        return await files.open(await _file(files, path))
 
 
-async def _file(tree: Tree, path: str) -> Node:
-    node = await tree.find(os.fsencode(path))
+async def _file(files: Files, path: str) -> Node:
+    node = await files.find(os.fsencode(path))
     if node.kind is not Kind.FILE:
         number = errno.EISDIR if node.kind is Kind.DIRECTORY else errno.EOPNOTSUPP
         raise OSError(number, os.strerror(number), path)
     return node
 
 
-async def read(tree: Tree, reader: Reader, start: int, length: int) -> list[Piece]:
-    """As `Reader.read`, and at the end of the file look whether it has grown."""
-    if start + length > reader.size:
-        await tree.refresh(reader.node)
-    pieces = reader.read_now(start, length)
-    return await reader.read(start, length) if pieces is None else pieces
-
-
-async def parts(stack: Stack, spans: Iterable[Span]) -> list[Any]:
+async def parts(files: Files, spans: Iterable[Span]) -> list[Any]:
     """The bytes of each part, of one version, or the error instead; all at once."""
     lanes = Lanes()
 
@@ -128,9 +123,9 @@ async def parts(stack: Stack, spans: Iterable[Span]) -> list[Any]:
             async for pieces in chunks(reader, wanted.start, wanted.stop):
                 data.writelines(block.view(a, b) for block, a, b in pieces)
 
-        node = await _file(stack.tree, span[0])
+        node = await _file(files, span[0])
         async with lanes.of(len(_range(node.version.size, span))):
-            await with_reader(stack.tree, stack.fetcher, node, stack.settings.timeout, use)
+            await with_reader(files.tree, files.fetcher, node, files.timeout, use)
         return data.getvalue()
 
     return await asyncio.gather(*map(one, spans), return_exceptions=True)

@@ -80,12 +80,12 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
     def info(self, path: str, **kwargs: Any) -> browse.Info:
         """Its name, size (bytes), type, mtime (seconds since the epoch), mode and ino; links are followed."""
         path = self._strip_protocol(path)
-        return self._ask(path, lambda stack: browse.info(stack.tree, path))
+        return self._ask(path, lambda stack: browse.info(stack.files, path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """What is in a directory; a link to a file is told as the file, any other as a "link"."""
         path = self._strip_protocol(path)
-        infos = self._ask(path, lambda stack: browse.listing(stack.tree, path))
+        infos = self._ask(path, lambda stack: browse.listing(stack.files, path))
         return infos if detail else [info["name"] for info in infos]
 
     def find(
@@ -98,7 +98,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
     ) -> Any:
         """All files below a path, many directories listed at a time. Linked directories are not entered."""
         path = self._strip_protocol(path)
-        infos = self._ask(path, lambda stack: browse.below(stack.tree, path, maxdepth), bounded=False)
+        infos = self._ask(path, lambda stack: browse.below(stack.files, path, maxdepth), bounded=False)
         shown = {
             info["name"]: info
             for info in sorted(infos, key=lambda info: info["name"])
@@ -184,7 +184,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         """Parts of files, fetched all at once, each of one version. Gaps between them are our own business."""
         starts, ends = (each if isinstance(each, list) else [each] * len(paths) for each in (starts, ends))
         spans = list(zip(map(self._strip_protocol, paths), starts, ends, strict=True))
-        parts = self._ask("", lambda stack: browse.parts(stack, spans), bounded=False)
+        parts = self._ask("", lambda stack: browse.parts(stack.files, spans), bounded=False)
         for number, (path, _, _) in enumerate(spans):
             if isinstance(parts[number], BaseException):
                 parts[number] = _os_error(parts[number], path)
@@ -227,7 +227,7 @@ class ArtisyncFile(io.BufferedReader):
     def __init__(self, fs: ArtisyncFileSystem, path: str, buffer_size: int) -> None:
         self.fs = fs
         self.path = path
-        self._file = _RawFile(fs, path, fs._ask(path, lambda stack: browse.open_file(stack, path)))
+        self._file = _RawFile(fs, path, fs._ask(path, lambda stack: browse.open_file(stack.files, path)))
         super().__init__(self._file, buffer_size)
 
     @property
@@ -285,7 +285,7 @@ class _RawFile(io.RawIOBase):
         async def read(stack: Stack) -> list[Piece]:
             if self._home is not stacks.of_this_process():
                 await self._open_again(stack)
-            return await browse.read(stack.tree, self.reader, self._position, min(length, CHUNK))
+            return await stack.files.read_latest(self.reader, self._position, min(length, CHUNK))
 
         pieces = self._fs._ask(self.name, read)
         self._position += sum(b - a for _, a, b in pieces)
@@ -293,7 +293,7 @@ class _RawFile(io.RawIOBase):
 
     async def _open_again(self, stack: Stack) -> None:
         """In a forked child: the same version, from a stack of its own."""
-        reader = await browse.open_file(stack, self.name)
+        reader = await browse.open_file(stack.files, self.name)
         if reader.content.version != self.reader.content.version:
             reader.close()
             raise StaleVersion(f"{self.name!r} is another version than before the fork")

@@ -1,7 +1,7 @@
-"""FUSE requests: by nodeid to nodes and readers; open handles.
+"""The kernel's requests to `Files`, and its answers to the kernel: nodeids are the ids of nodes, handles are numbers.
 
-Called by the session on the event loop's thread, and answers there. What is known is answered inline; everything else
-becomes a task with a deadline, so that a thousand waiting reads hold no thread, and none waits for ever.
+Called by the session on the event loop's thread, and answers there. What can be said at once is answered inline;
+everything else becomes a task with a deadline, so that a thousand waiting reads hold no thread, and none waits for ever.
 """
 
 from __future__ import annotations
@@ -9,30 +9,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-import logging
-import os
-import stat
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from vfs.base import errors
 from vfs.base.errnos import errno_of
-from vfs.fetch.fetcher import Fetcher
-from vfs.files import xattrs
-from vfs.files.fetch_ahead import Siblings
-from vfs.files.node import Kind, Node
-from vfs.files.reader import Piece, Reader, open_reader
-from vfs.files.tree import Tree
+from vfs.base.errors import ArtisyncError, NoSuchPath
+from vfs.files.calls import Call, at_once
+from vfs.files.node import Node
+from vfs.files.reader import Piece, Reader
+from vfs.files.service import Files
+from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
-from vfs.frontends.fuse.reply import DirectoryBuffer, Entry, FileAttributes, FsAttributes
+from vfs.frontends.fuse.reply import DirectoryBuffer, Entry
 from vfs.frontends.fuse.requests import Request, caller, forget_interrupt, on_interrupt
-from vfs.remote.api import LONGEST_NAME, FsStats, Remote
 
-log = logging.getLogger(__name__)
-
-FS_SECONDS = 5.0
-"""How long the server's figures for statfs are used."""
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
 
@@ -46,22 +37,13 @@ class OpenDirectory:
 
 
 class Operations:
-    """The handler of a FUSE session over one tree.
+    """The handler of a FUSE session. Its methods are those of `session.Handler`, and answer as `Files` says."""
 
-    `timeout`: seconds that one request may take at most. `uid`, `gid`: who owns everything that is shown.
-    """
-
-    def __init__(self, tree: Tree, fetcher: Fetcher, remote: Remote, timeout: float) -> None:
-        self.tree = tree
-        self.fetcher = fetcher
-        self.remote = remote
-        self.timeout = timeout
-        self.siblings = Siblings(tree, fetcher)
-        self.uid, self.gid = os.getuid(), os.getgid()
+    def __init__(self, files: Files) -> None:
+        self.files = files
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
         self._tasks: dict[asyncio.Task[None], int] = {}
-        self._fs: tuple[float, FsStats | None] | None = None
         self._closing = False
 
     @property
@@ -81,51 +63,54 @@ class Operations:
         if directory is None:
             return
         try:
-            node = self.tree.peek(directory, name)
-        except errors.NoSuchPath:
+            node = self.files.lookup_now(directory, name)
+        except NoSuchPath:
+            at_once("lookup", directory, errno.ENOENT, name=name)
             self._absent(req, directory)
-            return
-        except errors.NameTooLong as error:
-            reply.error(req, errno_of(error))
-            return
-        if node is not None:
-            self._entry(req, node)
+        except ArtisyncError as error:
+            self._fail(req, "lookup", directory, error)
         else:
-            self._spawn(req, self._lookup(req, directory, name))
+            if node is None:
+                self._spawn(req, Call("lookup", directory, name=name), self._lookup(req, directory, name))
+            else:
+                at_once("lookup", directory, name=name)
+                self._entry(req, node)
 
     async def _lookup(self, req: Request, directory: Node, name: bytes) -> None:
         try:
-            node = await self.tree.lookup(directory, name)
-        except errors.NoSuchPath:
+            node = await self.files.lookup(directory, name)
+        except NoSuchPath:
             self._absent(req, directory)
         else:
             self._entry(req, node)
 
     def forget(self, nodeid: int, count: int) -> None:
-        self.tree.forget(nodeid, count)
+        self.files.forget(nodeid, count)
 
     def getattr(self, req: Request, nodeid: int, fh: int | None) -> None:
         node = self._node(req, nodeid)
         if node is None:
             return
-        if self.tree.fresh(node) or (node.stale and node.content is not None and node.content.readers):
-            self._attributes(req, node)
-        elif node.stale:
-            reply.error(req, errno.ESTALE)
+        try:
+            shown = self.files.attributes_now(node)
+        except ArtisyncError as error:
+            self._fail(req, "getattr", node, error)
+            return
+        if shown is None:
+            self._spawn(req, Call("getattr", node), self._getattr(req, node))
         else:
-            self._spawn(req, self._getattr(req, node))
+            at_once("getattr", node)
+            reply.attributes(req, shown, self.files.valid_for(node))
 
     async def _getattr(self, req: Request, node: Node) -> None:
-        await self.tree.refresh(node)
-        await self.tree.versions.rechecked(node)
-        if node.stale and not (node.content is not None and node.content.readers):
-            raise errors.StaleVersion(f"{node.path!r} was replaced")
-        self._attributes(req, node)
+        shown = await self.files.attributes(node)
+        reply.attributes(req, shown, self.files.valid_for(node))
 
     def readlink(self, req: Request, nodeid: int) -> None:
         node = self._node(req, nodeid)
         if node is not None:
-            reply.text(req, node.target)
+            at_once("readlink", node)
+            reply.text(req, self.files.readlink(node))
 
     def access(self, req: Request, nodeid: int, mask: int) -> None:
         node = self._node(req, nodeid)
@@ -136,32 +121,29 @@ class Operations:
 
     def open(self, req: Request, nodeid: int, flags: int) -> None:
         node = self._node(req, nodeid)
-        if node is None:
-            return
-        if node.kind is not Kind.FILE:
-            reply.error(req, errno.EOPNOTSUPP)
-            return
-        self._spawn(req, self._open(req, node))
+        if node is not None:
+            self._spawn(req, Call("open", node), self._open(req, node))
 
     async def _open(self, req: Request, node: Node) -> None:
-        reader = await open_reader(self.tree, self.fetcher, node)
+        reader = await self.files.open(node)
         fh = next(self._numbers)
         self._handles[fh] = reader
         if not reply.opened(req, fh, keep_cache=reader.keep_pages):
             self._close(fh)
-        self.siblings.note(node)
 
     def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
         reader = self._handles[fh]
         assert isinstance(reader, Reader)
-        pieces = reader.read_now(offset, size)
+        pieces = self.files.read_now(reader, offset, size)
         if pieces is not None:
+            at_once("read", reader.node, off=offset, len=size)
             _data(req, pieces)
         else:
-            self._spawn(req, self._read(req, reader, offset, size))
+            call = Call("read", reader.node, off=offset, len=size)
+            self._spawn(req, call, self._read(req, reader, offset, size))
 
     async def _read(self, req: Request, reader: Reader, offset: int, size: int) -> None:
-        _data(req, await reader.read(offset, size))
+        _data(req, await self.files.read(reader, offset, size))
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -178,22 +160,22 @@ class Operations:
         node = self._node(req, nodeid)
         if node is None:
             return
-        self.tree.walk.note(node)
-        if self.tree.listed(node):
-            self._opened_directory(req, node)
+        children = self.files.listing_now(node)
+        if children is None:
+            self._spawn(req, Call("opendir", node), self._opendir(req, node))
         else:
-            self._spawn(req, self._opendir(req, node))
+            at_once("opendir", node)
+            self._opened_directory(req, node, list(children.values()))
 
     async def _opendir(self, req: Request, node: Node) -> None:
-        await self.tree.refresh_listing(node)
-        self._opened_directory(req, node)
+        children = await self.files.listing(node)
+        self._opened_directory(req, node, list(children.values()))
 
-    def _opened_directory(self, req: Request, node: Node) -> None:
+    def _opened_directory(self, req: Request, node: Node, children: list[Node]) -> None:
         fh = next(self._numbers)
-        self._handles[fh] = OpenDirectory(node, list(node.children.values()))
+        self._handles[fh] = OpenDirectory(node, children)
         if not reply.opened(req, fh):
             self._close(fh)
-        self.tree.walk.served()
 
     def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
         self._readdir(req, fh, size, offset, plus=False)
@@ -204,8 +186,9 @@ class Operations:
     def _readdir(self, req: Request, fh: int, size: int, offset: int, *, plus: bool) -> None:
         directory = self._handles[fh]
         assert isinstance(directory, OpenDirectory)
+        at_once("readdir", directory.node, off=offset)
         buffer = DirectoryBuffer(size)
-        node, children = directory.node, directory.children
+        node, children, files = directory.node, directory.children, self.files
         given: list[Node] = []
         for position in range(offset, len(children) + 2):
             if position < 2:
@@ -216,19 +199,19 @@ class Operations:
                 name = shown.name
                 held = plus and not shown.stale and shown.pending is None
             if not plus:
-                added = buffer.add_plain(req, name, self._file_attributes(shown), position + 1)
+                added = buffer.add_plain(req, name, files.shown(shown), position + 1)
             elif held:
                 added = buffer.add(req, name, self._entry_of(shown), position + 1)
             else:
-                added = buffer.add(req, name, Entry(0, self._file_attributes(shown), 0.0, 0.0), position + 1)
+                added = buffer.add(req, name, Entry(0, files.shown(shown), 0.0, 0.0), position + 1)
             if not added:
                 break
             if held:
-                self.tree.hold(shown)
+                files.hold(shown)
                 given.append(shown)
         if not buffer.reply(req):
             for shown in given:
-                self.tree.forget(shown.id, 1)
+                files.forget(shown.id, 1)
 
     def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -237,33 +220,10 @@ class Operations:
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def statfs(self, req: Request, nodeid: int) -> None:
-        self._spawn(req, self._statfs(req))
+        self._spawn(req, Call("statfs", self.files.root), self._statfs(req))
 
     async def _statfs(self, req: Request) -> None:
-        known = self._fs[0] if self._fs is not None else None
-        if known is None or asyncio.get_running_loop().time() - known > FS_SECONDS:
-            await self.tree.ask(("room", self.tree.root.path), self._ask_for_room(), known=known)
-        stats = self._fs[1] if self._fs is not None else None
-        if stats is None:
-            reply.statfs(req, FsAttributes(block_size=4096, fragment=4096, name_max=LONGEST_NAME))
-            return
-        reply.statfs(
-            req,
-            FsAttributes(
-                block_size=stats.block_size,
-                fragment=stats.fragment,
-                blocks=stats.blocks,
-                free=stats.free,
-                available=stats.available,
-                files=stats.files,
-                files_free=stats.files_free,
-                name_max=stats.name_max,
-            ),
-        )
-
-    async def _ask_for_room(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._fs = now, await self.remote.statvfs(self.tree.root.path)
+        reply.statfs(req, await self.files.statfs())
 
     def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
         if not name.startswith(b"user."):
@@ -273,13 +233,13 @@ class Operations:
         node = self._node(req, nodeid)
         if node is None:
             return
-        if node.kind is not Kind.FILE or name not in xattrs.NAMES:
+        if self.files.has_xattr(node, name):
+            self._spawn(req, Call("getxattr", node, name=name), self._getxattr(req, node, name, size))
+        else:
             reply.error(req, errno.ENODATA)
-            return
-        self._spawn(req, self._getxattr(req, node, name, size))
 
     async def _getxattr(self, req: Request, node: Node, name: bytes, size: int) -> None:
-        reply.xattr(req, await xattrs.value(self.tree, self.fetcher, node, name), size)
+        reply.xattr(req, await self.files.xattr(node, name), size)
 
     def listxattr(self, req: Request, nodeid: int, size: int) -> None:
         reply.xattr(req, b"", size)  # `cp -a`, `rsync -X` and `tar --xattrs` would give ours to their copies
@@ -287,7 +247,6 @@ class Operations:
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
         self._closing = True
-        await self.siblings.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -297,13 +256,22 @@ class Operations:
     # --- answers --------------------------------------------------------------------------------------------------
 
     def _node(self, req: Request, nodeid: int) -> Node | None:
-        node = self.tree.nodes.get(nodeid)
-        if node is None:
-            reply.error(req, errno.ESTALE)
-        return node
+        """The node that the kernel means; None, and the request is answered, when there is no such node."""
+        try:
+            return self.files.node(nodeid)
+        except ArtisyncError as error:
+            reply.error(req, errno_of(error))
+            return None
 
-    def _spawn(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(self._bounded(req, work))
+    def _fail(self, req: Request, operation: str, node: Node, error: ArtisyncError) -> None:
+        """Answer at once that it failed."""
+        number = errno_of(error)
+        at_once(operation, node, number)
+        reply.error(req, number)
+
+    def _spawn(self, req: Request, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` answer the request, in a task that ends with the program that waits."""
+        task = asyncio.ensure_future(self._serve(req, call, work))
         pid = self._tasks[task] = caller(req).pid
 
         def interrupted() -> None:
@@ -327,67 +295,31 @@ class Operations:
         """The errno of a request whose task was cancelled."""
         return errno.ENOTCONN if self._closing else errno.EINTR
 
-    async def _bounded(self, req: Request, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`, which answers the request, within the deadline; answer its failure otherwise."""
+    async def _serve(self, req: Request, call: Call, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(self.timeout):
-                await work
+            await self.files.answer(call, work)
         except asyncio.CancelledError:
             reply.error(req, self._cancelled())
-        except (errors.ArtisyncError, OSError) as error:
-            log.debug("request failed: %s: %s", type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 # `answer` has logged it
             reply.error(req, errno_of(error))
-        except Exception:
-            log.exception("request failed")
-            reply.error(req, errno.EIO)
 
     def _absent(self, req: Request, directory: Node) -> None:
         """The name is not there: let the kernel remember that for as long as the listing is fresh."""
-        seconds = self.tree.absent_for(directory)
+        seconds = self.files.absent_for(directory)
         if seconds > 0:
-            reply.entry(req, Entry(nodeid=0, attributes=_NOTHING, attr_timeout=0.0, entry_timeout=seconds))
+            reply.entry(req, Entry(nodeid=0, attributes=NOTHING, attr_timeout=0.0, entry_timeout=seconds))
         else:
             reply.error(req, errno.ENOENT)
 
     def _entry(self, req: Request, node: Node) -> None:
-        self.tree.hold(node)
-        entry = self._entry_of(node)
-        if not reply.entry(req, entry):
-            self.tree.forget(node.id, 1)
-        self.tree.list_soon(node)  # a name in it is asked for next
+        """Answer a lookup; the kernel holds the node from then on."""
+        self.files.hold(node)
+        if not reply.entry(req, self._entry_of(node)):
+            self.files.forget(node.id, 1)
 
     def _entry_of(self, node: Node) -> Entry:
-        seconds = self.tree.valid_for(node)
-        return Entry(
-            nodeid=node.id,
-            attributes=self._file_attributes(node),
-            attr_timeout=seconds,
-            entry_timeout=seconds,
-        )
-
-    def _attributes(self, req: Request, node: Node) -> None:
-        reply.attributes(req, self._file_attributes(node), self.tree.valid_for(node))
-
-    def _file_attributes(self, node: Node) -> FileAttributes:
-        attributes = node.attributes
-        if node.kind is Kind.DIRECTORY:
-            size, links = 4096, 1  # with 2, `find` would take it for one without subdirectories
-        elif node.kind is Kind.LINK:
-            size, links = len(node.target), 1
-        else:
-            size, links = attributes.size, 1
-        return FileAttributes(
-            ino=node.ino,
-            mode=attributes.mode & ~0o222 if not stat.S_ISLNK(attributes.mode) else attributes.mode,
-            nlink=links,
-            uid=self.uid,
-            gid=self.gid,
-            size=size,
-            mtime=attributes.mtime,
-        )
-
-
-_NOTHING = FileAttributes(ino=0, mode=0, nlink=0, uid=0, gid=0, size=0, mtime=0)
+        seconds = self.files.valid_for(node)
+        return Entry(node.id, self.files.shown(node), attr_timeout=seconds, entry_timeout=seconds)
 
 
 def _data(req: Request, pieces: list[Piece]) -> None:

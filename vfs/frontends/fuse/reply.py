@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vfs.files.shown import Shown
 from vfs.frontends.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib, waiting
 from vfs.frontends.fuse.requests import Request, begin, claim
+from vfs.remote.api import FsStats
 
 MOST_PIECES = 1000
 """Pieces in one answer; writev(2) takes 1024."""
@@ -23,24 +25,8 @@ MOST_PIECES = 1000
 MUCH = 64 << 10
 """Bytes of an answer that take the kernel longer to copy than it costs to let go of the interpreter's lock."""
 
-
-@dataclass(slots=True)
-class FileAttributes:
-    """What `stat` shows. Size in bytes, mtime in seconds (also shown as atime and ctime), blocks of 512 bytes.
-
-    `blocks` None: as many as the size needs. `block_size` is what programs take as a good size for reads; Python reads
-    so much for a small read after a seek.
-    """
-
-    ino: int
-    mode: int
-    nlink: int
-    uid: int
-    gid: int
-    size: int
-    mtime: float
-    blocks: int | None = None
-    block_size: int = 4096
+BLOCK_SIZE = 4096
+"""What programs take as a good size for reads; Python reads so much for a small read after a seek."""
 
 
 @dataclass(slots=True)
@@ -48,23 +34,9 @@ class Entry:
     """What a name stands for. `nodeid` 0: it is not there, to be remembered for `entry_timeout` seconds."""
 
     nodeid: int
-    attributes: FileAttributes
+    attributes: Shown
     attr_timeout: float
     entry_timeout: float
-
-
-@dataclass(slots=True)
-class FsAttributes:
-    """What `statvfs` shows; counts in fragments."""
-
-    block_size: int = 4096
-    fragment: int = 4096
-    blocks: int = 0
-    free: int = 0
-    available: int = 0
-    files: int = 0
-    files_free: int = 0
-    name_max: int = 255
 
 
 def _answer(req: Request, function: Any, *arguments: Any) -> bool:
@@ -95,7 +67,7 @@ def entry(req: Request, found: Entry) -> bool:
     return _answer(req, lib.fuse_reply_entry, C.byref(param))
 
 
-def attributes(req: Request, found: FileAttributes, timeout: float) -> bool:
+def attributes(req: Request, found: Shown, timeout: float) -> bool:
     """Answer a getattr; the kernel may keep it for `timeout` seconds."""
     st = Stat()
     _fill(st, found)
@@ -143,7 +115,7 @@ def xattr(req: Request, value: bytes, size: int) -> bool:
     return error(req, errno.ERANGE) if size < len(value) else data(req, value)
 
 
-def statfs(req: Request, found: FsAttributes) -> bool:
+def statfs(req: Request, found: FsStats) -> bool:
     """Answer a statfs."""
     st = StatVfs()
     st.f_bsize, st.f_frsize = found.block_size, found.fragment
@@ -177,7 +149,7 @@ class DirectoryBuffer:
             lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
         )
 
-    def add_plain(self, req: Request, name: bytes, found: FileAttributes, next_offset: int) -> bool:
+    def add_plain(self, req: Request, name: bytes, found: Shown, next_offset: int) -> bool:
         """Add a name with its inode number and type (readdir); False when it does not fit."""
         self._stat.st_ino, self._stat.st_mode = found.ino, found.mode
         return self._took(
@@ -196,15 +168,15 @@ class DirectoryBuffer:
         return memory(req, ((self._start, self._address - self._start),))
 
 
-def _fill(st: Any, found: FileAttributes) -> None:
+def _fill(st: Any, found: Shown) -> None:
     st.st_ino = found.ino
     st.st_mode = found.mode
     st.st_nlink = found.nlink
     st.st_uid = found.uid
     st.st_gid = found.gid
     st.st_size = found.size
-    st.st_blocks = -(-found.size // 512) if found.blocks is None else found.blocks
-    st.st_blksize = found.block_size
+    st.st_blocks = -(-found.size // 512)
+    st.st_blksize = BLOCK_SIZE
     seconds = int(found.mtime // 1)
     nanoseconds = int((found.mtime - seconds) * 1e9)
     for time in (st.st_atimespec, st.st_mtimespec, st.st_ctimespec):

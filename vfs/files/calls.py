@@ -1,0 +1,87 @@
+"""What programs ask of the files, as the log tells it: `read{req=12 ino=49 path=/a/f off=0 len=131072}: ok in 31.2 ms`.
+
+Logged at DEBUG under this module's name. Used on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from vfs.base.errnos import errno_of
+from vfs.base.errors import ArtisyncError
+from vfs.base.printable import printable
+from vfs.files.node import Node
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_numbers = itertools.count(1)
+
+
+class Call:
+    """One request of a program about a node; `details` are told behind the node's number and path.
+
+    Its own number is in no other call of this process.
+    """
+
+    __slots__ = ("details", "node", "number", "operation")
+
+    def __init__(self, operation: str, node: Node, **details: object) -> None:
+        self.number = next(_numbers)
+        self.operation = operation
+        self.node = node
+        self.details = details
+
+    def __str__(self) -> str:
+        fields = {"req": self.number, "ino": self.node.ino, "path": self.node.path, **self.details}
+        return f"{self.operation}{{{' '.join(f'{key}={_shown(value)}' for key, value in fields.items())}}}"
+
+
+current: ContextVar[Call | None] = ContextVar("current", default=None)
+"""The call that this task works for, or was started by."""
+
+
+def _shown(value: object) -> str:
+    return printable(os.fsdecode(value)) if isinstance(value, bytes) else str(value)
+
+
+def at_once(operation: str, node: Node, number: int = 0, **details: object) -> None:
+    """Log a call that was answered without waiting; `number` is the errno."""
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s: %s at once", Call(operation, node, **details), _word(number))
+
+
+async def answer(call: Call, timeout: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """What `work`, which serves the call, returns or raises; TimeoutError after `timeout` seconds. Logs how it ended."""
+    token, began = current.set(call), time.perf_counter()
+    ended = "ok"
+    try:
+        async with asyncio.timeout(timeout):
+            return await work
+    except asyncio.CancelledError:
+        ended = "cancelled"
+        raise
+    except (ArtisyncError, OSError) as error:
+        ended = f"{_word(errno_of(error))} ({type(error).__name__}: {printable(str(error))})"
+        raise
+    except Exception:
+        ended = "EIO"
+        log.exception("%s failed unexpectedly", call)
+        raise
+    finally:
+        current.reset(token)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: %s in %.1f ms", call, ended, (time.perf_counter() - began) * 1000)
+
+
+def _word(number: int) -> str:
+    return errno.errorcode.get(number, str(number)) if number else "ok"

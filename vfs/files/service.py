@@ -1,0 +1,206 @@
+"""The files of one server as every frontend serves them: FUSE, NFS and fsspec say the same of each, by this.
+
+Owned by the event loop's thread; there are no locks. Methods that end in `_now` are for the hot paths: they return what
+can be said at once, and None where the server has to be asked; then the method without `_now` asks. Failures are
+raised as of `vfs.base.errors`; `vfs.base.errnos` has an errno for each. The methods have no deadline of their own: a
+frontend awaits them, several for one request if need be, in work that it gives to `answer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from vfs.base.errors import NoSuchPath, StaleVersion, Unsupported
+from vfs.fetch.fetcher import Fetcher
+from vfs.files import calls, xattrs
+from vfs.files.calls import Call
+from vfs.files.fetch_ahead import FetchAhead
+from vfs.files.list_ahead import ListAhead
+from vfs.files.node import Kind, Node
+from vfs.files.reader import Piece, Reader, open_reader
+from vfs.files.shown import Shown, shown
+from vfs.files.tree import Tree
+from vfs.remote.api import LONGEST_NAME, FsStats
+
+T = TypeVar("T")
+
+FS_SECONDS = 5.0
+"""How long the server's figures for statfs are used."""
+NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, 0, LONGEST_NAME)
+"""What statfs says of a server that has no figures."""
+
+
+class Files:
+    """`timeout`: seconds that one request may take. `uid`, `gid`: who owns everything that is shown."""
+
+    def __init__(
+        self, tree: Tree, fetcher: Fetcher, list_ahead: ListAhead, fetch_ahead: FetchAhead, timeout: float
+    ) -> None:
+        self.tree = tree
+        self.fetcher = fetcher
+        self.list_ahead = list_ahead
+        self.fetch_ahead = fetch_ahead
+        self.timeout = timeout
+        self.uid, self.gid = os.getuid(), os.getgid()
+        self._fs: tuple[float, FsStats] | None = None
+
+    async def answer(self, call: Call, work: Coroutine[Any, Any, T]) -> T:
+        """What `work`, which serves the call, returns or raises; TimeoutError when it takes too long. It is logged."""
+        return await calls.answer(call, self.timeout, work)
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Node:
+        return self.tree.root
+
+    def node(self, number: int) -> Node:
+        """The node whose `id` this is, held by a frontend. Ids are never used again. Raises StaleVersion."""
+        node = self.tree.nodes.get(number)
+        if node is None:
+            raise StaleVersion(f"there is no node {number}")
+        return node
+
+    def hold(self, node: Node) -> None:
+        """Keep `node` findable by its id until `forget` was called as often."""
+        self.tree.hold(node)
+
+    def forget(self, number: int, count: int) -> None:
+        """Let go of a node that was held `count` times."""
+        self.tree.forget(number, count)
+
+    def shown(self, node: Node) -> Shown:
+        """The node's attributes, however old."""
+        return shown(node, self.uid, self.gid)
+
+    def valid_for(self, node: Node) -> float:
+        """Seconds for which a client may keep the node's attributes, and that its name stands for it."""
+        return self.tree.valid_for(node)
+
+    def absent_for(self, directory: Node) -> float:
+        """Seconds for which a client may keep that a name is not in the directory."""
+        return self.tree.absent_for(directory)
+
+    # --- names and attributes ---------------------------------------------------------------------------------------
+
+    def lookup_now(self, directory: Node, name: bytes) -> Node | None:
+        """What a name in a directory stands for. Raises NoSuchPath, NameTooLong."""
+        node = self.tree.peek(directory, name)
+        if node is not None:
+            self.tree.list_soon(node)  # a name in it is asked for next
+        return node
+
+    async def lookup(self, directory: Node, name: bytes) -> Node:
+        """What a name in a directory stands for; links are not followed.
+
+        Raises NoSuchPath, NameTooLong, Unreachable, RemoteError.
+        """
+        node = await self.tree.lookup(directory, name)
+        self.tree.list_soon(node)
+        return node
+
+    async def find(self, path: bytes) -> Node:
+        """What a path below the root stands for, links followed. Raises as `lookup`, NotDirectory and EndlessLink."""
+        return await self.tree.find(path)
+
+    def attributes_now(self, node: Node) -> Shown | None:
+        """The node's attributes. Raises StaleVersion when its name stands for another by now, and nobody reads it."""
+        if not self.tree.fresh(node) and not self._read_on(node):
+            return None
+        return self.shown(node)
+
+    async def attributes(self, node: Node) -> Shown:
+        """The node's attributes. Raises StaleVersion, Unreachable, RemoteError."""
+        if not node.stale:
+            await self.tree.refresh(node)
+            await self.tree.versions.rechecked(node)
+        self._read_on(node)
+        return self.shown(node)
+
+    def _read_on(self, node: Node) -> bool:
+        """Whether the node is stale and has readers. Raises StaleVersion when it has none."""
+        if node.stale and not (node.content is not None and node.content.readers):
+            raise StaleVersion(f"{node.path!r} was replaced")
+        return node.stale
+
+    def readlink(self, node: Node) -> bytes:
+        """The text of a symlink; empty for anything else."""
+        return node.target
+
+    # --- directories ----------------------------------------------------------------------------------------------
+
+    def listing_now(self, directory: Node) -> Mapping[bytes, Node] | None:
+        """The children of a directory that a program opens, by name: live, to be copied by who keeps it."""
+        self.list_ahead.note(directory)
+        if not self.tree.listed(directory):
+            return None
+        self.list_ahead.served()
+        return directory.children
+
+    async def listing(self, directory: Node) -> Mapping[bytes, Node]:
+        """As `listing_now`, after which it is called. Raises NoSuchPath, Unreachable, RemoteError."""
+        await self.tree.refresh_listing(directory)
+        self.list_ahead.served()
+        return directory.children
+
+    # --- bytes ----------------------------------------------------------------------------------------------------
+
+    async def open(self, node: Node) -> Reader:
+        """A reader of the file, to be closed. Raises Unsupported for what is no file, else as `open_reader`."""
+        if node.kind is not Kind.FILE:
+            raise Unsupported(f"{node.path!r} is no file")
+        reader = await open_reader(self.tree, self.fetcher, node)
+        self.fetch_ahead.note(node)
+        return reader
+
+    def read_now(self, reader: Reader, offset: int, size: int) -> list[Piece] | None:
+        """The bytes [offset, offset + size), fewer at the end of the file only, as pieces of blocks in memory.
+
+        The pieces keep their blocks alive: no byte is copied before the kernel, or the caller, does so.
+        """
+        return reader.read_now(offset, size)
+
+    async def read(self, reader: Reader, offset: int, size: int) -> list[Piece]:
+        """As `read_now`. Raises StaleVersion when the reader's version is gone, Unreachable, RemoteError."""
+        return await reader.read(offset, size)
+
+    async def read_latest(self, reader: Reader, offset: int, size: int) -> list[Piece]:
+        """As `read`, but at the end of the file it is looked first whether the file has grown.
+
+        For frontends below which no kernel asks for attributes. Raises as `read` and `attributes`.
+        """
+        if offset + size > reader.size and not reader.node.stale:
+            await self.tree.refresh(reader.node)
+        pieces = reader.read_now(offset, size)
+        return await reader.read(offset, size) if pieces is None else pieces
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    async def statfs(self) -> FsStats:
+        """The figures of the server's file system, at most `FS_SECONDS` old. Raises Unreachable, RemoteError."""
+        known = self._fs[0] if self._fs is not None else None
+        if known is None or asyncio.get_running_loop().time() - known > FS_SECONDS:
+            await self.tree.ask(("statfs", self.root.path), self._ask_statfs(), known=known)
+        return self._fs[1] if self._fs is not None else NO_STATS
+
+    async def _ask_statfs(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._fs = now, await self.fetcher.remote.statvfs(self.root.path) or NO_STATS
+
+    async def xattr(self, node: Node, name: bytes) -> bytes:
+        """The value of one of `xattrs.NAMES`. Raises NoSuchPath where `has_xattr` is false; else as `open` and `read`."""
+        if not self.has_xattr(node, name):
+            raise NoSuchPath(f"{node.path!r} has no attribute {name!r}")
+        return await xattrs.value(self.tree, self.fetcher, node, name)
+
+    def has_xattr(self, node: Node, name: bytes) -> bool:
+        """Whether the node has an extended attribute of this name."""
+        return node.kind is Kind.FILE and name in xattrs.NAMES
+
+    async def aclose(self) -> None:
+        """End what is listed and fetched ahead of programs."""
+        await self.fetch_ahead.aclose()
+        await self.list_ahead.aclose()
