@@ -57,8 +57,8 @@ class Growth:
         return self.grown <= self.limit
 
 
-def growth(series: Sequence[Usage]) -> list[Growth]:
-    """One for each thing that is held. `series` has nine samples at least."""
+def growth(series: Sequence[Usage], per_operation: float = PER_OPERATION) -> list[Growth]:
+    """One for each thing that is held. `series` has nine samples at least; `per_operation`: bytes that each may add."""
     assert len(series) >= 9
     third = len(series) // 3
     early, late = series[:third], series[-third:]
@@ -68,7 +68,7 @@ def growth(series: Sequence[Usage]) -> list[Growth]:
         points = [(sample.operations, getattr(sample, name)) for sample in late]
         slope = statistics.median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points, 2))
         if name == "memory":
-            limit += PER_OPERATION * operations
+            limit += per_operation * operations
         first = statistics.median(getattr(sample, name) for sample in early)
         last = statistics.median(y for _, y in points)
         found.append(Growth(name, first, last, slope * operations, limit))
