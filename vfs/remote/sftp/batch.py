@@ -9,8 +9,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from vfs.base.errors import ArtisyncError, LinkLost
 from vfs.remote.api import Attributes
-from vfs.remote.sftp.wire import Code, Status, Value
+from vfs.remote.sftp.handles import Handle
+from vfs.remote.sftp.wire import Code, Status, Value, error_of
+
+REFUSALS = (Code.PERMISSION_DENIED, Code.FAILURE, Code.OP_UNSUPPORTED)
+"""How servers refuse a request whatever it is about."""
+
+
+class Refused(LinkLost):
+    """The server gave the bytes and not the attributes behind them: FSTAT is nothing that it answers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,17 +27,21 @@ class Batch:
     """Fills `into` from `offset` of the file behind `handle`."""
 
     future: asyncio.Future[tuple[int, Attributes]]
-    handle: bytes
+    handle: Handle
     offset: int
     into: memoryview
     sent: float
     about: bytes
+    since: float
+    """When whoever wants the bytes began, in the loop's time."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By request id: where in `into`, and how long."""
     missing: int = 0
     """Answers of this round that have not come."""
     attributes: Attributes | None = None
     error: Status | None = None
+    """Why bytes are missing."""
+    attributes_error: Status | None = None
     _counts: dict[int, int] = field(default_factory=dict)
     """By request id: how much came."""
     _came: dict[int, int] = field(default_factory=dict)
@@ -48,7 +61,9 @@ class Batch:
             self._counts[request_id] = value
         elif isinstance(value, Attributes):
             self.attributes = value
-        elif isinstance(value, Status) and (value.code != Code.EOF or request_id not in self.parts):
+        elif isinstance(value, Status) and request_id not in self.parts:
+            self.attributes_error = value
+        elif isinstance(value, Status) and value.code != Code.EOF:
             self.error = value
         self.missing -= 1
         return not self.missing
@@ -63,6 +78,33 @@ class Batch:
                 again.append((at + got, length - got))
         self.parts, self._counts = {}, {}
         return again
+
+    @property
+    def failed(self) -> bool:
+        """Whether what came is of no use."""
+        return self.error is not None or self.attributes_error is not None
+
+    def outcome(self, *, unfinished: bool) -> tuple[int, Attributes] | ArtisyncError:
+        """The count and the attributes, or what to raise. `LinkLost`: ask again, with a handle that is opened anew."""
+        if not self.handle.open:
+            return LinkLost("the server gave out the handle for another file, too")
+        if self.error is not None:
+            return error_of(self.error, self.about)
+        if unfinished:
+            return LinkLost("the connection ended")
+        if self.attributes is None:
+            status = self.attributes_error
+            if status is None:
+                return LinkLost("the connection ended")
+            if self.handle.before is None and status.code in REFUSALS:
+                return Refused(status.message or f"status {status.code}")
+            return error_of(status, self.about)
+        if self.handle.before is not None and self.handle.asked < self.since:
+            before = self.handle.before
+            known = before.done() and before.exception() is None
+            if not known or before.result()[:3] != self.attributes[:3]:
+                return LinkLost("the path changed since it was opened")
+        return self.count, self.attributes
 
     @property
     def count(self) -> int:

@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 from vfs.base.errors import LinkError, LinkLost, NoThread, ProtocolViolation, RemoteError
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.sftp import wire
-from vfs.remote.sftp.batch import Batch
+from vfs.remote.sftp.batch import Batch, Refused
 from vfs.remote.sftp.decoder import Decoder, Reply
+from vfs.remote.sftp.handles import Handle, Handles
 from vfs.remote.sftp.wire import Code, Kind, Status
 from vfs.remote.ssh.transport import Transport, receive
 
@@ -71,6 +72,9 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._read_size = wire.DEFAULT_READ
         self._statvfs = False
+        self.refused: set[Kind] = set()
+        """Requests that this server refuses whatever they are about; see `substitutes`."""
+        self._handles = Handles(lambda text: self._request(Kind.STATUS, wire.request, Kind.CLOSE, text))
         self._latest = 0.0
         """When the youngest request that was answered so far was sent."""
         self.last_received = self._loop.time()
@@ -140,6 +144,7 @@ class Connection:
         if b"limits@openssh.com" in version.extensions:
             try:
                 limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
+                self._handles.limit(limits.handles)
                 if limits.read:
                     self._read_size = min(max(limits.read, 4096), wire.MAX_READ)
             except RemoteError as error:
@@ -181,33 +186,43 @@ class Connection:
             return None
         return await self._extended(b"statvfs@openssh.com", path, wire.parse_statvfs)
 
-    def open(self, path: bytes) -> asyncio.Future[bytes]:
+    def open(self, path: bytes) -> asyncio.Future[Handle]:
         """The handle of a file opened for reading."""
-        return self._request(Kind.HANDLE, _open_packet, None, path)
+        return self._handles.open(
+            lambda: self._request(Kind.HANDLE, _open_packet, None, path),
+            lambda: self.stat(path) if Kind.FSTAT in self.refused else None,
+        )
 
-    def close_handle(self, handle: bytes) -> None:
-        """Close a handle without waiting."""
+    def opendir(self, path: bytes) -> asyncio.Future[Handle]:
+        """The handle of a directory; the caller closes it."""
+        return self._handles.open(
+            lambda: self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path), directory=True
+        )
+
+    def close_handle(self, handle: Handle) -> None:
+        """Close a handle without waiting. Idempotent."""
         if self.alive:
-            future = self._request(Kind.STATUS, wire.request, Kind.CLOSE, handle)
-            future.add_done_callback(seen)
+            self._handles.close(handle)
 
-    def opendir(self, path: bytes) -> asyncio.Future[bytes]:
-        """The handle of a directory."""
-        return self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path)
-
-    def readdir(self, handle: bytes, about: bytes) -> asyncio.Future[list[DirEntry] | Status]:
+    def readdir(self, handle: Handle, about: bytes) -> asyncio.Future[list[DirEntry] | Status]:
         """Some more names, or the status that says there are none."""
-        return self._request(Kind.NAME, wire.request, Kind.READDIR, handle, about=about)
+        return self._request(Kind.NAME, wire.request, Kind.READDIR, handle.text, about=about)
 
     def read(
-        self, handle: bytes, offset: int, into: memoryview, about: bytes
+        self, handle: Handle, offset: int, into: memoryview, about: bytes, since: float = 0.0
     ) -> asyncio.Future[tuple[int, Attributes]]:
-        """Fill `into` from `offset`: the count (short at the end of the file), and the attributes after the last byte."""
-        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about)
-        if not self.alive:
+        """Fill `into` from `offset` of the file at the path `about`, which `handle` is open for.
+
+        The count (short at the end of the file), and the attributes after the last byte. `since`: when the caller began,
+        in the loop's time; where the server refuses FSTAT and the path has changed since the OPEN, an older handle will
+        not do. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
+        """
+        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about, since)
+        if not self.alive or not handle.open:
             batch.future.set_exception(LinkLost("the connection has ended"))
             return batch.future
         self.in_flight += len(into)
+        self._handles.begin(handle)
         self._ask_parts(batch, batch.split(self._read_size))
         return batch.future
 
@@ -218,10 +233,13 @@ class Connection:
             number = self._next_id()
             batch.parts[number] = at, length
             self._decoder.expect(number, Kind.DATA, batch, batch.into[at : at + length])
-            packets.append(wire.read(number, batch.handle, batch.offset + at, length))
+            packets.append(wire.read(number, batch.handle.text, batch.offset + at, length))
         number = self._next_id()
         self._decoder.expect(number, Kind.ATTRS, batch)
-        packets.append(wire.request(Kind.FSTAT, number, batch.handle))
+        if batch.handle.before is None:
+            packets.append(wire.request(Kind.FSTAT, number, batch.handle.text))
+        else:
+            packets.append(wire.request(Kind.STAT, number, batch.about))
         self.requests += len(packets)
         self._await(batch)
         self._queue.put(b"".join(packets))
@@ -296,9 +314,8 @@ class Connection:
                 self.saw_rtt(taken)
         value = reply.value
         if ask.future.done():
-            if isinstance(value, bytes) and ask.expected == Kind.HANDLE:  # nobody waits for it any more
-                self.close_handle(value)
-        elif isinstance(value, Status) and value.code != (Code.EOF if ask.expected == Kind.NAME else Code.OK):
+            return
+        if isinstance(value, Status) and value.code != (Code.EOF if ask.expected == Kind.NAME else Code.OK):
             ask.future.set_exception(wire.error_of(value, ask.about))
         else:
             ask.future.set_result(value)
@@ -307,24 +324,26 @@ class Connection:
         """All answers of a batch are there: done, or the rest of what came short is asked for."""
         self._waiting.pop(batch, None)
         self._latest = max(self._latest, batch.sent)
-        if batch.error is not None:
-            self.in_flight -= len(batch.into)
-            if not batch.future.done():
-                batch.future.set_exception(wire.error_of(batch.error, batch.about))
-            return
-        again = batch.end_round()
+        again = [] if batch.failed else batch.end_round()
         if again and self.alive:
             # A short answer in the middle is allowed [6.4]; what is missing is asked for once more.
             batch.sent = self._loop.time()
             self._ask_parts(batch, again)
             return
         self.in_flight -= len(batch.into)
+        outcome = batch.outcome(unfinished=bool(again))
+        self._handles.end(batch.handle)
+        if isinstance(outcome, Refused):
+            self.refused.add(Kind.FSTAT)
+            log.info("the server refuses FSTAT (%s); STAT of the path takes its place", outcome)
+        if isinstance(outcome, LinkLost):
+            self.close_handle(batch.handle)
         if batch.future.done():
             return
-        if again or batch.attributes is None:
-            batch.future.set_exception(LinkLost("the connection ended"))
+        if isinstance(outcome, tuple):
+            batch.future.set_result(outcome)
         else:
-            batch.future.set_result((batch.count, batch.attributes))
+            batch.future.set_exception(outcome)
 
     def _tick(self) -> None:
         """Look after the connection: every second while something is due, else as rarely as a keepalive."""
@@ -369,6 +388,7 @@ class Connection:
         self._decoder.let_go()  # whoever has a file open here may remember this connection for a while
         waiting, self._waiting = self._waiting, {}
         self.in_flight = 0
+        self._handles.fail(LinkLost(str(self._ended)))
         for item in waiting:
             if not item.future.done():
                 item.future.set_exception(type(self._ended)(str(self._ended)))

@@ -11,6 +11,7 @@ from functools import partial
 
 from vfs.remote.api import Attributes
 from vfs.remote.sftp.connection import Connection, seen
+from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.pool import Pool
 
 QUICK = 128 << 10
@@ -29,7 +30,7 @@ class PoolFile:
         self.path = path
         self.attributes = Attributes(0)
         self._pool = pool
-        self._handles: dict[Connection, asyncio.Future[bytes]] = {}
+        self._handles: dict[Connection, asyncio.Future[Handle]] = {}
         self._reading = 0
         self._closed = False
 
@@ -42,9 +43,9 @@ class PoolFile:
             for wide in sorted(self._pool.wide, key=_load)[:useful]:
                 self._handle(wide)
 
-    def _handle(self, connection: Connection) -> asyncio.Future[bytes]:
+    def _handle(self, connection: Connection) -> asyncio.Future[Handle]:
         handle = self._handles.get(connection)
-        if handle is None or (handle.done() and (handle.cancelled() or handle.exception() is not None)):
+        if handle is None or (handle.done() and not _is_open(handle)):
             self._handles = {one: there for one, there in self._handles.items() if one.alive}
             handle = self._handles[connection] = connection.open(self.path)
             handle.add_done_callback(seen)
@@ -53,9 +54,10 @@ class PoolFile:
     async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
+        since = asyncio.get_running_loop().time()
         try:
             return await self._pool.ask(
-                lambda connection: self._read(connection, offset, into),
+                lambda connection: self._read(connection, offset, into, since),
                 self._wide if len(into) > QUICK else self._narrow,
             )
         finally:
@@ -93,7 +95,9 @@ class PoolFile:
     def _ready(self, connections: list[Connection]) -> list[Connection]:
         return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
 
-    async def _read(self, connection: Connection, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def _read(
+        self, connection: Connection, offset: int, into: memoryview, since: float
+    ) -> tuple[int, Attributes]:
         link = self._pool.link
         handle = self._handle(connection)
         if not handle.done():
@@ -104,7 +108,7 @@ class PoolFile:
                 connection.in_flight -= len(into)
         value = handle.result()
         began, delivered = asyncio.get_running_loop().time(), link.delivered
-        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path))
+        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path, since))
         link.sample(count, began, delivered)
         return count, attributes
 
@@ -123,8 +127,10 @@ class PoolFile:
                 handle.add_done_callback(partial(_close_handle, connection))
 
 
-def _is_open(handle: asyncio.Future[bytes]) -> bool:
-    return handle.done() and not handle.cancelled() and handle.exception() is None
+def _is_open(handle: asyncio.Future[Handle]) -> bool:
+    if not handle.done() or handle.cancelled() or handle.exception() is not None:
+        return False
+    return handle.result().open
 
 
 def _idlest(connections: list[Connection]) -> Connection:
@@ -135,6 +141,6 @@ def _load(connection: Connection) -> int:
     return connection.in_flight
 
 
-def _close_handle(connection: Connection, handle: asyncio.Future[bytes]) -> None:
+def _close_handle(connection: Connection, handle: asyncio.Future[Handle]) -> None:
     if not handle.cancelled() and handle.exception() is None and connection.alive:
         connection.close_handle(handle.result())
