@@ -186,7 +186,9 @@ def test_where_fstat_is_refused_stat_of_the_path_tells_the_version() -> None:
     run_engine(main)
 
 
-def test_where_fstat_is_refused_bytes_of_a_file_that_was_replaced_are_not_given_with_the_new_ones_attributes() -> None:
+def test_where_fstat_is_refused_bytes_of_a_file_that_was_replaced_are_not_given_with_the_new_ones_attributes() -> (
+    None
+):
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
         server.twist = refuse(Kind.FSTAT)

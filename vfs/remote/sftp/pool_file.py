@@ -10,6 +10,7 @@ import math
 from functools import partial
 
 from vfs.remote.api import Attributes
+from vfs.remote.sftp import substitutes
 from vfs.remote.sftp.connection import Connection, seen
 from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.pool import Pool
@@ -37,7 +38,7 @@ class PoolFile:
     async def open_on(self, connection: Connection) -> None:
         """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
         handle = self._handle(connection)
-        self.attributes = (await asyncio.gather(handle, connection.stat(self.path)))[1]
+        self.attributes = (await asyncio.gather(handle, substitutes.stat(connection, self.path)))[1]
         if self.attributes.size > LARGE and not self._closed:
             useful = math.ceil(self.attributes.size / self._pool.share.size)
             for wide in sorted(self._pool.wide, key=_load)[:useful]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vfs.remote.api import Attributes, DirEntry, FsStats, LinkState
+from vfs.remote.sftp import substitutes
 from vfs.remote.sftp.listing import scandir
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.pool_file import PoolFile
@@ -35,22 +36,22 @@ class SftpRemote:
         self.pool.backlog(waiting)
 
     async def lstat(self, path: bytes) -> Attributes:
-        return await self.pool.ask(lambda connection: connection.lstat(path))
+        return await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
 
     async def stat(self, path: bytes) -> Attributes:
-        return await self.pool.ask(lambda connection: connection.stat(path))
+        return await self.pool.ask(lambda connection: substitutes.stat(connection, path))
 
     async def readlink(self, path: bytes) -> bytes:
         return await self.pool.ask(lambda connection: connection.readlink(path))
 
     async def realpath(self, path: bytes) -> bytes:
-        return await self.pool.ask(lambda connection: connection.realpath(path))
+        return await self.pool.ask(lambda connection: substitutes.realpath(connection, path))
 
     async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
         return await self.pool.ask(lambda connection: scandir(connection, path, wanted))
 
     async def statvfs(self, path: bytes) -> FsStats | None:
-        return await self.pool.ask(lambda connection: connection.statvfs(path))
+        return await self.pool.ask(lambda connection: substitutes.statvfs(connection, path))
 
     async def open(self, path: bytes) -> PoolFile:
         file = PoolFile(self.pool, path)

@@ -1,0 +1,122 @@
+"""Requests that a server may refuse, and what takes their place.
+
+| request | needed for | where it is refused |
+|---|---|---|
+| OPEN, READ, CLOSE, OPENDIR, READDIR | everything | nothing takes their place |
+| FSTAT | which version the bytes are of | STAT of the path, before each OPEN and behind each READ (`batch.py`) |
+| LSTAT | what a name is | READLINK tells whether it is a link, STAT the rest |
+| STAT | what a link leads to | LSTAT, and links followed by READLINK |
+| READLINK | the text of a link | REALPATH; a link that cannot be resolved is shown as what STAT says |
+| REALPATH | the root; links that leave it | the path as given, links followed by READLINK |
+| `limits@openssh.com` | sizes of READs, number of handles | 32 KiB; a FAILURE to OPEN tells of too many handles |
+| `statvfs@openssh.com` | `df` | what was last known, or zero of one block |
+
+A refusal is told from an ordinary error by its substitute: where LSTAT of a path is denied and STAT of it is not, LSTAT is
+refused whatever it is about, and is asked no more on that connection.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import stat as modes
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from vfs.base.errors import AccessDenied, EndlessLink, RemoteError, ServerFailure, Unsupported
+from vfs.remote.api import LONGEST_PATH, MOST_LINKS, Attributes, FsStats
+from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.wire import Kind
+
+REFUSALS = (AccessDenied, Unsupported)
+T = TypeVar("T")
+
+
+async def lstat(connection: Connection, path: bytes) -> Attributes:
+    """What the name itself is. Raises as the server says."""
+    if Kind.LSTAT in connection.refused:
+        return await _looked_at(connection, path)
+    try:
+        return await connection.lstat(path)
+    except REFUSALS as error:
+        found = await _unless_refused(_looked_at(connection, path), error)
+        connection.refused.add(Kind.LSTAT)
+        return found
+
+
+async def stat(connection: Connection, path: bytes) -> Attributes:
+    """What the name leads to. Raises as the server says; EndlessLink for links in a circle where we follow them."""
+    if Kind.STAT in connection.refused:
+        return await _followed(connection, path)
+    try:
+        return await connection.stat(path)
+    except REFUSALS as error:
+        found = await _unless_refused(_followed(connection, path), error)
+        connection.refused.add(Kind.STAT)
+        return found
+    except ServerFailure as error:  # some say so of links in a circle
+        try:
+            await _followed(connection, path)
+        except EndlessLink:
+            raise
+        except RemoteError:
+            pass
+        raise error from None
+
+
+async def realpath(connection: Connection, path: bytes) -> bytes:
+    """The path without links, as far as the server tells: some tidy only the text. Raises as the server says."""
+    if Kind.REALPATH not in connection.refused:
+        try:
+            return await connection.realpath(path)
+        except REFUSALS as error:
+            await _unless_refused(stat(connection, path), error)
+            connection.refused.add(Kind.REALPATH)
+    return posixpath.normpath(path)
+
+
+async def statvfs(connection: Connection, path: bytes) -> FsStats | None:
+    """None where the server does not tell."""
+    try:
+        return await connection.statvfs(path)
+    except (*REFUSALS, ServerFailure):
+        return None
+
+
+async def _unless_refused(substitute: Awaitable[T], error: RemoteError) -> T:
+    """What the substitute brings; if that is an error, too, the first one is raised."""
+    try:
+        return await substitute
+    except RemoteError:
+        raise error from None
+
+
+async def _looked_at(connection: Connection, path: bytes) -> Attributes:
+    """LSTAT without LSTAT."""
+    text, there = await asyncio.gather(
+        connection.readlink(path), connection.stat(path), return_exceptions=True
+    )
+    if isinstance(text, bytes):
+        return Attributes(modes.S_IFLNK | 0o777, len(text))
+    for answer in (text, there):
+        if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
+            raise answer
+    if isinstance(there, RemoteError):
+        raise there
+    assert isinstance(there, Attributes)
+    return there
+
+
+async def _followed(connection: Connection, path: bytes) -> Attributes:
+    """STAT without STAT."""
+    for _ in range(MOST_LINKS):
+        attributes = await lstat(connection, path)
+        if not attributes.is_link:
+            return attributes
+        # the server finds its way through `..` and through links before the last name
+        path = posixpath.join(posixpath.dirname(path), await connection.readlink(path))
+        if len(path) > LONGEST_PATH:
+            break
+    raise EndlessLink(f"{path!r}")
