@@ -76,9 +76,6 @@ VIOLATIONS: dict[str, Hostile] = {
     "attributes where data are due": Hostile(
         Kind.READ, read, lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, fake.attributes(0, 0))
     ),
-    "more data than was asked for": Hostile(
-        Kind.READ, read, lambda asked, honest: fake.data(asked.id, b"x" * 100_001)
-    ),
     "data of no length": Hostile(Kind.READ, read, lambda asked, honest: fake.data(asked.id, b"")),
     "data longer than its packet": Hostile(
         Kind.READ, read, lambda asked, honest: honest[:9] + U32.pack(len(honest)) + honest[13:]
@@ -110,7 +107,6 @@ VIOLATIONS: dict[str, Hostile] = {
         scandir,
         lambda asked, honest: fake.packet(Kind.NAME, asked.id, b"\xff" * 4 + honest[13:]),
     ),
-    "a listing without names": Hostile(Kind.READDIR, scandir, lambda asked, honest: fake.names(asked.id, [])),
     "a name that runs over its packet": Hostile(
         Kind.READDIR,
         scandir,

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from vfs.base.errors import ListingTooLong
+from vfs.base.errors import ListingTooLong, NoSuchPath, RemoteError, ServerFailure
 from vfs.remote import api
-from vfs.remote.api import LONGEST_NAME, DirEntry
+from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
+from vfs.remote.sftp import substitutes, wire
 from vfs.remote.sftp.connection import Connection, seen
 from vfs.remote.sftp.wire import Status
+
+log = logging.getLogger(__name__)
 
 NEAR = 0.003
 """Round trips (seconds) below which few are under way, so that few are asked for beyond the end."""
 DEPTH = 32
 """READDIRs under way for one directory at most; OpenSSH answers with a hundred names each."""
+EMPTY = 8
+"""Answers without names in one listing, at most."""
+ASKED_AT_ONCE = 256
+"""Names whose attributes are asked for at a time, where listings do not tell them."""
 MOST_ENTRIES = 250_000
 """Names in one directory beyond which a server is not believed: some 60 MB for each listing under way."""
 
@@ -31,7 +39,7 @@ async def scandir(
     handle = await connection.opendir(path)
     entries: list[DirEntry] = []
     under_way: deque[asyncio.Future[Any]] = deque()
-    depth, more, count = 2, True, 0
+    depth, more, count, empty = 2, True, 0, 0
     try:
         while more or under_way:
             while more and len(under_way) < depth:
@@ -40,8 +48,10 @@ async def scandir(
             if isinstance(answer, Status):
                 more = False
                 continue
-            if not answer:
-                raise connection.violated("a listing without names")
+            if not answer:  # Erlang's server says so of an empty directory
+                empty += 1
+                if empty > EMPTY:
+                    raise ServerFailure(f"{path!r}: a listing without names and without end")
             count += len(answer)
             most = MOST_ENTRIES if wanted() else api.MOST_AHEAD
             if count > most:
@@ -52,7 +62,31 @@ async def scandir(
         for future in under_way:
             future.add_done_callback(seen)
         connection.close_handle(handle)
-    return entries
+    return await _told(connection, path, entries) if wire.UNTOLD in map(_attributes, entries) else entries
+
+
+async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) -> list[DirEntry]:
+    """The entries, with the attributes that the listing left out. Who is gone meanwhile is left out."""
+    todo = deque((place, entry) for place, entry in enumerate(entries) if entry.attributes == wire.UNTOLD)
+    found: list[DirEntry | None] = list(entries)
+
+    async def some() -> None:
+        while todo:
+            place, (name, _) = todo.popleft()
+            try:
+                attributes = await substitutes.lstat(connection, path.rstrip(b"/") + b"/" + name)
+                found[place] = DirEntry(name, attributes)
+            except NoSuchPath:
+                found[place] = None
+            except RemoteError as error:
+                log.debug("a name of which nothing is told: %s", error)
+
+    await asyncio.gather(*(some() for _ in range(min(ASKED_AT_ONCE, len(todo)))))
+    return [entry for entry in found if entry is not None]
+
+
+def _attributes(entry: DirEntry) -> Attributes:
+    return entry.attributes
 
 
 def _possible(name: bytes) -> bool:

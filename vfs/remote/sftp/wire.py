@@ -156,6 +156,9 @@ _USUAL_ATTRS = struct.Struct(">IQIIIII")
 _SIZE, _UIDGID, _PERMISSIONS, _TIMES, _EXTENDED = 0x1, 0x2, 0x4, 0x8, 0x80000000
 _USUAL = _SIZE | _UIDGID | _PERMISSIONS | _TIMES
 _KNOWN = _USUAL | _EXTENDED
+_TELLING = _SIZE | _PERMISSIONS | _TIMES
+UNTOLD = Attributes(0)
+"""The attributes of a name in a listing that are to be asked for with LSTAT."""
 
 
 def _u32(packet: bytes, at: int) -> tuple[int, int]:
@@ -246,14 +249,28 @@ def _attrs(packet: bytes) -> Attributes:
 
 
 def _names(packet: bytes) -> list[DirEntry]:
+    """Where the server leaves attributes out, or some that tell what a name is, they are `UNTOLD`."""
+    try:
+        return _entries(packet, with_attributes=True)
+    except errors.ProtocolViolation:
+        return _entries(packet, with_attributes=False)
+
+
+def _entries(packet: bytes, *, with_attributes: bool) -> list[DirEntry]:
     count, at = _u32(packet, 5)
-    if count > (len(packet) - at) // 12:
+    if count > (len(packet) - at) // 8:
         raise errors.ProtocolViolation(f"{count} names in a packet of {len(packet)} bytes")
     entries = []
     for _ in range(count):
         name, at = _string(packet, at)
         length, at = _u32(packet, at)  # the "long name" for people is skipped
-        attributes, at = _attributes(packet, at + length)
+        at += length
+        attributes = UNTOLD
+        if with_attributes:
+            flags, _ = _u32(packet, at)
+            attributes, at = _attributes(packet, at)
+            if flags & _TELLING != _TELLING:
+                attributes = UNTOLD
         entries.append(DirEntry(name, attributes))
     _end(packet, at)
     return entries
