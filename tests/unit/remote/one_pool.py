@@ -8,6 +8,7 @@ from tests.lab.engine_threads import Threads
 from tests.lab.fake_server import FakeDialer, FakeServer
 from tests.lab.waiting import now
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 
 FILE = b"/a/f"
 CONTENT = bytes(range(256)) * 20_000
@@ -36,3 +37,9 @@ async def fails(question: object, kind: type[Exception]) -> float:
     with pytest.raises(kind):
         await question  # type: ignore[misc]
     return now() - began
+
+
+async def remote(threads: Threads, **options: object) -> tuple[FakeServer, SftpRemote]:
+    """A server, and the `Remote` over a pool that is connected to it."""
+    server, _, pool = await online(threads, **options)  # type: ignore[arg-type]
+    return server, SftpRemote(pool)

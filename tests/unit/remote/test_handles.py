@@ -9,10 +9,10 @@ import pytest
 from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
-from tests.unit.remote.one_pool import FILE, fails, now, online
+from tests.unit.remote.one_pool import FILE, fails, now, remote
 from vfs.base.errors import ServerFailure
 from vfs.remote.api import RemoteFile
-from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Code, Kind
 
 MANY = 60
@@ -27,7 +27,7 @@ def files(server: FakeServer) -> list[bytes]:
     return paths
 
 
-async def content(pool: Pool, path: bytes) -> tuple[RemoteFile, bytes]:
+async def content(pool: SftpRemote, path: bytes) -> tuple[RemoteFile, bytes]:
     """The open file and its beginning."""
     file = await pool.open(path)
     return file, await read(file)
@@ -58,7 +58,7 @@ def stingy(server: FakeServer, most: int) -> list[int]:
 @pytest.mark.parametrize("together", [True, False], ids=["at once", "in turn"])
 def test_more_files_are_held_open_than_the_server_has_handles_for(together: bool) -> None:
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads, latency=0.001)
+        server, pool = await remote(threads, latency=0.001)
         paths = files(server)
         stingy(server, FEW)
         if together:
@@ -75,7 +75,7 @@ def test_more_files_are_held_open_than_the_server_has_handles_for(together: bool
 
 def test_the_servers_own_limit_is_kept_to() -> None:
     async def main(threads: Threads) -> int:
-        server, _, pool = await online(threads, latency=0.001)  # which says 100
+        server, pool = await remote(threads, latency=0.001)  # which says 100
         paths = [b"/d/%03d" % number for number in range(150)]
         server.files.update({path: path for path in paths})
         seen = stingy(server, 1000)
@@ -89,7 +89,7 @@ def test_the_servers_own_limit_is_kept_to() -> None:
 
 def test_a_file_that_cannot_be_opened_is_an_error_soon_and_no_limit_is_learnt_from_it() -> None:
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads, latency=0.001)
+        server, pool = await remote(threads, latency=0.001)
         paths = files(server)
         held = [await content(pool, path) for path in paths[:20]]
         server.twist = lambda asked, honest: (
@@ -107,7 +107,7 @@ def test_a_handle_that_is_open_already_is_given_to_nobody() -> None:
     """The bytes of one file were given out as another's."""
 
     async def main(threads: Threads) -> int:
-        server, _, pool = await online(threads, latency=0.001)
+        server, pool = await remote(threads, latency=0.001)
         paths = files(server)[:3]
         first, data = await content(pool, paths[0])
         twins = 0
@@ -134,7 +134,7 @@ def test_a_handle_that_is_open_already_is_given_to_nobody() -> None:
 
 def test_a_read_under_way_on_a_handle_that_was_given_out_twice_is_asked_again() -> None:
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads, latency=0.05)
+        server, pool = await remote(threads, latency=0.05)
         paths = files(server)[:2]
         first, _ = await content(pool, paths[0])
         twins = 0
@@ -169,7 +169,7 @@ def refuse(*kinds: Kind) -> fake.Twist:
 
 def test_where_fstat_is_refused_stat_of_the_path_tells_the_version() -> None:
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.twist = refuse(Kind.FSTAT)
         server.files[b"/a/old"] = b"1234"
         file = await pool.open(b"/a/old")
@@ -190,7 +190,7 @@ def test_where_fstat_is_refused_bytes_of_a_file_that_was_replaced_are_not_given_
     None
 ):
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.twist = refuse(Kind.FSTAT)
         server.files.update({b"/a/old": b"old!", b"/a/other": b"-"})
         await content(pool, b"/a/other")  # it is learnt here

@@ -10,7 +10,7 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, Twist
 from tests.unit.remote.one_connection import FILE, FILES
-from tests.unit.remote.one_pool import fails, online
+from tests.unit.remote.one_pool import fails, remote
 from vfs.base.errors import ServerFailure
 from vfs.remote.sftp.wire import Kind
 
@@ -41,7 +41,7 @@ LISTINGS: dict[str, Twist] = {
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_what_a_listing_leaves_out_is_asked_for(listing: str) -> None:
     async def main(threads: Threads) -> dict[bytes, int]:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.files = dict(FILES)
         server.twist = lambda asked, honest: (
             LISTINGS[listing](asked, honest)
@@ -59,7 +59,7 @@ def test_what_a_listing_leaves_out_is_asked_for(listing: str) -> None:
 
 def test_a_link_is_read_though_the_reply_lacks_its_attributes() -> None:
     async def main(threads: Threads) -> bytes:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.twist = lambda asked, honest: (
             bare_names(asked, [b"../target"]) if asked.kind == Kind.READLINK else honest
         )
@@ -72,7 +72,7 @@ def test_a_link_is_read_though_the_reply_lacks_its_attributes() -> None:
 
 def test_an_empty_directory_may_be_told_by_a_reply_without_names() -> None:
     async def main(threads: Threads) -> int:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         told: set[bytes] = set()
 
         def twist(asked: Asked, honest: bytes) -> bytes:
@@ -91,7 +91,7 @@ def test_an_empty_directory_may_be_told_by_a_reply_without_names() -> None:
 
 def test_a_listing_of_replies_without_names_ends_and_hurts_nobody_else() -> None:
     async def main(threads: Threads) -> int:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.twist = lambda asked, honest: (
             fake.names(asked.id, []) if asked.kind == Kind.READDIR else honest
         )
@@ -108,7 +108,7 @@ def test_more_data_than_was_asked_for_is_cut_to_it(pieces: int | None) -> None:
     """lsh's server gives 8 bytes where 4 are asked for."""
 
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.files = dict(FILES) | {FILE: bytes(range(250)) * 400}
         server.pieces = None if pieces is None else iter(lambda: pieces, 0)
 

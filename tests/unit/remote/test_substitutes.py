@@ -9,7 +9,7 @@ import pytest
 from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
-from tests.unit.remote.one_pool import FILE, fails, online
+from tests.unit.remote.one_pool import FILE, fails, remote
 from vfs.base.errors import AccessDenied, EndlessLink, NoSuchPath
 from vfs.remote.sftp.wire import Code, Kind
 
@@ -46,7 +46,7 @@ def serve_links(server: FakeServer, refused: Kind | None, code: Code = Code.PERM
 @pytest.mark.parametrize("refused", [None, Kind.LSTAT, Kind.STAT])
 def test_names_and_links_are_told_without_lstat_and_without_stat(refused: Kind | None, code: Code) -> None:
     async def main(threads: Threads) -> int:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         serve_links(server, refused, code)
         size = len(server.files[FILE])
         for _ in range(3):
@@ -66,7 +66,7 @@ def test_names_and_links_are_told_without_lstat_and_without_stat(refused: Kind |
 
 def test_without_realpath_a_path_is_as_it_was_given() -> None:
     async def main(threads: Threads) -> bytes:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         serve_links(server, Kind.REALPATH)
         await fails(pool.realpath(b"/a/absent"), AccessDenied)
         found = await pool.realpath(FILE)
@@ -78,7 +78,7 @@ def test_without_realpath_a_path_is_as_it_was_given() -> None:
 
 def test_what_is_denied_of_one_path_is_asked_of_the_next() -> None:
     async def main(threads: Threads) -> None:
-        server, _, pool = await online(threads)
+        server, pool = await remote(threads)
         server.files[b"/secret/f"] = b"?"
         server.twist = lambda asked, honest: (
             fake.status(asked.id, Code.PERMISSION_DENIED) if asked.text.startswith(b"/secret") else honest
@@ -96,7 +96,7 @@ def test_what_is_denied_of_one_path_is_asked_of_the_next() -> None:
 def test_without_statvfs_the_room_is_not_told() -> None:
     async def main(threads: Threads) -> object:
         extensions = {b"statvfs@openssh.com": b"2"}
-        server, _, pool = await online(threads, extensions=extensions)
+        server, pool = await remote(threads, extensions=extensions)
         server.twist = lambda asked, honest: (
             fake.status(asked.id, Code.PERMISSION_DENIED) if asked.kind == Kind.EXTENDED else honest
         )
