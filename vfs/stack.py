@@ -36,11 +36,13 @@ from vfs.files.tree import Tree
 from vfs.remote.api import Remote
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
+from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.transport import Dialer, Prompter
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+D = TypeVar("D", bound=SshDialer)
 
 AWAY = (Unreachable, Refused, NoAnswer, HungUp, UnknownHost, TimeoutError)
 """What connecting raises where the server may come back by itself."""
@@ -58,19 +60,28 @@ class ProbeResult:
     """Round trip in seconds."""
 
 
-def make_dialer(settings: Settings, prompter: Prompter | None) -> Dialer:
-    """The dialer that `settings.transport` names."""
+def make_dialer(settings: Settings, prompter: Prompter | None, *, fall_back: bool = True) -> Dialer:
+    """The dialer that `settings.transport` names; for paramiko one that falls back to the system's ssh."""
+    from vfs.remote.ssh.openssh import OpensshDialer
+
+    def made(kind: type[D]) -> D:
+        return kind(
+            settings.address,
+            settings.known_hosts,
+            prompter=prompter,
+            accept_new=settings.accept_new_host_key,
+            replace=settings.replace_host_key,
+        )
+
     if settings.transport == "openssh":
-        from vfs.remote.ssh.openssh import OpensshDialer as Kind
-    else:
-        from vfs.remote.ssh.paramiko_dialer import ParamikoDialer as Kind  # type: ignore[assignment]
-    return Kind(
-        settings.address,
-        settings.known_hosts,
-        prompter=prompter,
-        accept_new=settings.accept_new_host_key,
-        replace=settings.replace_host_key,
-    )
+        return made(OpensshDialer)
+    from vfs.remote.ssh.fallback import FallbackDialer
+    from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
+
+    first = made(ParamikoDialer)
+    if not fall_back:
+        return first
+    return FallbackDialer(first, made(OpensshDialer), asked=prompter is not None)
 
 
 class Stack:
@@ -223,10 +234,13 @@ def root_listed(settings: Settings) -> Iterator[None]:
 
 
 def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
-    """Connect once, and see whether the root can be listed. Raises ConnectError, RootUnusable. Blocks."""
+    """Connect once, by that transport alone, and see whether the root can be listed.
+
+    Raises ConnectError, RootUnusable. Blocks.
+    """
 
     async def run() -> ProbeResult:
-        pool = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+        pool = Pool(make_dialer(settings, prompter, fall_back=False), timeout=settings.timeout)
         remote = SftpRemote(pool)
         try:
             await pool.connect(keep_trying=False)

@@ -363,7 +363,7 @@ def test_a_host_vouched_for_by_an_authority_is_only_for_openssh(place: Place, tm
             with connected(dialer):
                 pass
         else:
-            fails(dialer, errors.HostKeyUnknown, "certificate authority", "--transport openssh")
+            fails(dialer, errors.NeedsOpenssh, "certificate authority")
 
 
 def test_the_server_is_asked_for_the_kind_of_host_key_that_is_known(place: Place, tmp_path: Path) -> None:

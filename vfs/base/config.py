@@ -371,10 +371,11 @@ def identity(profile: Profile | None, address: Address, root: str) -> str:
     """What the cache goes by: never the port, which each container has anew."""
     if profile is not None:
         return f"profile:{profile.id}:{root}"
-    return f"{address.user or _local_user()}@{address.host.lower()}:{root}"
+    return f"{address.user or local_user()}@{address.host.lower()}:{root}"
 
 
-def _local_user() -> str:
+def local_user() -> str:
+    """This user's name; the number where the system knows none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id may have no name

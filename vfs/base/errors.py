@@ -135,6 +135,10 @@ class NoThread(ConnectError):
         return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
+class NeedsOpenssh(ConnectError):
+    """The system's `ssh` can do it: install it (Debian: openssh-client), or choose it with `--transport openssh`."""
+
+
 class AuthRejected(ConnectError):
     """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`
     makes one), or name the right one with `-i`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +11,10 @@ from click.core import ParameterSource
 from vfs.base import config
 from vfs.base.errors import (
     ArtisyncError,
-    AuthRejected,
     ConfigError,
     ConnectError,
-    KeyFileUnusable,
-    PassphraseNeeded,
+    NeedsOpenssh,
+    RootUnusable,
 )
 from vfs.cli import console
 from vfs.cli.options import given_options
@@ -110,27 +108,26 @@ def _saved(name: str) -> tuple[config.Profile | None, ConfigError | None]:
 
 def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
     """Connect once, over the system's ssh where paramiko cannot log in and ssh can; the settings that worked."""
+    from vfs.remote.ssh.fallback import ssh_may_do
+
     try:
         _probe(settings)
     except ConnectError as e:
-        if chosen or settings.transport == "openssh" or not _hopeful(e) or shutil.which("ssh") is None:
+        asked = console.prompter() is not None
+        if (
+            chosen
+            or settings.transport == "openssh"
+            or isinstance(e, RootUnusable)
+            or not ssh_may_do(e, asked=asked)
+        ):
             raise
         settings = replace(settings, transport="openssh")
         try:
             _probe(settings)
-        except ConnectError:
-            raise e from None
+        except ConnectError as other:
+            raise (other if isinstance(e, NeedsOpenssh) else e) from None
         console.tell("paramiko could not log in, the system's ssh can; this profile uses it from now on.")
     return settings
-
-
-def _hopeful(error: ConnectError) -> bool:
-    """Whether ssh may get in all the same; what is no matter of logging in fails over ssh just as well."""
-    if isinstance(
-        error, PassphraseNeeded
-    ):  # whoever did not know it when asked does not know it for ssh either
-        return console.prompter() is None
-    return isinstance(error, AuthRejected | KeyFileUnusable) or type(error) is ConnectError
 
 
 def _probe(settings: config.Settings) -> None:

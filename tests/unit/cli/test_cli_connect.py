@@ -137,7 +137,6 @@ def test_a_key_that_was_accepted_once_is_not_accepted_for_ever(artisync: Artisyn
     [
         errors.Refused("host:30022 refused"),
         errors.NoAnswer("x"),
-        errors.UnknownHost("x"),
         errors.HostKeyUnknown("x"),
         errors.HostKeyChanged("x"),
         errors.RootUnusable("x"),
@@ -167,6 +166,9 @@ def ssh_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         errors.KeyFileUnusable("x"),
         errors.PassphraseNeeded("x"),
         errors.ConnectError("no Match here"),
+        errors.NeedsOpenssh("x"),
+        errors.UnknownHost("x"),
+        errors.HungUp("x"),
     ],
 )
 def test_where_paramiko_cannot_log_in_and_ssh_can_the_profile_remembers_ssh(

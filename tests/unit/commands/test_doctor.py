@@ -22,7 +22,8 @@ from vfs.commands.doctor.examine import CHECKS
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.commands.doctor.server import clock_finding
 from vfs.frontends.fuse import mountpoint as mountpoints
-from vfs.remote.ssh.destination import Destination
+from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.ssh_config import resolve
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -222,7 +223,7 @@ def test_the_interface_of_an_address_is_told() -> None:
 
 
 def test_what_a_proxy_command_connects_cannot_be_looked_at() -> None:
-    goal = Destination("box", 22, "me", "box", (), "a ProxyCommand")
+    goal = resolve(Address("box", 22, "me", options=(("ProxyCommand", "nc %h %p"),)), Deadline(10))
     found = list(network.look(goal, 5))
     assert [(one.check, one.result) for one in found] == [(check, Result.SKIPPED) for check in network.CHECKS]
     assert "box:22 is reached through a ProxyCommand" in found[0].text

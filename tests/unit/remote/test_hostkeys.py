@@ -223,7 +223,7 @@ def test_a_host_vouched_for_by_an_authority_is_refused_with_the_way_out(
     known: KnownHosts, theirs: Path
 ) -> None:
     theirs.write_text(line("[*.example]:30022", key(5), "@cert-authority"))
-    with pytest.raises(errors.HostKeyUnknown, match="--transport openssh"):
+    with pytest.raises(errors.NeedsOpenssh, match="certificate authority"):
         known.verify(HOST, key(1), accept_new=True)
 
 

@@ -39,7 +39,7 @@ def look(destination: Destination, seconds: float) -> Iterator[Finding]:
         yield from _not_ours(destination)
         return
     try:
-        found = tcp.look_up(destination.host, destination.port, Deadline(seconds))
+        found = tcp.look_up(destination, Deadline(seconds))
     except UnknownHost as error:
         yield Finding.of_error("name", error, _bring_up_wireguard())
         return
@@ -52,7 +52,7 @@ def look(destination: Destination, seconds: float) -> Iterator[Finding]:
         return
     deadline = Deadline(seconds)
     try:
-        connection = tcp.connect(destination.host, destination.port, deadline)
+        connection = tcp.connect(destination, deadline)
     except ConnectError as error:
         advice = _bring_up_wireguard() if isinstance(error, NoAnswer) else ""
         yield Finding.of_error("port", error, advice)

@@ -26,8 +26,6 @@ from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)
 
-SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
-
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
@@ -49,6 +47,10 @@ class HostKey:
 
     def __str__(self) -> str:
         return f"{self.label} {self.fingerprint}"
+
+    def of(self, name: str) -> str:
+        """The key as that of a host, for messages."""
+        return f"{self.label} key {self.fingerprint} of {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ def host_name(host: str, port: int, alias: str | None = None) -> str:
     return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
 
 
+def algorithms(kinds: Sequence[str]) -> list[str]:
+    """The signature algorithms for host keys of these kinds; RFC 8332 gives RSA two."""
+    return [a for k in kinds for a in (("rsa-sha2-512", "rsa-sha2-256") if k == "ssh-rsa" else (k,))]
+
+
 class KnownHosts:
     """What is known of host keys. `ours` is written (0600, in a directory of 0700), `others` are read."""
 
@@ -115,15 +122,22 @@ class KnownHosts:
         """The line that lets a certificate authority vouch for `name`, if there is one."""
         return next((e for e in self.entries(name) if e.marker == "@cert-authority"), None)
 
+    def knows(self, name: str) -> bool:
+        """Whether a key that is not known would be a changed one."""
+        return bool(self._deciding(name))
+
+    def refuse_revoked(self, name: str, key: HostKey) -> None:
+        """Raises `errors.HostKeyRevoked`."""
+        for entry in self.entries(name):
+            if entry.marker == "@revoked" and entry.key == key:
+                raise errors.HostKeyRevoked(f"the {key.of(name)} is revoked ({entry.place})")
+
     def check(self, name: str, key: HostKey) -> bool:
         """True if `key` is known for `name`, False if nothing is known of it.
 
         Raises `errors.HostKeyChanged` and `errors.HostKeyRevoked`.
         """
-        for entry in self.entries(name):
-            if entry.marker == "@revoked" and entry.key == key:
-                shown = f"{key.label} key {key.fingerprint}"
-                raise errors.HostKeyRevoked(f"the {shown} of {name} is revoked ({entry.place})")
+        self.refuse_revoked(name, key)
         if (name, key) in self._accepted:
             return True
         deciding = self._deciding(name)
@@ -149,7 +163,8 @@ class KnownHosts:
         is given: then it is asked for too (with nobody to ask, `accept_new` must be given as well). Blocks
         while a person answers.
 
-        Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`.
+        Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`, and
+        `errors.NeedsOpenssh` where a certificate authority vouches for the host.
         """
         try:
             if self.check(name, key):
@@ -161,9 +176,9 @@ class KnownHosts:
             return
         authority = self.by_authority(name)
         if authority is not None:
-            raise errors.HostKeyUnknown(
-                f"{name} is trusted through a certificate authority ({authority.place}), which only "
-                "`--transport openssh` understands"
+            raise errors.NeedsOpenssh(
+                f"{name} is trusted through a certificate authority ({authority.place}), "
+                "which paramiko does not understand"
             )
         shown = f"the {key.label} key of {name} is {key.fingerprint}"
         if not accept_new:

@@ -19,9 +19,6 @@ _MAGIC = b"openssh-key-v1\0"
 _BEGIN = "-----BEGIN OPENSSH PRIVATE KEY-----"
 _END = "-----END OPENSSH PRIVATE KEY-----"
 
-DEFAULT_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
-"""In `~/.ssh`, in the order in which they are tried when no key is named."""
-
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
@@ -66,7 +63,7 @@ def read_key_file(path: Path) -> KeyFile:
         kind = "a public key" if text.startswith(("ssh-", "ecdsa-", "sk-")) else "no private key"
         problem = f"{path} is {kind}; name the private one with `-i`"
     encrypted, blob = _look_inside(text)
-    return KeyFile(path, text, encrypted, blob or _public_half(path), problem)
+    return KeyFile(path, text, encrypted, blob or _public_blob(text) or _public_half(path), problem)
 
 
 def _look_inside(text: str) -> tuple[bool, bytes | None]:
@@ -104,9 +101,16 @@ def _public(blob: bytes) -> HostKey:
 def _public_half(path: Path) -> bytes | None:
     """The blob in `KEY.pub`, if that file is there."""
     try:
-        words = Path(f"{path}.pub").read_text("ascii", "replace").split()
-        blob = base64.b64decode(words[1], validate=True) if len(words) > 1 else b""
+        return _public_blob(Path(f"{path}.pub").read_text("ascii", "replace"))
+    except OSError:
+        return None
+
+
+def _public_blob(text: str) -> bytes | None:
+    """The blob in a public key file's line."""
+    try:
+        blob = base64.b64decode(text.split()[1], validate=True)
         _string(blob)
         return blob
-    except (OSError, ValueError):
+    except (IndexError, ValueError):
         return None

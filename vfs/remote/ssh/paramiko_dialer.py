@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import paramiko
 
@@ -20,64 +19,30 @@ from vfs.base.address import Address
 from vfs.remote.ssh import ssh_errors, tcp
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.destination import Destination
-from vfs.remote.ssh.hostkeys import HostKey, KnownHosts
+from vfs.remote.ssh.dialer import SshDialer
+from vfs.remote.ssh.hostkeys import HostKey, algorithms
 from vfs.remote.ssh.paramiko_keys import Agent, KeyRing
 from vfs.remote.ssh.paramiko_packets import BufferedSocket, Packets, receive_packets
-from vfs.remote.ssh.paramiko_stream import PACKET, WINDOW, ChannelStream, Chunks, Way
-from vfs.remote.ssh.prompts import Asking, Deadline
-from vfs.remote.ssh.ssh_config import Target, resolve
-from vfs.remote.ssh.transport import Prompter, Transport
+from vfs.remote.ssh.paramiko_session import Session
+from vfs.remote.ssh.paramiko_stream import ChannelStream, Chunks, Way
+from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.transport import Transport
 
 log = logging.getLogger(__name__)
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
-REKEY_BYTES = (1 << 36) - (1 << 30)
-"""AES may encrypt 2**32 blocks of 16 bytes with one key: RFC 4344, section 3.2. A gigabyte of it is left for
-what is still on the way when we ask for new keys."""
 
-REKEY_PACKETS = 1 << 31
-"""RFC 4344, section 3.1."""
-
-_MAX_JUMPS = 8
-
-
-class ParamikoDialer:
+class ParamikoDialer(SshDialer):
     """A `Dialer`. Remembers which key worked, and passphrases (in memory only), for the next connections."""
 
     window_limited = False
 
-    def __init__(
-        self,
-        address: Address,
-        known_hosts: Path,
-        *,
-        prompter: Prompter | None = None,
-        accept_new: bool = False,
-        replace: bool = False,
-        ssh_config: Path | None = None,
-    ) -> None:
-        """`known_hosts` is our own file, `ssh_config` stands in for `~/.ssh/config`; `accept_new` and
-        `replace` are those of `KnownHosts.verify`."""
-        self._address = address
-        self._known_hosts = known_hosts
-        self._accept_new = accept_new
-        self._replace = replace
-        self._ssh_config = ssh_config
+    def __init__(self, address: Address, known_hosts: Path, **more: Any) -> None:
+        """As for `SshDialer`."""
+        super().__init__(address, known_hosts, **more)
         self.login = ""
-        self._asking = Asking(prompter)
         self._keys = KeyRing(self._asking)
-        _quiet_paramiko()
-
-    def destination(self, timeout: float) -> Destination:
-        """As `Dialer.destination`."""
-        target = resolve(self._address, self._ssh_config)
-        way = "a ProxyCommand" if target.proxy_command else None
-        if target.jumps:
-            way = f"the jump host {target.jumps[-1].host}"
-        return Destination(
-            target.host, target.port, target.user, target.key_name, target.known_hosts, by_way_of=way
-        )
 
     def dial(self, timeout: float) -> Transport:
         """As `Dialer.dial`; the time in which a person answers does not count.
@@ -87,34 +52,30 @@ class ParamikoDialer:
         deadline = Deadline(timeout)
         way = Way()
         try:
-            target = resolve(self._address, self._ssh_config)
-            session = self._log_in(target, way, deadline)
+            route = self._route(deadline)
+            for hop in route:
+                if hop.only_ssh is not None:
+                    raise errors.NeedsOpenssh(f"paramiko cannot use {hop.only_ssh} ({hop.place})")
+            session: Session | None = None
+            for hop in route:
+                near = (
+                    self._reach(hop, way, deadline) if session is None else _through(session, hop, deadline)
+                )
+                session = self._secure(near, hop, way, deadline)
+            assert session is not None
             self.login = way.login
-            stream = ChannelStream(_open_sftp(session, target, way, deadline), way, target.place)
+            stream = ChannelStream(_open_sftp(session, route[-1], deadline), way, route[-1].place)
             way.settle()
         except BaseException:
             way.close()
             raise
-        log.debug("connected to %s as %s", target.place, target.user)
+        log.debug("connected to %s as %s", route[-1].place, route[-1].user)
         return stream
 
-    def _log_in(self, target: Target, way: Way, deadline: Deadline, depth: int = 0) -> paramiko.Transport:
-        """A session on `target`, through whatever lies before it."""
-        if depth > _MAX_JUMPS:
-            raise errors.ConnectError(f"the jump hosts before {target.place} go round in a circle")
-        if not target.jumps:
-            return self._secure(self._reach(target, way, deadline), target, way, deadline)
-        first = resolve(target.jumps[0], self._ssh_config)
-        session = self._log_in(first, way, deadline, depth + 1)
-        for hop in [*(resolve(j, self._ssh_config) for j in target.jumps[1:]), target]:
-            channel = _through(session, hop, deadline)
-            session = self._secure(channel, hop, way, deadline)
-        return session
-
-    def _reach(self, target: Target, way: Way, deadline: Deadline) -> socket.socket:
+    def _reach(self, target: Destination, way: Way, deadline: Deadline) -> socket.socket:
         """A stream to the host's SSH port: TCP, or what the ProxyCommand makes."""
         if target.proxy_command is None:
-            sock = tcp.connect(target.host, target.port, deadline)
+            sock = tcp.connect(target, deadline)
         else:
             sock, theirs = socket.socketpair()
             with theirs:
@@ -133,22 +94,17 @@ class ParamikoDialer:
         return sock
 
     def _secure(
-        self, sock: socket.socket | paramiko.Channel, target: Target, way: Way, deadline: Deadline
-    ) -> paramiko.Transport:
+        self, sock: socket.socket | paramiko.Channel, target: Destination, way: Way, deadline: Deadline
+    ) -> Session:
         """Agree on keys over `sock`, check who is there, and log in."""
-        known = KnownHosts(self._known_hosts, target.known_hosts)
         buffered = BufferedSocket(sock) if isinstance(sock, socket.socket) else sock
-        session = paramiko.Transport(
-            cast("socket.socket", buffered), default_window_size=WINDOW, default_max_packet_size=PACKET
-        )
+        session = Session(cast("socket.socket", buffered))
         if isinstance(buffered, BufferedSocket):
             receive_packets(session.packetizer, buffered)
         way.sessions.append(session)
         options = session.get_security_options()
-        options.ciphers = [c for c in CIPHERS if c in options.ciphers]
-        options.key_types = _preferred(options.key_types, known.kinds(target.key_name))
-        session.packetizer.REKEY_BYTES = REKEY_BYTES
-        session.packetizer.REKEY_PACKETS = REKEY_PACKETS
+        options.ciphers = _ciphers(target)
+        options.key_types = _preferred(options.key_types, self._known(target).kinds(target.key_name))
         left = deadline.need(target.place)
         # Our own limit is the one of start_client; these two only must not come before it.
         session.banner_timeout = session.handshake_timeout = left + 1
@@ -159,17 +115,11 @@ class ParamikoDialer:
         if not session.initial_kex_done:
             raise errors.NoAnswer(f"{target.place} takes connections and says nothing")
         shown = session.get_remote_server_key()
-        key = HostKey(shown.get_name(), shown.asbytes())
-        self._asking.about_host_key(
-            deadline,
-            lambda person: known.verify(
-                target.key_name, key, prompter=person, accept_new=self._accept_new, replace=self._replace
-            ),
-        )
+        self._verify(target, HostKey(shown.get_name(), shown.asbytes()), deadline)
         way.login = self._authenticate(session, target, deadline)
         return session
 
-    def _authenticate(self, session: paramiko.Transport, target: Target, deadline: Deadline) -> str:
+    def _authenticate(self, session: Session, target: Destination, deadline: Deadline) -> str:
         """Log in; how it was done, for people."""
         agent = None
         if target.agent is not None:
@@ -184,7 +134,7 @@ class ParamikoDialer:
                 agent.close()
 
     def _try_keys(
-        self, session: paramiko.Transport, target: Target, agent: Agent | None, deadline: Deadline
+        self, session: Session, target: Destination, agent: Agent | None, deadline: Deadline
     ) -> str:
         problems: list[errors.ConnectError] = []
         tried: list[str] = []
@@ -222,7 +172,11 @@ class ParamikoDialer:
 
 
 def _rejected(
-    target: Target, tried: list[str], problems: list[errors.ConnectError], offered: list[str], connected: bool
+    target: Destination,
+    tried: list[str],
+    problems: list[errors.ConnectError],
+    offered: list[str],
+    connected: bool,
 ) -> errors.ConnectError:
     """The most useful thing to say when no key worked."""
     who = f"{target.user}@{target.place}"
@@ -242,7 +196,9 @@ def _rejected(
     return errors.AuthRejected(text)
 
 
-def _no_handshake(failure: Exception, target: Target, way: Way, deadline: Deadline) -> errors.ConnectError:
+def _no_handshake(
+    failure: Exception, target: Destination, way: Way, deadline: Deadline
+) -> errors.ConnectError:
     """Why the two sides did not come to keys."""
     if deadline.passed or isinstance(failure, TimeoutError):
         return errors.NoAnswer(f"no answer from {target.place} in time")
@@ -257,7 +213,7 @@ def _no_handshake(failure: Exception, target: Target, way: Way, deadline: Deadli
             f"the ProxyCommand for {target.place} ended without a word (status {child.status})"
         )
     if isinstance(failure, paramiko.ssh_exception.IncompatiblePeer):
-        return errors.ConnectError(f"{target.place}: {failure}; try `--transport openssh`")
+        return errors.NeedsOpenssh(f"paramiko has no algorithm in common with {target.place}: {failure}")
     if "Indecipherable protocol version" in str(failure):
         return errors.ConnectError(f"what listens at {target.place} is no SSH server")
     if isinstance(failure, EOFError | ConnectionError) or "protocol banner" in str(failure):
@@ -265,7 +221,7 @@ def _no_handshake(failure: Exception, target: Target, way: Way, deadline: Deadli
     return errors.ConnectError(f"{target.place}: {failure}")
 
 
-def _through(session: paramiko.Transport, hop: Target, deadline: Deadline) -> paramiko.Channel:
+def _through(session: Session, hop: Destination, deadline: Deadline) -> paramiko.Channel:
     """A stream to `hop`'s SSH port, made by the jump host that `session` is on."""
     try:
         return session.open_channel(
@@ -279,37 +235,32 @@ def _through(session: paramiko.Transport, hop: Target, deadline: Deadline) -> pa
         raise errors.NoAnswer(f"no answer from {hop.place} through the jump host") from e
 
 
-def _open_sftp(session: paramiko.Transport, target: Target, way: Way, deadline: Deadline) -> paramiko.Channel:
-    left = deadline.need(target.place)
-    # paramiko waits for the answer to "subsystem" without a limit.
-    watchdog = threading.Timer(left, way.close)
-    watchdog.daemon = True
-    watchdog.start()
+def _open_sftp(session: Session, target: Destination, deadline: Deadline) -> paramiko.Channel:
+    """A channel on which SFTP was asked for; whether the server has it shows with its first bytes."""
     try:
-        channel = session.open_session(timeout=left)
+        channel = session.open_session(timeout=deadline.need(target.place))
         channel.in_buffer = Chunks()
         if isinstance(session.packetizer, Packets):
             session.packetizer.views = True
-        channel.invoke_subsystem("sftp")
+        session.ask_for_sftp(channel)
     except paramiko.ChannelException as e:
         raise errors.ConnectError(f"{target.place} lets no more sessions in: {e.text}") from e
     except (paramiko.SSHException, OSError, EOFError) as e:
         if deadline.passed:
-            raise errors.NoAnswer(f"no answer from {target.place} when SFTP was asked for") from e
-        raise errors.NoSftp(f"{target.place} offers no SFTP: {e}") from e
-    finally:
-        watchdog.cancel()
+            raise errors.NoAnswer(f"no answer from {target.place} when a session was asked for") from e
+        raise errors.HungUp(f"{target.place} closed the connection after the login") from e
     return channel
 
 
-def _preferred(offered: Sequence[str], kinds: list[str]) -> list[str]:
+def _ciphers(target: Destination) -> list[str]:
+    """Those of ours that the configuration allows."""
+    allowed = [c for c in CIPHERS if not target.ciphers or c in target.ciphers]
+    if not allowed:
+        raise errors.NeedsOpenssh(f"paramiko knows none of the ciphers {', '.join(target.ciphers)}")
+    return allowed
+
+
+def _preferred(offered: Sequence[str], kinds: Sequence[str]) -> list[str]:
     """The host key algorithms with those first for which a key is known."""
-    names = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
-    first = [a for k in kinds for a in names.get(k, (k,)) if a in offered]
+    first = [a for a in algorithms(kinds) if a in offered]
     return [*first, *(a for a in offered if a not in first)]
-
-
-def _quiet_paramiko() -> None:
-    """paramiko reports every lost link with a traceback; that is for `-v -v` only."""
-    logger = logging.getLogger("paramiko")
-    logger.setLevel(logging.INFO if log.isEnabledFor(logging.DEBUG) else logging.CRITICAL + 1)

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from paramiko.agent import AgentKey, AgentSSH
 
 from vfs.base import errors
+from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.hostkeys import HostKey
 from vfs.remote.ssh.keyfiles import KeyFile, read_key_file
 from vfs.remote.ssh.prompts import Asking, Deadline
-from vfs.remote.ssh.ssh_config import Target
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +95,16 @@ class KeyRing:
         self._worked: dict[str, bytes] = {}
         self._loaded: dict[str, tuple[str, paramiko.PKey]] = {}
 
-    def worked(self, target: Target, candidate: Candidate) -> None:
+    def worked(self, target: Destination, candidate: Candidate) -> None:
         """Try this key first the next time."""
         self._worked[target.key_name] = candidate.key.asbytes()
 
     def candidates(
-        self, target: Target, agent: Agent | None, deadline: Deadline, problems: list[errors.ConnectError]
+        self,
+        target: Destination,
+        agent: Agent | None,
+        deadline: Deadline,
+        problems: list[errors.ConnectError],
     ) -> Iterator[Candidate]:
         """The keys to try, each once. A passphrase is asked for only when its key's turn has come.
 

@@ -16,13 +16,8 @@ from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 from vfs.base import errors
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.paramiko_packets import BufferedSocket
+from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
-
-WINDOW = 64 << 20
-"""Bytes that the server may send ahead of our reading: 100 ms of 5 Gbit/s."""
-
-PACKET = 256 << 10
-"""Largest packet that the server may send; OpenSSH itself makes none that are larger."""
 
 ACKNOWLEDGED = 8 << 20
 """Bytes after which the server is told that they were taken: a fraction of the window."""
@@ -116,7 +111,7 @@ class Way:
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
         self.children: list[Child] = []
-        self.sessions: list[paramiko.Transport] = []
+        self.sessions: list[Session] = []
         self.login = ""
         """How the last of the sessions logged in, for people."""
 
@@ -207,13 +202,15 @@ class ChannelStream:
         try:
             self._channel.sendall(bytes(data))
         except (OSError, paramiko.SSHException) as e:
-            if not self._begun:
-                self._ended_early()
-            raise OSError(str(e)) from e
+            if self._begun or self._closed:
+                raise OSError(str(e)) from e
+            # The server refused SFTP: who receives finds the end too, and can say why.
 
     def _ended_early(self) -> None:
-        if not self._closed:
-            self.error = errors.NoSftp(f"{self._place}: {NOT_BEGUN}")
+        if self._closed:
+            return
+        refused = not self._channel.event_ready and self._way.sessions[-1].is_active()
+        self.error = errors.NoSftp(f"{self._place} {'offers no SFTP' if refused else NOT_BEGUN}")
 
     def close(self) -> None:
         self._closed = True

@@ -1,157 +1,186 @@
-"""What an address means on this machine: the line, then `~/.ssh/config`, then ssh's defaults.
+"""What an address means on this machine: `ssh -G` says, which knows the whole of ssh_config(5).
 
-Source: ssh_config(5) of OpenSSH: for each keyword the first value counts, the line's before the file's.
+Where there is no `ssh`, paramiko's reader of `~/.ssh/config` takes its place; it knows no Include, for example.
 """
 
 from __future__ import annotations
 
-import getpass
-import glob
-import logging
+import hashlib
+import ipaddress
 import os
+import pwd
 import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import paramiko
 
 from vfs.base import errors
 from vfs.base.address import Address
-from vfs.remote.ssh.destination import place
-from vfs.remote.ssh.hostkeys import SYSTEM_FILE, host_name
-from vfs.remote.ssh.keyfiles import DEFAULT_NAMES
+from vfs.base.config import local_user
+from vfs.remote.ssh import ssh_errors
+from vfs.remote.ssh.destination import Destination, NewKey
+from vfs.remote.ssh.hostkeys import host_name
+from vfs.remote.ssh.prompts import Deadline
 
-log = logging.getLogger(__name__)
+Found = dict[str, list[str]]
+"""Values by keyword in small letters, as `ssh -G` prints them."""
 
-_MAX_INCLUDES = 16
-"""Depth of nested Include, as in OpenSSH's readconf.c."""
+_DEFAULT_KEYS = tuple(f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk"))
+"""The first ones of OpenSSH's readconf.c; `ssh -G` prints all of them where none is named."""
 
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One host to log in to, with nothing left open."""
-
-    host: str
-    port: int
-    user: str
-    key_name: str
-    """The name under which its host key is kept."""
-    key_files: tuple[Path, ...]
-    """Named by the line or the file, in order; else the default ones."""
-    keys_named: bool
-    """Whether `key_files` were named, rather than being the defaults."""
-    identities_only: bool
-    agent: str | None
-    """Path of the agent's socket; None: no agent."""
-    jumps: tuple[Address, ...]
-    """Hosts to pass on the way, in order."""
-    proxy_command: str | None
-    known_hosts: tuple[Path, ...]
-    """The user's and the system's files."""
-
-    @property
-    def place(self) -> str:
-        """`host:port`, for messages."""
-        return place(self.host, self.port)
+_ONLY_SSH = {
+    "pkcs11provider": "PKCS11Provider",
+    "knownhostscommand": "KnownHostsCommand",
+    "bindaddress": "BindAddress",
+    "bindinterface": "BindInterface",
+    "proxyusefdpass": "ProxyUseFdpass",
+    "hostbasedauthentication": "HostbasedAuthentication",
+}
+"""Keywords that paramiko cannot obey, unless their value is none or no."""
 
 
-def resolve(address: Address, ssh_config: Path | None = None) -> Target:
-    """Look `address` up in `ssh_config` (default `~/.ssh/config`; no harm if it is not there).
+def resolve(address: Address, deadline: Deadline, config: Path | None = None) -> Destination:
+    """Look `address` up; `config` stands in for `~/.ssh/config`. Blocks.
 
-    Raises `errors.ConnectError` if the file cannot be understood.
+    Raises `errors.ConnectError` if the configuration cannot be understood.
     """
-    line = {name.lower(): value for name, value in reversed(address.options)}
-    found = _lookup(address.host, line, ssh_config)
-    port = address.port or _port(found.get("port"), ssh_config)
-    host = str(found.get("hostname") or address.host)
-    user = address.user or found.get("user") or _local_user()
-    named = [*address.keys, *_as_list(found.get("identityfile"))]
-    jump, command = _way(address, line, found)
-    tokens = {"%h": host, "%p": str(port), "%r": user, "%n": address.host, "%d": str(Path.home()), "%%": "%"}
-    return Target(
+    config = config or _home_config()
+    if shutil.which("ssh") is not None:
+        return _destination(address, _ask_ssh(address, deadline, config))
+    return _destination(address, _ask_paramiko(address, config or Path.home() / ".ssh/config"))
+
+
+def ssh_command(config: Path | None) -> list[str]:
+    """`ssh` with the file that `resolve` reads."""
+    config = config or _home_config()
+    return ["ssh"] if config is None else ["ssh", "-F", str(config)]
+
+
+def line_options(address: Address) -> list[str]:
+    """The address as options of ssh, but for its jump host and its host."""
+    words: list[str] = []
+    if address.port is not None:
+        words += ["-p", str(address.port)]
+    if address.user is not None:
+        words += ["-l", address.user]
+    for key in address.keys:
+        words += ["-i", key]
+    return [*words, *(f"-o{name}={value}" for name, value in address.options)]
+
+
+def no_ssh(failure: OSError) -> errors.ConnectError:
+    """Why `ssh` could not be started."""
+    if isinstance(failure, FileNotFoundError):
+        return errors.ConnectError("there is no `ssh` on this machine (Debian: openssh-client)")
+    return errors.ConnectError(f"`ssh` cannot be run: {failure.strerror}")
+
+
+def _home_config() -> Path | None:
+    """The configuration in $HOME if that is not the home directory of the user database, where ssh looks."""
+    config = Path.home() / ".ssh/config"
+    return config if str(Path.home()) != _database_home() and config.exists() else None
+
+
+def _database_home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container's user of no name
+        return ""
+
+
+def _ask_ssh(address: Address, deadline: Deadline, config: Path | None) -> Found:
+    jump = ["-J", address.jump] if address.jump is not None else []
+    words = [*ssh_command(config), "-G", *jump, *line_options(address), "--", address.host]
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=deadline.need(address.host),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as e:
+        raise errors.ConnectError("ssh takes too long to read its configuration (a `Match exec`?)") from e
+    except OSError as e:
+        raise no_ssh(e) from e
+    if done.returncode != 0:
+        raise ssh_errors.error_of(done.stderr.decode("utf-8", "replace"), address.host)
+    found: Found = {}
+    for line in done.stdout.decode("utf-8", "surrogateescape").splitlines():
+        name, _, value = line.partition(" ")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _ask_paramiko(address: Address, config: Path) -> Found:
+    reader = paramiko.SSHConfig()
+    try:
+        reader.parse(config.read_text("utf-8", "replace").splitlines())
+    except FileNotFoundError:
+        pass
+    except (paramiko.ssh_exception.ConfigParseError, OSError, ValueError, KeyError) as e:
+        raise errors.ConnectError(f"{config} cannot be understood: {e}") from e
+    try:
+        looked_up = reader.lookup(address.host)
+    except (paramiko.SSHException, ImportError, KeyError, ValueError) as e:
+        raise errors.ConnectError(f"{config}: {e}") from e
+    found = {name: value if isinstance(value, list) else [value] for name, value in looked_up.items()}
+    found |= {name.lower(): [value] for name, value in reversed(address.options)}
+    found["port"] = [str(address.port)] if address.port else found.get("port", ["22"])
+    found["user"] = [address.user] if address.user else found.get("user", [local_user()])
+    if address.jump is not None:
+        found["proxyjump"] = [address.jump]
+    found.setdefault("identityfile", list(_DEFAULT_KEYS))
+    for name, there in (("userknownhostsfile", "~/.ssh"), ("globalknownhostsfile", "/etc/ssh/ssh")):
+        join = "/" if there.startswith("~") else "_"
+        found.setdefault(name, [f"{there}{join}known_hosts {there}{join}known_hosts2"])
+    return found
+
+
+def _destination(address: Address, found: Found) -> Destination:
+    def one(name: str) -> str | None:
+        """The first value; None for what is not set, or set to none or no."""
+        value = found.get(name, ["none"])[0]
+        return None if value.lower() in ("none", "no", "false") else value
+
+    host, user, port = one("hostname") or address.host, one("user") or "", _port(found)
+    alias, jump = one("hostkeyalias"), one("proxyjump")
+    tokens = _tokens(address, host, port, user, alias, jump or "")
+    named = found.get("identityfile", [])
+    defaults = set(_DEFAULT_KEYS) <= set(named)
+    files = [*address.keys, *(n for n in named if not (address.keys and defaults))]
+    keys = dict.fromkeys(_path(n, tokens) for n in files if n.lower() != "none")
+    return Destination(
+        address=address,
         host=host,
         port=port,
         user=user,
-        key_name=host_name(host, port, found.get("hostkeyalias")),
-        key_files=tuple(_path(n, tokens) for n in named if n.lower() != "none")
-        if named
-        else tuple(Path.home() / ".ssh" / n for n in DEFAULT_NAMES),
-        keys_named=bool(named),
-        identities_only=str(found.get("identitiesonly", "no")).lower() in ("yes", "true"),
-        agent=_agent(found.get("identityagent"), tokens),
-        jumps=_jumps(jump) if jump else (),
-        proxy_command=_expand(command, tokens) if command else None,
+        family=_FAMILIES.get(one("addressfamily") or "any", socket.AF_UNSPEC),
+        key_name=host_name(host, port, alias),
         known_hosts=_known_hosts(found, tokens),
+        new_key=_new_key(found, host),
+        key_files=tuple(keys),
+        keys_named=bool(address.keys) or not defaults,
+        identities_only=one("identitiesonly") is not None,
+        agent=_agent(found.get("identityagent", ["SSH_AUTH_SOCK"])[0], tokens),
+        jumps=_jumps(_expand(jump, tokens)) if jump else (),
+        proxy_command=None if jump or not (command := one("proxycommand")) else _expand(command, tokens),
+        ciphers=tuple((one("ciphers") or "").split(",")) if one("ciphers") else (),
+        only_ssh=_only_ssh(found, list(keys)),
     )
 
 
-def _lookup(host: str, line: dict[str, str], file: Path | None) -> dict[str, str]:
-    path = Path.home() / ".ssh" / "config" if file is None else file
-    config = paramiko.SSHConfig()
-    try:
-        config.parse(_included(path))
-        found = dict(config.lookup(host))
-    except FileNotFoundError:
-        found = {"hostname": host}
-    except (paramiko.ssh_exception.ConfigParseError, OSError, ValueError, KeyError) as e:
-        raise errors.ConnectError(f"{path} cannot be understood: {e}") from e
-    except (paramiko.ssh_exception.CouldNotCanonicalize, ImportError) as e:
-        raise errors.ConnectError(f"{path}: {e}; try `--transport openssh`") from e
-    return found | line
-
-
-def _included(path: Path) -> Iterator[str]:
-    """The file's lines with what `Include` names in place of it, since paramiko does not know the keyword.
-
-    An Include inside a Host or Match block that is not `Host *` is left out: what it holds would have to be
-    conditional.
-    """
-    block = "Host *"
-    for line in _read_config(path):
-        words = line.replace("=", " ", 1).split(None, 1)
-        keyword = words[0].lower() if words else ""
-        if keyword in ("host", "match"):
-            block = line
-        if keyword != "include":
-            yield line
-        elif block.split() == ["Host", "*"]:
-            yield from _expansion(words[1] if len(words) > 1 else "", path.parent, 1)
-            yield "Host *"
-        else:
-            log.info("%s: an Include inside %r is not followed", path, block)
-
-
-def _expansion(patterns: str, directory: Path, depth: int) -> Iterator[str]:
-    if depth > _MAX_INCLUDES:
-        raise ValueError("too many nested Includes")
-    for pattern in shlex.split(patterns):
-        full = os.path.join(directory, os.path.expanduser(pattern))
-        for name in sorted(glob.glob(full)):
-            yield "Host *"
-            for line in _read_config(Path(name)):
-                words = line.replace("=", " ", 1).split(None, 1)
-                if len(words) > 1 and words[0].lower() == "include":
-                    yield from _expansion(words[1], directory, depth + 1)
-                else:
-                    yield line
-
-
-def _read_config(path: Path) -> list[str]:
-    return [s.strip() for s in path.read_text("utf-8", "replace").split("\n")]
-
-
-def _way(address: Address, line: dict[str, str], found: dict[str, str]) -> tuple[str | None, str | None]:
-    """The ProxyJump or the ProxyCommand: the line's wins over the file's; `none` ends the search."""
-    if address.jump is not None:
-        return address.jump, None
-    if "proxycommand" in line:
-        return None, None if line["proxycommand"].lower() == "none" else line["proxycommand"]
-    jump = found.get("proxyjump")
-    if jump and jump.lower() != "none":
-        return jump, None
-    return None, found.get("proxycommand")
+def _port(found: Found) -> int:
+    text = found.get("port", ["22"])[0]
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise errors.ConnectError(f"~/.ssh/config: {text!r} is not a port")
+    return int(text)
 
 
 def _jumps(text: str) -> tuple[Address, ...]:
@@ -161,50 +190,97 @@ def _jumps(text: str) -> tuple[Address, ...]:
         raise errors.ConnectError(f"ProxyJump: {e}") from e
 
 
-def _port(text: str | None, file: Path | None) -> int:
-    if text is None:
-        return 22
-    if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= 65535:
-        raise errors.ConnectError(f"{file or '~/.ssh/config'}: {text!r} is not a port")
-    return int(text)
+def _known_hosts(found: Found, tokens: dict[str, str]) -> tuple[Path, ...]:
+    names: list[str] = []
+    for keyword in ("userknownhostsfile", "globalknownhostsfile"):
+        # Names with blanks are printed without quotes: what begins no path belongs to the one before it.
+        names += re.split(r" (?=[/~])", found.get(keyword, ["none"])[0])
+    home = _database_home()
+    ours = (f"{home}/.ssh/known_hosts", f"{home}/.ssh/known_hosts2")
+    names = [f"~{n.removeprefix(home)}" if n in ours else n for n in names]
+    return tuple(_path(n.strip('"'), tokens) for n in names if n.lower() not in ("none", "/dev/null"))
 
 
-def _local_user() -> str:
+def _new_key(found: Found, host: str) -> NewKey:
+    if found.get("nohostauthenticationforlocalhost", ["no"])[0] == "yes" and _loopback(host):
+        return NewKey.ANY
+    match found.get("stricthostkeychecking", ["ask"])[0].lower():
+        case "no" | "off" | "false":
+            nothing_kept = found.get("userknownhostsfile", [""])[0] == "/dev/null"
+            return NewKey.ANY if nothing_kept else NewKey.ACCEPT
+        case "accept-new":
+            return NewKey.ACCEPT
+        case _:
+            return NewKey.ASK
+
+
+def _loopback(host: str) -> bool:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError) as e:
-        raise errors.ConnectError("the ssh line names no user, and this system does not tell yours") from e
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
-def _as_list(value: str | list[str] | None) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
+def _only_ssh(found: Found, keys: Sequence[Path]) -> str | None:
+    named = [c for c in found.get("certificatefile", []) if c.lower() != "none"]
+    beside = [str(c) for k in keys if (c := k.with_name(f"{k.name.removesuffix('.pub')}-cert.pub")).exists()]
+    if named or beside:
+        return f"the certificate {(named or beside)[0]}"
+    for keyword, name in _ONLY_SSH.items():
+        if found.get(keyword, ["none"])[0].lower() not in ("none", "no", "false", ""):
+            return name
+    return None
+
+
+# --- tokens and variables -----------------------------------------------------------------------------------------
+
+
+def _tokens(
+    address: Address, host: str, port: int, user: str, alias: str | None, jump: str
+) -> dict[str, str]:
+    """What ssh_config(5), "TOKENS", puts in place of a percent sign and a letter."""
+    here = socket.gethostname()
+    tokens = {
+        "%": "%",
+        "d": str(Path.home()),
+        "h": host,
+        "i": str(os.getuid()),
+        "j": jump,
+        "k": alias or address.host,
+        "L": here.partition(".")[0],
+        "l": here,
+        "n": address.host,
+        "p": str(port),
+        "r": user,
+    }
+    connection = "".join(tokens[letter] for letter in "lhprj")
+    return tokens | {"C": hashlib.sha1(connection.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def _expand(text: str, tokens: dict[str, str]) -> str:
-    return re.sub("|".join(map(re.escape, tokens)), lambda m: tokens[m.group()], text)
+    def value(match: re.Match[str]) -> str:
+        if match[1] == "u":
+            return local_user()
+        return tokens.get(match[1], match[0])
+
+    return re.sub(r"%(.)", value, text)
 
 
 def _path(text: str, tokens: dict[str, str]) -> Path:
-    return Path(os.path.expanduser(_expand(text.strip('"'), tokens)))
+    expanded = re.sub(r"\$\{(\w+)\}", lambda m: os.environ.get(m[1], m[0]), _expand(text, tokens))
+    return Path(os.path.expanduser(expanded))
 
 
-def _agent(setting: str | None, tokens: dict[str, str]) -> str | None:
-    """The line may name a path, `none`, `SSH_AUTH_SOCK`, or `$VARIABLE`."""
-    if setting is None or setting == "SSH_AUTH_SOCK":
-        return os.environ.get("SSH_AUTH_SOCK") or None
+def _agent(setting: str, tokens: dict[str, str]) -> str | None:
+    """The setting may be a path, `none`, `SSH_AUTH_SOCK`, or `$VARIABLE`."""
     if setting.lower() == "none":
         return None
-    if setting.startswith("$"):
-        return os.environ.get(setting[1:].strip("{}")) or None
-    return str(_path(setting, tokens))
+    if setting == "SSH_AUTH_SOCK" or (setting.startswith("$") and "{" not in setting):
+        return os.environ.get(setting.removeprefix("$")) or None
+    return str(_path(setting.strip('"'), tokens))
 
 
-def _known_hosts(found: dict[str, str], tokens: dict[str, str]) -> tuple[Path, ...]:
-    setting = found.get("userknownhostsfile")
-    if setting is None:
-        home = Path.home() / ".ssh"
-        return home / "known_hosts", home / "known_hosts2", SYSTEM_FILE
-    names = [n for n in shlex.split(setting) if n.lower() != "none"]
-    return *(_path(n, tokens) for n in names), SYSTEM_FILE
+def config_quote(file: Path) -> str:
+    """A file's name inside an option, where `%` and `${` are special, and blanks separate."""
+    name = str(file).replace("%", "%%")
+    return f'"{name}"' if " " in name else name

@@ -13,7 +13,7 @@ from pathlib import Path
 from vfs.base import errors
 from vfs.remote.ssh.hostkeys import read_entries
 
-NOT_BEGUN = "the connection ended before SFTP began; is an SFTP server installed there?"
+NOT_BEGUN = "ended the connection before SFTP began; is an SFTP server installed there?"
 
 _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"Could not resolve hostname|Name or service not known|Temporary failure in name", errors.UnknownHost),
@@ -45,7 +45,7 @@ def error_of(words: str, place: str) -> errors.ConnectError:
         reason = f" (before that: {others[-1]})" if others else ""
         return errors.HungUp(f"{place}: the connection was closed before anybody logged in{reason}")
     if not lines:
-        return errors.NoSftp(f"{place}: {NOT_BEGUN}")
+        return errors.NoSftp(f"{place} {NOT_BEGUN}")
     return errors.ConnectError(f"{place}: {_without_prefix(lines[-1])}")
 
 

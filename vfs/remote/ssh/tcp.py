@@ -10,7 +10,7 @@ import socket
 
 from vfs.base import errors
 from vfs.base.timeouts import within
-from vfs.remote.ssh.destination import place
+from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.prompts import Deadline
 
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
@@ -21,13 +21,13 @@ AddressInfo = tuple[
 """One of the answers of getaddrinfo(3)."""
 
 
-def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+def connect(destination: Destination, deadline: Deadline) -> socket.socket:
     """A TCP connection to the first of the host's addresses that answers.
 
     Raises `errors.UnknownHost`, `errors.Refused`, `errors.NoAnswer`, and `errors.ConnectError` for the rest.
     """
-    found = look_up(host, port, deadline)
-    where = place(host, port)
+    found = look_up(destination, deadline)
+    where = destination.place
     failure: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
@@ -52,14 +52,17 @@ def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
     raise errors.ConnectError(f"{where}: {failure.strerror}") from failure
 
 
-def look_up(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
+def look_up(destination: Destination, deadline: Deadline) -> list[AddressInfo]:
     """The host's addresses, the preferred one first. Raises `errors.UnknownHost`."""
+    host = destination.host
 
     def ask() -> list[AddressInfo]:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return list(
+            socket.getaddrinfo(host, destination.port, family=destination.family, type=socket.SOCK_STREAM)
+        )
 
     try:
-        return within(deadline.need(place(host, port)), ask, name=f"look-up of {host}")
+        return within(deadline.need(destination.place), ask, name=f"look-up of {host}")
     except TimeoutError:
         raise errors.UnknownHost(f"nobody tells the address of {host!r} in time") from None
     except (OSError, UnicodeError) as e:

@@ -1,0 +1,90 @@
+"""What both dialers share: the way to the server, and which host keys are trusted on it.
+
+Threads: any; the two sets are only added to.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from vfs.base import errors
+from vfs.base.address import Address
+from vfs.remote.ssh.destination import Destination, NewKey
+from vfs.remote.ssh.hostkeys import HostKey, KnownHosts
+from vfs.remote.ssh.prompts import Asking, Deadline
+from vfs.remote.ssh.ssh_config import resolve
+from vfs.remote.ssh.transport import Prompter
+
+log = logging.getLogger(__name__)
+
+_MAX_JUMPS = 8
+
+
+class SshDialer:
+    """The half of a `Dialer` that does not depend on who speaks SSH."""
+
+    def __init__(
+        self,
+        address: Address,
+        known_hosts: Path,
+        *,
+        prompter: Prompter | None = None,
+        accept_new: bool = False,
+        replace: bool = False,
+        ssh_config: Path | None = None,
+    ) -> None:
+        """`known_hosts` is our own file, `ssh_config` stands in for `~/.ssh/config`; `accept_new` and `replace` are
+        those of `KnownHosts.verify`."""
+        self._address = address
+        self._known_hosts = known_hosts
+        self._accept_new = accept_new
+        self._replace = replace
+        self._ssh_config = ssh_config
+        self._asking = Asking(prompter)
+        self._verified: set[str] = set()
+        self._warned: set[str] = set()
+
+    def destination(self, timeout: float) -> Destination:
+        """As `Dialer.destination`."""
+        return resolve(self._address, Deadline(timeout), self._ssh_config)
+
+    def _route(self, deadline: Deadline, address: Address | None = None, depth: int = 0) -> list[Destination]:
+        """The hosts to pass, in order, and the last one. Raises `errors.ConnectError`."""
+        destination = resolve(address or self._address, deadline, self._ssh_config)
+        if depth > _MAX_JUMPS:
+            raise errors.ConnectError(f"the jump hosts before {destination.host} go round in a circle")
+        if not destination.jumps:
+            return [destination]
+        first, *others = destination.jumps
+        return [
+            *self._route(deadline, first, depth + 1),
+            *(resolve(jump, deadline, self._ssh_config) for jump in others),
+            destination,
+        ]
+
+    def _known(self, destination: Destination) -> KnownHosts:
+        return KnownHosts(self._known_hosts, destination.known_hosts)
+
+    def _verify(self, destination: Destination, key: HostKey, deadline: Deadline) -> None:
+        """Return if `key` may be trusted for the host; raises as `KnownHosts.verify`. Blocks while a person answers."""
+        known, name = self._known(destination), destination.key_name
+        accept_new = self._accept_new
+        if destination.new_key is NewKey.ANY:
+            known.refuse_revoked(name, key)
+            self._warn(f"the {key.of(name)} is not checked, as the ssh configuration wants it")
+            return
+        if destination.new_key is NewKey.ACCEPT and not known.knows(name):
+            accept_new = True
+            self._warn(f"the {key.of(name)} is taken unasked, as the ssh configuration wants it")
+        self._asking.about_host_key(
+            deadline,
+            lambda person: known.verify(
+                name, key, prompter=person, accept_new=accept_new, replace=self._replace
+            ),
+        )
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s", text)

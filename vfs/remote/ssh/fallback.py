@@ -1,0 +1,114 @@
+"""Paramiko, and the system's ssh where paramiko does not get in and ssh does.
+
+Threads: as for the dialers; `_chosen` is set once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+
+from vfs.base import errors
+from vfs.base.errors import ConnectError
+from vfs.remote.ssh.destination import Destination
+from vfs.remote.ssh.openssh import OpensshDialer
+from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
+from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.transport import Transport
+
+log = logging.getLogger(__name__)
+
+
+_NO_BETTER = (
+    errors.HostKeyUnknown,
+    errors.HostKeyChanged,
+    errors.HostKeyRevoked,
+    errors.Refused,
+    errors.NoAnswer,
+    errors.NoThread,
+)
+
+
+def ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
+    """Whether the system's ssh may get in where paramiko ended with `error`. `asked`: a person was there to ask.
+
+    A host key that is not trusted, a passphrase that a person does not know, and a port that does not answer are no
+    better over ssh, to which the same name leads.
+    """
+    if isinstance(error, errors.PassphraseNeeded) and asked:
+        return False
+    return not isinstance(error, _NO_BETTER) and shutil.which("ssh") is not None
+
+
+class FallbackDialer:
+    """A `Dialer`. Until paramiko has got in once, the system's ssh is tried after it; who gets in first stays."""
+
+    def __init__(self, first: ParamikoDialer, second: OpensshDialer, *, asked: bool) -> None:
+        """Both for the same server; `asked` as for `ssh_may_do`."""
+        self._first = first
+        self._second = second
+        self._asked = asked
+        self._chosen: ParamikoDialer | OpensshDialer | None = None
+
+    @property
+    def window_limited(self) -> bool:
+        return (self._chosen or self._first).window_limited
+
+    @property
+    def login(self) -> str:
+        return (self._chosen or self._first).login
+
+    def destination(self, timeout: float) -> Destination:
+        """As `Dialer.destination`."""
+        return self._first.destination(timeout)
+
+    def dial(self, timeout: float) -> Transport:
+        """As `Dialer.dial`. When neither gets in, the error is paramiko's, unless it was one of paramiko alone."""
+        if self._chosen is not None:
+            return self._chosen.dial(timeout)
+        deadline = Deadline(timeout)
+        try:
+            stream = self._first.dial(timeout)
+        except ConnectError as error:
+            if deadline.passed or not ssh_may_do(error, asked=self._asked):
+                raise
+            log.debug("paramiko: %s", error)
+            try:
+                return _SecondTry(self._second.dial(deadline.left), error, self._choose_second)
+            except ConnectError as other:
+                raise _told(error, other) from other
+        self._chosen = self._chosen or self._first
+        return stream
+
+    def _choose_second(self, why: ConnectError) -> None:
+        if self._chosen is None:
+            self._chosen = self._second
+            log.warning("the system's ssh makes the connections, since paramiko could not: %s", why)
+
+
+def _told(first: ConnectError, second: ConnectError) -> ConnectError:
+    return second if isinstance(first, errors.NeedsOpenssh) else first
+
+
+class _SecondTry:
+    """A `Transport` over the system's ssh, of which it shows with the first byte whether it got in."""
+
+    def __init__(self, stream: Transport, why: ConnectError, got_in: Callable[[ConnectError], None]) -> None:
+        self._stream = stream
+        self._why = why
+        self._got_in = got_in
+        self.send = stream.send
+        self.close = stream.close
+
+    @property
+    def error(self) -> ConnectError | None:
+        error = self._stream.error
+        return None if error is None else _told(self._why, error)
+
+    def recv_into(self, views: Sequence[memoryview]) -> int:
+        count = self._stream.recv_into(views)
+        if count:
+            self._got_in(self._why)
+            self.recv_into = self._stream.recv_into  # type: ignore[method-assign]
+        return count
