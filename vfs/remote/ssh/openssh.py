@@ -150,7 +150,10 @@ class OpensshDialer(SshDialer):
     def _fetch_key(
         self, route: Sequence[Destination], number: int, kinds: Sequence[str], deadline: Deadline
     ) -> list[HostKey]:
-        """The key that the hop shows, from a login that gives nothing away. Raises `errors.ConnectError`."""
+        """The key that the hop shows, from a login that gives nothing away; none if ssh knows it already.
+
+        Raises `errors.ConnectError`.
+        """
         hop = route[number]
         with tempfile.TemporaryDirectory(prefix="artisync-key-") as directory:
             file = Path(directory) / "known_hosts"
@@ -173,7 +176,10 @@ class OpensshDialer(SshDialer):
             return keys
         if not ended:
             raise errors.NoAnswer(f"no answer from {hop.place} in time")
-        raise ssh_errors.error_of(child.words(), hop.place)
+        error = ssh_errors.error_of(child.words(), hop.place)
+        if isinstance(error, errors.AuthRejected):
+            return []  # ssh knows the key from elsewhere: a KnownHostsCommand
+        raise error
 
     # --- logging in
     # ----------------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""Somebody with a dialer, an ssh configuration and known_hosts files, for tests against a real sshd."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
+from vfs.base import errors
+from vfs.base.address import Address
+from vfs.remote.ssh.openssh import OpensshDialer
+from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
+from vfs.remote.ssh.transport import Transport
+
+AnyDialer = type[ParamikoDialer] | type[OpensshDialer]
+
+PASSPHRASE = "correct horse battery staple"
+
+
+class Person:
+    """Somebody at a terminal, with answers prepared."""
+
+    def __init__(self, *, accepts: bool = True, passphrases: list[str | None] | None = None) -> None:
+        self.accepts = accepts
+        self.passphrases = passphrases or []
+        self.shown: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
+
+    def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
+        self.shown.append((fingerprint, old_fingerprint))
+        return self.accepts
+
+    def passphrase(self, key_file: str) -> str | None:
+        self.asked.append(key_file)
+        return self.passphrases.pop(0) if self.passphrases else None
+
+
+class Place:
+    """A user's machine: our known_hosts, the user's, a configuration of ssh, and one of the two dialers."""
+
+    def __init__(self, directory: Path, kind: AnyDialer) -> None:
+        self.directory = directory
+        self.kind = kind
+        self.ours = directory / "ours" / "known_hosts"
+        self.theirs = directory / "user_known_hosts"
+        self.config = directory / "config"
+        self.configure("")
+
+    def configure(self, text: str) -> None:
+        self.config.write_text(f"{text}\nHost *\n  UserKnownHostsFile {self.theirs}\n")
+
+    def trust(self, server: Sshd) -> None:
+        with self.theirs.open("a") as f:
+            f.write(server.host_line)
+
+    def dialer(
+        self,
+        address: Address,
+        person: Person | None = None,
+        *,
+        accept_new: bool = False,
+        replace_key: bool = False,
+    ) -> ParamikoDialer | OpensshDialer:
+        return self.kind(
+            address,
+            self.ours,
+            prompter=person,
+            accept_new=accept_new,
+            replace=replace_key,
+            ssh_config=self.config,
+        )
+
+
+def shake_hands(stream: Transport) -> None:
+    """SFTP's INIT and VERSION (draft-ietf-secsh-filexfer-02, section 4); the error of a stream that ends
+    instead."""
+    stream.send(struct.pack(">IBI", 5, 1, 3))
+    buffer = memoryview(bytearray(4096))
+    count = stream.recv_into([buffer])
+    if count == 0:
+        assert stream.error is not None
+        raise stream.error
+    while count < 9:
+        count += stream.recv_into([buffer[count:]])
+    assert (buffer[4], bytes(buffer[5:9])) == (2, b"\0\0\0\3")
+    assert stream.error is None
+
+
+@contextmanager
+def connected(dialer: ParamikoDialer | OpensshDialer, timeout: float = 10) -> Iterator[Transport]:
+    stream = dialer.dial(timeout)
+    try:
+        shake_hands(stream)
+        yield stream
+    finally:
+        stream.close()
+
+
+def fails(
+    dialer: ParamikoDialer | OpensshDialer, kind: type[errors.ConnectError], *said: str, timeout: float = 10
+) -> str:
+    """The connection fails with that very class; its text holds `said`."""
+    with pytest.raises(errors.ConnectError) as caught, connected(dialer, timeout):
+        pass
+    text = str(caught.value)
+    assert type(caught.value) is kind, text
+    for part in said:
+        assert part in text
+    return text
+
+
+def children() -> list[int]:
+    """Our child processes that are alive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(parent) == os.getpid() and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@contextmanager
+def ssh_agent(directory: Path, monkeypatch: pytest.MonkeyPatch, *keys: Path) -> Iterator[None]:
+    path = directory / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    try:
+        assert eventually(path.exists)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        for key in keys:
+            subprocess.run(["ssh-add", "-q", str(key)], check=True, stdin=subprocess.DEVNULL)
+        yield
+    finally:
+        agent.kill()
+        agent.wait()
