@@ -83,6 +83,9 @@ class LinkLost(LinkError):
 class ProtocolViolation(LinkLost):
     """The server sent something that is not SFTP; is a shell start-up file printing text on the server?"""
 
+    known = True
+    """Whether it is known to have been the answer to the request that this is raised for."""
+
 
 class Unreachable(LinkError):
     """The host is not answering: is the container running, and is the VPN up? Run `artisync doctor`; if the container

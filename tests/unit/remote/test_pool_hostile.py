@@ -11,7 +11,8 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked
 from tests.unit.remote.one_pool import FILE, TIMEOUT, fails, online
-from vfs.base.errors import LinkError, RemoteError
+from tests.unit.remote.one_pool import remote as connected
+from vfs.base.errors import ArtisyncError, LinkError, RemoteError
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Code, Kind
@@ -78,3 +79,29 @@ def test_a_server_that_hangs_up_at_one_request_does_not_keep_it_waiting_for_ever
     taken, tries = run_engine(main)
     assert taken <= 300
     assert tries <= pools.LOST_TOO_OFTEN + 1
+
+
+@pytest.mark.parametrize("poison", ["hanging up", "garbage", "an answer of the wrong kind"])
+def test_one_request_that_ends_connections_is_no_trouble_of_those_beside_it(poison: str) -> None:
+    async def main(threads: Threads) -> None:
+        server, remote = await connected(threads, latency=0.01)
+        names = [b"/b/%d" % number for number in range(40)]
+        server.files.update({name: name for name in names})
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.kind != Kind.LSTAT or asked.text != FILE:
+                return honest
+            if poison == "hanging up":
+                server.sessions[-1].end()
+                return b""
+            return b"?" * 100 if poison == "garbage" else fake.data(asked.id, b"?")
+
+        server.twist = twist
+        asked = [asyncio.ensure_future(remote.lstat(path)) for path in (FILE, *names)]
+        for task, name in zip(asked[1:], names, strict=True):
+            assert (await task).size == len(name)
+        await fails(asked[0], ArtisyncError)
+        assert (await remote.lstat(names[0])).size == len(names[0])
+        await remote.aclose()
+
+    run_engine(main)

@@ -289,7 +289,7 @@ class Connection:
     def violated(self, what: str) -> ProtocolViolation:
         """What to raise; the connection is dropped."""
         log.warning("the connection is dropped: %s", what)
-        self._give_up(ProtocolViolation(what))
+        self._give_up(LinkLost(what))
         return ProtocolViolation(what)
 
     # --- answers (loop's thread) ------------------------------------------------------------------------------------
@@ -389,11 +389,21 @@ class Connection:
         waiting, self._waiting = self._waiting, {}
         self.in_flight = 0
         self._handles.fail(LinkLost(str(self._ended)))
+        culprit = self._decoder.culprit or (next(iter(waiting)) if len(waiting) == 1 else None)
         for item in waiting:
             if not item.future.done():
-                item.future.set_exception(type(self._ended)(str(self._ended)))
+                item.future.set_exception(self._why(item, culprit))
                 item.future.exception()
         self._lost(self)
+
+    def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkError:
+        """What a request that was under way fails with; a violation counts for the one that caused it."""
+        assert self._ended is not None
+        if not isinstance(self._ended, ProtocolViolation) or (culprit is not None and culprit is not item):
+            return LinkLost(str(self._ended))
+        violation = ProtocolViolation(str(self._ended))
+        violation.known = culprit is item
+        return violation
 
     # --- threads ------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class Decoder(Generic[Token]):
         self._bulk = False
         self._surplus = 0
         """Bytes to come that are more than what was asked for."""
+        self.culprit: Token | None = None
+        """Whose answer is being looked at; after a violation that of the request it belongs to, if it is known."""
 
     def expect(self, request_id: int, kind: Kind, token: Token, into: memoryview | None = None) -> None:
         """A request goes out whose answer is a `kind` (or a STATUS); DATA goes to `into`, which bounds it."""
@@ -158,9 +160,11 @@ class Decoder(Generic[Token]):
         expected = self.pending.get(request_id)
         if expected is None or expected.into is None or expected.kind != Kind.DATA:
             raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
+        self.culprit = expected.token
         (size,) = U32.unpack_from(scratch, start + 9)
         if size != length - 9 or not size:
             raise errors.ProtocolViolation(f"{size} bytes of data in a packet of {length}")
+        self.culprit = None
         return min(size, len(expected.into)), expected  # lsh's server gives 8 bytes where 4 are asked for
 
     def _reply(self, kind: int, request_id: int, packet: bytes) -> Reply[Token]:
@@ -169,10 +173,12 @@ class Decoder(Generic[Token]):
         expected = self.pending.get(request_id)
         if expected is None:
             raise errors.ProtocolViolation(f"a reply that nobody waits for (type {kind}, id {request_id})")
+        self.culprit = expected.token
         if kind not in (expected.kind, Kind.STATUS) or (request_id == _VERSION_ID and kind != Kind.VERSION):
             raise errors.ProtocolViolation(f"a reply of type {kind} where {expected.kind} was due")
         value = wire.parse(kind, packet)
         if isinstance(value, Status) and value.code == Code.OK and expected.kind != Kind.STATUS:
             raise errors.ProtocolViolation("an empty success where an answer was due")
+        self.culprit = None
         del self.pending[request_id]
         return Reply(expected.token, request_id, kind, value)

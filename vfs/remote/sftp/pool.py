@@ -7,6 +7,7 @@ request goes to the connection with the least under way; over a lost link it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -87,6 +88,8 @@ class Pool:
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._closed = False
+        self._suspects = asyncio.Lock()
+        """Held for a request that may be the one that connections end of."""
         self._gone = {"bytes_received": 0, "bytes_sent": 0, "requests": 0}
 
     # --- connections --------------------------------------------------------------------------------------------
@@ -258,23 +261,30 @@ class Pool:
     ) -> T:
         """The answer to `question`, asked on the best connection or the one that `choose` makes of it; over a lost link
         it is asked again. Raises Unreachable when there is no link for too long, RemoteError as the server does.
+
+        Perhaps one request makes the server hang up or talk nonsense, and takes with it those that are under way beside
+        it. So what was lost with a connection twice, or to nonsense, is asked again one at a time.
         """
         violations = lost = 0
+        suspect = False
         while True:
-            connection = await self.connection()
-            if choose is not None:
-                connection = choose(connection)
-            try:
-                return await question(connection)
-            except ProtocolViolation as error:
-                violations += 1
-                if violations > 2:
-                    raise ServerFailure(f"the server does not keep to SFTP: {error}") from error
-            except LinkLost as error:
-                lost += 1
-                if lost >= LOST_TOO_OFTEN:
-                    raise Unreachable(f"the connection is lost again and again: {error}") from error
-                log.debug("asked again: %s", error)
+            async with self._suspects if suspect else contextlib.nullcontext():
+                connection = await self.connection()
+                if choose is not None:
+                    connection = choose(connection)
+                try:
+                    return await question(connection)
+                except ProtocolViolation as error:
+                    violations += error.known or suspect
+                    suspect = True
+                    if violations > 2:
+                        raise ServerFailure(f"the server does not keep to SFTP: {error}") from error
+                except LinkLost as error:
+                    lost += 1
+                    suspect = suspect or lost > 1
+                    if lost >= LOST_TOO_OFTEN:
+                        raise Unreachable(f"the connection is lost again and again: {error}") from error
+                    log.debug("asked again: %s", error)
 
     # --- how busy it is ---------------------------------------------------------------------------------------------------
 
