@@ -23,6 +23,7 @@ from vfs.base.errors import (
     NotDirectory,
     Refused,
     RootUnusable,
+    ServerFailure,
     UnknownHost,
     Unreachable,
 )
@@ -30,6 +31,7 @@ from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.fetch_ahead import FetchAhead
+from vfs.files.following import without_links
 from vfs.files.list_ahead import ListAhead
 from vfs.files.service import Files
 from vfs.files.tree import Tree
@@ -176,7 +178,7 @@ async def open_stack(
             cache.set_record(key, root)
             with root_listed(settings):
                 await stack.tree.start()
-        except (*AWAY, OSError) as error:
+        except (*AWAY, ServerFailure, OSError) as error:
             known = await cache.get_record(key)
             if not offline or known is None:
                 raise
@@ -214,7 +216,7 @@ async def real_root(remote: Remote, root: bytes) -> bytes:
     shown = root.decode(errors="replace")
     try:
         real = await remote.realpath(root)
-        attributes = await remote.stat(real)
+        attributes, real = await asyncio.gather(remote.stat(real), without_links(remote, real))
     except NoSuchPath as error:
         raise RootUnusable(f"there is no {shown} on the server") from error
     except AccessDenied as error:

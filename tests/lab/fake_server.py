@@ -23,8 +23,8 @@ from vfs.remote.sftp.wire import MAX_READ, Code, Kind
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
 """What the engine asks for the server's time."""
-NOW = MTIME + 1000
-"""The server's time when it is asked for."""
+NOW = 4_000_000_000
+"""The server's time when it is asked for; it is not behind ours, so that it is believed at once."""
 LIMITS = {b"limits@openssh.com": b"1"}
 BATCH = 100
 """Names in one answer to READDIR, as OpenSSH has it."""

@@ -87,6 +87,10 @@ class MemoryLink:
     def server_time(self) -> float | None:
         return float(int(self._remote.tree.clock())) if self.tells_time else None
 
+    @property
+    def past(self) -> float | None:
+        return self.server_time
+
 
 class MemoryRemote:
     """`latency`: seconds of a round trip. `between`: seconds between two READs, or two READDIRs, of one batch."""

@@ -12,11 +12,11 @@ from collections.abc import Coroutine, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from vfs.base.errors import NoSuchPath, NotDirectory, RemoteError, ServerFailure, Unreachable
-from vfs.files import symlinks
+from vfs.base.errors import NoSuchPath, NotDirectory, Unreachable
+from vfs.files.following import follow
 from vfs.files.listings import Listings, join
 from vfs.files.node import Kind, Node
-from vfs.remote.api import LONGEST_PATH, Attributes
+from vfs.remote.api import Attributes
 
 if TYPE_CHECKING:
     from vfs.files.tree import Tree
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FRESH_ONLY: ContextVar[bool] = ContextVar("fresh_only", default=False)
-MOST_LINKS = 40
-"""Links that lead to one another; the kernel follows as many."""
 
 Key = tuple[str, bytes]
 """The kind of a question (node, name, list, room), and the path that it is about."""
@@ -139,57 +137,9 @@ class Questions:
 
     async def observe_link(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
         """Find out what a link is shown as, and take it in. Raises ServerFailure when that cannot be told just now."""
-        path = join(parent.path, name)
-        answers = await asyncio.gather(
-            self._remote.realpath(path), self._remote.stat(path), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
-                raise answer
-        real, followed = answers
-        root = self._tree.root.path
-        if real == path and isinstance(followed, Attributes):  # no link any more: it would be one to itself
-            self._tree.observe(parent, name, followed, at)
-        elif isinstance(real, bytes) and symlinks.inside(root, real) and isinstance(followed, Attributes):
-            self._tree.observe(parent, name, attributes, at, target=symlinks.relative(root, path, real))
-        elif isinstance(real, bytes) and isinstance(followed, Attributes) and not self._endless(parent, real):
-            self._tree.observe(parent, name, followed, at, real=real)
-        else:
-            for answer in (real, followed):
-                if isinstance(answer, ServerFailure):  # it may well lead somewhere
-                    raise answer
-            try:
-                text = await self._remote.readlink(path)
-            except RemoteError:
-                target = symlinks.nowhere(root, path, b"unreadable")
-            else:
-                # a link to itself is ELOOP to who follows it
-                endless = isinstance(followed, NoSuchPath) and await self._circular(path, text)
-                target = name if endless else symlinks.nowhere(root, path, text)
-            self._tree.observe(parent, name, attributes, at, target=target)
-
-    async def _circular(self, path: bytes, text: bytes) -> bool:
-        """Whether a link that cannot be followed leads back to itself or to another such link."""
-        seen = {path}
-        while len(seen) < MOST_LINKS:
-            path = symlinks.step(path, text)
-            if path in seen:
-                return True
-            if len(path) > LONGEST_PATH:
-                return False
-            seen.add(path)
-            try:
-                text = await self._remote.readlink(path)
-            except RemoteError:
-                return False
-        return True
-
-    def _endless(self, parent: Node, real: bytes) -> bool:
-        """Whether a directory shown in place of a link would hold itself again."""
-        return any(
-            symlinks.encloses(real, node.real or (self._tree.root.path if node is self._tree.root else b"\0"))
-            for node in (parent, *parent.ancestors())
-        )
+        shown = await follow(self._remote, self._tree.root.path, parent, join(parent.path, name))
+        what = attributes if shown.followed is None else shown.followed
+        self._tree.observe(parent, name, what, at, target=shown.target, real=shown.real)
 
     async def listing(self, directory: Node) -> None:
         """See `Listings.listing`."""

@@ -25,6 +25,20 @@ def relative(root: bytes, link: bytes, target: bytes) -> bytes:
     return posixpath.relpath(target, posixpath.dirname(link))
 
 
+def plain(directory: bytes, text: bytes) -> bytes | None:
+    """The absolute path that a link's text names in the real `directory`, whatever is a link on the way.
+
+    None if that depends on it: `..` behind a name leads to where the link's target is.
+    """
+    words = [word for word in text.split(b"/") if word not in (b"", b".")]
+    ups = 0
+    while ups < len(words) and words[ups] == b"..":
+        ups += 1
+    if not words or b".." in words[ups:]:
+        return None
+    return posixpath.normpath(posixpath.join(directory, text)).replace(b"//", b"/")
+
+
 def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
     """The text of a link that dangles: it resolves inside the mount only, to a name that is not there."""
     up = posixpath.relpath(root, posixpath.dirname(link))

@@ -300,9 +300,7 @@ class Tree:
         return old
 
     def _settle(self, node: Node) -> None:
-        if not node.settled and settled(
-            node.version, node.checked - node.since, self.remote.link.server_time
-        ):
+        if not node.settled and settled(node.version, node.checked - node.since, self.remote.link.past):
             node.settled = True
             self.versions.became_settled(node)
 

@@ -115,7 +115,7 @@ class Versions:
         content, pending = node.content, node.pending
         if content is None or pending is None or node.stale:
             return
-        clock = self.fetcher.remote.link.server_time
+        clock = self.fetcher.remote.link.past
         try:
             alike, attributes = await self.fetcher.compare(content)
         except NoSuchPath:

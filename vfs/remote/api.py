@@ -125,6 +125,11 @@ class LinkState(Protocol):
         """The server's present time (Unix seconds) as far as it is known, else None."""
         ...
 
+    @property
+    def past(self) -> float | None:
+        """A time (Unix seconds) that is certainly over by the server's clock, else None."""
+        ...
+
 
 class Remote(Protocol):
     """A directory tree on a server. Paths are absolute, as bytes."""

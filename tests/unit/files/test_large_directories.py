@@ -85,7 +85,7 @@ def test_a_listing_that_fails_among_its_links_asks_about_no_more_of_them() -> No
     async def story(stack: MemoryStack) -> None:
         make_links(stack)
         node = await directory(stack)
-        stack.remote.fail("realpath", Unreachable("gone"))  # type: ignore[arg-type]
+        stack.remote.fail("readlink", Unreachable("gone"))  # type: ignore[arg-type]
         with pytest.raises(Unreachable):
             await stack.tree.listing(node)
         await asyncio.sleep(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -516,14 +517,14 @@ def test_a_link_that_becomes_something_else_while_it_is_followed_is_not_shown_as
         files = stack.files
         stack.old(ROOT + b"/f", b"inside")
         files.symlink(ROOT + b"/name", b"f")
-        ask = stack.remote.realpath
+        ask = stack.remote.readlink
 
         async def late(path: bytes) -> bytes:
             files.remove(ROOT + b"/name")
             stack.old(ROOT + b"/name", b"no link")
             return await ask(path)
 
-        stack.remote.realpath = late  # type: ignore[method-assign]
+        stack.remote.readlink = late  # type: ignore[method-assign]
         assert await stack.read(b"name") == b"no link"
 
     play(story)
@@ -554,6 +555,62 @@ def test_links_inside_the_root_are_relative_and_others_are_shown_as_what_they_le
             await stack.node(b"loop")
         assert await stack.read(b"in") == b"inside"
         assert await stack.read(b"file") == await stack.read(b"directory/f") == b"outside"
+
+    play(story)
+
+
+def test_where_real_paths_are_only_tidied_links_are_followed_by_their_texts() -> None:
+    async def story(stack: MemoryStack) -> None:
+        files = stack.files
+
+        async def tidied(path: bytes) -> bytes:
+            return posixpath.normpath(path)
+
+        stack.remote.realpath = tidied  # type: ignore[method-assign]
+        files.mkdir(b"/out")
+        stack.old(b"/out/f", b"outside")
+        files.mkdir(ROOT + b"/d")
+        files.mkdir(ROOT + b"/d/e")
+        stack.old(ROOT + b"/d/e/f", b"inside")
+        files.symlink(ROOT + b"/inside", b"d/e/./f")
+        files.symlink(ROOT + b"/absolute", ROOT + b"/d/e/f")
+        files.symlink(ROOT + b"/twice", b"inside")
+        files.symlink(ROOT + b"/e", b"d/e")
+        files.symlink(ROOT + b"/through", b"e/../e/f")
+        files.symlink(ROOT + b"/d/up", b"../e/f")
+        files.symlink(b"/out/back", ROOT + b"/d")
+        files.symlink(ROOT + b"/around", b"/out/back/e/f")
+        files.symlink(ROOT + b"/file", b"/out/f")
+        files.symlink(ROOT + b"/directory", b"../out")
+        files.symlink(ROOT + b"/endless", b"/out/../r/..")
+        files.symlink(ROOT + b"/loop", b"loop")
+        for name in (b"inside", b"absolute", b"twice", b"through", b"d/up", b"around"):
+            assert await stack.read(name) == b"inside", name
+        assert (await stack.tree.lookup(stack.tree.root, b"around")).target == b"d/e/f"
+        for name in (b"file", b"directory/f"):
+            assert await stack.read(name) == b"outside", name
+        assert (await stack.tree.lookup(stack.tree.root, b"endless")).kind is Kind.LINK
+        with pytest.raises(EndlessLink):
+            await stack.node(b"loop")
+
+    play(story)
+
+
+def test_a_link_inside_the_root_costs_one_round_trip_and_no_real_path() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"x")
+        for number in range(300):
+            stack.files.symlink(ROOT + b"/%d" % number, b"f")
+        asked: list[bytes] = []
+
+        async def counted(path: bytes) -> bytes:
+            asked.append(path)
+            return path
+
+        stack.remote.realpath = counted  # type: ignore[method-assign]
+        shown = await stack.tree.listing(stack.tree.root)
+        assert [node.target for node in shown if node.kind is Kind.LINK] == [b"f"] * 300
+        assert asked == []
 
     play(story)
 

@@ -187,12 +187,8 @@ class _Server:
 
     async def _clock(self) -> list[Finding]:
         assert self._pool is not None
-        clocks = [connection.server_clock for connection in self._pool.alive]
-        clock = next((clock for clock in clocks if clock is not None), None)
-        ahead = None
-        if clock is not None:
-            seconds, at = clock
-            ahead = seconds + asyncio.get_running_loop().time() - at - time.time()
+        now = self._pool.link.server_time
+        ahead = None if now is None else now - time.time()
         newest = self._newest.version.mtime - time.time() if self._newest is not None else 0.0
         return [clock_finding(ahead, newest)]
 

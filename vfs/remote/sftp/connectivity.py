@@ -6,6 +6,7 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ GROWTH = 1.3
 """Each wait is so much longer than the one before: at most a third of the time that the link has been down."""
 SILENCE = 0.08
 """Seconds without a byte, while an answer is due, that make no link a silent one."""
+DAY = 86400.0
 RATE_SECONDS = 10.0
 """How far back the best delivery rate is looked for."""
 
@@ -41,6 +43,7 @@ class Link:
         self._smoothed = 0.0
         self._deviation = 0.0
         self._clock: tuple[int, float] | None = None
+        self._newest = 0
         self._rates: deque[tuple[float, float]] = deque()
         self.delivered = 0
         """Bytes of reads that have come, over all connections."""
@@ -66,6 +69,7 @@ class Link:
     def new_way(self) -> None:
         """The way to the server may be another one: what was measured does not count."""
         self.rtt = self._smoothed = self._deviation = 0.0
+        self._clock, self._newest = None, 0
 
     def saw_rtt(self, seconds: float) -> None:
         """The time from a request to its answer, one for each round trip at most."""
@@ -79,9 +83,16 @@ class Link:
         self._smoothed += (seconds - self._smoothed) / 8
 
     def saw_clock(self, clock: tuple[int, float] | None) -> None:
-        """A connection read the server's clock: Unix seconds, and the loop's time then."""
-        if clock is not None:
+        """The server's clock was read: Unix seconds, and the loop's time then. The latest of what is told counts,
+        since each may be too early."""
+        if clock is not None and (
+            self._clock is None or clock[0] - clock[1] > self._clock[0] - self._clock[1]
+        ):
             self._clock = clock
+
+    def saw_mtime(self, newest: int) -> None:
+        """A file on the server was written at `newest` (Unix seconds of its clock)."""
+        self._newest = max(self._newest, newest)
 
     @property
     def server_time(self) -> float | None:
@@ -90,6 +101,17 @@ class Link:
             return None
         seconds, at = self._clock
         return seconds + asyncio.get_running_loop().time() - at
+
+    @property
+    def past(self) -> float | None:
+        """A time (Unix seconds) that is over by the server's clock; None if none is known.
+
+        It is the server's time if that was told. Otherwise a day before the newest mtime that was seen, or before our
+        own time if that is earlier: of the clocks there one may be ahead by up to a day.
+        """
+        if self._clock is not None or not self._newest:
+            return self.server_time
+        return min(self._newest, time.time()) - DAY
 
     def sample(self, size: int, began: float, delivered_then: int) -> None:
         """`size` bytes came, asked for at `began` when `delivered_then` bytes had come before."""

@@ -12,6 +12,7 @@ import logging
 import math
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +28,7 @@ from vfs.base.errors import (
     ServerFailure,
     Unreachable,
 )
+from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link, backoff
 from vfs.remote.ssh.transport import Dialer, Transport
@@ -43,6 +45,8 @@ REFUSED_SECONDS = 60.0
 """How long no further connection is tried after the server refused one."""
 STEADY = 0.5
 """Seconds that a link must have been up, unless it brought data, for the next attempt to be made at once."""
+LATE = 3.0
+"""Seconds by which the server's time may seem to be behind ours, since it is told in whole seconds, and late."""
 LOST_TOO_OFTEN = 10
 """Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
 FAST = 160e6
@@ -87,6 +91,7 @@ class Pool:
         """When a connection that was lost last worked."""
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
+        self._clock: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
         """Held for a request that may be the one that connections end of."""
@@ -145,7 +150,7 @@ class Pool:
                 log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
             self.link.new_way()
             self._came_up = asyncio.get_running_loop().time(), self.link.delivered
-        self.link.saw_clock(connection.server_clock)
+        self._see_clock(connection)
         self.link.saw_rtt(connection.rtt)
         connection.saw_rtt = self.link.saw_rtt
         self._connections.append(connection)
@@ -154,6 +159,16 @@ class Pool:
         self.last_error = None
         self.link.changed(online=True, at=asyncio.get_running_loop().time())
         self._up.set()
+
+    def _see_clock(self, connection: Connection) -> None:
+        """Take the server's time as the handshake told it; where it seems to be late, ask once more another way."""
+        told = connection.server_clock
+        self.link.saw_clock(told)
+        if not self._connections and told is not None and told[0] < time.time() - LATE:
+            self._clock = asyncio.ensure_future(self._ask_clock(connection))
+
+    async def _ask_clock(self, connection: Connection) -> None:
+        self.link.saw_clock(await clock.since_boot(connection))
 
     def _lost(self, connection: Connection) -> None:
         if connection not in self._connections:
@@ -339,6 +354,8 @@ class Pool:
         dialling = list(self._dialing)
         if self._reconnecting is not None:
             dialling.append(self._reconnecting)
+        if self._clock is not None:
+            dialling.append(self._clock)
         for task in dialling:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)

@@ -36,10 +36,14 @@ class SftpRemote:
         self.pool.backlog(waiting)
 
     async def lstat(self, path: bytes) -> Attributes:
-        return await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
+        attributes = await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
+        self.pool.link.saw_mtime(attributes.mtime)
+        return attributes
 
     async def stat(self, path: bytes) -> Attributes:
-        return await self.pool.ask(lambda connection: substitutes.stat(connection, path))
+        attributes = await self.pool.ask(lambda connection: substitutes.stat(connection, path))
+        self.pool.link.saw_mtime(attributes.mtime)
+        return attributes
 
     async def readlink(self, path: bytes) -> bytes:
         return await self.pool.ask(lambda connection: connection.readlink(path))
@@ -48,7 +52,9 @@ class SftpRemote:
         return await self.pool.ask(lambda connection: substitutes.realpath(connection, path))
 
     async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
-        return await self.pool.ask(lambda connection: scandir(connection, path, wanted))
+        entries = await self.pool.ask(lambda connection: scandir(connection, path, wanted))
+        self.pool.link.saw_mtime(max((entry.attributes.mtime for entry in entries), default=0))
+        return entries
 
     async def statvfs(self, path: bytes) -> FsStats | None:
         return await self.pool.ask(lambda connection: substitutes.statvfs(connection, path))

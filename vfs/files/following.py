@@ -1,0 +1,146 @@
+"""Where a symbolic link of the server's leads, and what it is shown as.
+
+Its text says where, mostly: then READLINK and STAT are asked together, and nothing else. REALPATH is asked only about a link
+that leads somewhere, since some servers die of it on a circle; and not believed where it only tidies the text of a path.
+
+Owned by the event loop's thread; there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from typing import NamedTuple
+
+from vfs.base.errors import NoSuchPath, RemoteError, ServerFailure
+from vfs.files import symlinks
+from vfs.files.last_known import UNKNOWN
+from vfs.files.node import Node
+from vfs.remote.api import LONGEST_PATH, MOST_LINKS, Attributes, Remote
+
+
+class Shown(NamedTuple):
+    """What stands at a link's name: a link with the text `target`; or what it leads to, which is at `real` and has the
+    attributes `followed`. Without `real` there is no link any more, but something with those attributes."""
+
+    target: bytes
+    followed: Attributes | None = None
+    real: bytes | None = None
+
+
+async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Shown:
+    """Find out what the link at `path`, in the directory `parent`, is shown as.
+
+    Raises ServerFailure when that cannot be told just now, and Unreachable.
+    """
+    text, followed = await asyncio.gather(remote.readlink(path), remote.stat(path), return_exceptions=True)
+    for answer in (text, followed):
+        if isinstance(answer, ServerFailure) and answer is followed:  # it may well lead somewhere
+            raise answer
+        if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
+            raise answer
+    if isinstance(followed, Attributes):
+        directory = _real_directory(root, parent)
+        plain = symlinks.plain(directory, text) if directory and isinstance(text, bytes) else None
+        if plain is not None and symlinks.inside(root, plain) and plain != path:
+            return Shown(symlinks.relative(root, path, plain))
+        real = await _real(remote, root, directory, path, text if isinstance(text, bytes) else None)
+        if real is None:
+            return Shown(b"", followed)
+        if symlinks.inside(root, real):
+            return Shown(symlinks.relative(root, path, real))
+        if not _endless(root, parent, real):
+            return Shown(b"", followed, real)
+    if not isinstance(text, bytes):
+        return Shown(symlinks.nowhere(root, path, b"unreadable"))
+    if isinstance(followed, NoSuchPath) and await _circular(remote, path, text):
+        return Shown(posixpath.basename(path))  # a link to itself is ELOOP to who follows it
+    return Shown(symlinks.nowhere(root, path, text))
+
+
+async def _real(
+    remote: Remote, root: bytes, directory: bytes | None, path: bytes, text: bytes | None
+) -> bytes | None:
+    """Where the link leads, without links; None if it is no link any more."""
+    real = await remote.realpath(path)
+    if real != path:
+        return real
+    if text is not None:
+        return await resolve(remote, directory or posixpath.dirname(path), text, root)
+    return path if (await remote.lstat(path)).is_link else None
+
+
+async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = b"") -> bytes:
+    """The absolute path that `text` stands for in `directory`, links on the way followed by READLINK.
+
+    `known`: a path that holds no link. It is one round trip for each name that is not in it.
+    """
+    here, todo, hops = directory, _words(text), 0
+    if text.startswith(b"/"):
+        here = b"/"
+    while todo:
+        word = todo.pop(0)
+        if word == b"..":
+            here = posixpath.dirname(here)
+            continue
+        step = posixpath.join(here, word)
+        if (known and symlinks.inside(step, known)) or hops == MOST_LINKS:
+            here = step
+            continue
+        try:
+            linked = await remote.readlink(step)
+        except RemoteError:
+            here = step
+            continue
+        hops += 1
+        todo = _words(linked) + todo
+        if linked.startswith(b"/"):
+            here = b"/"
+    return here
+
+
+async def without_links(remote: Remote, path: bytes) -> bytes:
+    """An absolute path, as REALPATH told it, where that only tidied its text. One round trip if it holds no link."""
+    words = _words(path)
+    steps = [b"/" + b"/".join(words[:count]) for count in range(1, len(words) + 1)]
+    texts = await asyncio.gather(*(remote.readlink(step) for step in steps), return_exceptions=True)
+    for text in texts:
+        if isinstance(text, BaseException) and not isinstance(text, RemoteError):
+            raise text
+    return await resolve(remote, b"/", path) if any(isinstance(text, bytes) for text in texts) else path
+
+
+def _words(path: bytes) -> list[bytes]:
+    return [word for word in path.split(b"/") if word not in (b"", b".")]
+
+
+def _real_directory(root: bytes, parent: Node) -> bytes | None:
+    """The directory's path on the server without links; None if it is not known."""
+    for node in (parent, *parent.ancestors()):
+        if node.follow:
+            below = parent.path[len(node.path) :]
+            return None if not node.real or node.real == UNKNOWN else node.real + below
+    return parent.path
+
+
+async def _circular(remote: Remote, path: bytes, text: bytes) -> bool:
+    """Whether a link that cannot be followed leads back to itself or to another such link."""
+    seen = {path}
+    while len(seen) < MOST_LINKS:
+        path = symlinks.step(path, text)
+        if path in seen:
+            return True
+        if len(path) > LONGEST_PATH:
+            return False
+        seen.add(path)
+        try:
+            text = await remote.readlink(path)
+        except RemoteError:
+            return False
+    return True
+
+
+def _endless(root: bytes, parent: Node, real: bytes) -> bool:
+    """Whether a directory shown in place of a link would hold itself again."""
+    nodes = (parent, *parent.ancestors())
+    return any(symlinks.encloses(real, node.real or (b"\0" if node.parent else root)) for node in nodes)
