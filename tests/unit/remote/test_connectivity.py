@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from tests.lab.virtual_time import run_virtual
 from vfs.remote.sftp.connectivity import SILENCE, Link
@@ -39,5 +40,33 @@ def test_patience_follows_the_round_trips_of_late_up_and_down() -> None:
         link.saw_rtt(1.0)
         link.new_way()
         assert (link.rtt, link.patience) == (0.0, SILENCE)
+
+    run_virtual(main())
+
+
+def test_of_several_clocks_that_may_be_late_the_latest_counts_until_the_way_is_another_one() -> None:
+    async def main() -> None:
+        link, now = Link(), asyncio.get_running_loop().time()
+        for told in (1_600_000_000, 1_600_000_039, 1_600_000_010):
+            link.saw_clock((told, now))
+        assert link.server_time == link.past == 1_600_000_039
+        link.new_way()
+        assert link.server_time is link.past is None
+
+    run_virtual(main())
+
+
+def test_where_no_clock_is_told_what_lies_a_day_before_the_newest_file_is_past() -> None:
+    async def main() -> None:
+        link = Link()
+        for mtime in (1_600_000_000, 1_600_500_000, 1_600_100_000):
+            link.saw_mtime(mtime)
+        assert link.server_time is None
+        assert link.past == 1_600_500_000 - 86_400
+        link.saw_mtime(4_000_000_000)  # by whichever clock, it is not beyond ours by a day
+        assert link.past is not None
+        assert link.past <= time.time() - 86_400
+        link.saw_clock((1_700_000_000, asyncio.get_running_loop().time()))
+        assert link.past == 1_700_000_000
 
     run_virtual(main())

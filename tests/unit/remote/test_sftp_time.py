@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
+from tests.unit.remote import one_pool
 from tests.unit.remote.one_connection import FILE, connected, lstat, read, scandir
 from vfs.base.errors import LinkLost
 from vfs.remote.sftp import connection as sftp
@@ -133,3 +135,33 @@ def test_the_servers_clock_is_not_estimated_ahead_of_it_by_a_slow_answer() -> No
         return told + asyncio.get_running_loop().time() - at
 
     assert run_engine(main) <= fake.NOW
+
+
+def test_a_server_of_one_process_tells_its_time_by_the_seconds_since_its_boot() -> None:
+    """/proc/self is as old there as its first client."""
+
+    async def main(threads: Threads) -> None:
+        now = int(time.time())
+        server, remote = await one_pool.remote(
+            threads,
+            twist=lambda asked, honest: (
+                fake.packet(Kind.ATTRS, asked.id, fake.attributes(0o40555, 0, now - 500))
+                if asked.text == fake.CLOCK
+                else honest
+            ),
+        )
+        told = remote.link.server_time
+        assert told is not None
+        assert now - 502 <= told <= now - 490
+        server.files[b"/proc/stat"] = b"cpu 1 2\nintr 1%s\nctxt 3\nbtime %d\n" % (b" 0" * 30_000, now - 1000)
+        server.files[b"/proc/uptime"] = b"1000.37 3999.00\n"
+        for session in server.sessions:
+            session.end()
+        await asyncio.sleep(5)
+        told = remote.link.server_time
+        assert told is not None
+        assert now - 1 <= told <= now + 6
+        assert server.handles == 0
+        await remote.aclose()
+
+    run_engine(main)
