@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,12 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_TTL = 2.0
 
 MOUNT_KIND = "fuse.artisync"
-"""The type under which the kernel lists our mounts."""
+"""The type under which the kernel lists our mounts by FUSE."""
+
+ViaName = Literal["fuse", "nfs"]
+VIAS: tuple[ViaName, ...] = ("fuse", "nfs")
+DEFAULT_VIA: ViaName = "nfs" if sys.platform == "darwin" else "fuse"
+"""On macOS, FUSE needs a kernel extension, and what there is of it is too old."""
 
 TransportName = Literal["paramiko", "openssh"]
 TRANSPORTS: tuple[TransportName, ...] = ("paramiko", "openssh")
@@ -130,6 +136,8 @@ class Settings:
     accept_new_host_key: bool = False
     replace_host_key: bool = False
     """Ask about a changed host key instead of refusing it; only `connect` sets it."""
+    via: ViaName = DEFAULT_VIA
+    """By which of the kernel's file systems a mount is shown."""
     foreground: bool = False
     allow_other: bool = False
     log_file: Path | None = None
@@ -296,6 +304,12 @@ def _transport(value: object) -> TransportName:
     return value
 
 
+def _via(value: object) -> ViaName:
+    if value not in VIAS:
+        raise UsageError(f"{value!r} is no way to mount; there are {' and '.join(VIAS)}")
+    return value
+
+
 def _ttl(value: object) -> float:
     return parse_duration(str(value))
 
@@ -312,6 +326,7 @@ _CONVERT: Mapping[str, Callable[[object], object]] = {
     "timeout": _timeout,
     "ttl": _ttl,
     "transport": _transport,
+    "via": _via,
     "accept_new_host_key": _flag,
     "allow_other": _flag,
     "log_file": _path,

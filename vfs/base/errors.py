@@ -209,6 +209,10 @@ class FuseMissing(MountError):
     pull` copies the files."""
 
 
+class NfsMissing(MountError):
+    """Without NFS, mount by FUSE (`--via fuse`); without either, `artisync pull` copies the files."""
+
+
 class MountPointUnusable(MountError):
     """Choose an empty directory of your own as the mount point."""
 

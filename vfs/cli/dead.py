@@ -35,4 +35,4 @@ def around(place: Path) -> NotMounted | None:
 
 
 def _is_ours(place: Path) -> bool:
-    return mountpoints.kind_at(place) == config.MOUNT_KIND
+    return mountpoints.is_ours(place)

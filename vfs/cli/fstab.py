@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from vfs import cli
-from vfs.base import config
 from vfs.base.errors import ArtisyncError, UsageError
 from vfs.cli import console
 from vfs.cli.options import real_path
@@ -23,7 +22,7 @@ from vfs.frontends.fuse import mountpoint as mountpoints
 
 USAGE = "mount.artisync SOURCE DIRECTORY [-sfnv] [-o OPTIONS]"
 
-VALUES = ("ttl", "timeout", "cache_size", "cache_dir", "transport", "remote_root", "log_file")
+VALUES = ("ttl", "timeout", "cache_size", "cache_dir", "transport", "via", "remote_root", "log_file")
 FLAGS = ("allow_other", "accept_new_host_key")
 """Options of `artisync mount` that may stand in the fourth field."""
 SSH = {"port": "-p", "identityfile": "-i"}
@@ -125,6 +124,6 @@ def _is_mounted(directory: str) -> bool:
 
     place = real_path(directory)
     try:
-        return mountpoints.kind_at(place) == config.MOUNT_KIND and register.find(place) is not None
+        return mountpoints.is_ours(place) and register.find(place) is not None
     except ArtisyncError:
         return False

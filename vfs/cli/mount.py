@@ -21,6 +21,7 @@ from vfs.frontends.fuse import mountpoint as mountpoints
     "timeout",
     "ttl",
     "transport",
+    "via",
     "accept_new_host_key",
     "foreground",
     "allow_other",
@@ -61,7 +62,7 @@ def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
     """After a child that was killed half-way: no dead mount, and no directories that were not there."""
     from vfs.control import register
 
-    if mountpoints.kind_at(mountpoint) == config.MOUNT_KIND and register.find(mountpoint) is None:
+    if mountpoints.is_ours(mountpoint) and register.find(mountpoint) is None:
         mountpoints.unmount(mountpoint, force=True)
     if not mountpoints.is_mounted(mountpoint):
         paths.remove(made)

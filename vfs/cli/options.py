@@ -121,6 +121,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "Who speaks SSH: paramiko, or the system's ssh  [default: paramiko]",
         type=click.Choice(config.TRANSPORTS),
     ),
+    "via": _option(
+        "via",
+        "How the kernel is shown the files: FUSE, or NFS from this machine to itself  "
+        "[default: fuse; on macOS nfs]",
+        type=click.Choice(config.VIAS),
+    ),
     "accept_new_host_key": _option(
         "accept-new-host-key",
         "Take the key of a server that is not known yet; a changed key is refused all the same.",

@@ -143,7 +143,7 @@ def _destination(text: str) -> Path:
     path = Path(text).absolute()
     for place in (path, *path.parents):
         found = mountpoints.mount_info(place)
-        if found is not None and found.kind == config.MOUNT_KIND:
+        if found is not None and found.ours:
             raise DestinationUnusable(f"{path} is inside the mount at {place}, which is read-only")
         if found is not None:
             break

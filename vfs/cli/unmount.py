@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
 from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
@@ -39,7 +38,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
     found = mountpoints.mount_info(mountpoint)
     if found is None and record is None:
         raise NotMounted(f"nothing is mounted at {mountpoint}")
-    if found is not None and found.kind != config.MOUNT_KIND:
+    if found is not None and not found.ours:
         raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
     if record is None:
         _unmount_dead(mountpoint, force=force)

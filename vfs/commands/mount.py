@@ -1,7 +1,7 @@
-"""A mount's life: check, connect, mount, say "ready", serve, unmount.
+"""A mount's life: check, connect, mount, say "ready", serve, unmount; by FUSE or by NFS.
 
-Everything runs on the event loop of the calling (main) thread: the loop watches libfuse's descriptor, signals and the
-control socket.
+Everything runs on the event loop of the calling (main) thread: the loop watches libfuse's descriptor or the NFS clients,
+signals and the control socket.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
@@ -20,12 +20,35 @@ from vfs.base.config import Settings
 from vfs.commands.prefetch import prefetch, unpin
 from vfs.control.server import announce
 from vfs.frontends.fuse import mountpoint as mountpoints
-from vfs.frontends.fuse.operations import Operations
-from vfs.frontends.fuse.session import Session
+from vfs.frontends.nfs.mounted import NfsMount, check_client, settings_for
 from vfs.remote.ssh.transport import Prompter
 from vfs.stack import Stack, open_stack, with_address
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Mounted(Protocol):
+    """How programs get at the stack: a mount of one kind."""
+
+    @property
+    def open_files(self) -> int:
+        """Files that programs hold open, or have read lately."""
+        ...
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        """The threads of programs that wait for an answer just now, as far as they can be told."""
+        ...
+
+    async def mount(self) -> None:
+        """Mount, and answer from now on. Raises MountError; `aclose` is due all the same."""
+        ...
+
+    async def aclose(self) -> None:
+        """Unmount, if it is mounted, and close what is open."""
+        ...
 
 
 def run(
@@ -36,7 +59,10 @@ def run(
     `ready` is called once the mount answers, with a message for people (empty, or that it came up offline).
     Raises MountError and ConnectError before that. Blocks; must be called on the main thread.
     """
-    mountpoints.check_fuse(allow_other=settings.allow_other)
+    if settings.via == "nfs":
+        check_client()
+    else:
+        mountpoints.check_fuse(allow_other=settings.allow_other)
     made = mountpoints.absent(mountpoint)
     served = False
     try:
@@ -61,18 +87,18 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    opening = open_stack(settings, prompter, offline=True)
+    below = settings_for(settings) if settings.via == "nfs" else settings
+    opening = open_stack(below, prompter, offline=True)
     stack = await _unless_stopped(opening.__aenter__(), stop)
     if stack is None:
         return False
     try:
-        operations = Operations(stack.files)
-        session = Session(operations, mountpoint, mount_options(settings))
-        session.mount()
+        mounted = _mounted(stack, below, mountpoint, stop.set)
         try:
-            loop.add_reader(session.fileno(), _process, session, stop)
+            if not await _unless_stopped(_mount(mounted), stop):
+                return False
             with short_rounds():
-                verbs = _verbs(stack, mountpoint, operations, stop, held)
+                verbs = _verbs(stack, mountpoint, mounted, stop, held)
                 server = await announce(mountpoint, verbs, profile=settings.profile_name)
                 try:
                     ready("" if stack.remote.link.online else f"offline: {stack.pool.last_error}")
@@ -80,47 +106,33 @@ async def _serve(
                 finally:
                     await server.aclose()
         finally:
-            loop.remove_reader(session.fileno())
-            await operations.aclose()
-            session.unmount()
-            session.destroy()
+            await mounted.aclose()
     finally:
         await opening.__aexit__(None, None, None)
     return True
 
 
-def mount_options(settings: Settings) -> list[str]:
-    """What the mount is mounted with."""
-    name = mountpoints.escape(f"{settings.address.host}:{settings.remote_root}")
-    options = [
-        "ro",
-        "nosuid",
-        "nodev",
-        "noatime",
-        "default_permissions",
-        f"fsname={name}",
-        "subtype=artisync",
-    ]
-    if settings.allow_other:
-        options.append("allow_other")
-    return options
+def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[[], None]) -> Mounted:
+    if settings.via == "nfs":
+        return NfsMount(stack.files, settings, mountpoint, gone=gone)
+    from vfs.frontends.fuse.mounted import FuseMount  # loads libfuse, which may not be there
+
+    return FuseMount(stack.files, settings, mountpoint, gone=gone)
 
 
-def _process(session: Session, stop: asyncio.Event) -> None:
-    if not session.process():
-        asyncio.get_running_loop().remove_reader(session.fileno())
-        stop.set()
+async def _mount(mounted: Mounted) -> bool:
+    await mounted.mount()
+    return True
 
 
-async def _unless_stopped(work: Any, stop: asyncio.Event) -> Stack | None:
+async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
     """The result of `work`, or None when the process is told to stop first."""
     task = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
-            stack: Stack = task.result()
-            return stack
+            return task.result()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return None
@@ -129,12 +141,17 @@ async def _unless_stopped(work: Any, stop: asyncio.Event) -> Stack | None:
 
 
 def _verbs(
-    stack: Stack, mountpoint: Path, operations: Operations, stop: asyncio.Event, held: loop_watch.Held
+    stack: Stack, mountpoint: Path, mounted: Mounted, stop: asyncio.Event, held: loop_watch.Held
 ) -> dict[str, Any]:
     """What the control socket answers."""
 
     async def status(_: dict[str, Any]) -> dict[str, Any]:
-        shown = {"mountpoint": str(mountpoint), "pid": os.getpid(), "open_files": operations.open_files}
+        shown = {
+            "mountpoint": str(mountpoint),
+            "pid": os.getpid(),
+            "open_files": mounted.open_files,
+            "via": stack.settings.via,
+        }
         return {**shown, **stack.status(), "loop": held.status()}
 
     async def move(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +171,7 @@ def _verbs(
         return {"unpinned": await unpin(stack, arguments["paths"])}
 
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
-        return {"threads": operations.waiting}
+        return {"threads": list(mounted.waiting)}
 
     return {
         "status": status,

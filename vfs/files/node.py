@@ -45,9 +45,11 @@ class Node:
     """An inode. Times are the event loop's; a time is that of the question, not of the answer."""
 
     __slots__ = (
+        "__weakref__",
         "asked",
         "attributes",
         "changed",
+        "changes",
         "checked",
         "children",
         "content",
@@ -103,6 +105,8 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.changed = False
         """What is known of the children is not what the cache keeps as its listing."""
+        self.changes = 0
+        """How often a name in it came, went, or came to stand for another node."""
         self.listed = NEVER
         """When the children were last listed whole."""
         self.waiters = 0

@@ -319,6 +319,7 @@ class Tree:
         if parent is not None and parent.children.get(node.name) is node:
             del parent.children[node.name]
             parent.changed = True
+            parent.changes += 1
             parent.listed = min(parent.listed, self._past())  # it does not tell what the name is now
 
     def _retire(self, node: Node) -> None:
@@ -350,6 +351,7 @@ class Tree:
         parent.children[name] = node
         parent.changed = True
         self.forgetting.made(parent)
+        parent.changes += 1
         if node.kind is Kind.FILE:
             self._settle(node)
         return node

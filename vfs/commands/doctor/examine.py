@@ -14,6 +14,7 @@ from vfs.stack import make_dialer
 
 TITLES = {
     "fuse": "FUSE",
+    "nfs": "NFS",
     "profile": "profile",
     "name": "host name",
     "route": "route",
@@ -43,6 +44,7 @@ def examine(
     """
     found, settings = machine.profile(given)
     yield machine.fuse()
+    yield machine.nfs()
     yield found
     yield from _chain(found, _to_experiment(settings, experiment, prompter))
     seconds = settings.timeout if settings is not None else machine.STEP_SECONDS

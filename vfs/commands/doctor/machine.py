@@ -21,6 +21,7 @@ from vfs.cache.database import DATABASE, DatabaseBusy
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.control import client, register
 from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends.nfs.mounted import check_client
 from vfs.remote.ssh.prompts import Deadline
 
 STEP_SECONDS = 10.0
@@ -32,13 +33,25 @@ LITTLE = 256 << 20
 
 
 def fuse() -> Finding:
-    """Whether this user can mount."""
+    """Whether this user can mount by FUSE. Where mounts are made by NFS anyway, it is no failure if not."""
     try:
         mountpoints.check_fuse()
         from vfs.frontends.fuse.library import VERSION  # loads libfuse
     except MountError as error:
-        return Finding.of_error("fuse", error)
+        finding = Finding.of_error("fuse", error)
+        if config.DEFAULT_VIA == "fuse":
+            return finding
+        return replace(finding, result=Result.SKIPPED, next="")
     return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} can be used")
+
+
+def nfs() -> Finding:
+    """Whether this machine can mount by NFS. Where mounts are made by FUSE, it is no failure if not."""
+    try:
+        return Finding("nfs", Result.OK, check_client())
+    except MountError as error:
+        finding = Finding.of_error("nfs", error)
+        return finding if config.DEFAULT_VIA == "nfs" else replace(finding, result=Result.SKIPPED, next="")
 
 
 def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:
@@ -124,7 +137,7 @@ def mounts(seconds: float) -> Finding:
     seen = [_live(record, deadline) for record in records]
     live = {record.mountpoint for record in records}
     for found in mountpoints.mounts():
-        if found.kind != config.MOUNT_KIND or found.path in live:
+        if not found.ours or found.path in live:
             continue
         if mountpoints.is_dead(found.path, max(LEAST, min(2.0, deadline.left))):
             advice = f"`artisync unmount {shlex.quote(str(found.path))}` cleans it up; so does mounting there again."

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -17,7 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base import paths
+from vfs.base.config import MOUNT_KIND
 from vfs.base.errors import FuseMissing, MountBusy, MountError, MountPointTaken, MountPointUnusable
+from vfs.frontends.nfs.command import unmount_command, with_right
+from vfs.frontends.nfs.tickets import HOST, port_of
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -31,6 +36,16 @@ class MountInfo:
     path: Path
     kind: str
     source: str
+
+    @property
+    def port(self) -> int | None:
+        """Of a mount of ours by NFS: the port of its server."""
+        return port_of(self.source) if self.kind == "nfs" else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether artisync made it."""
+        return self.kind == MOUNT_KIND or self.port is not None
 
 
 def unescape(field: str) -> str:
@@ -79,10 +94,10 @@ def mount_info(path: Path) -> MountInfo | None:
     return found[-1] if found else None
 
 
-def kind_at(path: Path) -> str | None:
-    """The type of what is mounted at `path`, or None."""
+def is_ours(path: Path) -> bool:
+    """Whether a mount of ours is at `path`, live or dead."""
     found = mount_info(path)
-    return None if found is None else found.kind
+    return found is not None and found.ours
 
 
 def is_mounted(path: Path) -> bool:
@@ -91,12 +106,15 @@ def is_mounted(path: Path) -> bool:
 
 
 def is_dead(path: Path, timeout: float = 2.0) -> bool:
-    """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected").
+    """Whether `path` is a mount whose process is gone ("Transport endpoint is not connected"; by NFS: its port is closed).
 
     A mount that does not answer within `timeout` seconds is not dead. Takes about 20 ms when something is mounted.
     """
-    if not is_mounted(path):
+    found = mount_info(path)
+    if found is None:
         return False
+    if found.port is not None:
+        return _is_closed(found.port, timeout)
     # in a process of its own, which is left behind if it hangs: nothing could kill it
     asking = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _ASK, str(real(path))],
@@ -110,6 +128,16 @@ def is_dead(path: Path, timeout: float = 2.0) -> bool:
     except subprocess.TimeoutExpired:
         _hanging[:] = [process for process in (*_hanging, asking) if process.poll() is None]
         return False
+
+
+def _is_closed(port: int, timeout: float) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _hanging: list[subprocess.Popen[bytes]] = []
@@ -128,8 +156,11 @@ def unmount(path: Path, *, force: bool = False) -> None:
     Raises MountBusy, naming who uses it, and MountError.
     """
     place = str(real(path))
+    found = mount_info(path)
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
-    if helper is not None:
+    if found is not None and found.port is not None:
+        command = with_right(unmount_command(Path(place), force=force, system=sys.platform))
+    elif helper is not None:
         command = [helper, "-u", *(["-z"] if force else []), "--", place]
     elif sys.platform == "darwin":
         command = ["umount", *(["-f"] if force else []), place]
@@ -153,6 +184,9 @@ def unmount(path: Path, *, force: bool = False) -> None:
         raise MountBusy(f"{place} is in use by {', '.join(users)}")
     if "busy" in done.stderr.lower():  # who waits in open(2) has neither a file nor a directory of it yet
         raise MountBusy(f"{place} is in use")
+    if command[0] == "sudo":
+        by_hand = shlex.join(["sudo", *command[2:]])
+        raise MountError(f"only root unmounts {place}: `{by_hand}` ({done.stderr.strip()})")
     raise MountError(f"{place} cannot be unmounted: {done.stderr.strip() or done.stdout.strip()}")
 
 
@@ -201,7 +235,8 @@ def check_usable(path: Path) -> None:
     """Make the directory if it is missing; clean up a dead mount of ours. Raises MountPointUnusable."""
     mounted = mount_info(path)
     if mounted is not None:
-        if not (mounted.kind.startswith(("fuse", "macfuse", "osxfuse")) and is_dead(path)):
+        kinds = "fuse", "macfuse", "osxfuse"
+        if not ((mounted.port is not None or mounted.kind.startswith(kinds)) and is_dead(path)):
             raise MountPointTaken(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
         try:
             unmount(path, force=True)

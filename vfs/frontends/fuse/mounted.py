@@ -1,0 +1,71 @@
+"""The files of a server mounted by FUSE: the loop watches libfuse's descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vfs.base.config import Settings
+from vfs.files.service import Files
+from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse.operations import Operations
+from vfs.frontends.fuse.session import Session
+
+
+class FuseMount:
+    """A mount by FUSE. `gone` is called when the kernel has unmounted it."""
+
+    def __init__(
+        self, files: Files, settings: Settings, mountpoint: Path, *, gone: Callable[[], None]
+    ) -> None:
+        self._gone = gone
+        self._operations = Operations(files)
+        self._session = Session(self._operations, mountpoint, mount_options(settings))
+        self._fd: int | None = None
+
+    @property
+    def open_files(self) -> int:
+        return self._operations.open_files
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        return self._operations.waiting
+
+    async def mount(self) -> None:
+        self._session.mount()
+        self._fd = self._session.fileno()
+        asyncio.get_running_loop().add_reader(self._fd, self._process)
+
+    def _process(self) -> None:
+        if not self._session.process():
+            self._stop_reading()
+            self._gone()
+
+    def _stop_reading(self) -> None:
+        if self._fd is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._fd = None
+
+    async def aclose(self) -> None:
+        self._stop_reading()
+        await self._operations.aclose()
+        self._session.unmount()
+        self._session.destroy()
+
+
+def mount_options(settings: Settings) -> list[str]:
+    """What the mount is mounted with."""
+    name = mountpoints.escape(f"{settings.address.host}:{settings.remote_root}")
+    options = [
+        "ro",
+        "nosuid",
+        "nodev",
+        "noatime",
+        "default_permissions",
+        f"fsname={name}",
+        "subtype=artisync",
+    ]
+    if settings.allow_other:
+        options.append("allow_other")
+    return options

@@ -1,0 +1,65 @@
+"""A tree as an NFS export: the programs, the server and the paths by which it can be mounted, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from vfs.files.service import Files
+from vfs.frontends.nfs.files import NfsFiles
+from vfs.frontends.nfs.mount3 import MountProgram
+from vfs.frontends.nfs.procedures import NfsProgram
+from vfs.frontends.nfs.programs import Programs
+from vfs.frontends.nfs.server import Server
+from vfs.frontends.nfs.tickets import Handles, Tickets
+
+TICKET_SECONDS = 120.0
+"""How long a path is good that a person has to mount by hand."""
+
+
+class Export:
+    """`everybody`: other users of the machine may read, too. `privileged`: only clients on ports of root are served.
+
+    `unmounted` is called when a client says that it is done.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        *,
+        everybody: bool,
+        privileged: bool,
+        unmounted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.files = NfsFiles(files)
+        self._tickets = Tickets(TICKET_SECONDS, asyncio.get_running_loop().time)
+        program = NfsProgram(self.files, Handles(), everybody=everybody)
+        mount = MountProgram(self._tickets.use, program.root, unmounted)
+        self._server = Server(Programs([program, mount]), privileged=privileged)
+
+    def start(self) -> None:
+        """Begin to listen. Raises OSError."""
+        self._server.start()
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def clients(self) -> int:
+        """Connections of clients that have mounted."""
+        return self._server.clients
+
+    @property
+    def mounts(self) -> int:
+        """How often it was mounted."""
+        return self._tickets.used
+
+    def path(self) -> str:
+        """A path to mount, good once and for TICKET_SECONDS."""
+        return self._tickets.issue(self.port)
+
+    def close(self) -> None:
+        """End all connections, and close what is open."""
+        self._server.close()
+        self.files.close()

@@ -1,0 +1,99 @@
+"""What an NFS client needs of the files besides what every frontend does: handles that nobody gives back, attributes that
+say whether a listing has changed, and reads without an open. Used on the event loop's thread.
+
+Failures are raised as the service raises them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from vfs.base.errors import AccessDenied, ListingTooLong, StaleVersion
+from vfs.files.node import NEVER, Kind, Node
+from vfs.files.reader import Piece, Reader
+from vfs.files.service import Files
+from vfs.frontends.nfs.readers import Readers
+
+MOST_USED = 20_000
+"""Nodes that clients used last, which the tree does not forget: no client says when it is done with a handle."""
+
+
+class NfsFiles:
+    """Over the files of a server."""
+
+    def __init__(self, files: Files) -> None:
+        self.service = files
+        self._tree = files.tree
+        self._readers: Readers[Reader] = Readers()
+        self._nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
+        self._used: OrderedDict[int, Node] = OrderedDict()
+
+    @property
+    def open_files(self) -> int:
+        """Files that were read lately."""
+        return len(self._readers)
+
+    def number(self, node: Node) -> int:
+        """The number by which `node` gives this node, for as long as it is in the tree or in use."""
+        self._nodes[node.id] = node
+        return node.id
+
+    def node(self, number: int) -> Node | None:
+        """The node of a number that was given, unless it is gone."""
+        node = self._nodes.get(number)
+        if node is not None:
+            self._used[number] = node
+            self._used.move_to_end(number)
+            if len(self._used) > MOST_USED:
+                self._used.popitem(last=False)
+        return node
+
+    def change(self, node: Node) -> int:
+        """A number that differs when a file's size or a directory's names do: by it, clients keep what they have."""
+        if node.kind is not Kind.DIRECTORY:
+            return node.attributes.size
+        if self._watched(node):
+            return node.changes
+        return int(asyncio.get_running_loop().time() * 1000)  # never the same: nobody looks at the listing
+
+    @staticmethod
+    def _watched(directory: Node) -> bool:
+        """Whether the directory is listed again to see whether it has changed."""
+        return directory.listed > NEVER and not directory.large and not directory.slow
+
+    def fresh(self, node: Node) -> bool:
+        """Whether the attributes may be given out without `refresh`."""
+        if not self._tree.fresh(node):
+            return False
+        return node.kind is not Kind.DIRECTORY or not self._watched(node) or self._tree.listed(node)
+
+    async def refresh(self, node: Node) -> None:
+        """Ask for the attributes, and for the names of a directory that was listed, where they are past the TTL.
+
+        Raises StaleVersion for a node that its name does not stand for any more, also while it is read: a client that
+        opens a file asks for no more than this.
+        """
+        await self.service.attributes(node)
+        if node.stale:
+            raise StaleVersion(f"{node.path!r} was replaced")
+        if node.kind is Kind.DIRECTORY and self._watched(node):
+            with contextlib.suppress(AccessDenied, ListingTooLong):  # it may be entered all the same
+                await self._tree.refresh_listing(node)
+
+    async def listing(self, directory: Node) -> Mapping[bytes, Node]:
+        """The children of a directory: live, to be copied by who keeps it."""
+        children = self.service.listing_now(directory)
+        return await self.service.listing(directory) if children is None else children
+
+    async def read(self, node: Node, offset: int, count: int) -> list[Piece]:
+        """The bytes from `offset` on, fewer than `count` at the end of the file only."""
+        async with self._readers.of(node.id, lambda: self.service.open(node)) as reader:
+            return await self.service.read_latest(reader, offset, count)
+
+    def close(self) -> None:
+        """Close the readers."""
+        self._readers.close()

@@ -1,0 +1,55 @@
+"""Directories in pages: each name has a cookie of its own, which stays as long as the process runs. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+DOT, DOT_DOT = 1, 2
+"""The cookies of `.` and `..`; 0 stands before both."""
+_LEAST = 1 << 8
+_SLICE = 16_000
+"""Names that are sorted in one step of the loop."""
+
+
+def cookie(name: bytes) -> int:
+    """Where a name stands in a listing. The hash is keyed anew by each process, so that nobody can make two meet."""
+    return (hash(name) & (1 << 63) - 1) | _LEAST
+
+
+class Listing(Generic[T]):
+    """The entries of a directory in the order of their cookies.
+
+    A name that stays in the directory is listed exactly once, however the directory changes between two pages.
+    """
+
+    def __init__(self, entries: Mapping[int, T], order: list[int]) -> None:
+        self._entries = entries
+        self._order = order
+
+    @classmethod
+    async def of(cls, children: Mapping[bytes, T]) -> Listing[T]:
+        """A snapshot of `children`, by name."""
+        entries: dict[int, T] = {}
+        order: list[int] = []
+        run: list[int] = []
+        for name, child in list(children.items()):
+            at = cookie(name)
+            entries[at] = child
+            run.append(at)
+            if len(run) == _SLICE:
+                order += sorted(run)
+                run.clear()
+                await asyncio.sleep(0)
+        order += sorted(run)
+        order.sort()  # a few sorted runs, which merge fast
+        return cls(entries, order)
+
+    def after(self, cookie: int) -> Iterator[tuple[int, T]]:
+        """The entries behind a cookie, with their own."""
+        for at in range(bisect_right(self._order, cookie), len(self._order)):
+            yield self._order[at], self._entries[self._order[at]]

@@ -1,0 +1,258 @@
+"""The NFS program, version 3 (RFC 1813): every procedure of a read-only server. No I/O: the files are asked for everything.
+
+Attributes go with an answer only while they are fresh: a client counts the age of what it is told from when it is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import stat
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from vfs.base import errors
+from vfs.base.errnos import errno_of
+from vfs.files import calls
+from vfs.files.node import Kind, Node
+from vfs.frontends.nfs import protocol as p
+from vfs.frontends.nfs.files import NfsFiles
+from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
+from vfs.frontends.nfs.programs import Client, Result, TooWeak
+from vfs.frontends.nfs.protocol import Nfs, Status
+from vfs.frontends.nfs.rpc import Call
+from vfs.frontends.nfs.tickets import Handles
+from vfs.frontends.nfs.xdr import Packer, Unpacker
+
+MOST_LISTINGS = 16
+"""Directories that are kept sorted, for who lists them page by page."""
+_ROOT = 0
+"""The user id that may always look: the kernel itself asks by it."""
+
+
+class Failure(Exception):
+    """The procedure fails with this status."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name)
+        self.status = status
+
+
+class NfsProgram:
+    """`everybody`: whether other users than ours may read."""
+
+    number = p.NFS_PROGRAM
+
+    def __init__(self, files: NfsFiles, handles: Handles, *, everybody: bool) -> None:
+        self._files = files
+        self._service = files.service
+        self._handles = handles
+        self._everybody = everybody
+        self._listings: OrderedDict[tuple[int, int], Listing[Node]] = OrderedDict()
+        self._fsid = int.from_bytes(handles.of(0)[-8:], "big") >> 1
+        self._procedures: dict[int, Callable[[Call, Client], Awaitable[Result]]] = {
+            Nfs.NULL: self._null,
+            **{number: functools.partial(self._refused, number) for number in p.WRITES},
+        }
+        for number, work in (
+            (Nfs.GETATTR, self._getattr),
+            (Nfs.LOOKUP, self._lookup),
+            (Nfs.ACCESS, self._access),
+            (Nfs.READLINK, self._readlink),
+            (Nfs.READ, self._read),
+            (Nfs.READDIR, self._readdir),
+            (Nfs.READDIRPLUS, self._readdirplus),
+            (Nfs.FSSTAT, self._fsstat),
+            (Nfs.FSINFO, self._fsinfo),
+            (Nfs.PATHCONF, self._pathconf),
+        ):
+            self._procedures[number] = functools.partial(self._guarded, number, work)
+
+    def root(self) -> bytes:
+        """The handle of the root."""
+        return self._handle(self._service.root)
+
+    def _handle(self, node: Node) -> bytes:
+        return self._handles.of(self._files.number(node))
+
+    def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
+        return self._procedures.get(number)
+
+    # --- around every procedure -----------------------------------------------------------------------------------
+
+    async def _null(self, call: Call, client: Client) -> Result:
+        return Result(Packer())
+
+    async def _refused(self, number: Nfs, call: Call, client: Client) -> Result:
+        return Result(p.failure(number, Status.ROFS))
+
+    async def _guarded(
+        self,
+        number: Nfs,
+        work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, Result]],
+        call: Call,
+        client: Client,
+    ) -> Result:
+        """Find the node of the handle that comes first, see who calls, and answer within the deadline."""
+        handle = call.arguments.opaque(p.MOST_HANDLE)
+        if call.uid is None:
+            raise TooWeak
+        try:
+            number_of_node = self._handles.node(handle)
+            if number_of_node is None:
+                raise Failure(Status.BADHANDLE)
+            client.trusted = True
+            if not self._everybody and call.uid not in (self._service.uid, _ROOT):
+                raise Failure(Status.ACCES)
+            node = self._files.node(number_of_node)
+            if node is None or node.stale:
+                raise Failure(Status.STALE)
+            said = calls.Call(number.name.lower(), node)
+            return await self._service.answer(said, work(node, call.arguments, call.uid))
+        except Failure as failure:
+            return Result(p.failure(number, failure.status))
+        except (errors.ArtisyncError, OSError) as error:
+            number_of_error = error.errno if type(error) is OSError else None
+            status = p.STATUS.get(number_of_error or errno_of(error), Status.IO)
+            return Result(p.failure(number, status))
+
+    # --- attributes -----------------------------------------------------------------------------------------------
+
+    def _attributes(self, node: Node) -> bytes:
+        return p.fattr(self._service.shown(node), fsid=self._fsid, change=self._files.change(node))
+
+    def _known(self, node: Node) -> bytes:
+        """`post_op_attr`: the attributes if they are fresh."""
+        if not self._files.fresh(node):
+            return b"\0\0\0\0"
+        return b"\0\0\0\1" + self._attributes(node)
+
+    async def _getattr(self, node: Node, _: Unpacker, uid: int) -> Result:
+        await self._files.refresh(node)
+        return Result(Packer().u32(Status.OK).raw(self._attributes(node)))
+
+    async def _access(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+        wanted = arguments.u32()
+        if not self._files.fresh(node):
+            await self._files.refresh(node)
+        mode = stat.S_IMODE(self._service.shown(node).mode)
+        bits = 7 if uid == _ROOT else mode >> 6 if uid == self._service.uid else mode
+        granted = p.READS if bits & 4 else 0
+        if node.kind is Kind.DIRECTORY:
+            granted |= p.LOOKS if bits & 1 else 0
+        else:
+            granted |= p.EXECUTES if bits & 1 and (uid != _ROOT or mode & 0o111) else 0
+        return Result(Packer().u32(Status.OK).raw(self._known(node)).u32(wanted & granted))
+
+    async def _readlink(self, node: Node, _: Unpacker, uid: int) -> Result:
+        if node.kind is not Kind.LINK:
+            raise Failure(Status.INVAL)
+        return Result(Packer().u32(Status.OK).raw(self._known(node)).opaque(node.target))
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    async def _lookup(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+        name = arguments.opaque(4 * p.MOST_NAME)
+        if node.kind is not Kind.DIRECTORY:
+            raise Failure(Status.NOTDIR)
+        if len(name) > p.MOST_NAME:
+            raise Failure(Status.NAMETOOLONG)
+        if not name or b"/" in name or b"\0" in name:
+            raise Failure(Status.INVAL)
+        if name == b".":
+            found = node
+        elif name == b"..":
+            found = node.parent or node
+        else:
+            found = await self._service.lookup(node, name)
+        return Result(
+            Packer().u32(Status.OK).opaque(self._handle(found)).raw(self._known(found)).raw(self._known(node))
+        )
+
+    async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+        at, _, most = arguments.u64(), arguments.u64(), arguments.u32()
+        return await self._page(node, at, most, most, plus=False)
+
+    async def _readdirplus(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+        at, _, names, most = arguments.u64(), arguments.u64(), arguments.u32(), arguments.u32()
+        return await self._page(node, at, names, most, plus=True)
+
+    async def _page(self, node: Node, at: int, most_names: int, most: int, *, plus: bool) -> Result:
+        """The entries behind the cookie `at`, as many as fit into `most` bytes, their names into `most_names`."""
+        if node.kind is not Kind.DIRECTORY:
+            raise Failure(Status.NOTDIR)
+        listing = await self._listing(node)
+        # cookies stay good, so that the verifier is always the same
+        page = Packer().u32(Status.OK).raw(self._known(node)).u64(0)
+        room = min(most, p.MOST_LISTING) - len(page) - 8
+        dots = [(DOT, b".", node), (DOT_DOT, b"..", node.parent or node)]
+        children = ((cookie, child.name, child) for cookie, child in listing.after(max(at, DOT_DOT)))
+        names = taken = 0
+        for cookie, name, shown in itertools.chain((dot for dot in dots if dot[0] > at), children):
+            entry = Packer().u32(1).u64(shown.ino).opaque(name).u64(cookie)
+            names += len(entry)
+            if plus:
+                self._plus(entry, shown)
+            if len(entry) > room - taken or (taken and names > most_names):
+                if not taken:
+                    raise Failure(Status.TOOSMALL)
+                return Result(page.u32(0, 0))
+            page.raw(entry.data)
+            taken += len(entry)
+        return Result(page.u32(0, 1))
+
+    def _plus(self, entry: Packer, shown: Node) -> None:
+        """Attributes and handle of an entry, unless it has to be looked up anew."""
+        if shown.stale or shown.pending is not None:
+            entry.u32(0, 0)
+        else:
+            entry.raw(self._known(shown)).u32(1).opaque(self._handle(shown))
+
+    async def _listing(self, node: Node) -> Listing[Node]:
+        children = await self._files.listing(node)
+        key = node.id, self._files.change(node)
+        listing = self._listings.get(key)
+        if listing is None:
+            listing = await Listing.of(children)
+            self._listings[key] = listing
+            while len(self._listings) > MOST_LISTINGS:
+                self._listings.popitem(last=False)
+        self._listings.move_to_end(key)
+        return listing
+
+    # --- bytes ----------------------------------------------------------------------------------------------------
+
+    async def _read(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+        offset, count = arguments.u64(), min(arguments.u32(), p.MOST_READ)
+        if node.kind is not Kind.FILE:
+            raise Failure(Status.ISDIR if node.kind is Kind.DIRECTORY else Status.INVAL)
+        pieces = await self._files.read(node, offset, count)
+        if node.stale:
+            raise Failure(Status.STALE)
+        size = sum(end - start for _, start, end in pieces)
+        end = offset + size >= self._service.shown(node).size
+        if size == 0 and count and not end:
+            raise Failure(Status.IO)  # never "no more" where there is more
+        head = Packer().u32(Status.OK).raw(self._known(node)).u32(size, end, size)
+        views = [block.view(start, stop) for block, start, stop in pieces]
+        return Result(head, views, pieces)
+
+    # --- the file system ------------------------------------------------------------------------------------------
+
+    async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> Result:
+        room = await self._service.statfs()
+        head = Packer().u32(Status.OK).raw(self._known(node))
+        sizes = (count * room.fragment for count in (room.blocks, room.free, room.available))
+        return Result(head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0))
+
+    async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> Result:
+        reading, writing = (p.MOST_READ, p.MOST_READ, 4096), (p.MOST_WRITE, p.MOST_WRITE, 4096)
+        head = Packer().u32(Status.OK).raw(self._known(node))
+        head.u32(*reading, *writing, p.MOST_LISTING).u64((1 << 63) - 1)
+        return Result(head.u32(1, 0, p.SYMLINKS | p.HOMOGENEOUS))
+
+    async def _pathconf(self, node: Node, _: Unpacker, uid: int) -> Result:
+        """Links, the longest name, then: no name is cut, owners stay, cases are told apart and kept."""
+        head = Packer().u32(Status.OK).raw(self._known(node))
+        return Result(head.u32(1, p.MOST_NAME, 1, 1, 0, 1))

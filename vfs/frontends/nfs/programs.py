@@ -1,0 +1,99 @@
+"""From a record to its reply: which program, version and procedure is called, and by whom. No I/O of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vfs.frontends.nfs import rpc
+from vfs.frontends.nfs.protocol import VERSION
+from vfs.frontends.nfs.rpc import Accept, Auth, Call
+from vfs.frontends.nfs.xdr import Malformed, Packer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Client:
+    """What is thought of a connection."""
+
+    trusted: bool = False
+    """It has shown a handle or a path of the export that was good."""
+
+
+@dataclass(slots=True)
+class Result:
+    """The results of a procedure: `head`, then `pieces` of memory, which are sent without a copy, then padding."""
+
+    head: Packer
+    pieces: Sequence[memoryview] = ()
+    keep: Any = None
+    """What owns the memory of `pieces`; held until they are sent."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is sent for one call, its record mark included."""
+
+    buffers: list[memoryview]
+    keep: Any = field(default=None, repr=False)
+
+
+class Program(Protocol):
+    """One program of one version."""
+
+    number: int
+
+    def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
+        """What answers the procedure of this number; it may raise `Malformed` and `TooWeak`."""
+        ...
+
+
+class TooWeak(Exception):
+    """The caller has to say who it is."""
+
+
+class Programs:
+    """Answers records. One call never fails another: whatever is wrong with it becomes its answer."""
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self._programs = {program.number: program for program in programs}
+
+    async def answer(self, record: bytes, client: Client) -> Reply:
+        """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
+        try:
+            call = rpc.parse(record)
+        except rpc.Denied as denied:
+            return _reply(denied.reply, None)
+        program = self._programs.get(call.program)
+        if program is None:
+            return _reply(rpc.accepted(call.xid, Accept.PROG_UNAVAIL), None)
+        if call.version != VERSION:
+            return _reply(rpc.accepted(call.xid, Accept.PROG_MISMATCH).u32(VERSION, VERSION), None)
+        procedure = program.procedure(call.procedure)
+        if procedure is None:
+            return _reply(rpc.accepted(call.xid, Accept.PROC_UNAVAIL), None)
+        try:
+            return _reply(rpc.accepted(call.xid, Accept.SUCCESS), await procedure(call, client))
+        except Malformed as error:
+            log.debug("procedure %d of %d: %s", call.procedure, call.program, error)
+            return _reply(rpc.accepted(call.xid, Accept.GARBAGE_ARGS), None)
+        except TooWeak:
+            return _reply(rpc.refused(call.xid, Auth.TOOWEAK), None)
+        except Exception:
+            log.exception("procedure %d of %d failed", call.procedure, call.program)
+            return _reply(rpc.accepted(call.xid, Accept.SYSTEM_ERR), None)
+
+
+def _reply(head: Packer, result: Result | None) -> Reply:
+    if result is None:
+        return Reply([memoryview(rpc.mark(len(head)) + head.data)])
+    head.raw(result.head.data)
+    data = sum(map(len, result.pieces))
+    padding = bytes(-data % 4)
+    buffers = [memoryview(rpc.mark(len(head) + data + len(padding)) + head.data), *result.pieces]
+    if padding:
+        buffers.append(memoryview(padding))
+    return Reply(buffers, result.keep)

@@ -1,0 +1,168 @@
+"""Numbers and structures of NFSv3 and MOUNT v3 (RFC 1813). Pure."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import struct
+from enum import IntEnum
+
+from vfs.files.shown import Shown
+from vfs.frontends.nfs.xdr import Packer
+
+NFS_PROGRAM, MOUNT_PROGRAM, VERSION = 100003, 100005, 3
+
+MOST_HANDLE = 64
+MOST_NAME = 255
+MOST_PATH = 1024
+MOST_READ = 1 << 20
+"""Bytes of one READ."""
+MOST_WRITE = 64 << 10
+"""Bytes of one WRITE, which is refused."""
+MOST_LISTING = 256 << 10
+"""Bytes of one answer to READDIR and READDIRPLUS."""
+
+
+class Nfs(IntEnum):
+    """Procedures of program 100003."""
+
+    NULL = 0
+    GETATTR = 1
+    SETATTR = 2
+    LOOKUP = 3
+    ACCESS = 4
+    READLINK = 5
+    READ = 6
+    WRITE = 7
+    CREATE = 8
+    MKDIR = 9
+    SYMLINK = 10
+    MKNOD = 11
+    REMOVE = 12
+    RMDIR = 13
+    RENAME = 14
+    LINK = 15
+    READDIR = 16
+    READDIRPLUS = 17
+    FSSTAT = 18
+    FSINFO = 19
+    PATHCONF = 20
+    COMMIT = 21
+
+
+class Mount(IntEnum):
+    """Procedures of program 100005."""
+
+    NULL = 0
+    MNT = 1
+    DUMP = 2
+    UMNT = 3
+    UMNTALL = 4
+    EXPORT = 5
+
+
+class Status(IntEnum):
+    """`nfsstat3`; MOUNT has the same numbers for what it shares."""
+
+    OK = 0
+    PERM = 1
+    NOENT = 2
+    IO = 5
+    ACCES = 13
+    NOTDIR = 20
+    ISDIR = 21
+    INVAL = 22
+    ROFS = 30
+    NAMETOOLONG = 63
+    STALE = 70
+    BADHANDLE = 10001
+    NOTSUPP = 10004
+    TOOSMALL = 10005
+    SERVERFAULT = 10006
+
+
+STATUS = {
+    errno.ENOENT: Status.NOENT,
+    errno.EACCES: Status.ACCES,
+    errno.ENOTDIR: Status.NOTDIR,
+    errno.EISDIR: Status.ISDIR,
+    errno.EINVAL: Status.INVAL,
+    errno.ENAMETOOLONG: Status.NAMETOOLONG,
+    errno.ESTALE: Status.STALE,
+    errno.EOPNOTSUPP: Status.NOTSUPP,
+}
+"""By errno; any other is IO. Never JUKEBOX ("later"): clients ask again for ever, also those of a soft mount."""
+
+READS, LOOKS, EXECUTES = 0x01, 0x02, 0x20
+"""What ACCESS grants (`ACCESS3_READ`, `ACCESS3_LOOKUP`, `ACCESS3_EXECUTE`)."""
+
+SYMLINKS, HOMOGENEOUS = 0x02, 0x08
+"""Properties in FSINFO: there are symbolic links; PATHCONF says the same of every file."""
+
+FAILURE_WORDS = {
+    Nfs.GETATTR: 0,
+    Nfs.LOOKUP: 1,
+    Nfs.ACCESS: 1,
+    Nfs.READLINK: 1,
+    Nfs.READ: 1,
+    Nfs.READDIR: 1,
+    Nfs.READDIRPLUS: 1,
+    Nfs.FSSTAT: 1,
+    Nfs.FSINFO: 1,
+    Nfs.PATHCONF: 1,
+    Nfs.SETATTR: 2,
+    Nfs.WRITE: 2,
+    Nfs.CREATE: 2,
+    Nfs.MKDIR: 2,
+    Nfs.SYMLINK: 2,
+    Nfs.MKNOD: 2,
+    Nfs.REMOVE: 2,
+    Nfs.RMDIR: 2,
+    Nfs.RENAME: 4,
+    Nfs.LINK: 3,
+    Nfs.COMMIT: 2,
+}
+"""Words behind the status of a failure: each says that there are no attributes (of the object, before, after)."""
+
+WRITES = frozenset(
+    (
+        Nfs.SETATTR,
+        Nfs.WRITE,
+        Nfs.CREATE,
+        Nfs.MKDIR,
+        Nfs.SYMLINK,
+        Nfs.MKNOD,
+        Nfs.REMOVE,
+        Nfs.RMDIR,
+        Nfs.RENAME,
+        Nfs.LINK,
+        Nfs.COMMIT,
+    )
+)
+
+_TYPES = {
+    stat.S_IFREG: 1,
+    stat.S_IFDIR: 2,
+    stat.S_IFBLK: 3,
+    stat.S_IFCHR: 4,
+    stat.S_IFLNK: 5,
+    stat.S_IFSOCK: 6,
+    stat.S_IFIFO: 7,
+}
+_FATTR = struct.Struct(">5IQQIIQQ6I")
+FATTR_BYTES = _FATTR.size
+
+
+def fattr(shown: Shown, *, fsid: int, change: int) -> bytes:
+    """`fattr3`. `change`: goes into the nanoseconds of ctime, by which clients tell that something is another."""
+    seconds = min(max(int(shown.mtime), 0), 0xFFFFFFFF)
+    kind = _TYPES.get(stat.S_IFMT(shown.mode), 1)
+    head = kind, stat.S_IMODE(shown.mode), shown.nlink, shown.uid, shown.gid
+    times = seconds, 0, seconds, 0, seconds, change % 1_000_000_000
+    room = -(-shown.size // 512) * 512
+    return _FATTR.pack(*head, shown.size, room, 0, 0, fsid, shown.ino, *times)
+
+
+def failure(procedure: Nfs, status: Status) -> Packer:
+    """The results of a procedure that failed, without attributes."""
+    return Packer().u32(status, *[0] * FAILURE_WORDS[procedure])

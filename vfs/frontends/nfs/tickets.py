@@ -1,0 +1,80 @@
+"""What opens the door: file handles that nobody can make up, and a secret that is good for one mount.
+
+A loopback port is open to every user of the machine. A handle holds the number of a node, which is one version lineage
+of a file, and a MAC of it under a key of this process. The first handle, the root's, is given for a secret in the
+export's path, once, within seconds: what `ps`, `mount` and /proc/mounts show of it afterwards opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import struct
+from collections.abc import Callable
+
+MAC_BYTES = 16
+HANDLE_BYTES = 8 + MAC_BYTES
+_ID = struct.Struct(">Q")
+
+HOST = "127.0.0.1"
+PREFIX = "/artisync/"
+"""How the paths of our exports begin; the port and the secret follow."""
+
+
+class Handles:
+    """Makes and checks file handles. The key lives as long as the object."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def of(self, node: int) -> bytes:
+        """The handle of the node of this number."""
+        number = _ID.pack(node)
+        return number + self._mac(number)
+
+    def node(self, handle: bytes) -> int | None:
+        """The number in a handle that was given by `of`, else None."""
+        if len(handle) != HANDLE_BYTES or not hmac.compare_digest(self._mac(handle[:8]), handle[8:]):
+            return None
+        number: int = _ID.unpack_from(handle)[0]
+        return number
+
+    def _mac(self, number: bytes) -> bytes:
+        return hashlib.blake2b(number, digest_size=MAC_BYTES, key=self._key).digest()
+
+
+class Tickets:
+    """Paths of the export, each good for one MNT within `seconds` of its making; `clock` as `time.monotonic`."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._until: dict[bytes, float] = {}
+        self.used = 0
+        """Paths that were used."""
+
+    def issue(self, port: int) -> str:
+        """A new path. The port in it tells everybody who sees the mount where its server is."""
+        path = f"{PREFIX}{port}/{secrets.token_hex(16)}"
+        self._until[path.encode()] = self._clock() + self._seconds
+        return path
+
+    def use(self, path: bytes) -> bool:
+        """Whether the path is good; it is not good any more afterwards."""
+        now = self._clock()
+        self._until = {known: until for known, until in self._until.items() if until > now}
+        found = [known for known in self._until if hmac.compare_digest(known, path.rstrip(b"/"))]
+        for known in found:
+            del self._until[known]
+        self.used += len(found)
+        return bool(found)
+
+
+def port_of(source: str) -> int | None:
+    """The server's port, of the source of a mount (`127.0.0.1:/artisync/PORT/…`); None if it is not ours."""
+    host, _, path = source.partition(":")
+    port = path.removeprefix(PREFIX).partition("/")[0]
+    if host != HOST or not path.startswith(PREFIX) or not (port.isascii() and port.isdigit()):
+        return None
+    return int(port)
