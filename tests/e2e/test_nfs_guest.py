@@ -104,6 +104,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Told
                     do()
                 elif found := re.fullmatch(r"=(\w+) ?(.*)", line.strip()):
                     told[found[1]].append(found[2])
+        if not (kept / "boot").exists():
+            pytest.skip("Debian's kernel package could not be downloaded")
         yield root, told
 
 

@@ -21,7 +21,7 @@ import vfs
 
 ONLY_LINUX = (
     (os, ("eventfd", "eventfd_read", "eventfd_write", "pidfd_open", "memfd_create", "posix_fallocate")),
-    (os, ("O_DIRECT", "O_PATH", "splice", "posix_fadvise")),
+    (os, ("O_DIRECT", "O_PATH", "splice")),
     (signal, ("pidfd_send_signal",)),
     (socket, ("SO_PEERCRED", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_QUICKACK")),
     (fcntl, ("F_SETPIPE_SZ", "F_GETPIPE_SZ", "F_OFD_SETLK", "F_ADD_SEALS")),
@@ -33,7 +33,7 @@ OURS = str(Path(vfs.__file__).parent) + os.sep
 def _asked_by_us() -> bool:
     frame = sys._getframe(2)
     while frame is not None and not frame.f_code.co_filename.startswith(OURS):
-        if "pathlib" not in frame.f_code.co_filename and "glob" not in frame.f_code.co_filename:
+        if not frame.f_code.co_filename.endswith(("pathlib.py", "glob.py", "genericpath.py", "posixpath.py")):
             return False
         frame = frame.f_back  # type: ignore[assignment]
     return frame is not None

@@ -68,6 +68,7 @@ def _mounted(mount: Mapping[str, Any]) -> Text:
     parts = [
         f"profile {profile}" if profile else "no profile",
         str(mount.get("transport", "?")),
+        *(["by NFS"] if mount.get("via") == "nfs" else []),
         f"process {mount.get('pid', '?')}",
         f"up {duration(mount.get('uptime_seconds', 0))}",
     ]

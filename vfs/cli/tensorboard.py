@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from vfs.base import config
-from vfs.base.errors import ArtisyncError, FuseMissing, NoSuchExperiment
+from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
 from vfs.cli import background, console
 from vfs.cli.options import command_line, settings_options
 from vfs.cli.remote_names import Experiment
@@ -75,6 +75,7 @@ def command(
 @contextmanager
 def _root(settings: config.Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
     """Where the experiments are: in a live mount, in one made at `place`, or in a copy that is kept up to date."""
+    from vfs.commands import mount
     from vfs.control import register
 
     live = register.mount_of(settings)
@@ -82,8 +83,8 @@ def _root(settings: config.Settings, words: list[str], names: Sequence[str], pla
         yield live.mountpoint
         return
     try:
-        mountpoints.check_fuse(allow_other=False)
-    except FuseMissing as error:
+        mount.check(settings)
+    except (FuseMissing, NfsMissing) as error:
         console.tell(f"artisync: {error}. TensorBoard reads a copy that is kept up to date.")
         with _copy(words, names, place) as root:
             yield root

@@ -51,6 +51,14 @@ class Mounted(Protocol):
         ...
 
 
+def check(settings: Settings) -> None:
+    """See whether this machine and user can mount as the settings say. Raises FuseMissing, NfsMissing, MountError."""
+    if settings.via == "nfs":
+        check_client()
+    else:
+        mountpoints.check_fuse(allow_other=settings.allow_other)
+
+
 def run(
     settings: Settings, mountpoint: Path, *, ready: Callable[[str], None], prompter: Prompter | None = None
 ) -> int:
@@ -59,10 +67,7 @@ def run(
     `ready` is called once the mount answers, with a message for people (empty, or that it came up offline).
     Raises MountError and ConnectError before that. Blocks; must be called on the main thread.
     """
-    if settings.via == "nfs":
-        check_client()
-    else:
-        mountpoints.check_fuse(allow_other=settings.allow_other)
+    check(settings)
     made = mountpoints.absent(mountpoint)
     served = False
     try:

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import stat
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,11 +67,19 @@ def locked(directory: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def short(path: Path) -> Iterator[str]:
     """A name for the socket that fits into `sun_path`, valid inside the block."""
-    if len(os.fsencode(path)) <= _SUN_PATH or sys.platform != "linux":
+    if len(os.fsencode(path)) <= _SUN_PATH:
         yield str(path)
         return
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            yield f"/proc/self/fd/{fd}/{path.name}"
+            return
+        with tempfile.TemporaryDirectory(
+            dir="/tmp"
+        ) as directory:  # where nobody else can put a link of theirs
+            link = os.path.join(directory, "d")
+            os.symlink(path.parent, link)
+            yield os.path.join(link, path.name)
     finally:
         os.close(fd)

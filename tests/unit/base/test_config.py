@@ -178,6 +178,16 @@ def test_what_is_given_beats_the_profile_which_beats_the_default() -> None:
     assert settings.address == Address.parse(LINE)
 
 
+def test_a_profile_says_how_it_is_mounted() -> None:
+    saved(via="nfs")
+    assert resolve({}).via == "nfs"
+    assert resolve({"via": "fuse"}).via == "fuse"
+    saved()
+    assert resolve({}).via == config.DEFAULT_VIA
+    with pytest.raises(UsageError, match="'smb' is no way to mount; there are fuse and nfs"):
+        resolve({"via": "smb"})
+
+
 def test_none_stands_for_not_given() -> None:
     saved(timeout="10s")
     assert resolve({"timeout": None, "remote_root": None, "ssh": None}).timeout == 10.0

@@ -38,7 +38,7 @@ def test_the_first_field_names_a_profile_or_a_server(source: str, words: list[st
 
 def test_options_of_ours_are_passed_on_and_generic_ones_ignored() -> None:
     generic = "rw,noauto,user=me,_netdev,x-systemd.automount,nofail,noexec,nosuid,nodev,noatime,relatime,exec"
-    ours = "ttl=5s,timeout=9s,cache_size=1GiB,cache-dir=/c,transport=openssh,allow_other,ro"
+    ours = "ttl=5s,timeout=9s,cache_size=1GiB,cache-dir=/c,transport=openssh,via=nfs,allow_other,ro"
     line = parse(["default", "/mnt", "-n", "-o", f"{generic},{ours}", "-t", "artisync.x"])
     assert line.words == [
         "--profile=default",
@@ -47,6 +47,7 @@ def test_options_of_ours_are_passed_on_and_generic_ones_ignored() -> None:
         "--cache-size=1GiB",
         "--cache-dir=/c",
         "--transport=openssh",
+        "--via=nfs",
         "--allow-other",
     ]
 

@@ -16,7 +16,7 @@ from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync
 from vfs.base import config
 from vfs.base.address import Address
-from vfs.base.errors import MountSilent, RootUnusable
+from vfs.base.errors import MountSilent, NfsMissing, RootUnusable
 from vfs.commands.doctor import machine, network
 from vfs.commands.doctor.examine import CHECKS
 from vfs.commands.doctor.finding import Finding, Result
@@ -93,6 +93,28 @@ def test_without_fuse_the_next_step_is_to_install_it(
     assert found["result"] == "failed"
     assert "modprobe fuse" in found["text"]
     assert "artisync pull" in found["next"]
+
+
+def test_of_two_kinds_of_mount_only_the_usual_one_is_missed(
+    artisync: Artisync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(**_: object) -> str:
+        raise NfsMissing("there is none")
+
+    monkeypatch.setattr(machine, "check_client", missing)
+    assert checks(artisync)["nfs"] == {
+        "check": "nfs",
+        "result": "skipped",
+        "text": "there is none",
+        "next": None,
+    }
+    monkeypatch.setattr(config, "DEFAULT_VIA", "nfs")
+    monkeypatch.setattr(mountpoints, "DEVICE", Path("/no/such/device"))
+    found = checks(artisync)
+    assert (found["nfs"]["result"], found["fuse"]["result"]) == ("failed", "skipped")
+    assert "--via fuse" in found["nfs"]["next"]
+    monkeypatch.setattr(machine, "check_client", lambda: "it can be used")
+    assert checks(artisync)["nfs"]["result"] == "ok"
 
 
 def test_a_step_is_short_unless_a_time_is_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,34 @@ def test_allow_other_is_told_to_need_a_line_in_fuse_conf(
             mountpoint.check_fuse(allow_other=True)
     conf.write_text("mount_max = 1000\n user_allow_other \n")
     mountpoint.check_fuse(allow_other=True)
+
+
+def test_a_mount_by_nfs_is_dead_when_nobody_listens_at_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        source = f"127.0.0.1:/artisync/{port}/ab"
+        file = tmp_path / "mountinfo"
+        file.write_text(f"36 22 0:31 / /mnt rw - nfs {source} rw,vers=3\n")
+        monkeypatch.setattr(mountpoint, "MOUNTINFO", file)
+        assert mountpoint.is_ours(Path("/mnt"))
+        assert not mountpoint.is_dead(Path("/mnt"))
+    assert mountpoint.is_dead(Path("/mnt"))
+
+
+def test_what_only_root_unmounts_is_told_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mountinfo"
+    file.write_text("36 22 0:31 / /mnt/a\\040b rw - nfs 127.0.0.1:/artisync/1/ab rw,vers=3\n")
+    monkeypatch.setattr(mountpoint, "MOUNTINFO", file)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    sudo = tmp_path / "sudo"
+    sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    sudo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(
+        errors.MountError, match="only root unmounts /mnt/a b: `sudo umount -i -c '/mnt/a b'`"
+    ):
+        mountpoint.unmount(Path("/mnt/a b"))

@@ -181,7 +181,7 @@ def test_without_the_right_the_exact_command_is_told_and_waited_for(
         while "sudo mount -i -t nfs" not in caplog.text:
             await asyncio.sleep(0.01)
         system.code = 0
-        (line,) = (line for line in caplog.text.splitlines() if line.strip().startswith("sudo mount"))
+        (line,) = (text for text in caplog.messages if text.startswith("sudo mount"))
         await system.mount(line.split()[-2])
         await mounting
 

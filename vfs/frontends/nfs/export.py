@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from vfs.files.node import Node
 from vfs.files.service import Files
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.mount3 import MountProgram
@@ -33,7 +34,7 @@ class Export:
     ) -> None:
         self.files = NfsFiles(files)
         self._tickets = Tickets(TICKET_SECONDS, asyncio.get_running_loop().time)
-        program = NfsProgram(self.files, Handles(), everybody=everybody)
+        self._program = program = NfsProgram(self.files, Handles(), everybody=everybody)
         mount = MountProgram(self._tickets.use, program.root, unmounted)
         self._server = Server(Programs([program, mount]), privileged=privileged)
 
@@ -58,6 +59,10 @@ class Export:
     def path(self) -> str:
         """A path to mount, good once and for TICKET_SECONDS."""
         return self._tickets.issue(self.port)
+
+    def handle(self, node: Node) -> bytes:
+        """The handle of a node, as a client that has mounted finds it."""
+        return self._program.handle(node)
 
     def close(self) -> None:
         """End all connections, and close what is open."""

@@ -91,11 +91,8 @@ class NfsMount:
 
     async def _mounted_by_hand(self, words: Sequence[str]) -> None:
         """Have the person run the command that this user may not, and wait for it."""
-        log.warning(
-            "only root mounts by NFS here. To mount, run in another terminal, within %.0f seconds:\n  %s",
-            TICKET_SECONDS,
-            shlex.join(["sudo", *words]),
-        )
+        log.warning("only root mounts by NFS here; run within %.0f s, in another terminal:", TICKET_SECONDS)
+        log.warning("%s", shlex.join(["sudo", *words]))
         end = asyncio.get_running_loop().time() + TICKET_SECONDS
         while not self._there():
             if asyncio.get_running_loop().time() > end:

@@ -71,9 +71,10 @@ class NfsProgram:
 
     def root(self) -> bytes:
         """The handle of the root."""
-        return self._handle(self._service.root)
+        return self.handle(self._service.root)
 
-    def _handle(self, node: Node) -> bytes:
+    def handle(self, node: Node) -> bytes:
+        """The handle of a node."""
         return self._handles.of(self._files.number(node))
 
     def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
@@ -167,7 +168,7 @@ class NfsProgram:
         else:
             found = await self._service.lookup(node, name)
         return Result(
-            Packer().u32(Status.OK).opaque(self._handle(found)).raw(self._known(found)).raw(self._known(node))
+            Packer().u32(Status.OK).opaque(self.handle(found)).raw(self._known(found)).raw(self._known(node))
         )
 
     async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> Result:
@@ -207,7 +208,7 @@ class NfsProgram:
         if shown.stale or shown.pending is not None:
             entry.u32(0, 0)
         else:
-            entry.raw(self._known(shown)).u32(1).opaque(self._handle(shown))
+            entry.raw(self._known(shown)).u32(1).opaque(self.handle(shown))
 
     async def _listing(self, node: Node) -> Listing[Node]:
         children = await self._files.listing(node)
