@@ -114,7 +114,7 @@ def test_a_credential_that_is_none_is_told() -> None:
         assert bytes(caught.value.reply.data) == struct.pack(">5I", 7, 1, 1, 1, 1)
 
 
-def test_calls_of_every_kind_are_answered_in_bounded_memory() -> None:
+def test_calls_of_every_kind_are_answered_in_bounded_memory(caplog: pytest.LogCaptureFixture) -> None:
     """Calls that are right but for some bytes: each gets an answer or ends its connection, and the server goes on."""
     chance = random.Random(SEED)
 
@@ -154,3 +154,4 @@ def test_calls_of_every_kind_are_answered_in_bounded_memory() -> None:
         served.files.close()
 
     play(story)
+    assert "Traceback" not in caplog.text

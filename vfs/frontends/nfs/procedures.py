@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import secrets
 import stat
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
@@ -23,7 +24,7 @@ from vfs.frontends.nfs.programs import Client, Result, TooWeak
 from vfs.frontends.nfs.protocol import Nfs, Status
 from vfs.frontends.nfs.rpc import Call
 from vfs.frontends.nfs.tickets import Handles
-from vfs.frontends.nfs.xdr import Packer, Unpacker
+from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_LISTINGS = 16
 """Directories that are kept sorted, for who lists them page by page."""
@@ -31,7 +32,7 @@ _ROOT = 0
 """The user id that may always look: the kernel itself asks by it."""
 
 
-class Failure(Exception):
+class Failure(OSError):
     """The procedure fails with this status."""
 
     def __init__(self, status: Status) -> None:
@@ -50,7 +51,7 @@ class NfsProgram:
         self._handles = handles
         self._everybody = everybody
         self._listings: OrderedDict[tuple[int, int], Listing[Node]] = OrderedDict()
-        self._fsid = int.from_bytes(handles.of(0)[-8:], "big") >> 1
+        self._fsid = secrets.randbits(63)
         self._procedures: dict[int, Callable[[Call, Client], Awaitable[Result]]] = {
             Nfs.NULL: self._null,
             **{number: functools.partial(self._refused, number) for number in p.WRITES},
@@ -111,6 +112,8 @@ class NfsProgram:
                 raise Failure(Status.STALE)
             said = calls.Call(number.name.lower(), node)
             return await self._service.answer(said, work(node, call.arguments, call.uid))
+        except Malformed:
+            raise
         except Failure as failure:
             return Result(p.failure(number, failure.status))
         except (errors.ArtisyncError, OSError) as error:

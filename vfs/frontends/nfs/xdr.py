@@ -11,7 +11,7 @@ ZEROS = (b"", b"\0", b"\0\0", b"\0\0\0")
 """Padding to a multiple of four bytes, by its length."""
 
 
-class Malformed(Exception):
+class Malformed(OSError):
     """The bytes are not what the procedure takes."""
 
 
