@@ -92,7 +92,7 @@ class Stack:
     def __init__(self, settings: Settings, pool: Pool, cache: BlockCache, root: bytes) -> None:
         self.settings = settings
         self.pool = pool
-        self.remote = remote = SftpRemote(pool)
+        self.remote = remote = SftpRemote(pool, metered=settings.metered)
         self.cache = cache
         self.fetcher = Fetcher(remote, cache)
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
@@ -135,6 +135,8 @@ class Stack:
                 **self.cache.stats(),
             },
             "remote": self.pool.stats(),
+            "metered": settings.metered,
+            "bytes": {"fetched": self.fetcher.fetched, "used": self.fetcher.used},
             "fetches": [
                 {
                     "path": fetch.path.decode(errors="replace"),

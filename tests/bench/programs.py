@@ -67,6 +67,18 @@ def first(path: str, original: str, length: str) -> Result:
     return {"seconds": seconds, "bytes": len(found)}
 
 
+def part(path: str, original: str, offset: str, length: str) -> Result:
+    """Open, and read so many bytes from there on."""
+    began = time.monotonic()
+    with open(path, "rb", buffering=0) as file:
+        file.seek(int(offset))
+        found = file.read(int(length))
+    seconds = time.monotonic() - began
+    with open(original, "rb", buffering=0) as file:
+        _check(found == os.pread(file.fileno(), int(length), int(offset)))
+    return {"seconds": seconds, "bytes": len(found)}
+
+
 def pieces(path: str, original: str, pattern: str, count: str, length: str) -> Result:
     """Read so many pieces of `length` bytes: at random (the same places each time), a MiB apart, or backwards."""
     size, piece, number = os.path.getsize(original), int(length), int(count)
@@ -257,7 +269,7 @@ def _check(right: bool) -> None:
 PROGRAMS: dict[str, Callable[..., Any]] = {
     program.__name__: program
     for program in (
-        *(read, drain, first, pieces, singly, together),
+        *(read, drain, first, part, pieces, singly, together),
         *(torch_load, safetensors, shard, distcp, npy, npz, zipped, hdf5, parquet),
     )
 }

@@ -104,6 +104,9 @@ class MemoryRemote:
         self.timeout = timeout
         self.link = MemoryLink(self)
         self.window = 6 << 20
+        self.piece = 1 << 20
+        self.spare = 64 << 20
+        self.metered = False
         self.in_flight = 0
         self.backlogs: list[int] = []
         self.requests: Counter[str] = Counter()
@@ -116,6 +119,10 @@ class MemoryRemote:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._up: asyncio.Future[None] | None = None
         self._held: asyncio.Future[None] | None = None
+
+    @property
+    def allowed(self) -> int:
+        return self.window
 
     @property
     def bytes_read(self) -> int:
@@ -314,7 +321,7 @@ class MemoryFile:
             self._remote.open_handles += 1
         self._inode, self._connection = inode, self._remote.connection
 
-    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         self._remote.in_flight += len(into)

@@ -138,6 +138,8 @@ class Settings:
     """Ask about a changed host key instead of refusing it; only `connect` sets it."""
     via: ViaName = DEFAULT_VIA
     """By which of the kernel's file systems a mount is shown."""
+    metered: bool = False
+    """Whether bytes cost money: little is fetched before it is asked for."""
     foreground: bool = False
     allow_other: bool = False
     log_file: Path | None = None
@@ -329,6 +331,7 @@ _CONVERT: Mapping[str, Callable[[object], object]] = {
     "via": _via,
     "accept_new_host_key": _flag,
     "allow_other": _flag,
+    "metered": _flag,
     "log_file": _path,
 }
 """What a profile's `options` may hold."""

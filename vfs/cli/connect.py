@@ -19,7 +19,7 @@ from vfs.base.errors import (
 from vfs.cli import console
 from vfs.cli.options import given_options
 
-SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport", "via")
+SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport", "via", "metered")
 """Options that the profile keeps when they are given on the command line."""
 
 
@@ -62,6 +62,7 @@ class LineCommand(click.Command):
     "ttl",
     "transport",
     "via",
+    "metered",
     "accept_new_host_key",
     "replace_host_key",
 )

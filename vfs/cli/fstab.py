@@ -23,7 +23,7 @@ from vfs.frontends.fuse import mountpoint as mountpoints
 USAGE = "mount.artisync SOURCE DIRECTORY [-sfnv] [-o OPTIONS]"
 
 VALUES = ("ttl", "timeout", "cache_size", "cache_dir", "transport", "via", "remote_root", "log_file")
-FLAGS = ("allow_other", "accept_new_host_key")
+FLAGS = ("allow_other", "accept_new_host_key", "metered")
 """Options of `artisync mount` that may stand in the fourth field."""
 SSH = {"port": "-p", "identityfile": "-i"}
 """What goes into the ssh line of a server that is named by its host."""

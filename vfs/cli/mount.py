@@ -23,6 +23,7 @@ from vfs.frontends.fuse import mountpoint as mountpoints
     "transport",
     "via",
     "accept_new_host_key",
+    "metered",
     "foreground",
     "allow_other",
     "log_file",

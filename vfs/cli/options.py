@@ -135,6 +135,11 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "replace_host_key": _option(
         "replace-host-key", "Ask about a changed host key instead of refusing it.", is_flag=True
     ),
+    "metered": _option(
+        "metered",
+        "Bytes cost money: fetch next to nothing ahead, ask before prefetch and pin.",
+        is_flag=True,
+    ),
     "foreground": _option("foreground", "Stay in the foreground; Ctrl-C unmounts.", is_flag=True),
     "allow_other": _option("allow-other", "Let other users of this machine read the mount.", is_flag=True),
     "log_file": _option("log-file", "Where the mount logs to.", metavar="FILE", type=_PATH),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,29 +38,36 @@ class Where:
 def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
     """Adds PATHs and the options that say of which server."""
     paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
-    return given_options(*BASE, "cache_size", "transport", "accept_new_host_key")(paths(command))
+    return given_options(*BASE, "cache_size", "transport", "accept_new_host_key", "metered")(paths(command))
+
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask, though the link is metered.")
 
 
 @click.command(name="prefetch")
 @_takes_paths
+@_yes
 @json_option("Say what was done as JSON.")
-def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
+def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, yes: bool) -> int:
     """Fetch files and directories into the cache now, so that reading them later waits for nothing.
 
     PATH is in a mount (./artifacts/exp-1) or on the server (exp-1, exp-1/checkpoints/best_model.pt).
     """
-    return _fetch(_where(given, paths), pin=False, as_json=as_json)
+    where = _where(given, paths)
+    return _fetch(where, pin=False, as_json=as_json) if yes or _agreed(where) else 1
 
 
 @click.command(name="pin")
 @_takes_paths
+@_yes
 @json_option("Say what was done as JSON.")
-def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool) -> int:
+def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, yes: bool) -> int:
     """Fetch files and directories, and keep them: they are never evicted, and readable offline.
 
     A file that is replaced on the server stays pinned; the new version is fetched when it is read, or pinned again.
     """
-    return _fetch(_where(given, paths), pin=True, as_json=as_json)
+    where = _where(given, paths)
+    return _fetch(where, pin=True, as_json=as_json) if yes or _agreed(where) else 1
 
 
 @click.command(name="unpin")
@@ -147,6 +155,27 @@ def _fetch(where: Where, *, pin: bool, as_json: bool) -> int:
         console.tell(f"artisync: the cache keeps only {console.size(kept)} of that: {why}.")
     console.tell_failures(failed)
     return 1 if failed or lacking else 0
+
+
+def _agreed(where: Where) -> bool:
+    """Whether the person at the terminal wants it fetched over a metered link; True over any other."""
+    place = where.place
+    if isinstance(place, register.MountRecord):
+        found = client.call(place.socket, "estimate", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
+    elif place.metered:
+        from vfs import stack
+        from vfs.commands.prefetch import estimate
+
+        found = stack.run(place, lambda opened: estimate(opened, where.paths), console.prompter())
+    else:
+        found = {}
+    if not found.get("bytes"):
+        return True
+    much = f"{console.count(found['files'], 'file')}, {console.size(found['bytes'])}"
+    if sys.stdin is not None and console.confirm(f"The link is metered. Fetch {much}?"):
+        return True
+    console.tell(f"artisync: not fetched: {much} over a metered link; `--yes` fetches without asking")
+    return False
 
 
 def _asked(mount: register.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:

@@ -42,6 +42,7 @@ def _block(mount: Mapping[str, Any]) -> Text:
         _mounted(mount),
         _cache(mount.get("cache", {})),
         _remote(mount.get("remote", {})),
+        *_use(mount),
     ]
     if (loop := mount.get("loop", {})).get("held"):
         rows.append(_line("busy", _held(loop)))
@@ -97,6 +98,17 @@ def _remote(remote: Mapping[str, Any]) -> Text:
     if remote.get("rate_bytes_per_s"):
         parts.append(rate(remote["rate_bytes_per_s"]))
     return _line("received", " · ".join(parts))
+
+
+def _use(mount: Mapping[str, Any]) -> list[Text]:
+    """How much was fetched, and how much of that was asked for."""
+    fetched, used = (mount.get("bytes", {}).get(key, 0) for key in ("fetched", "used"))
+    parts = ["metered"] if mount.get("metered") else []
+    if fetched or used:
+        parts.append(f"{size(fetched)} of files fetched, {size(used)} read by programs")
+    if fetched and used:
+        parts.append(f"{fetched / used:.2f} fetched for each byte read")
+    return [_line("traffic", " · ".join(parts))] if parts else []
 
 
 def _held(loop: Mapping[str, Any]) -> str:

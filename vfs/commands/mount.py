@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
 from vfs.base.config import Settings
-from vfs.commands.prefetch import prefetch, unpin
+from vfs.commands.prefetch import estimate, prefetch, unpin
 from vfs.control.server import announce
 from vfs.frontends.fuse import mountpoint as mountpoints
 from vfs.frontends.nfs.mounted import NfsMount, check_client, settings_for
@@ -172,6 +172,9 @@ def _verbs(
     def fetch(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         return prefetch(stack, arguments["paths"], pin=bool(arguments.get("pin")))
 
+    async def ahead(arguments: dict[str, Any]) -> dict[str, Any]:
+        return await estimate(stack, arguments["paths"]) if stack.settings.metered else {}
+
     async def let_go(arguments: dict[str, Any]) -> dict[str, Any]:
         return {"unpinned": await unpin(stack, arguments["paths"])}
 
@@ -184,5 +187,6 @@ def _verbs(
         "move": move,
         "stop": end,
         "prefetch": fetch,
+        "estimate": ahead,
         "unpin": let_go,
     }

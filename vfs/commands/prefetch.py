@@ -50,6 +50,18 @@ async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIte
         await asyncio.gather(work, return_exceptions=True)
 
 
+async def estimate(stack: Stack, paths: Sequence[str]) -> dict[str, int]:
+    """How many `files` there are at and below `paths`, and the `bytes` of them that are not here. Raises as `prefetch`."""
+    nodes = await _files(stack, paths)
+    here = 0
+    for node in nodes:
+        content = await stack.tree.versions.known(node)
+        here += (
+            min(node.version.size, stack.cache.cached_bytes(content.lineage)) if content is not None else 0
+        )
+    return {"files": len(nodes), "bytes": sum(node.version.size for node in nodes) - here}
+
+
 async def unpin(stack: Stack, paths: Sequence[str]) -> int:
     """Let the files at and below `paths` be evicted again; how many had been pinned.
 

@@ -1,4 +1,4 @@
-"""What is known of one version lineage of one file, and the ranges of it that are being fetched.
+"""One version lineage of one file: which of its bytes are cached, and the ranges in flight.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -59,6 +59,8 @@ class Job:
     lenient: bool = False
     waiters: int = 0
     sent: bool = False
+    bulk: bool = False
+    """Sent within the window; else it overtakes what is."""
     urged: bool = False
     """In the queue of what somebody waits for, or was."""
     void: bool = False

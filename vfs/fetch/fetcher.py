@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Iterable
+from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ SINGLE_READ = 32 << 10
 """A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
 URGENT = 128 << 10
 """A read this small that somebody waits for goes at once, whatever is under way."""
+LATER = 0.01
+"""Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256
 """Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
 
@@ -63,6 +65,8 @@ class Fetcher:
         self.cache = cache
         self.fetched = 0
         """Bytes of file data that came from the server."""
+        self.used = 0
+        """Bytes of file data that readers were given, from wherever they came."""
         self._queues = Queues()
         self._flying = 0
         self._pumping = False
@@ -92,9 +96,10 @@ class Fetcher:
         if self._closed:
             raise _closed()
         jobs: list[Job] = []
+        piece = BLOCK if end - start <= URGENT else self.remote.piece
         try:
             for index, a, b in split(start, end):
-                for job in self._jobs(content, index, a, b, lenient):
+                for job in self._jobs(content, index, a, b, piece, lenient):
                     job.waiters += 1
                     jobs.append(job)
                     if job.sent:
@@ -120,8 +125,10 @@ class Fetcher:
         if loads:
             await asyncio.gather(*loads)
 
-    def ahead(self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]]) -> None:
-        """Ask for ranges that nobody waits for yet. They go out after all demand, owners in turn."""
+    def ahead(
+        self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]], *, hint: bool = False
+    ) -> None:
+        """Ask for ranges that nobody waits for yet. They go out after all demand, hints first, owners in turn."""
         if content.stale or self._closed:
             return
         for start, end in ranges:
@@ -132,9 +139,9 @@ class Fetcher:
                 if block is None and index in content.on_disk:
                     self._spawn(self._load_ahead(content, index, a, b))
                     continue
-                for job in self._jobs(content, index, a, b, lenient=False):
+                for job in self._jobs(content, index, a, b, self.remote.piece):
                     if not job.sent and job.waiters == 0:
-                        self._queues.ahead(owner, job)
+                        self._queues.ahead(owner, job, hint)
         self._pump_soon()
 
     def cancel(self, owner: Hashable) -> None:
@@ -197,7 +204,7 @@ class Fetcher:
         return await (await self.handles.file(content)).read(offset, into)
 
     def void(self, content: Content) -> None:
-        """Have nothing kept of what is under way: the file is another version, and nobody compared the two."""
+        """Discard the results of all jobs in flight: they belong to an older version that was not compared."""
         for job in [job for jobs in content.jobs.values() for job in jobs]:
             if job.sent:
                 job.void = True
@@ -231,8 +238,10 @@ class Fetcher:
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
-    def _jobs(self, content: Content, index: int, a: int, b: int, lenient: bool) -> list[Job]:
-        """The jobs, old and new, that together bring what is missing of [a, b) of a block."""
+    def _jobs(
+        self, content: Content, index: int, a: int, b: int, piece: int, lenient: bool = False
+    ) -> list[Job]:
+        """The jobs, old and new, that together bring what is missing of [a, b) of a block; new ones of `piece` at most."""
         block = self.cache.get(content.lineage, index)
         missing = [(a, b)] if block is None else block.missing(a, b)
         if not missing:
@@ -241,26 +250,34 @@ class Fetcher:
         for job in content.jobs.get(index, ()):
             if job.start < b and a < job.end and job.lenient >= lenient:
                 result.append(job)
-        for start, end in _without(missing, sorted((job.start, job.end) for job in result)):
-            job = Job(content, index, start, end, asyncio.get_running_loop().create_future(), lenient)
-            content.jobs.setdefault(index, []).append(job)
-            result.append(job)
+        loop = asyncio.get_running_loop()
+        for gap, gap_end in _without(missing, sorted((job.start, job.end) for job in result)):
+            for start, end in _cut(gap, gap_end, piece):
+                job = Job(content, index, start, end, loop.create_future(), lenient)
+                content.jobs.setdefault(index, []).append(job)
+                result.append(job)
         return result
 
-    def _pump_soon(self) -> None:
+    def _pump_soon(self, seconds: float = 0.0) -> None:
         """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
         if not self._pumping:
             self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            loop = asyncio.get_running_loop()
+            if seconds:
+                loop.call_later(seconds, self._pump)
+            else:
+                loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
         if self._closed:
             return
-        window = self.remote.window
+        allowed = self.remote.allowed
         for _ in range(AT_ONCE):
-            if self._flying >= window:
+            if self._flying >= allowed:
+                if not self._flying and self._queues.waiting:
+                    self._pump_soon(LATER)
                 break
             job = self._queues.next_demand()
             ahead = job is None and not self.cache.congested
@@ -270,6 +287,7 @@ class Fetcher:
                 break
             if not job.sent and not job.done.done():
                 if ahead or job.waiters:
+                    job.bulk = True
                     self._send(job)
                 else:
                     self._end(job, None)
@@ -328,7 +346,7 @@ class Fetcher:
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
         file = await self.handles.file(content)
         version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
-        count, attributes = await file.read(start + job.start, view)
+        count, attributes = await file.read(start + job.start, view, bulk=job.bulk)
         now = Version(attributes.size, attributes.mtime)
         if job.void:
             raise Moved(attributes, at)
@@ -406,6 +424,14 @@ class Fetcher:
 
 def _closed() -> ServerFailure:
     return ServerFailure("closed while reading")
+
+
+def _cut(start: int, end: int, piece: int) -> Iterator[tuple[int, int]]:
+    """[start, end) in ranges that end at multiples of `piece`."""
+    while start < end:
+        stop = min(end, start - start % piece + piece)
+        yield start, stop
+        start = stop
 
 
 def _without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:

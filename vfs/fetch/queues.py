@@ -1,4 +1,4 @@
-"""The jobs that were not sent yet: demand first, then what was asked for ahead, owners in turn.
+"""The jobs that were not sent yet: demand first, then hints, then readahead, each by owners in turn.
 
 Owned by the event loop's thread; there are no locks. Each call costs the same however many jobs wait, but `cancel`.
 """
@@ -10,6 +10,9 @@ from collections.abc import Hashable, Iterable
 
 from vfs.fetch.content import Job
 
+Turns = OrderedDict[Hashable, deque[Job]]
+"""By owner, whose turn it is first."""
+
 
 class Queues:
     """`waiting` is how many bytes the queued jobs bring; a job that is queued twice counts twice."""
@@ -17,7 +20,8 @@ class Queues:
     def __init__(self) -> None:
         self.waiting = 0
         self._demand: deque[Job] = deque()
-        self._ahead: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._hints: Turns = OrderedDict()
+        self._ahead: Turns = OrderedDict()
 
     def urge(self, job: Job) -> None:
         """Somebody waits for `job`: it goes out in turn, before all that is ahead."""
@@ -26,12 +30,9 @@ class Queues:
             self._demand.append(job)
             self.waiting += job.size
 
-    def ahead(self, owner: Hashable, job: Job) -> None:
+    def ahead(self, owner: Hashable, job: Job, hint: bool) -> None:
         """Nobody waits for `job` yet; it is the last of its owner's."""
-        queue = self._ahead.get(owner)
-        if queue is None:
-            queue = self._ahead[owner] = deque()
-        queue.append(job)
+        (self._hints if hint else self._ahead).setdefault(owner, deque()).append(job)
         self.waiting += job.size
 
     def next_demand(self) -> Job | None:
@@ -39,19 +40,20 @@ class Queues:
         return self._taken(self._demand)
 
     def next_ahead(self) -> Job | None:
-        """The next job of the owner whose turn it is."""
-        if not self._ahead:
+        """The next job of the owner whose turn it is, hints first."""
+        turns = self._hints or self._ahead
+        if not turns:
             return None
-        owner, queue = next(iter(self._ahead.items()))
+        owner, queue = next(iter(turns.items()))
         job = self._taken(queue)
-        self._ahead.move_to_end(owner)
+        turns.move_to_end(owner)
         if not queue:
-            del self._ahead[owner]
+            del turns[owner]
         return job
 
     def cancel(self, owner: Hashable) -> Iterable[Job]:
         """Take out what `owner` has ahead, and give it back."""
-        jobs = self._ahead.pop(owner, ())
+        jobs = [*self._hints.pop(owner, ()), *self._ahead.pop(owner, ())]
         self.waiting -= sum(job.size for job in jobs)
         return jobs
 

@@ -1,7 +1,8 @@
 """How an open file is read, and which range to ask for next. Pure.
 
 The kernel reads ahead 128 KiB at most, so filling a long link is our work. A run of adjacent requests opens a window
-in proportion to its length; a seek closes it. The caller bounds the window by what the link can have under way.
+in proportion to its length; a seek closes it. The caller bounds the window by what fills the link, and by what may be
+fetched for nobody.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from dataclasses import dataclass
 
 KIB = 1 << 10
 RUN_TO_OPEN = 192 * KIB
-"""A run this long is sequential: two of the kernel's 128 KiB requests, or what a small reader took before."""
+"""Contiguous bytes after which a handle counts as sequential: one and a half of the kernel's readahead requests."""
 GROWTH = 8
-"""The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB."""
+"""The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`."""
+PAGE = 4 * KIB
+GROWTH_FROM_0 = 32
+"""The same for a file that is read from its beginning in large pieces: it is most likely read whole."""
 SLACK = 128 * KIB
 """The kernel sends its own readahead out of order by about this much; that is no seek."""
 RANDOM_UNIT = 32 * KIB
-"""What a small read at a random place is rounded to."""
+"""What a small read at a random place is rounded to, unless the link is slow."""
+ROUNDED = 16
+"""A rounded read costs no more than this fraction of `spare`, 16 ms of the link."""
 FIRST = 128 * KIB
 """The kernel's request when a program reads a file from its beginning in large pieces."""
 FIRST_WINDOW = 2048 * KIB
 """What is asked for beyond such a first request, one round trip before the run shows."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
-
+STEPS = 4
+"""But in so many steps at least, so that a small window never runs dry."""
 WHOLE = 1024 * KIB
-"""A window this large ends at a multiple of it, so that whole blocks are asked for."""
+"""A window of several of these ends at a multiple of it, so that whole blocks are asked for."""
 
 
 @dataclass(slots=True)
@@ -54,30 +61,36 @@ class Readahead:
         else:
             self.run_start, self.position, self.frontier, self.run = start, end, end, end - start
 
-    def demand(self, start: int, end: int, size: int) -> tuple[int, int]:
-        """The range to fetch for a request [start, end) that somebody waits for; never less than the request."""
-        if self.sequential:
-            return start, end
-        unit = RANDOM_UNIT
-        return start - start % unit, min(size, end + -end % unit)
+    def demand(self, start: int, end: int, size: int, spare: int) -> tuple[int, int]:
+        """The range to fetch for a request [start, end) that somebody waits for; never less than the request.
 
-    def ahead(self, size: int, limit: int, growth: int = GROWTH) -> tuple[int, int] | None:
-        """The range to fetch beyond the run now, or None; `limit` bounds the window, in bytes.
-
-        `growth`: how many times the run the window may be; 1 for a reader that is known to jump.
+        `spare`: bytes that may be fetched for nobody.
         """
         if self.sequential:
-            window = min(limit, growth * self.run)
-        elif self.eager and growth > 1 and self.run_start == 0 and self.run >= FIRST:
-            window = min(limit, FIRST_WINDOW)
+            return start, end
+        unit = min(RANDOM_UNIT, max(PAGE, 1 << (spare // ROUNDED).bit_length() - 1))
+        return start - start % unit, min(size, end + -end % unit)
+
+    def ahead(self, size: int, limit: int, spare: int, growth: int = GROWTH) -> tuple[int, int] | None:
+        """The range to fetch beyond the run now, or None.
+
+        `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched for nobody; a run that was
+        longer has earned as much. `growth`: how many times the run the window may be; 1 for a reader that is known to
+        jump.
+        """
+        whole = self.eager and growth > 1 and self.run_start == 0
+        if self.sequential:
+            window = min(limit, (GROWTH_FROM_0 if whole else growth) * self.run, max(spare, self.run))
+        elif whole and self.run >= FIRST:
+            window = min(limit, FIRST_WINDOW, spare)
         else:
             return None
         start = max(self.frontier, self.position)
         end = self.position + window
-        if window >= WHOLE and growth > 1:
+        if window >= STEPS * WHOLE and growth > 1:
             end += -end % WHOLE
         end = min(size, end)
-        if end - start < min(AHEAD_UNIT, window) and end < size:
+        if end - start < min(AHEAD_UNIT, window // STEPS) and end < size:
             return None
         if end <= start:
             return None

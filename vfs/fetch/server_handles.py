@@ -95,7 +95,7 @@ class Handles:
         await asyncio.gather(*opening, return_exceptions=True)
 
     def _too_early(self, path: bytes, task: Opening) -> None:
-        """Nobody came for it."""
+        """Close a file that was opened early and not claimed within EARLY_SECONDS."""
         if self._early.get(path, (None, 0.0))[0] is task:
             del self._early[path]
             task.add_done_callback(_close)

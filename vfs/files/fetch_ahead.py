@@ -29,6 +29,8 @@ MOST_OF_ONE = 4 << 20
 """Bytes fetched of one file."""
 MOST = 64 << 20
 """Bytes fetched at one time, so that what was fetched is still in memory when it is read."""
+LIKELY = 8
+"""But no more than so many times what may be fetched for nobody: these are hardly ever fetched for nobody."""
 MOST_FILES = 1000
 
 
@@ -45,7 +47,7 @@ class FetchAhead:
 
     def note(self, node: Node) -> None:
         """A program opened a file."""
-        if node.parent is None or not formats.is_events(node.name):
+        if self._fetcher.remote.metered or node.parent is None or not formats.is_events(node.name):
             return
         now = asyncio.get_running_loop().time()
         self._opened[node.parent] = now
@@ -57,6 +59,7 @@ class FetchAhead:
 
     async def _wanted(self, top: Node) -> AsyncIterator[Node]:
         """The event files below `top` of which nothing is here, within the bounds."""
+        most = min(MOST, LIKELY * self._fetcher.remote.spare)
         total = count = looked = 0
         todo = [top]
         while todo:
@@ -69,7 +72,7 @@ class FetchAhead:
             elif node.kind is Kind.FILE and node.content is None and formats.is_events(node.name):
                 total += min(node.attributes.size, MOST_OF_ONE)
                 count += 1
-                if total > MOST or count > MOST_FILES:
+                if total > most or count > MOST_FILES:
                     return
                 yield node
 

@@ -35,10 +35,10 @@ class ListAhead:
     def note(self, directory: Node) -> None:
         """A program opens a directory to list it."""
         now = asyncio.get_running_loop().time()
-        self._sweep_later()
         parent = directory.parent
-        if parent is None:
+        if parent is None or self._tree.remote.metered:
             return
+        self._sweep_later()
         before = self._opened.get(parent)
         self._opened[parent] = now, directory
         if len(self._opened) > MANY:

@@ -54,6 +54,7 @@ class Reader:
         end = min(start + length, content.version.size)
         pieces = self.fetcher.ready(content, start, end)
         if pieces is not None and start < end:
+            self.fetcher.used += end - start
             self._note(start, end)
         return pieces
 
@@ -90,6 +91,7 @@ class Reader:
                 raise StaleVersion(f"{content.path!r} is gone") from error
             pieces = self.fetcher.ready(content, start, end)
             if pieces is not None and not content.stale:
+                self.fetcher.used += end - start
                 self._advise(start, end)
                 self.tree.refresh_soon(self.node)
                 return pieces
@@ -107,7 +109,7 @@ class Reader:
             return 0, content.version.size
         if self._sparse:
             return start, end
-        return self._pattern.demand(start, end, content.version.size)
+        return self._pattern.demand(start, end, content.version.size, self.fetcher.remote.spare)
 
     def _note(self, start: int, end: int) -> None:
         """Follow the pattern, and ask ahead for what it and the file's format say."""
@@ -117,16 +119,19 @@ class Reader:
         if pattern.run_start != was:
             self.fetcher.cancel(self)
         self._advise(start, end)
-        ahead = pattern.ahead(content.version.size, self.fetcher.remote.window, 1 if self._sparse else GROWTH)
+        remote, growth = self.fetcher.remote, 1 if self._sparse else GROWTH
+        ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 
     def _advise(self, start: int, end: int) -> None:
         if self._advisor is None:
             return
+        self._advisor.budget.within(self.fetcher.remote.spare)
         wanted = self._advisor.advise(_Known(self), Range(start, end))
         if wanted:
-            self.fetcher.ahead((self, "hint"), self.content, [(span.start, span.end) for span in wanted])
+            ranges = [(span.start, span.end) for span in wanted]
+            self.fetcher.ahead((self, "hint"), self.content, ranges, hint=True)
         self._sparse = self._advisor.sparse
         if self._advisor.finished:
             self._advisor = None

@@ -30,7 +30,7 @@ UNFIT = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, st
 
 
 class Budget:
-    """Grants ranges while those that were granted and not read yet stay within max(4 MiB, 5 % of the file).
+    """Grants ranges while those that were granted and not read yet stay within max(4 MiB, 5 % of the file), or less.
 
     What does not fit waits; it is granted, in order, once half of the budget has been read. So a reader that
     does what was foreseen is always served ahead, and one that does not costs no more than the budget.
@@ -38,13 +38,19 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.limit = max(4 << 20, size // 20)
+        self.limit = self._most = max(4 << 20, size // 20)
         self.unread = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._waiting: deque[Range] = deque()
         self._left = MOST_RANGES
         self._flowing = True
+
+    def within(self, spare: int) -> None:
+        """Stay within `spare` bytes, too: what may be fetched for nobody at the moment."""
+        self.limit = min(self._most, spare)
+        if self.unread <= self.limit // 2:
+            self._flowing = True
 
     @property
     def ready(self) -> bool:

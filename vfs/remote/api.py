@@ -78,12 +78,13 @@ class RemoteFile(Protocol):
     attributes: Attributes
     """As FSTAT answered right after the OPEN."""
 
-    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
         """Fill `into` from `offset`; the count of bytes (short only at end of file) and the attributes after it.
 
-        The reads and the FSTAT behind them are one pipelined batch on one handle. When this raises or is cancelled
-        nobody writes to `into` any more once `idle()` of the remote says so; a caller that gives up must not reuse
-        the buffer for something else (drop it).
+        `bulk`: other requests may overtake it.
+
+        The reads and the FSTAT behind them are one pipelined batch on one handle. After a failure or a cancellation
+        the connection may still write to `into` until it has ended: never reuse that buffer, drop it.
         """
         ...
 
@@ -112,7 +113,7 @@ class LinkState(Protocol):
 
     @property
     def rtt(self) -> float:
-        """The smallest round trip since the link came up, in seconds (0.0: not known)."""
+        """The smallest round trip of the last seconds, in seconds (0.0: not known)."""
         ...
 
     @property
@@ -138,7 +139,27 @@ class Remote(Protocol):
     def link(self) -> LinkState: ...
     @property
     def window(self) -> int:
-        """Bytes of reads that are useful in flight at present, over all connections (≥ 1 MiB)."""
+        """Bytes of reads that fill the link when they are in flight, over all connections; few on a metered link."""
+        ...
+
+    @property
+    def allowed(self) -> int:
+        """Bytes of reads to have in flight just now: the window, or less for a moment while the round trip is measured."""
+        ...
+
+    @property
+    def piece(self) -> int:
+        """Bytes to ask for with one read at most, so that others come in between: 16 KiB to 1 MiB."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """Bytes that may be fetched although nobody may need them: what the link carries in a quarter of a second."""
+        ...
+
+    @property
+    def metered(self) -> bool:
+        """Whether bytes cost money: nothing is listed or fetched because it is likely to be wanted soon."""
         ...
 
     @property

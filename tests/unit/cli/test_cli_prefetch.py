@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -56,3 +57,27 @@ def test_what_is_still_being_written_is_no_failure(commands: Commands) -> None:
     commands.files.append(b"/shared/artifacts/exp-1/console.log", b"y")
     said = commands.run("pin", "exp-1/console.log")
     assert (said.code, said.err) == (0, b"Pinned 1 file, 1.0 MiB.\n")
+
+
+@pytest.mark.parametrize("command", ["pin", "prefetch"])
+def test_over_a_metered_link_it_asks_first(
+    commands: Commands, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answer, code, told in (
+        ("no\n", 1, b"--yes"),
+        ("", 1, b"--yes"),
+        ("yes\n", 0, b"2 files, 6.0 MiB.\n"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        said = commands.run(command, "exp-1", "--metered")
+        assert said.code == code
+        assert b"The link is metered. Fetch 2 files, 6.0 MiB? [yes/no]" in said.err
+        assert told in said.err
+    monkeypatch.setattr("sys.stdin", None)  # what is here needs no question
+    assert commands.run(command, "exp-1", "--metered").code == 0
+
+
+def test_over_a_metered_link_a_script_says_yes(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    said = commands.run("prefetch", "exp-1", "--metered", "--yes")
+    assert (said.code, said.err) == (0, b"Fetched 2 files, 6.0 MiB.\n")

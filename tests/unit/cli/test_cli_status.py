@@ -187,3 +187,15 @@ def test_a_path_in_a_dead_mount_is_not_taken_for_one_on_the_server(artisync: Art
 def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:
     del kernel.mounted[dead]
     assert artisync("status").out == "Nothing is mounted.\n"
+
+
+def test_status_tells_what_a_metered_link_carried_and_for_what(artisync: Artisync, home: Path) -> None:
+    async def metered(_: Json) -> Json:
+        return {**STATUS, "metered": True, "bytes": {"fetched": 3 << 20, "used": 2 << 20}}
+
+    with live(home / "a", {"status": metered}):
+        lines = artisync("status").out.splitlines()
+    traffic = next(line.split(maxsplit=1)[1] for line in lines if line.split()[:1] == ["traffic"])
+    assert traffic == (
+        "metered · 3.0 MiB of files fetched, 2.0 MiB read by programs · 1.50 fetched for each byte read"
+    )

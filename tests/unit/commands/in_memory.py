@@ -59,7 +59,7 @@ class Commands:
         files.mkdir(b"/shared")
         files.mkdir(ROOT)
         monkeypatch.setattr(stack, "Pool", lambda _dialer, timeout: Remote(files, timeout=timeout))
-        monkeypatch.setattr(stack, "SftpRemote", lambda pool: pool)
+        monkeypatch.setattr(stack, "SftpRemote", lambda pool, metered=False: pool)
         monkeypatch.setattr(logs, "_verbosity", 0)
         config.save_profile(config.Profile("default", Address.parse("ssh host"), id="0f"))
         return cls(files)

@@ -118,6 +118,30 @@ def test_readers_get_their_readahead_in_turn() -> None:
     play(story, latency=0.1)
 
 
+def test_hints_go_before_readahead() -> None:
+    async def story(stack: MemoryStack) -> None:
+        content = await content_of(stack)
+        stack.remote.window = MIB
+        await ahead(stack, content, "reader", 0, 3)
+        stack.fetcher.ahead("hints", content, [(10 * MIB, 12 * MIB)], hint=True)
+        await asyncio.sleep(2)
+        assert offsets(stack) == [0, 10, 11, 1, 2]
+
+    play(story, latency=0.1)
+
+
+def test_over_a_slow_link_a_demand_waits_for_no_more_than_a_small_piece() -> None:
+    async def story(stack: MemoryStack) -> None:
+        content = await content_of(stack)
+        stack.remote.window, stack.remote.piece = 256 << 10, 64 << 10
+        await ahead(stack, content, "reader", 0, 3)
+        await stack.fetcher.need(content, 10 * MIB, 10 * MIB + (256 << 10))
+        assert stack.remote.bytes_read <= 2 * (256 << 10)
+        assert {length for _, length in stack.remote.read_ranges} == {64 << 10}
+
+    play(story, latency=0.1)
+
+
 def test_cancelled_readahead_is_not_sent_unless_somebody_waits_for_it() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
@@ -328,11 +352,19 @@ def test_the_queues_know_how_many_bytes_wait_in_them(moves: list[str | int]) -> 
                 queues.cancel(i % 2)
             else:
                 job = Job(content, 0, 0, int(move), loop.create_future())
-                queues.ahead(i % 2, job)
+                queues.ahead(i % 2, job, hint=i % 4 == 0)
                 if i % 3 == 0:
                     queues.urge(job)
                     queues.urge(job)
-            waiting = [*queues._demand, *(job for queue in queues._ahead.values() for job in queue)]
+            waiting = [
+                *queues._demand,
+                *(
+                    job
+                    for turns in (queues._hints, queues._ahead)
+                    for queue in turns.values()
+                    for job in queue
+                ),
+            ]
             assert queues.waiting == sum(job.size for job in waiting)
         while queues.next_demand() or queues.next_ahead():
             pass

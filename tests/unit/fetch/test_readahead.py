@@ -3,16 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, KIB, Readahead
+from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, GROWTH_FROM_0, KIB, Readahead
 
 MIB = 1024 * KIB
 SIZE = 500 * MIB
 LIMIT = 64 * MIB
 
 
-def read(pattern: Readahead, start: int, end: int, limit: int = LIMIT) -> tuple[int, int] | None:
+def read(
+    pattern: Readahead, start: int, end: int, limit: int = LIMIT, spare: int = LIMIT
+) -> tuple[int, int] | None:
     pattern.touch(start, end)
-    return pattern.ahead(SIZE, limit)
+    return pattern.ahead(SIZE, limit, spare)
 
 
 def test_one_small_read_asks_for_nothing_ahead() -> None:
@@ -29,7 +31,7 @@ def test_a_large_read_at_the_beginning_opens_a_small_window_at_once() -> None:
 def test_a_reader_that_is_known_to_jump_gets_none_for_its_first_read() -> None:
     pattern = Readahead()
     pattern.touch(0, 128 * KIB)
-    assert pattern.ahead(SIZE, LIMIT, growth=1) is None
+    assert pattern.ahead(SIZE, LIMIT, LIMIT, growth=1) is None
 
 
 def test_a_mapped_file_gets_none_for_its_first_read() -> None:
@@ -98,7 +100,7 @@ def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[t
     for start, length in reads:
         end = min(SIZE, start + length)
         ahead = read(pattern, start, end)
-        low, high = pattern.demand(start, end, SIZE)
+        low, high = pattern.demand(start, end, SIZE, LIMIT)
         assert low <= start
         assert end <= high <= SIZE
         if ahead is not None:
@@ -106,4 +108,41 @@ def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[t
             assert ahead[0] >= pattern.position
             assert ahead[0] < ahead[1] <= SIZE
             first = FIRST_WINDOW if pattern.run_start == 0 else 0
-            assert ahead[1] - pattern.position <= max(first, min(LIMIT, GROWTH * run)) + MIB
+            growth = GROWTH_FROM_0 if pattern.run_start == 0 else GROWTH
+            assert ahead[1] - pattern.position <= max(first, min(LIMIT, growth * run)) + MIB
+
+
+def test_on_a_slow_link_no_more_is_asked_for_nobody_than_it_may_cost() -> None:
+    for spare in (64 * KIB, 600 * KIB, 3 * MIB):
+        pattern = Readahead()
+        start, end = read(pattern, 0, 128 * KIB, spare=spare) or (0, 0)
+        assert end - start <= spare
+        read(pattern, 128 * KIB, 256 * KIB, spare=spare)
+        assert pattern.frontier - pattern.position <= max(spare, 256 * KIB)
+
+
+def test_a_long_run_has_earned_what_fills_the_link_whatever_that_costs() -> None:
+    pattern, position = Readahead(), 0
+    while position < 16 * MIB:
+        read(pattern, position, position + 128 * KIB, limit=2 * MIB, spare=600 * KIB)
+        position += 128 * KIB
+    assert pattern.frontier - pattern.position > MIB
+
+
+def test_a_small_window_never_runs_dry() -> None:
+    pattern, position, left = Readahead(), 0, []
+    while position < 16 * MIB:
+        read(pattern, position, position + 128 * KIB, limit=600 * KIB)
+        position += 128 * KIB
+        left.append(pattern.frontier - position)
+    assert min(left[8:]) >= 300 * KIB
+
+
+def test_a_small_read_is_rounded_to_what_the_link_carries_in_some_milliseconds() -> None:
+    pattern = Readahead()
+    pattern.touch(100_000_000, 100_000_100)
+    sizes = []
+    for spare in (10 * KIB, 200 * KIB, 600 * KIB):
+        start, end = pattern.demand(100_000_000, 100_000_100, SIZE, spare)
+        sizes.append(end - start)
+    assert sizes == [4 * KIB, 8 * KIB, 32 * KIB]

@@ -94,6 +94,28 @@ def test_no_more_is_fetched_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -
     play(story)
 
 
+def test_on_a_slow_link_no_more_is_fetched_at_a_time_than_some_seconds_of_it() -> None:
+    async def story(stack: MemoryStack) -> None:
+        runs = Runs(stack)
+        stack.remote.spare = 80_000 // fetch_ahead.LIKELY
+        await runs.list()
+        await runs.open(0, 1)
+        assert len(await runs.here()) == 2 + 4
+
+    play(story)
+
+
+def test_on_a_metered_link_nothing_is_fetched() -> None:
+    async def story(stack: MemoryStack) -> None:
+        runs = Runs(stack)
+        stack.remote.metered = True
+        await runs.list()
+        await runs.open(0, 1, 2)
+        assert await runs.here() == [0, 1, 2]
+
+    play(story)
+
+
 def test_of_a_large_file_only_the_beginning_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_ahead, "MOST_OF_ONE", 10_000)
 

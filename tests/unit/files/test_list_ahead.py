@@ -226,3 +226,14 @@ def test_what_is_shown_in_place_of_a_link_is_not_listed_ahead() -> None:
         assert (await stack.node(b"link")).children == {}
 
     play(story, latency=0.05)
+
+
+def test_on_a_metered_link_nothing_is_listed_ahead() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.remote.metered = True
+        make(stack)
+        for number in range(4):
+            await look(stack, await stack.node(b"exp-%02d" % number))
+        assert listed(stack) <= 1 + 4
+
+    play(story, latency=0.05)

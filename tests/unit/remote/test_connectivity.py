@@ -31,7 +31,6 @@ def test_patience_follows_the_round_trips_of_late_up_and_down() -> None:
         for _ in range(50):
             link.saw_rtt(0.2)  # the way became longer, over the same connections
         assert 0.7 < link.patience < 0.9
-        assert link.rtt == 0.01
         link.saw_rtt(3.0)  # one pause
         assert link.patience > 2
         for _ in range(50):

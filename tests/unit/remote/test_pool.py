@@ -16,9 +16,19 @@ from vfs.base.errors import ConnectError, NoAnswer, Refused, Unreachable
 from vfs.remote.sftp import connection as sftp
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.connectivity import backoff
+from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Kind
+
+
+class Carries(PathModel):
+    """A path that was measured: the bytes in flight that fill it."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.saw_rtt(0.05, 1.0, 0)
+        self._window = window
 
 
 def hush(server: FakeServer) -> None:
@@ -413,6 +423,22 @@ def test_over_a_long_link_more_connections_are_there_before_anything_large_is_re
     run_engine(main)
 
 
+def test_once_the_server_is_far_the_connections_for_large_reads_are_made() -> None:
+    async def main(threads: Threads) -> None:
+        server, dialer, pool = await online(threads, latency=0.001)
+        await asyncio.sleep(1)
+        assert len(dialer.at) == 1
+        server.latency = 0.12  # the same connection, from elsewhere
+        for _ in range(8):
+            await SftpRemote(pool).lstat(FILE)
+        await asyncio.sleep(3)
+        assert len(pool.alive) == 3
+        assert pool.link.rtt >= 0.12
+        await pool.aclose()
+
+    run_engine(main)
+
+
 @pytest.mark.parametrize(
     ("opened", "spread"),
     [(12 << 20, [2, 2, 2, 2, 2, 2]), (5 << 19, [0, 0, 1, 1, 5, 5])],
@@ -441,12 +467,31 @@ def test_large_reads_do_not_queue_where_the_file_is_open_while_other_connections
     run_engine(main)
 
 
+def test_what_little_is_in_flight_goes_over_one_connection() -> None:
+    async def main(threads: Threads) -> None:
+        _, _, pool = await online(threads, latency=0.05, window_limited=True)
+        await asyncio.sleep(1)
+        file = await SftpRemote(pool).open(FILE)
+        await asyncio.sleep(0.2)
+        reads = [file.read(at << 16, memoryview(bytearray(1 << 16)), bulk=True) for at in range(8)]
+        bulk = [asyncio.ensure_future(read) for read in reads]
+        await asyncio.sleep(0.01)
+        assert sorted(one.in_flight for one in pool.alive)[-2:] == [0, 8 << 16]
+        await asyncio.gather(*bulk)
+        await pool.aclose()
+
+    run_engine(main)
+
+
 def test_over_connections_with_a_small_window_no_more_is_asked_than_keeps_them_busy() -> None:
     async def main(threads: Threads) -> None:
         _, _, pool = await online(threads, latency=0.05, window_limited=True)
+        pool.link.path = Carries(40 << 20)
         assert (len(pool.wide), pool.window) == (1, 3 << 20)
         await asyncio.sleep(1)
         assert (len(pool.wide), pool.window) == (6, 18 << 20)
+        pool.link.path = Carries(10 << 20)
+        assert pool.window == 10 << 20
         await pool.aclose()
 
     run_engine(main)

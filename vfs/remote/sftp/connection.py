@@ -41,6 +41,10 @@ OVERTAKEN = 30.0
 """Seconds by which requests sent later may be answered earlier; then a server is not going to answer at all."""
 
 
+SMALL_ANSWER = 2048
+"""Bytes that an answer without file data is taken for: a page of a listing is more, attributes are less."""
+
+
 @dataclass(slots=True, eq=False)
 class Ask:
     """One request of one answer."""
@@ -49,6 +53,8 @@ class Ask:
     about: bytes
     sent: float
     expected: Kind
+    behind: int
+    """Bytes that were due before its answer."""
 
 
 class Connection:
@@ -85,8 +91,10 @@ class Connection:
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.rtt = 0.0
         """The smallest time to an answer so far, in seconds."""
-        self.saw_rtt: Callable[[float], None] | None = None
-        """Told the time to an answer, in seconds, once in each round trip."""
+        self.saw_rtt: Callable[[float, int], None] | None = None
+        """Told the time to an answer, in seconds, and the bytes that were due before it, once in each round trip."""
+        self.load: Callable[[], int] = lambda: self.due_bytes
+        """Bytes that are due on the link."""
         self._measured = 0.0
         """When a round trip was last measured."""
         self.sound_until = 0.0
@@ -118,6 +126,11 @@ class Connection:
         return next(iter(self._waiting)).sent if self._waiting else None
 
     @property
+    def due_bytes(self) -> int:
+        """Bytes that are due on this connection, small answers by estimate."""
+        return self.in_flight + SMALL_ANSWER * len(self._waiting)
+
+    @property
     def silence(self) -> float:
         """Seconds for which an answer is due and no byte has come."""
         due = self.due
@@ -134,7 +147,7 @@ class Connection:
         except RuntimeError as error:
             raise NoThread(str(error)) from error
         self._tick()
-        ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION)
+        ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION, 0)
         self._decoder.expect_version(ask)
         self._await(ask)
         self._queue.put(wire.init())
@@ -261,7 +274,7 @@ class Connection:
             raise self.violated(str(violation)) from None
 
     def _put(self, expected: Kind, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
-        ask = Ask(self._loop.create_future(), about, self._loop.time(), expected)
+        ask = Ask(self._loop.create_future(), about, self._loop.time(), expected, self.load())
         if not self.alive:
             ask.future.set_exception(LinkLost("the connection has ended"))
             return ask.future
@@ -311,7 +324,7 @@ class Connection:
             self._measured, taken = now, now - ask.sent
             self.rtt = min(self.rtt or taken, taken)
             if self.saw_rtt is not None:
-                self.saw_rtt(taken)
+                self.saw_rtt(taken, ask.behind)
         value = reply.value
         if ask.future.done():
             return

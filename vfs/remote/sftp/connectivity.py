@@ -1,4 +1,4 @@
-"""What is known of the link: online or offline since when, how fast it is, what the server's clock says; and backoff.
+"""The state of the link: online or offline since when, when silence is suspicious, the server's clock; and backoff.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
+
+from vfs.remote.sftp.path_model import PathModel
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 30.0
@@ -17,8 +18,6 @@ GROWTH = 1.3
 SILENCE = 0.08
 """Seconds without a byte, while an answer is due, that make no link a silent one."""
 DAY = 86400.0
-RATE_SECONDS = 10.0
-"""How far back the best delivery rate is looked for."""
 
 
 def backoff(attempt: int, chance: float) -> float:
@@ -39,14 +38,11 @@ class Link:
         self._silence = silence
         self.online = False
         self.since = asyncio.get_running_loop().time()
-        self.rtt = 0.0
+        self.path = PathModel()
         self._smoothed = 0.0
         self._deviation = 0.0
         self._clock: tuple[int, float] | None = None
         self._newest = 0
-        self._rates: deque[tuple[float, float]] = deque()
-        self.delivered = 0
-        """Bytes of reads that have come, over all connections."""
 
     def __repr__(self) -> str:
         return f"<Link {'online' if self.online else 'offline'}, rtt {self.rtt * 1000:.1f} ms>"
@@ -55,6 +51,11 @@ class Link:
     def silence(self) -> float:
         """See `api.LinkState`."""
         return self._silence()
+
+    @property
+    def rtt(self) -> float:
+        """See `api.LinkState`."""
+        return self.path.rtt
 
     @property
     def patience(self) -> float:
@@ -67,18 +68,19 @@ class Link:
             self.online, self.since = online, at
 
     def new_way(self) -> None:
-        """The way to the server may be another one: what was measured does not count."""
-        self.rtt = self._smoothed = self._deviation = 0.0
+        """The path to the server may be another one: what was measured does not count."""
+        self.path.restart()
+        self._smoothed = self._deviation = 0.0
         self._clock, self._newest = None, 0
 
-    def saw_rtt(self, seconds: float) -> None:
-        """The time from a request to its answer, one for each round trip at most."""
+    def saw_rtt(self, seconds: float, in_flight: int = 0) -> None:
+        """The time from a request to its answer, one for each round trip at most; `in_flight`: bytes due before it."""
         if seconds <= 0:
             return
-        if self.rtt == 0.0:
-            self.rtt, self._smoothed, self._deviation = seconds, seconds, seconds / 2
+        self.path.saw_rtt(seconds, asyncio.get_running_loop().time(), in_flight)
+        if self._smoothed == 0.0:
+            self._smoothed, self._deviation = seconds, seconds / 2
             return
-        self.rtt = min(self.rtt, seconds)
         self._deviation += (abs(self._smoothed - seconds) - self._deviation) / 4
         self._smoothed += (seconds - self._smoothed) / 8
 
@@ -112,20 +114,3 @@ class Link:
         if self._clock is not None or not self._newest:
             return self.server_time
         return min(self._newest, time.time()) - DAY
-
-    def sample(self, size: int, began: float, delivered_then: int) -> None:
-        """`size` bytes came, asked for at `began` when `delivered_then` bytes had come before."""
-        now = asyncio.get_running_loop().time()
-        self.delivered += size
-        if now > began:
-            self._rates.append((now, (self.delivered - delivered_then) / (now - began)))
-        while self._rates and now - self._rates[0][0] > RATE_SECONDS:
-            self._rates.popleft()
-        while len(self._rates) > 256:
-            self._rates.popleft()
-
-    @property
-    def rate(self) -> float:
-        """The best delivery rate seen lately, in bytes per second."""
-        now = asyncio.get_running_loop().time()
-        return max((rate for at, rate in self._rates if now - at <= RATE_SECONDS), default=0.0)

@@ -25,6 +25,7 @@ from vfs.base.errors import (
     NoSftp,
     NoThread,
     ProtocolViolation,
+    RemoteError,
     ServerFailure,
     Unreachable,
 )
@@ -50,15 +51,17 @@ LATE = 3.0
 LOST_TOO_OFTEN = 10
 """Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
 FAST = 160e6
-"""Bytes per second that a link is thought to carry as long as nothing was measured: 1 Gbit/s and some more."""
-MOST_WINDOW = 48 * MIB
+"""Bytes per second that the first connections are made for: 1 Gbit/s and some more."""
+NEAR_WINDOW = 6 * MIB
+"""Bytes in flight that fill any near link."""
 
 
 class Share(NamedTuple):
-    """Bytes under way that one connection is good for, and how many there are for large reads: at most, and at most
-    before anything is read, where the server is far; each takes ten round trips to make.
+    """Limits of one kind of connection.
 
-    `full`: bytes asked for that keep one busy, if its own window bounds it, else None.
+    `size`: bytes in flight that are worth a connection. `most`: connections for large reads at most. `at_first`: those
+    opened before the first read when the server is far, since each takes ten round trips to make. `full`: bytes in
+    flight that keep a connection busy whose own window limits it, else None.
     """
 
     size: int
@@ -83,6 +86,8 @@ class Pool:
         self._dialer = dialer
         self._connections: list[Connection] = []
         self._dialing: set[asyncio.Task[None]] = set()
+        self._far = False
+        """Whether the server was far at the last answer."""
         self._no_more_until = 0.0
         self._attempts = 0
         self._came_up = 0.0, 0
@@ -92,6 +97,7 @@ class Pool:
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
+        self._ping: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
         """Held for a request that may be the one that connections end of."""
@@ -149,13 +155,12 @@ class Pool:
             if self.last_error is not None:
                 log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
             self.link.new_way()
-            self._came_up = asyncio.get_running_loop().time(), self.link.delivered
+            self._came_up = asyncio.get_running_loop().time(), self.link.path.delivered
         self._see_clock(connection)
-        self.link.saw_rtt(connection.rtt)
-        connection.saw_rtt = self.link.saw_rtt
+        connection.saw_rtt, connection.load = self._saw_rtt, self._load
         self._connections.append(connection)
-        share = self.share
-        self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
+        self._far = False
+        self._saw_rtt(connection.rtt)
         self.last_error = None
         self.link.changed(online=True, at=asyncio.get_running_loop().time())
         self._up.set()
@@ -178,7 +183,7 @@ class Pool:
         self._sound_until = max(self._sound_until, connection.sound_until)
         if not self._connections and not self._closed:
             up_since, delivered = self._came_up
-            if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.delivered > delivered:
+            if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.path.delivered > delivered:
                 self._attempts = 0
             self._up.clear()
             self.last_error = connection.ended
@@ -211,8 +216,17 @@ class Pool:
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
-        share, useful = self.share, min(self._useful, self.in_flight + waiting)
+        self._probe()
+        share, useful = self.share, min(self.link.path.window, self.in_flight + waiting)
         self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
+
+    def _saw_rtt(self, seconds: float, in_flight: int = 0) -> None:
+        """Take in a round trip; once the server is far, have the connections that the first large read will need."""
+        self.link.saw_rtt(seconds, in_flight)
+        far, self._far = self._far, self.link.rtt >= NEAR
+        if self._far and not far:
+            share = self.share
+            self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
 
     @property
     def share(self) -> Share:
@@ -311,20 +325,35 @@ class Pool:
     @property
     def window(self) -> int:
         """See `api.Remote`."""
-        full = self.share.full
-        if full is None or self.link.rtt < NEAR:
-            return int(self._useful)
+        window, full = self.link.path.window, self.share.full
+        if self.link.rtt < NEAR:
+            return min(window, NEAR_WINDOW)
+        if full is None:
+            return window
         # what is asked for on one connection does not move to another that is made meanwhile
-        return full * max(1, len(self.wide))
+        return min(window, full * max(1, len(self.wide)))
 
     @property
-    def _useful(self) -> float:
-        """Bytes under way on the link that fill it: a good part more than bandwidth × delay."""
-        rtt = self.link.rtt
-        if rtt < NEAR:
-            return 6 * MIB
-        least = min(max(FAST * rtt, 6 * MIB), 16 * MIB)
-        return min(MOST_WINDOW, max(least, 1.4 * self.link.rate * rtt + 2 * MIB))
+    def arrived(self) -> int:
+        """Bytes that have come over all connections that there were."""
+        return self._gone["bytes_received"] + sum(one.bytes_received for one in self._connections)
+
+    def _load(self) -> int:
+        return sum(connection.due_bytes for connection in self._connections)
+
+    def _probe(self) -> None:
+        """Send the small request by which the round trip is measured anew, once little is in flight."""
+        path = self.link.path
+        if path.probing and self._ping is None and self._load() <= path.clear and self.alive:
+            self._ping = asyncio.ensure_future(self._measure(self.alive[0]))
+
+    async def _measure(self, connection: Connection) -> None:
+        try:
+            await connection.realpath(b".")
+        except (LinkLost, RemoteError) as error:
+            log.debug("no round trip: %s", error)
+        finally:
+            self._ping = None
 
     def _silence(self) -> float:
         """Seconds for which an answer is due and no byte has come on any connection."""
@@ -344,7 +373,10 @@ class Pool:
             "connections": len(self._connections),
             **totals,
             "rtt_ms": round(self.link.rtt * 1000, 2),
-            "rate_bytes_per_s": int(self.link.rate),
+            "delay_ms": round(self.link.path.delay * 1000, 2),
+            "rate_bytes_per_s": int(self.link.path.rate),
+            "window": self.window,
+            "in_flight": self.in_flight,
         }
 
     async def aclose(self) -> None:
@@ -352,10 +384,7 @@ class Pool:
         self._closed = True
         self._up.set()  # who waits for a connection shall see that there will be none
         dialling = list(self._dialing)
-        if self._reconnecting is not None:
-            dialling.append(self._reconnecting)
-        if self._clock is not None:
-            dialling.append(self._clock)
+        dialling += [task for task in (self._reconnecting, self._clock, self._ping) if task is not None]
         for task in dialling:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)

@@ -16,12 +16,12 @@ from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.pool import Pool
 
 QUICK = 128 << 10
-"""Reads of up to so many bytes, and all that is no read, have a connection to themselves where there are several."""
+"""Reads of up to so many bytes, unless they are bulk, and all that is no read, have a connection to themselves."""
 LARGE = 2 << 20
-"""A file longer than this is opened at once on as many connections for large reads as it fills, before it is read."""
+"""A file longer than this is opened on as many connections as it fills before it is read."""
 PATIENCE = 3
-"""When so many times what a connection is good for is under way where a file is open, a large read rather waits the round
-trip until it is open elsewhere."""
+"""If more than PATIENCE × `share.size` bytes are in flight where a file is open, it is first opened on an idler connection,
+which takes a round trip."""
 
 
 class PoolFile:
@@ -52,14 +52,14 @@ class PoolFile:
             handle.add_done_callback(seen)
         return handle
 
-    async def read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         since = asyncio.get_running_loop().time()
         try:
             return await self._pool.ask(
                 lambda connection: self._read(connection, offset, into, since),
-                self._wide if len(into) > QUICK else self._narrow,
+                partial(self._wide, len(into)) if bulk or len(into) > QUICK else self._narrow,
             )
         finally:
             self._reading -= 1
@@ -70,12 +70,16 @@ class PoolFile:
         """The connection for a small read: `best`, or where the file is open already."""
         return self._open_on(best, self._pool.alive) or best
 
-    def _wide(self, best: Connection) -> Connection:
-        """The connection for a large read: `best` among the wide ones, or where the file is open already."""
-        wide = self._pool.wide
+    def _wide(self, size: int, best: Connection) -> Connection:
+        """The connection for a large read: `best` among the wide ones, or where the file is open already.
+
+        No more of them than what is in flight is worth: over a slow link reads come one after the other, not all at once.
+        """
+        share = self._pool.share.size
+        wide = self._pool.wide[: math.ceil((self._pool.in_flight + size) / share)]
         if not wide:
             return best
-        patience = PATIENCE * self._pool.share.size
+        patience = PATIENCE * share
         least = _idlest(wide)
         found = self._open_on(least, wide)
         if found is not None and (found is least or found.in_flight < patience):
@@ -99,7 +103,7 @@ class PoolFile:
     async def _read(
         self, connection: Connection, offset: int, into: memoryview, since: float
     ) -> tuple[int, Attributes]:
-        link = self._pool.link
+        path, now = self._pool.link.path, asyncio.get_running_loop().time
         handle = self._handle(connection)
         if not handle.done():
             connection.in_flight += len(into)  # the next read shall find another connection idler
@@ -108,9 +112,9 @@ class PoolFile:
             finally:
                 connection.in_flight -= len(into)
         value = handle.result()
-        began, delivered = asyncio.get_running_loop().time(), link.delivered
+        sent = path.sent(len(into), now(), self._pool.in_flight, self._pool.arrived)
         count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path, since))
-        link.sample(count, began, delivered)
+        path.received(count, sent, now(), self._pool.arrived)
         return count, attributes
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ Owned by the event loop's thread; there are no locks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from vfs.remote.api import Attributes, DirEntry, FsStats, LinkState
@@ -13,12 +14,16 @@ from vfs.remote.sftp.listing import scandir
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.pool_file import PoolFile
 
+METERED_AHEAD = 256 << 10
+"""Bytes ahead of a reader at most on a metered link."""
+
 
 class SftpRemote:
-    """Each request goes to the pool's best connection, and is asked again over a lost one."""
+    """Each request goes to the pool's best connection, and is asked again over a lost one. `metered`: see `api.Remote`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, metered: bool = False) -> None:
         self.pool = pool
+        self.metered = metered
 
     @property
     def link(self) -> LinkState:
@@ -26,7 +31,20 @@ class SftpRemote:
 
     @property
     def window(self) -> int:
-        return self.pool.window
+        return min(self.pool.window, METERED_AHEAD) if self.metered else self.pool.window
+
+    @property
+    def allowed(self) -> int:
+        return min(self.window, self.pool.link.path.allowed(asyncio.get_running_loop().time()))
+
+    @property
+    def piece(self) -> int:
+        return self.pool.link.path.piece
+
+    @property
+    def spare(self) -> int:
+        spare = self.pool.link.path.spare
+        return min(spare, METERED_AHEAD) if self.metered else spare
 
     @property
     def in_flight(self) -> int:

@@ -1,0 +1,139 @@
+"""What the model of the path makes of a modelled bottleneck, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.bottleneck import MBIT, Path, always
+from vfs.remote.sftp.path_model import FIRST_SPARE, SPARE_SECONDS, START, PathModel
+
+BEGIN = 100.0
+KIB = 1 << 10
+
+
+def share(path: Path, since: float, until: float) -> float:
+    """Of what could have come."""
+    return path.carried(since, until) / path.capacity(since, until)
+
+
+def in_flight(path: Path, since: float, until: float) -> int:
+    """The most."""
+    return max(size for at, size in path.in_flight if since <= at < until)
+
+
+def waits(path: Path, since: float, until: float) -> list[float]:
+    """How long small requests waited, the shortest first."""
+    return sorted(seconds for at, seconds in path.small if since <= at < until)
+
+
+@pytest.mark.parametrize("rtt", [0.01, 0.06, 0.12, 0.3])
+@pytest.mark.parametrize("mbit", [5, 20, 100, 400, 1000])
+def test_what_is_in_flight_fills_the_path_and_hardly_more(mbit: float, rtt: float) -> None:
+    rate = mbit * MBIT
+    path = Path(always(rate), always(rtt))
+    path.run(30)
+    assert share(path, BEGIN + 5, BEGIN + 30) >= 0.93
+    # bandwidth × delay and half as much, 256 KiB, and one read more
+    most = 1.5 * rate * max(rtt, 0.012) + (256 << 10) + path.model.piece
+    assert in_flight(path, BEGIN + 5, BEGIN + 30) <= most
+    assert waits(path, BEGIN + 5, BEGIN + 30)[-1] <= 2 * rtt + 0.2
+    assert path.model.rate == pytest.approx(rate, rel=0.05)
+    assert path.model.spare == pytest.approx(SPARE_SECONDS * rate, rel=0.05)
+
+
+@pytest.mark.parametrize(("mbit", "rtt"), [(20, 0.06), (400, 0.05), (1000, 0.1)])
+def test_the_start_assumes_little_and_finds_the_rate_within_a_few_round_trips(
+    mbit: float, rtt: float
+) -> None:
+    path = Path(always(mbit * MBIT), always(rtt))
+    assert (path.model.window, path.model.spare) == (START, FIRST_SPARE)
+    path.run(10 * rtt)
+    assert in_flight(path, BEGIN, BEGIN + rtt) <= START
+    assert share(path, BEGIN + 4 * rtt, BEGIN + 10 * rtt) >= 0.9
+
+
+@pytest.mark.parametrize("mbit", [20, 100, 400])
+def test_jitter_is_not_taken_for_a_shorter_path(mbit: float) -> None:
+    path = Path(always(mbit * MBIT), always(0.06), jitter=0.03)
+    path.run(40)
+    assert share(path, BEGIN + 5, BEGIN + 40) >= 0.9
+    assert waits(path, BEGIN + 5, BEGIN + 40)[-1] <= 0.5
+
+
+def test_stalls_are_not_taken_for_a_slower_path() -> None:
+    path = Path(always(20 * MBIT), always(0.06), stalls=lambda now: max(0.0, 0.3 - now % 3))
+    path.run(40)
+    assert share(path, BEGIN + 3, BEGIN + 39) >= 0.9
+    assert waits(path, BEGIN + 3, BEGIN + 39)[-1] <= 0.6
+
+
+def test_a_rate_that_falls_and_rises_is_followed() -> None:
+    def rate(now: float) -> float:
+        return (5 if now % 20 >= 10 else 100) * MBIT
+
+    path = Path(rate, always(0.06), small_every=0.2)
+    path.run(80)
+    for began in range(0, 80, 20):
+        fast, slow = BEGIN + began, BEGIN + began + 10
+        assert share(path, fast, slow) >= 0.9
+        assert share(path, slow, slow + 10) >= 0.9
+        assert waits(path, fast + 1, slow - 0.2)[-1] <= 0.5
+        # what was on its way when the rate fell is in front of everybody: 1.5 MB, which take 2.5 s
+        assert waits(path, slow, slow + 10)[-1] <= 3
+        assert waits(path, slow + 3, slow + 10)[-1] <= 0.5
+
+
+def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> None:
+    path = Path(always(400 * MBIT), lambda now: 0.001 if now < BEGIN + 20 else 0.12)
+    path.run(40)
+    assert share(path, BEGIN + 5, BEGIN + 20) >= 0.95
+    assert share(path, BEGIN + 23, BEGIN + 40) >= 0.85
+    assert path.model.rtt == pytest.approx(0.12, rel=0.2)
+
+
+def test_a_shorter_path_is_found_too() -> None:
+    path = Path(always(100 * MBIT), lambda now: 0.12 if now < BEGIN + 20 else 0.01)
+    path.run(60)
+    assert share(path, BEGIN + 25, BEGIN + 60) >= 0.95
+    assert path.model.rtt <= 0.02
+    assert waits(path, BEGIN + 45, BEGIN + 60)[-1] <= 0.15
+
+
+def test_reads_that_are_answered_together_do_not_look_like_a_faster_path() -> None:
+    path = Path(always(20 * MBIT), always(0.06), connections=2)
+    path.run(30)
+    assert share(path, BEGIN + 5, BEGIN + 30) >= 0.9
+    assert path.model.rate <= 1.3 * 20 * MBIT
+    assert in_flight(path, BEGIN + 5, BEGIN + 30) <= 2 * 20 * MBIT * 0.06 + (256 << 10)
+
+
+def test_beside_other_traffic_what_is_left_is_used() -> None:
+    path = Path(always(100 * MBIT), always(0.06), other=lambda now: 0.8 if now % 4 < 2 else 0.0)
+    path.run(40)
+    assert share(path, BEGIN + 5, BEGIN + 40) >= 0.9
+
+
+def test_readers_that_ask_for_little_do_not_make_the_path_slow() -> None:
+    path = Path(always(100 * MBIT), always(0.06), greedy=lambda now: now < BEGIN + 5 or now > BEGIN + 25)
+    path.run(5)
+    window = path.model.window
+    for _ in range(20):  # one read at a time
+        path.now += 0.2
+        sent = path.model.sent(4096, path.now, 0, 0)
+        path.model.received(4096, sent, path.now + 0.061, 4096)
+    assert path.model.window >= 0.9 * window
+
+
+def test_a_new_path_begins_anew() -> None:
+    path = Path(always(100 * MBIT), always(0.06))
+    path.run(5)
+    path.model.restart()
+    assert (path.model.window, path.model.rtt, path.model.rate) == (START, 0.0, 0.0)
+
+
+def test_nothing_that_was_not_measured_counts() -> None:
+    model = PathModel()
+    model.saw_rtt(0.0, 1.0, 0)
+    model.saw_rtt(-1.0, 1.0, 0)
+    assert (model.rtt, model.window, model.measured) == (0.0, START, False)
+    assert model.allowed(1.0) == START
