@@ -25,6 +25,7 @@ TITLES = {
     "sftp": "SFTP",
     "root": "root",
     "experiments": "experiments",
+    "read": "a file",
     "clock": "clock",
     "disk": "disk",
     "cache": "cache",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from vfs import stack
 from vfs.base import errors
 from vfs.base.config import Settings
-from vfs.base.units import ago, count, duration
+from vfs.base.units import ago, count, duration, size
 from vfs.cache.blocks import BlockCache
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.files import experiments
@@ -27,8 +27,10 @@ from vfs.remote.ssh.hostkeys import KnownHosts
 from vfs.remote.ssh.transport import Dialer
 from vfs.stack import Stack
 
-CHECKS = ("host_key", "login", "sftp", "root", "experiments", "clock")
+CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read", "clock")
 
+READ = 32 << 10
+"""Bytes of a file that are read."""
 SAME_CLOCK = 3.0
 """Seconds that two clocks may seem to differ by, since one is told in whole seconds, and late."""
 
@@ -51,7 +53,7 @@ def look(
             for findings in server.steps(experiment):
                 found = runner.run(findings)
                 yield from found
-                if found[-1].result is Result.FAILED and found[-1].check != "experiments":
+                if found[-1].result is Result.FAILED and found[-1].check not in ("experiments", "read"):
                     return
         finally:
             runner.run(server.aclose())
@@ -73,6 +75,7 @@ class _Server:
         yield self._connect()
         yield self._root()
         yield self._experiments(experiment)
+        yield self._read()
         yield self._clock()
 
     async def aclose(self) -> None:
@@ -184,6 +187,24 @@ class _Server:
             return "no file yet"
         path = os.fsdecode(self._newest.relative)
         return f"last written {ago(experiments.seconds_ago(tree, self._newest.version.mtime))}: {path}"
+
+    async def _read(self) -> list[Finding]:
+        """The beginning of the newest file: a server may list what it does not give."""
+        assert self._pool is not None
+        node = self._newest
+        if node is None:
+            return [Finding("read", Result.SKIPPED, "there is no file yet")]
+        buffer = memoryview(bytearray(min(node.version.size, READ)))
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                file = await SftpRemote(self._pool).open(node.path)
+                try:
+                    await file.read(0, buffer)
+                finally:
+                    file.close()
+        except (errors.ArtisyncError, TimeoutError) as error:
+            return [Finding.of_error("read", error)]
+        return [Finding("read", Result.OK, f"{size(len(buffer))} of {os.fsdecode(node.relative)} came")]
 
     async def _clock(self) -> list[Finding]:
         assert self._pool is not None

@@ -412,6 +412,8 @@ class Connection:
     def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkError:
         """What a request that was under way fails with; a violation counts for the one that caused it."""
         assert self._ended is not None
+        if not isinstance(self._ended, LinkLost):  # the transport found out why
+            return type(self._ended)(str(self._ended))
         if not isinstance(self._ended, ProtocolViolation) or (culprit is not None and culprit is not item):
             return LinkLost(str(self._ended))
         violation = ProtocolViolation(str(self._ended))

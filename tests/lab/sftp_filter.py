@@ -1,0 +1,170 @@
+"""An SFTP subsystem for a real sshd that behaves as another server does, by changing single answers of the system's.
+
+`Subsystem sftp python3 sftp_filter.py RULE`, one of `RULES`; `RULE@FILE` holds only while the file exists. Runs on its own,
+without the project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT, READLINK, EXTENDED = 7, 8, 11, 12, 16, 17, 19, 200
+STATUS, DATA, NAME, ATTRS = 101, 103, 104, 105
+EOF, DENIED, FAILURE = 1, 3, 4
+
+
+class Asked(NamedTuple):
+    """A request: `text` is its path or handle."""
+
+    kind: int
+    text: bytes
+
+
+Rule = Callable[[Asked, bytes], bytes]
+"""From a request and its honest answer, both without their lengths, to what is said instead."""
+
+
+def _text(content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + content
+
+
+def _status(body: bytes, code: int) -> bytes:
+    return bytes([STATUS]) + body[1:5] + struct.pack(">I", code) + _text(b"") + _text(b"")
+
+
+def _names(body: bytes) -> list[bytes]:
+    """The names in a NAME of sftp-server, whose attributes are 32 bytes each."""
+    names, at = [], 9
+    for _ in range(int.from_bytes(body[5:9])):
+        length = int.from_bytes(body[at : at + 4])
+        names.append(body[at + 4 : at + 4 + length])
+        at += 4 + length
+        at += 4 + int.from_bytes(body[at : at + 4])
+        at += 32 if body[at : at + 4] == b"\0\0\0\x0f" else 4
+    return names
+
+
+def _name(body: bytes, names: list[bytes], attributes: bytes) -> bytes:
+    entries = b"".join(_text(name) + _text(b"") + attributes for name in names)
+    return bytes([NAME]) + body[1:5] + struct.pack(">I", len(names)) + entries
+
+
+def refusing(*kinds: int, code: int = DENIED) -> Rule:
+    """A server that does not answer requests of these kinds."""
+    return lambda asked, body: _status(body, code) if asked.kind in kinds else body
+
+
+def _tidy(asked: Asked, body: bytes) -> bytes:
+    if asked.kind != REALPATH or body[0] != NAME or asked.text == b".":
+        return body
+    return _name(body, [posixpath.normpath(asked.text)], b"\0\0\0\0")
+
+
+class _EmptyNames:
+    """An empty directory is a reply without names first."""
+
+    def __init__(self) -> None:
+        self._begun: set[bytes] = set()
+
+    def __call__(self, asked: Asked, body: bytes) -> bytes:
+        if asked.kind != READDIR:
+            return body
+        names = [name for name in _names(body) if name not in (b".", b"..")] if body[0] == NAME else []
+        if asked.text not in self._begun and not names:
+            self._begun.add(asked.text)
+            return _name(body, [], b"")
+        self._begun.add(asked.text)
+        return body
+
+
+def _bare(asked: Asked, body: bytes) -> bytes:
+    bare = asked.kind in (READDIR, READLINK) and body[0] == NAME
+    return _name(body, _names(body), b"") if bare else body
+
+
+def _untold(asked: Asked, body: bytes) -> bytes:
+    return _name(body, _names(body), b"\0\0\0\0") if asked.kind == READDIR and body[0] == NAME else body
+
+
+def _in_eights(asked: Asked, body: bytes) -> bytes:
+    if body[0] != DATA:
+        return body
+    data = body[9:]
+    return body[:5] + _text(data + b"\xff" * (-len(data) % 8))
+
+
+def _old_clock(asked: Asked, body: bytes) -> bytes:
+    """A server of one process that was first asked long ago."""
+    if asked.text == b"/proc/self" and body[0] == ATTRS:
+        return body[:-4] + struct.pack(">I", int.from_bytes(body[-4:]) - 39)
+    return body
+
+
+RULES: dict[str, Rule] = {
+    "tidy-real-paths": _tidy,
+    "empty-names": _EmptyNames(),
+    "bare-names": _bare,
+    "untold-attributes": _untold,
+    "in-eights": _in_eights,
+    "old-clock": _old_clock,
+    "no-clock": lambda asked, body: _status(body, FAILURE) if asked.text.startswith(b"/proc/") else body,
+    "no-fstat": refusing(FSTAT),
+    "no-lstat": refusing(LSTAT),
+    "no-stat": refusing(STAT),
+    "no-readlink": refusing(READLINK),
+    "no-realpath": refusing(REALPATH),
+    "no-extensions": refusing(EXTENDED),
+    "no-listings": refusing(OPENDIR, code=FAILURE),
+}
+
+
+def _packet(stream: BinaryIO) -> bytes:
+    """The next one, without its length. Raises EOFError."""
+    head = stream.read(4)
+    body = stream.read(int.from_bytes(head)) if len(head) == 4 else b""
+    if not body:
+        raise EOFError
+    return body
+
+
+def main(rule_at: str) -> None:
+    name, _, switch = rule_at.partition("@")
+    rule = RULES[name]
+    child = subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    requests, answers = child.stdin, child.stdout
+    waiting: dict[bytes, Asked] = {}
+
+    def forward() -> None:
+        with contextlib.suppress(EOFError, OSError), requests:
+            while True:
+                body = _packet(sys.stdin.buffer)
+                if body[0] != 1:  # INIT has no id
+                    waiting[body[1:5]] = Asked(body[0], body[9 : 9 + int.from_bytes(body[5:9])])
+                requests.write(_text(body))
+                requests.flush()
+
+    threading.Thread(target=forward, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            body = _packet(answers)
+            asked = waiting.pop(body[1:5], None) if body[0] != 2 else None
+            if asked is not None and (not switch or os.path.exists(switch)):
+                body = rule(asked, body)
+            sys.stdout.buffer.write(_text(body))
+            sys.stdout.buffer.flush()
+    child.kill()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
