@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
+from tests.lab.fake_server import Asked
 from tests.unit.remote import one_pool
 from tests.unit.remote.one_connection import FILE, connected, lstat, read, scandir
 from vfs.base.errors import LinkLost
@@ -137,24 +138,27 @@ def test_the_servers_clock_is_not_estimated_ahead_of_it_by_a_slow_answer() -> No
     assert run_engine(main) <= fake.NOW
 
 
-def test_a_server_of_one_process_tells_its_time_by_the_seconds_since_its_boot() -> None:
+def test_a_server_of_one_process_tells_its_time_by_the_processes_that_began_since() -> None:
     """/proc/self is as old there as its first client."""
 
     async def main(threads: Threads) -> None:
         now = int(time.time())
-        server, remote = await one_pool.remote(
-            threads,
-            twist=lambda asked, honest: (
-                fake.packet(Kind.ATTRS, asked.id, fake.attributes(0o40555, 0, now - 500))
-                if asked.text == fake.CLOCK
-                else honest
-            ),
-        )
+        young = 0
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.text == fake.CLOCK:
+                return fake.packet(Kind.ATTRS, asked.id, fake.attributes(0o40555, 0, now - 500))
+            if asked.kind == Kind.READDIR and honest[4] == Kind.NAME:
+                times = {b"1": now - 9000, b"777": young, b"uptime": now + 9000}
+                return fake.names(asked.id, [(n, fake.attributes(0o40555, 0, t)) for n, t in times.items()])
+            return honest
+
+        server, remote = await one_pool.remote(threads, twist=twist)
         told = remote.link.server_time
         assert told is not None
         assert now - 502 <= told <= now - 490
-        server.files[b"/proc/stat"] = b"cpu 1 2\nintr 1%s\nctxt 3\nbtime %d\n" % (b" 0" * 30_000, now - 1000)
-        server.files[b"/proc/uptime"] = b"1000.37 3999.00\n"
+        server.files[b"/proc/uptime"] = b""
+        young = now
         for session in server.sessions:
             session.end()
         await asyncio.sleep(5)

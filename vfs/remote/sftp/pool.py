@@ -173,7 +173,7 @@ class Pool:
             self._clock = asyncio.ensure_future(self._ask_clock(connection))
 
     async def _ask_clock(self, connection: Connection) -> None:
-        self.link.saw_clock(await clock.since_boot(connection))
+        self.link.saw_clock(await clock.of_processes(connection))
 
     def _lost(self, connection: Connection) -> None:
         if connection not in self._connections:
