@@ -44,7 +44,12 @@ async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Show
         plain = symlinks.plain(directory, text) if directory and isinstance(text, bytes) else None
         if plain is not None and symlinks.inside(root, plain) and plain != path:
             return Shown(symlinks.relative(root, path, plain))
-        real = await _real(remote, root, directory, path, text if isinstance(text, bytes) else None)
+        if (
+            plain is None and directory and isinstance(text, bytes)
+        ):  # some servers tidy the text before they look
+            real: bytes | None = await resolve(remote, directory, text, root)
+        else:
+            real = await _real(remote, root, directory, path, text if isinstance(text, bytes) else None)
         if real is None:
             return Shown(b"", followed)
         if symlinks.inside(root, real):
