@@ -101,3 +101,17 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
         assert eventually(lambda: (world.path / "exp/file").stat().st_mtime > 1_700_000_001)
         rest, _ = reader.communicate("\n", timeout=20)
     assert rest.strip() in ("", old[-mmap.PAGESIZE :].hex())
+
+
+def test_a_file_replaced_by_a_longer_one_before_anything_was_read_is_given_whole(tmp_path: Path) -> None:
+    world = World(tmp_path, "--ttl", "10s", timeout=10)
+    names = [f"exp/{number}.bin" for number in range(8)]
+    for name in names:
+        world.file(name, 500)
+    with world:
+        for name in names:
+            assert (world.path / name).stat().st_size == 500
+            new = world.file("new", 507)
+            os.rename(world.root / "new", world.root / name)
+            assert read(world.path / name) == new
+            assert (world.path / name).stat().st_size == 507

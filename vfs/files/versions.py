@@ -60,6 +60,9 @@ class Versions:
         self.patience = 15.0
         """Seconds that an open waits for a file that is being written: half of what one operation may take, because
         the kernel opens once more when it is told that the file is stale."""
+        self.outdated: Callable[[Node], None] = lambda node: None
+        """Called when an open or a read found a node's file with newer attributes: a client that keeps the old ones would
+        cut the new version to the old size."""
         self._tasks: dict[tuple[str, Node], asyncio.Task[None]] = {}
 
     # --- what the tree tells ------------------------------------------------------------------------------------
@@ -146,12 +149,15 @@ class Versions:
         """
         if node.stale or node.parent is None:
             raise StaleVersion(f"{node.path!r} was replaced")
+        before = node.version
         if version_of(attributes) != node.version:
             self.names.observe_node(node, attributes, at)
         if node.pending is not None and not node.stale:
             await self.verify(node, at)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
+        if node.version != before:
+            self.outdated(node)
 
     # --- opening --------------------------------------------------------------------------------------------------
 

@@ -139,6 +139,7 @@ for _library, _name, _restype, _argtypes in (
     (lib, "fuse_session_exited", C.c_int, [P]),
     (lib, "fuse_session_receive_buf", C.c_int, [P, P]),
     (lib, "fuse_session_process_buf", None, [P, P]),
+    (lib, "fuse_lowlevel_notify_inval_inode", C.c_int, [P, C.c_uint64, C.c_int64, C.c_int64]),
     (waiting, "fuse_session_unmount", None, [P]),
     (waiting, "fuse_session_destroy", None, [P]),
     (lib, "fuse_reply_err", C.c_int, [P, C.c_int]),

@@ -22,6 +22,7 @@ class FuseMount:
         self._gone = gone
         self._operations = Operations(files)
         self._session = Session(self._operations, mountpoint, mount_options(settings))
+        files.tree.versions.outdated = lambda node: self._session.forget_attributes(node.id)
         self._fd: int | None = None
 
     @property

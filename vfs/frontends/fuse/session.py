@@ -165,6 +165,12 @@ class Session:
                 raise requests.escaped.pop()
         return True
 
+    def forget_attributes(self, nodeid: int) -> None:
+        """Have the kernel ask for a node's attributes before it uses them again; its pages stay. From any thread that is
+        not inside a request of libfuse's own loop: with a negative offset no page is waited for (fuse_lowlevel.h)."""
+        if self._mounted:
+            lib.fuse_lowlevel_notify_inval_inode(self._session, nodeid, -1, 0)
+
     def unmount(self) -> None:
         """Unmount; programs that wait for an answer, or still have files open, get errors. Idempotent.
 
