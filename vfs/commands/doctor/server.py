@@ -210,8 +210,24 @@ class _Server:
         assert self._pool is not None
         now = self._pool.link.server_time
         ahead = None if now is None else now - time.time()
+        if ahead is not None and ahead < -SAME_CLOCK and await self._stands_still():
+            ahead = None
         newest = self._newest.version.mtime - time.time() if self._newest is not None else 0.0
         return [clock_finding(ahead, newest)]
+
+    async def _stands_still(self) -> bool:
+        """Whether a later connection is told the same time: then it is that of the server's first client."""
+        assert self._pool is not None
+        first = {connection.server_clock[0] for connection in self._pool.alive if connection.server_clock}
+        await asyncio.sleep(SAME_CLOCK)
+        later = Pool(self._dialer, timeout=self._settings.timeout)
+        try:
+            await later.connect(keep_trying=False)
+            return any(one.server_clock and one.server_clock[0] in first for one in later.alive)
+        except errors.ConnectError:
+            return True
+        finally:
+            await later.aclose()
 
 
 def clock_finding(ahead: float | None, newest: float) -> Finding:
