@@ -1,7 +1,9 @@
-"""SSH packets under AES-GCM: whole messages out of whatever pieces come, and what is wrong with them is found."""
+"""SSH packets under AES-GCM and AES-CTR: whole messages out of whatever pieces come, and what is wrong with them is found."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 import os
 import socket
@@ -12,7 +14,10 @@ from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paramiko import SSHException
@@ -25,36 +30,55 @@ FIXED, FIRST = b"abcd", 0xFFFF_FFFF_FFFF_FFFE
 """A counter that runs over after two packets."""
 OTHER = 21
 
+KINDS = [
+    "aes128-gcm",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+    "hmac-sha2-256-etm",
+    "hmac-sha2-512-etm",
+    "hmac-sha1-96",
+]
+
 
 class Server:
-    """What an SSH server sends under AES-GCM, and the client's packetizer at the other end."""
+    """What an SSH server sends under one of KINDS, and the client's packetizer at the other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "aes128-gcm") -> None:
         ours, self.socket = socket.socketpair()
         ours.settimeout(0.05)
         self.buffered = BufferedSocket(ours)
         self.packetizer: Any = Packetizer(self.buffered)  # type: ignore[arg-type]
         receive_packets(self.packetizer, self.buffered)
         self.packetizer.views = True
-        self.packetizer.set_inbound_cipher(
-            block_engine=KEY,
-            block_size=16,
-            mac_engine=None,
-            mac_size=16,
-            mac_key=None,
-            aead=True,
-            iv_in=FIXED + FIRST.to_bytes(8, "big"),
-        )
-        self._counter = FIRST
+        self._gcm, self._etm = kind == "aes128-gcm", kind.endswith("-etm")
+        self._digest = {"sha2-256": "sha256", "sha2-512": "sha512"}.get(kind[5:13], "sha1")
+        self._mac = 12 if kind.endswith("-96") else hashlib.new(self._digest).digest_size
+        ctr = Cipher(AES(bytes(16)), CTR(bytes(16)))
+        self._encryptor = ctr.encryptor()
+        self._counter, self._number = FIRST, 0
+        if self._gcm:
+            keys: dict[str, Any] = {"aead": True, "iv_in": FIXED + FIRST.to_bytes(8, "big"), "mac_size": 16}
+            keys |= {"block_engine": KEY, "mac_engine": None, "mac_key": None}
+        else:
+            keys = {"block_engine": ctr.decryptor(), "mac_engine": getattr(hashlib, self._digest)}
+            keys |= {"mac_size": self._mac, "mac_key": b"key", "etm": self._etm}
+        self.packetizer.set_inbound_cipher(block_size=16, **keys)
 
     def packet(self, payload: bytes) -> bytes:
         """The next packet that the server sends."""
-        padding = 4 + -(len(payload) + 5) % 16
+        clear = 4 if self._gcm or self._etm else 0
+        padding = 4 + -(len(payload) + 5 + 4 - clear) % 16
         plain = bytes([padding]) + payload + os.urandom(padding)
         length = struct.pack(">I", len(plain))
-        nonce = FIXED + self._counter.to_bytes(8, "big")
-        self._counter = (self._counter + 1) % (1 << 64)
-        return length + KEY.encrypt(nonce, plain, length)
+        number, self._number = struct.pack(">I", self._number), self._number + 1
+        if self._gcm:
+            nonce = FIXED + self._counter.to_bytes(8, "big")
+            self._counter = (self._counter + 1) % (1 << 64)
+            return length + KEY.encrypt(nonce, plain, length)
+        whole = length + plain
+        sent = whole[:clear] + self._encryptor.update(whole[clear:])
+        mac = hmac.digest(b"key", number + (sent if self._etm else whole), self._digest)
+        return sent + mac[: self._mac]
 
     def data(self, data: bytes) -> bytes:
         return self.packet(struct.pack(">BII", CHANNEL_DATA, 3, len(data)) + data)
@@ -64,14 +88,14 @@ class Server:
         self.buffered.close()
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    made = Server(request.param)
     yield made
     made.close()
 
 
-def test_a_packetizer_goes_its_own_way_until_aes_gcm_is_agreed_on() -> None:
+def test_a_packetizer_goes_its_own_way_until_a_cipher_is_agreed_on() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         buffered = BufferedSocket(ours)
@@ -84,13 +108,16 @@ def test_a_packetizer_goes_its_own_way_until_aes_gcm_is_agreed_on() -> None:
 
 @settings(deadline=None)
 @given(
+    st.sampled_from(KINDS),
     st.lists(st.integers(1, 200_000), max_size=5),
     st.lists(st.one_of(st.integers(1, 50), st.integers(1000, 120_000)), min_size=1, max_size=8).filter(
         lambda pieces: max(pieces) > 1000
     ),
 )
-def test_messages_come_whole_in_whatever_pieces_they_are_sent(lengths: list[int], pieces: list[int]) -> None:
-    server = Server()
+def test_messages_come_whole_in_whatever_pieces_they_are_sent(
+    kind: str, lengths: list[int], pieces: list[int]
+) -> None:
+    server = Server(kind)
     parts = [bytes([length % 251]) * length for length in lengths]
     stream = b"".join(map(server.data, parts)) + server.packet(bytes([OTHER]) + b"\0\0\0\7rest")
 
@@ -137,17 +164,52 @@ def test_a_packet_that_was_changed_on_the_way_is_refused(server: Server) -> None
     packet = bytearray(server.data(b"something"))
     packet[20] ^= 1
     server.socket.sendall(packet)
-    with pytest.raises(InvalidTag):
+    with pytest.raises((InvalidTag, SSHException)):
         server.packetizer.read_message()
 
 
+@pytest.mark.parametrize("kind", ["aes128-gcm", "hmac-sha2-256-etm"])
 @pytest.mark.parametrize("length", [0, 15, LARGEST + 1, 0xFFFF_FFFF])
-def test_a_length_that_cannot_be_is_refused_before_anything_is_waited_for(
-    server: Server, length: int
-) -> None:
+def test_a_length_that_cannot_be_is_refused_before_anything_is_waited_for(kind: str, length: int) -> None:
+    server = Server(kind)
     server.socket.sendall(struct.pack(">I", length))
     with pytest.raises(SSHException, match=f"a packet of {length} bytes"):
         server.packetizer.read_message()
+    server.close()
+
+
+def test_an_encrypted_length_that_cannot_be_is_refused_too() -> None:
+    server = Server("hmac-sha2-256")
+    server.socket.sendall(os.urandom(16))
+    with pytest.raises(SSHException, match="a packet of"):
+        server.packetizer.read_message()
+    server.close()
+
+
+def test_a_packet_that_is_sent_twice_is_refused() -> None:
+    for kind in KINDS[1:]:
+        server = Server(kind)
+        packet = server.data(b"something")
+        server.socket.sendall(packet * 2)
+        server.packetizer.read_message()
+        with pytest.raises(SSHException):
+            server.packetizer.read_message()
+        server.close()
+
+
+def test_packets_are_counted_from_where_paramiko_counted_to() -> None:
+    server = Server("hmac-sha2-512")
+    server.packetizer._Packetizer__sequence_number_in = server._number = 0xFFFF_FFFF
+    server.socket.sendall(server.data(b"something"))
+    assert bytes(server.packetizer.read_message()[1].get_binary()) == b"something"
+    server._number = 0
+    server.socket.sendall(server.data(b"more"))
+    assert bytes(server.packetizer.read_message()[1].get_binary()) == b"more"
+    server.packetizer.reset_seqno_in()
+    server._number = 0
+    server.socket.sendall(server.packet(bytes([OTHER])))
+    assert server.packetizer.read_message()[1].seqno == 0
+    server.close()
 
 
 def test_what_is_said_to_be_longer_than_it_is_holds_what_there_is(server: Server) -> None:
@@ -206,7 +268,7 @@ def test_a_packet_that_is_half_here_is_not_given_up_for_new_keys(server: Server)
 
 
 def test_the_largest_packet_fits_wherever_it_begins(server: Server) -> None:
-    assert LARGEST + 4 + 16 <= RECEIVED
+    assert LARGEST + 4 + 64 <= RECEIVED
     data = os.urandom(LARGEST - 100)
     stream = server.data(b"1" * (RECEIVED - LARGEST)) + server.data(data)
     sender = threading.Thread(target=server.socket.sendall, args=[stream])

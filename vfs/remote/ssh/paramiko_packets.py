@@ -1,28 +1,29 @@
-"""SSH packets under AES-GCM, received without paramiko's copies of them.
+"""SSH packets under AES-GCM, or AES-CTR with an HMAC, received without paramiko's copies of them.
 
-paramiko's own `read_message` copies each packet seven times in pieces of 32 KiB, and asks the socket twice for it; this
-one decrypts it where it came, and copies what a channel gets once. Everything but receiving under AES-GCM is paramiko's.
-Sources: RFC 4253, 6 (packets); RFC 5647, 7 (AES-GCM: the length is in the clear, a counter is in the nonce); RFC 4254,
+paramiko's own `read_message` copies each packet seven times in pieces of 32 KiB, and asks the socket for it twice; this
+one decrypts it where it came, and copies what a channel gets once. All else is paramiko's.
+Sources: RFC 4253, 6 (packets, MAC); RFC 4344, 4 (CTR); RFC 5647, 7 (AES-GCM); PROTOCOL of OpenSSH, 1.2 (-etm); RFC 4254,
 5.2 (channel data). Only paramiko's one thread of the session calls any of it.
 """
 
 from __future__ import annotations
 
 import errno
+import hmac
 import socket
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from paramiko import Message, SSHException
 from paramiko.packet import NeedRekeyException, Packetizer
 
 RECEIVED = 512 << 10
-"""Bytes of the buffer that is received into; a packet that is larger (none should be) goes paramiko's own way."""
-
-TAG = 16
-"""Bytes of AES-GCM's tag behind each packet."""
+"""Bytes of the buffer that is received into; `LARGEST` and a MAC fit."""
 
 LARGEST = 300 << 10
 """Bytes of the largest packet that is believed: what the channel allows the server to send, and some more."""
+
+BLOCK = 16
+"""Bytes of AES's blocks, of which a packet is made."""
 
 CHANNEL_DATA = 94
 
@@ -105,47 +106,128 @@ class ChannelData:
         return data if self._view else bytes(data)
 
 
+class Cipher(Protocol):
+    """What decrypts the packets, in their order. A packet is its length in four bytes, what that counts, and a MAC."""
+
+    head: int
+    """Bytes from which the length can be told."""
+    mac: int
+    """Bytes of the MAC, or tag."""
+    clear: int
+    """Bytes before the blocks: 4 where the length is not encrypted."""
+
+    def length(self, head: memoryview) -> int:
+        """Called once a packet, with its first `head` bytes."""
+        ...
+
+    def open(self, packet: memoryview, number: int) -> memoryview:
+        """What the length counts, in the clear. `number` is the packet's, modulo 2**32. Raises if it was changed."""
+        ...
+
+
+class Gcm:
+    """AES-GCM: the length is in the clear and vouched for, a counter is in the nonce."""
+
+    head, mac, clear = 4, 16, 4
+
+    def __init__(self, engine: Any, nonce: bytes) -> None:
+        self._engine = engine
+        self._fixed, self._counter = nonce[:4], int.from_bytes(nonce[4:], "big")
+
+    def length(self, head: memoryview) -> int:
+        return int.from_bytes(head, "big")
+
+    def open(self, packet: memoryview, number: int) -> memoryview:
+        nonce = self._fixed + self._counter.to_bytes(8, "big")
+        self._counter = (self._counter + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        return memoryview(self._engine.decrypt(nonce, packet[4:], packet[:4]))
+
+
+class Ctr:
+    """AES-CTR whose MAC is made of what was encrypted, the length included."""
+
+    head, clear = BLOCK, 0
+
+    def __init__(self, engine: Any, key: bytes, digest: Any, mac: int) -> None:
+        self._engine = engine
+        self._hmac = hmac.new(key, digestmod=digest)
+        self.mac = mac
+        self._first = b""
+
+    def length(self, head: memoryview) -> int:
+        self._first = self._engine.update(head)
+        return int.from_bytes(self._first[:4], "big")
+
+    def open(self, packet: memoryview, number: int) -> memoryview:
+        size = len(packet) - self.mac
+        plain = memoryview(bytearray(size + BLOCK))  # update_into wants room for a block more
+        plain[:BLOCK] = self._first
+        self._engine.update_into(packet[BLOCK:size], plain[BLOCK:])
+        self._check(plain[:size], packet[size:], number)
+        return plain[4:size]
+
+    def _check(self, data: memoryview, mac: memoryview, number: int) -> None:
+        ours = self._hmac.copy()
+        ours.update(number.to_bytes(4, "big"))
+        ours.update(data)
+        if not hmac.compare_digest(ours.digest()[: self.mac], mac):
+            raise SSHException("a packet was changed on the way: its MAC does not fit")
+
+
+class EtmCtr(Ctr):
+    """AES-CTR whose MAC is made of what is sent ("encrypt then MAC"); the length is in the clear."""
+
+    head, clear = 4, 4
+
+    def length(self, head: memoryview) -> int:
+        return int.from_bytes(head, "big")
+
+    def open(self, packet: memoryview, number: int) -> memoryview:
+        size = len(packet) - self.mac
+        self._check(packet[:size], packet[size:], number)
+        return memoryview(self._engine.update(packet[4:size]))
+
+
 class Packets(Packetizer):
     """A paramiko packetizer whose socket is a `BufferedSocket`."""
 
     views = False
     """Whether all channels of the session take their data as views of it."""
     buffered: BufferedSocket
-    _cipher: Any = None
-    _fixed = b""
-    _counter = 0
+    _cipher: Cipher | None = None
     _bytes = _packets = 0
 
     def set_inbound_cipher(self, *arguments: Any, **more: Any) -> None:
-        """paramiko has agreed on a cipher for what comes from now on."""
+        """paramiko has agreed on a cipher (AES-GCM or AES-CTR) for what comes from now on."""
         super().set_inbound_cipher(*arguments, **more)
-        self._cipher = more["block_engine"] if more.get("aead") else None
+        if more.get("aead"):
+            self._cipher = Gcm(more["block_engine"], more["iv_in"])
+        else:
+            kind = EtmCtr if more.get("etm") else Ctr
+            self._cipher = kind(more["block_engine"], more["mac_key"], more["mac_engine"], more["mac_size"])
         self._bytes = self._packets = 0
-        if self._cipher is not None:
-            self._fixed, self._counter = more["iv_in"][:4], int.from_bytes(more["iv_in"][4:], "big")
 
     def read_message(self) -> tuple[int, Any]:
         """The next message and its kind. Raises as paramiko's: NeedRekeyException, SSHException, EOFError, OSError."""
         if self._cipher is None:
             return super().read_message()
-        packet = self._packet()
-        nonce = self._fixed + self._counter.to_bytes(8, "big")
-        plain = memoryview(self._cipher.decrypt(nonce, packet[4:], packet[:4]))
-        self._counter = (self._counter + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        packet = self._packet(self._cipher)
+        number = self._sequence_number()
+        plain = self._cipher.open(packet, number)
         self.buffered.took(len(packet))
         self._count(len(packet))
-        payload = plain[1 : len(plain) - plain[0]]
+        payload = plain[1 : max(1, len(plain) - plain[0])]
         if not payload:
             raise SSHException("an empty packet")
         kind = payload[0]
         if kind == CHANNEL_DATA and len(payload) >= 9:
             return kind, ChannelData(payload[1:], view=self.views)
         message = Message(bytes(payload[1:]))
-        message.seqno = 0
+        message.seqno = number
         return kind, message
 
-    def _packet(self) -> memoryview:
-        count = 4
+    def _packet(self, cipher: Cipher) -> memoryview:
+        count, known = cipher.head, False
         while True:
             try:
                 found = self.buffered.need(count)
@@ -159,12 +241,19 @@ class Packets(Packetizer):
                 continue
             if found is None:
                 continue
-            if count > 4:
+            if known:
                 return found
-            length = int.from_bytes(found, "big")
-            if not TAG <= length <= LARGEST:
+            length = cipher.length(found)
+            if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
                 raise SSHException(f"a packet of {length} bytes")
-            count = 4 + length + TAG
+            count, known = 4 + length + cipher.mac, True
+
+    def _sequence_number(self) -> int:
+        """Of the packet that has come; paramiko counts up to the first cipher, and begins anew after some key exchanges."""
+        mine = cast("Any", self)
+        number: int = mine._Packetizer__sequence_number_in
+        mine._Packetizer__sequence_number_in = (number + 1) & 0xFFFF_FFFF
+        return number
 
     def _count(self, size: int) -> None:
         """Ask for new keys after so much (RFC 4253, 9), and insist on them."""
