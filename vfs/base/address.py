@@ -19,10 +19,10 @@ from vfs.base.errors import UsageError
 _HARMLESS_FLAGS = frozenset("46AaCfgKkMNnqTtvXxYy")
 """Flags of ssh(1) that change nothing about where and as whom to log in."""
 
-_HARMLESS_WITH_VALUE = frozenset("LRDEecm")
-"""Forwardings, log file, escape character, cipher, MAC: panels and wikis paste them, SFTP needs none."""
+_HARMLESS_WITH_VALUE = frozenset("LRDEe")
+"""Forwardings, log file, escape character: panels and wikis paste them, SFTP needs none."""
 
-_UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -o Key=Value"
+_UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -c CIPHERS, -m MACS, -o Key=Value"
 
 _LOOKS = "it looks like `ssh -p 30022 user@host`"
 
@@ -144,7 +144,7 @@ class _Line:
             letter, rest = rest[0], rest[1:]
             if letter in _HARMLESS_FLAGS:
                 continue
-            if letter not in _HARMLESS_WITH_VALUE and letter not in "pilJo":
+            if letter not in _HARMLESS_WITH_VALUE and letter not in "pilJcmo":
                 raise UsageError(
                     f"the option -{letter} is not understood; artisync understands {_UNDERSTOOD}"
                 )
@@ -164,6 +164,10 @@ class _Line:
                 self.keys.append(_key_file(value))
             case "J":
                 self._set_jump(value)
+            case "c":
+                self._key_value(f"Ciphers={value}")
+            case "m":
+                self._key_value(f"MACs={value}")
             case "o":
                 self._key_value(value)
 

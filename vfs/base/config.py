@@ -123,7 +123,7 @@ class Settings:
     identity: str
     """Names the cache's content: it stays when a profile moves to a new container."""
     remote_root: str = DEFAULT_ROOT
-    """Absolute path on the server; bytes that are not UTF-8 are surrogate-escaped, see `root`."""
+    """Path on the server, absolute or from the login directory; bytes that are not UTF-8 are surrogate-escaped, see `root`."""
     cache_dir: Path
     cache_size: int = DEFAULT_CACHE_SIZE
     timeout: float = DEFAULT_TIMEOUT
@@ -259,10 +259,13 @@ def remove_profile(name: str) -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` in one step, mode 0600; a crash leaves the old file or the new one. Raises OSError."""
+    """Replace `path` in one step, mode 0600; a crash leaves the old file or the new one. Raises OSError.
+
+    Bytes that are not UTF-8 are surrogate-escaped in `text`.
+    """
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as f:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as f:
             f.write(text)
             f.flush()
             os.fsync(fd)
@@ -276,11 +279,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def check_root(text: str) -> str:
-    """An absolute path without needless slashes. Raises `errors.UsageError`."""
-    if not text.startswith("/") or "\0" in text:
-        raise UsageError(f"the remote root {text!r} is not an absolute path; write it like {DEFAULT_ROOT}")
+    """A path without needless slashes, from the login directory if it is relative or begins with `~/`.
+
+    Raises `errors.UsageError`.
+    """
+    if not text or "\0" in text or re.match("~[^/]", text):
+        raise UsageError(f"the remote root {text!r} is not a path; write it like {DEFAULT_ROOT}")
     # ".." stays: behind a symbolic link it does not mean what it seems to
-    return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
+    parts = [part for part in text.removeprefix("~").split("/") if part not in ("", ".")]
+    absolute = text.startswith("/")
+    return "/" * absolute + "/".join(parts) or "."
 
 
 def _size(value: object) -> int:

@@ -125,7 +125,7 @@ class NoAnswer(ConnectError):
 
 class HungUp(ConnectError):
     """The host ended the connection while it was being made: is the container starting or stopping? If that goes on, the
-    server may have too many connections (MaxStartups)."""
+    server may have too many connections (MaxStartups), or bar this address for a while (PerSourcePenalties)."""
 
 
 class NoThread(ConnectError):

@@ -93,7 +93,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "ssh": _option("ssh", "The ssh line of the server, instead of a profile's.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",
-        f"The directory on the server  [default: {config.DEFAULT_ROOT}]",
+        f"The directory on the server, absolute or from the login directory  [default: {config.DEFAULT_ROOT}]",
         metavar="PATH",
         type=_Parsed("path", config.check_root),
     ),
@@ -118,7 +118,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "transport": _option(
         "transport",
-        "Who speaks SSH: paramiko, or the system's ssh  [default: paramiko]",
+        "Who speaks SSH: paramiko (the system's ssh where it cannot), or the system's ssh  [default: paramiko]",
         type=click.Choice(config.TRANSPORTS),
     ),
     "via": _option(

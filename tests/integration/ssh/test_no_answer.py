@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from tests.lab.sshd import Sshd, free_port, make_key
 from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
+from vfs.remote.sftp.pool import Pool
+from vfs.remote.ssh.transport import Dialer
 
 
 def test_a_port_at_which_nothing_listens_is_refused(place: Place) -> None:
@@ -82,3 +85,25 @@ def test_a_server_whose_sftp_program_is_missing_is_said_to_miss_it(place: Place)
     with Sshd(extra=["Subsystem sftp /no/such/program"]) as server:
         place.trust(server)
         fails(place.dialer(server.address), errors.NoSftp)
+
+
+def test_a_server_that_prints_text_instead_of_sftp_is_quoted(place: Place) -> None:
+    async def connect(dialer: Dialer) -> None:
+        pool = Pool(dialer, timeout=10)
+        try:
+            await pool.connect(keep_trying=False)
+        finally:
+            await pool.aclose()
+
+    with Sshd(extra=["Subsystem sftp /bin/echo Welcome to the gateway"]) as server:
+        place.trust(server)
+        with pytest.raises(errors.NoSftp, match="Welcome to the gateway"):
+            asyncio.run(connect(place.dialer(server.address)))
+
+
+@pytest.mark.parametrize("second", ["password", "keyboard-interactive"])
+def test_a_second_factor_that_is_wanted_is_named(place: Place, second: str) -> None:
+    extra = [f"AuthenticationMethods publickey,{second}", "PasswordAuthentication yes"]
+    with Sshd(extra=[*extra, "KbdInteractiveAuthentication yes"]) as server:
+        place.trust(server)
+        fails(place.dialer(server.address), errors.AuthRejected, f"wants {second} beside", "ControlMaster")

@@ -6,12 +6,14 @@ import asyncio
 import os
 import struct
 import threading
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.lab.relay import Relay
 from tests.lab.ssh_client import (
     Person,
     Place,
@@ -62,15 +64,38 @@ def test_a_connection_that_was_lost_keeps_no_buffers(place: Place, server: Sshd)
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Ciphers aes128-gcm@openssh.com"],
+        ["Ciphers aes256-ctr", "MACs hmac-sha2-512"],
+        ["Ciphers aes128-ctr", "MACs hmac-sha2-256-etm@openssh.com"],
+    ],
+)
 def test_megabytes_come_through_in_order_while_the_server_changes_its_keys(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, lines: list[str]
 ) -> None:
     content = os.urandom(6 << 20)
     (tmp_path / "data").write_bytes(content)
-    with Sshd(tmp_path, extra=["RekeyLimit 1M"]) as server:
+    with Sshd(tmp_path, extra=["RekeyLimit 1M", *lines]) as server:
         place.trust(server)
         with connected(place.dialer(server.address)) as stream:
             assert read_file(stream, str(tmp_path / "data").encode(), len(content)) == content
+
+
+def test_paramiko_waits_for_six_round_trips(server: Sshd, tmp_path: Path) -> None:
+    """Identification and KEXINIT, key exchange, service and login, channel, subsystem, SFTP; TCP's own is not delayed."""
+    rtt = 0.4
+    with Relay(server.port, rtt_ms=rtt * 1000) as relay:
+        place = Place(tmp_path, ParamikoDialer)
+        dialer = place.dialer(replace(server.address, port=relay.port), accept_new=True)
+
+        def seconds() -> float:
+            began = time.monotonic()
+            with connected(dialer):
+                return time.monotonic() - began
+
+        assert eventually(lambda: seconds() < 6.9 * rtt, 30)
 
 
 def read_file(stream: Transport, path: bytes, size: int) -> bytes:

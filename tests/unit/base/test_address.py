@@ -43,6 +43,10 @@ from vfs.base.errors import UsageError
             Address("host", None, "me", ("/k",), "gate"),
         ),
         (
+            "ssh -c aes256-ctr -m hmac-sha2-512 host",
+            Address("host", options=(("Ciphers", "aes256-ctr"), ("MACs", "hmac-sha2-512"))),
+        ),
+        (
             "ssh -o HostKeyAlias=a -oCiphers=b host",
             Address("host", options=(("HostKeyAlias", "a"), ("Ciphers", "b"))),
         ),

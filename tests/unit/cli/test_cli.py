@@ -90,7 +90,7 @@ def test_the_version_is_told(artisync: Artisync) -> None:
         (["mount", "m", "--timeout", "soon"], "30s"),
         (["mount", "m", "--ttl=-1"], "30s"),
         (["mount", "m", "--transport", "telnet"], "paramiko"),
-        (["mount", "m", "--remote-root", "data"], "absolute"),
+        (["mount", "m", "--remote-root", "~other/data"], "is not a path"),
         (["mount", "m", "--ssh", "ssh -p nine host"], "'nine' is not a port"),
         (["mount", "m", "--ssh", "ssh"], "no host"),
         (["mount", "m", "--profile", "../x"], "cannot name a profile"),

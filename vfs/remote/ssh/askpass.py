@@ -1,8 +1,7 @@
 """Answers the system's `ssh` when it asks for a passphrase: an SSH_ASKPASS program that asks us back.
 
-ssh gives its helper nothing but the question and an environment, so the helper is a script in a directory of
-our own (0700) with two named pipes in it: the question goes in, the answer comes out, nothing is kept in a
-file. Source: ssh(1), SSH_ASKPASS and SSH_ASKPASS_REQUIRE (OpenSSH 8.4 and later).
+ssh gives the program the question and its environment only. So the program is a script in a directory of ours (0700)
+beside two named pipes, one for questions and one for answers; no file ever holds an answer. Source: ssh(1), SSH_ASKPASS and SSH_ASKPASS_REQUIRE (OpenSSH 8.4 and later).
 
 Threads: one that waits for questions; it ends with `close`, which may be called from any thread.
 """
@@ -38,10 +37,9 @@ _LONGEST = 4096
 
 
 class Askpass:
-    """The helper for one `ssh`. `answer(key, again)` is called on the helper's thread; None stands for no
-    answer.
+    """The helper of one `ssh`. `answer(key, again)` is called on the helper's thread, and returns None for no answer.
 
-    `again` tells that the last answer for the same key did not fit.
+    `again`: the last answer for this key did not fit.
     """
 
     def __init__(self, answer: Callable[[str, bool], str | None]) -> None:
@@ -56,7 +54,7 @@ class Askpass:
             pipes = [Path(f"{self._script}.{name}") for name in ("question", "answer")]
             for pipe in pipes:
                 os.mkfifo(pipe, 0o600)
-            # Open for both directions, a pipe neither waits for the other side nor ends with it: fifo(7).
+            # A FIFO that is open for both directions neither waits for the other side nor ends with it: fifo(7).
             flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
             self._question, self._reply = (os.open(p, flags) for p in pipes)
             self._wake = Wakeup()
@@ -71,11 +69,11 @@ class Askpass:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What to add to the environment of ssh."""
+        """To be added to the environment of ssh."""
         return {"SSH_ASKPASS": str(self._script), "SSH_ASKPASS_REQUIRE": "force"}
 
     def close(self) -> None:
-        """No more questions. To be called once."""
+        """End the thread. To be called once."""
         self._wake.set()
 
     def _serve(self) -> None:

@@ -1,4 +1,4 @@
-"""A helper process beside a connection: `ssh`, or a ProxyCommand. Its words are kept, its end is awaited.
+"""A helper process of a connection: `ssh`, or a ProxyCommand. Its stderr is kept, and it is reaped.
 
 Threads: per process one that reads its stderr and one that reaps it; both end with the process. `close` may
 be called from any thread. `_lock` guards `_tail` only and is a leaf.
@@ -22,13 +22,13 @@ _GRACE = 1.0
 
 
 class Child:
-    """A process in a session of its own, so that a Ctrl-C in our terminal is not its business."""
+    """A process in a session of its own, so that Ctrl-C in our terminal does not reach it."""
 
     def __init__(
         self, argv: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str] | None = None
     ) -> None:
         """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError, RuntimeError without threads."""
-        # A socket instead of a pipe: shutting our end down wakes the thread that reads it.
+        # A socket, not a pipe: `shutdown` wakes the thread that reads it.
         self._stderr, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
@@ -56,7 +56,7 @@ class Child:
         try:
             self._reader.start()
             reaper.start()
-        except RuntimeError:  # there may be no more threads: leave nothing behind
+        except RuntimeError:  # no thread can be started
             self._signal(signal.SIGKILL)
             self._process.wait()
             self._stderr.shutdown(socket.SHUT_RD)
@@ -77,16 +77,16 @@ class Child:
         return self._process.returncode
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for its end; True once it has ended and its stderr is read."""
+        """Wait up to `timeout` seconds; True once it has ended and its stderr is read to the end."""
         return self._ended.wait(timeout)
 
     def words(self) -> str:
-        """The last of what it said on stderr."""
+        """The end of its stderr, up to 16 KiB."""
         with self._lock:
             return self._tail.decode("utf-8", "replace")
 
     def close(self) -> None:
-        """End it and what it started. Idempotent, does not wait; after a second it is killed."""
+        """End it and its children: SIGTERM, and SIGKILL after a second. Idempotent; does not block."""
         if self._ended.is_set():
             return
         self._signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ class Child:
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # nobody would look after it
+        except RuntimeError:  # no thread to wait on
             self._kill()
 
     def _kill(self) -> None:
@@ -102,7 +102,7 @@ class Child:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Once it is reaped, its number may belong to somebody else.
+        # After it was reaped, its pid may be another process's.
         if self._process.returncode is None:
             try:
                 os.killpg(self.pid, number)
@@ -122,7 +122,7 @@ class Child:
 
     def _reap(self) -> None:
         self._process.wait()
-        # Somebody else may hold the other end for ever (a ControlPersist master); what was said is kept.
+        # Another process may hold the other end for ever: a ControlPersist master.
         self._stderr.shutdown(socket.SHUT_RD)
         self._reader.join()
         self._stderr.close()

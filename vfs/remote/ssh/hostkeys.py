@@ -1,9 +1,9 @@
 """Which host keys are trusted: our own known_hosts, and the user's and the system's, which are only read.
 
-Our file is consulted first: what it says of a host is what counts, so that a key accepted here is not
-contradicted by an old line elsewhere. The format: sshd(8) of OpenSSH, "SSH_KNOWN_HOSTS FILE FORMAT".
+Our file comes first: if it has a key of a host, the other files' keys of that host do not count, so that an old line
+elsewhere does not contradict a key that was accepted here. The format: sshd(8) of OpenSSH, "SSH_KNOWN_HOSTS FILE FORMAT".
 
-Threads: any. There is no lock; two writers of our file are kept apart by flock(2) on its directory.
+Threads: any, without a lock; writers of our file take flock(2) on its directory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import hmac
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base import errors, paths
+from vfs.base.config import write_atomically
 from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Entry:
         return f"{self.file}:{self.number}"
 
     def matches(self, name: str) -> bool:
-        """Whether the line is about `name`: hashed, or patterns with `*`, `?` and a leading `!` for "not"."""
+        """Whether the line is about `name`. Names are hashed, or patterns with `*`, `?` and a leading `!` for "not"."""
         if self.names.startswith("|"):
             return _hashed_match(self.names, name)
         found = False
@@ -82,7 +82,7 @@ class Entry:
         return found
 
     def only_about(self, name: str) -> bool:
-        """Whether dropping the line forgets nothing but `name`."""
+        """Whether the line names nothing but `name`."""
         return self.names.lower() == name or (self.names.startswith("|") and _hashed_match(self.names, name))
 
 
@@ -99,7 +99,7 @@ def algorithms(kinds: Sequence[str]) -> list[str]:
 
 
 class KnownHosts:
-    """What is known of host keys. `ours` is written (0600, in a directory of 0700), `others` are read."""
+    """Host keys in files. `ours` is written (0600, in a directory of 0700), `others` are read."""
 
     def __init__(self, ours: Path, others: Sequence[Path] = ()) -> None:
         self.ours = ours
@@ -111,11 +111,11 @@ class KnownHosts:
         return [e for file in (self.ours, *self.others) for e in read_entries(file) if e.matches(name)]
 
     def kinds(self, name: str) -> list[str]:
-        """The kinds of keys known for `name`: ask the server for these first, lest it shows another."""
+        """The kinds of keys known for `name`, to be asked of the server first, lest it shows an unknown one."""
         return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
 
     def trusted(self, name: str) -> list[Entry]:
-        """The lines of which a key proves that the server is `name`."""
+        """The lines whose keys prove that the server is `name`."""
         return self._deciding(name) or self._deciding(_without_port(name))
 
     def by_authority(self, name: str) -> Entry | None:
@@ -123,7 +123,7 @@ class KnownHosts:
         return next((e for e in self.entries(name) if e.marker == "@cert-authority"), None)
 
     def knows(self, name: str) -> bool:
-        """Whether a key that is not known would be a changed one."""
+        """Whether a key of `name` is known, so that another one is a changed one."""
         return bool(self._deciding(name))
 
     def refuse_revoked(self, name: str, key: HostKey) -> None:
@@ -230,7 +230,7 @@ def _without_port(name: str) -> str:
 
 
 def read_entries(file: Path) -> list[Entry]:
-    """The lines of `file` that can be understood; none if it is not there or not readable."""
+    """The valid lines of `file`; none if it cannot be read."""
     try:
         text = file.read_text("utf-8", "replace")
     except OSError:
@@ -283,15 +283,6 @@ def _rewrite(file: Path, name: str, key: HostKey) -> None:
         dropped = {e.number for e in _parse(file, text) if not e.marker and e.only_about(name)}
         kept = [line for n, line in enumerate(text.split("\n"), 1) if line and n not in dropped]
         kept.append(f"{name} {key.kind} {base64.b64encode(key.blob).decode()}")
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as f:
-                f.write("\n".join(kept) + "\n")
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, file)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        write_atomically(file, "\n".join(kept) + "\n")
     finally:
         os.close(directory)

@@ -1,4 +1,4 @@
-"""What a private key file tells without being used: is it there, safe, encrypted, and which key is it.
+"""Private key files before their use: whether a file is there, safe and encrypted, and which key it holds.
 
 Sources: PROTOCOL.key of OpenSSH for the format; sshkey_perm_ok in OpenSSH's authfile.c for the permissions.
 """
@@ -22,21 +22,21 @@ _END = "-----END OPENSSH PRIVATE KEY-----"
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A private key file as it was found on disk."""
+    """A key file as it was read."""
 
     path: Path
     text: str
     """The file's content. Secret: never logged, and left out of the repr."""
     encrypted: bool
     blob: bytes | None
-    """The public key (RFC 4253, section 6.6) if it can be told without the passphrase."""
+    """The public key (RFC 4253, section 6.6), where no passphrase is needed to know it."""
     problem: str | None = None
-    """Why the file must not be used, with the command that helps; None if it may."""
+    """Why it must not be used, with the command that helps; else None."""
     there: bool = True
 
     @property
     def label(self) -> str:
-        """The path, and which key it is if that can be told."""
+        """The path, with the key where it is known."""
         return str(self.path) if self.blob is None else f"{self.path} ({_public(self.blob)})"
 
     def __repr__(self) -> str:
@@ -44,7 +44,7 @@ class KeyFile:
 
 
 def read_key_file(path: Path) -> KeyFile:
-    """Look at the file; what is wrong with it is told in `problem`. Raises no OSError."""
+    """Read the file; see `problem` for what is wrong with it. Raises no OSError."""
     try:
         with open(path, encoding="ascii", errors="replace") as f:
             info = os.fstat(f.fileno())

@@ -1,4 +1,4 @@
-"""SSH by the system's `ssh`: it runs as a child with SFTP on its pipes, and knows all of the user's set-up.
+"""SSH by the system's `ssh`, a child process with SFTP on its pipes, which knows all of the user's set-up.
 
 What we add to it: our own known_hosts before the user's, and questions to a person through `Prompter`. An
 unknown host key is fetched first, by a login that offers no key, shown, and written to our file; the login
@@ -47,15 +47,10 @@ _FIRM = (
     "ForwardAgent=no",
     "ForwardX11=no",
 )
-"""What holds whatever the line or the user's file says: a plain, quiet, strict stream. A master connection
-that is there is used, none is left behind."""
+"""Options that win over the line and the user's file: a plain stream. A running ControlMaster is used, none is started."""
 
-_PREFERRED = (
-    "Compression=no",
-    "ServerAliveInterval=5",
-    "ServerAliveCountMax=3",
-)
-"""What holds unless the line says otherwise."""
+_PREFERRED = ("Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+"""Options that win over the user's file, not over the line."""
 
 
 class OpensshDialer(SshDialer):
@@ -87,28 +82,18 @@ class OpensshDialer(SshDialer):
         return PipeStream(child, last.place, deadline, lambda said: self._error(said, route), askpass)
 
     # --- which commands
-    # ------------------------------------------------------------------------------------------
 
     def _command(
         self, route: Sequence[Destination], number: int, deadline: Deadline, firm: Sequence[str] = ()
     ) -> list[str]:
-        """ssh to the hop of that number, through those before it; its host and what to do there are to
-        follow.
-
-        `firm` are options that win over all others.
-        """
+        """ssh to that hop through those before it, without the host and what follows it. `firm` wins over all options."""
         hop = route[number]
         if hop.new_key is NewKey.ANY:
             trust = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
         else:
             files = " ".join(config_quote(f) for f in (self._known_hosts, *hop.known_hosts))
             trust = ["StrictHostKeyChecking=yes", f"UserKnownHostsFile={files}"]
-        options = [
-            *firm,
-            *_FIRM,
-            *trust,
-            f"BatchMode={'no' if self._asking.somebody else 'yes'}",
-        ]
+        options = [*firm, *_FIRM, *trust, f"BatchMode={'no' if self._asking.somebody else 'yes'}"]
         if number > 0:
             options.append(f"ProxyCommand={self._proxy_command(route, number - 1, deadline)}")
         elif hop.address.jump is not None:
@@ -127,15 +112,14 @@ class OpensshDialer(SshDialer):
 
     def _proxy_command(self, route: Sequence[Destination], number: int, deadline: Deadline) -> str:
         words = [*self._command(route, number, deadline), "--", route[number].address.host]
-        # `%h` and `%p` are for the ssh that runs this; every other percent sign is meant as it is.
+        # `%h` and `%p` are for the ssh that runs this; all other percent signs are literal.
         quoted = [shlex.quote(w.replace("%", "%%")) for w in words]
         return " ".join([*quoted[:-2], "-W", "'[%h]:%p'", *quoted[-2:]])
 
     # --- host keys
-    # -----------------------------------------------------------------------------------------------
 
     def _see_host_key(self, route: Sequence[Destination], number: int, deadline: Deadline) -> None:
-        """See that the hop's host key is one that ssh will find in a file, asking if need be."""
+        """See to it that ssh will find the hop's host key in a file; ask if need be."""
         hop = route[number]
         if hop.key_name in self._verified:
             return
@@ -182,7 +166,6 @@ class OpensshDialer(SshDialer):
         raise error
 
     # --- logging in
-    # ----------------------------------------------------------------------------------------------
 
     def _askpass(self, deadline: Deadline) -> Askpass | None:
         last: dict[str, str | None] = {}
@@ -198,13 +181,13 @@ class OpensshDialer(SshDialer):
             return None
 
     def _error(self, said: str, route: Sequence[Destination]) -> errors.ConnectError:
-        """What went wrong, with what we know of the keys."""
+        """The error behind ssh's words, with what is known of the keys."""
         error = ssh_errors.error_of(said, route[-1].place)
         if type(error) is not errors.AuthRejected:
             return error
         files = [read_key_file(path) for hop in route for path in hop.key_files]
         files = [f for f in files if f.text]
-        in_agent = _agent_blobs()
+        in_agent = _agent_blobs(route[-1].agent)
         locked = [str(f.path) for f in files if f.encrypted and f.blob not in in_agent]
         if locked:
             return errors.PassphraseNeeded(f"the key {locked[0]} is locked with a passphrase ({error})")
@@ -222,14 +205,19 @@ def _start(words: Sequence[str], pipes: int, askpass: Askpass | None) -> Child:
         raise no_ssh(e) from e
 
 
-def _agent_blobs() -> set[bytes]:
-    """The public keys that the agent holds."""
+def _agent_blobs(agent: str | None) -> set[bytes]:
+    """The public keys that the agent at that socket holds."""
     program = shutil.which("ssh-add")
-    if program is None:
+    if program is None or agent is None:
         return set()
     try:
         done = subprocess.run(
-            [program, "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=2, check=False
+            [program, "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2,
+            check=False,
+            env={**os.environ, "SSH_AUTH_SOCK": agent},
         )
     except (OSError, subprocess.TimeoutExpired):
         return set()
@@ -238,5 +226,5 @@ def _agent_blobs() -> set[bytes]:
         try:
             blobs.add(base64.b64decode(line.split()[1], validate=True))
         except (IndexError, ValueError):
-            log.debug("ssh-add prints a line that is no key: %r", line)
+            log.debug("ssh-add printed no key: %r", line)
     return blobs

@@ -34,7 +34,7 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 
 
 class ParamikoDialer(SshDialer):
-    """A `Dialer`. Remembers which key worked, and passphrases (in memory only), for the next connections."""
+    """A `Dialer`. Keeps which key worked, and passphrases (in memory only), for later connections."""
 
     window_limited = False
 
@@ -80,7 +80,7 @@ class ParamikoDialer(SshDialer):
             sock, theirs = socket.socketpair()
             with theirs:
                 try:
-                    # As ssh does it: a shell that gives way to the command.
+                    # As ssh does it: by a shell that execs the command.
                     child = Child(
                         ["/bin/sh", "-c", f"exec {target.proxy_command}"],
                         stdin=theirs.fileno(),
@@ -96,7 +96,7 @@ class ParamikoDialer(SshDialer):
     def _secure(
         self, sock: socket.socket | paramiko.Channel, target: Destination, way: Way, deadline: Deadline
     ) -> Session:
-        """Agree on keys over `sock`, check who is there, and log in."""
+        """Exchange keys over `sock`, verify the host key, and log in."""
         buffered = BufferedSocket(sock) if isinstance(sock, socket.socket) else sock
         session = Session(cast("socket.socket", buffered))
         if isinstance(buffered, BufferedSocket):
@@ -106,7 +106,7 @@ class ParamikoDialer(SshDialer):
         options.ciphers = _ciphers(target)
         options.key_types = _preferred(options.key_types, self._known(target).kinds(target.key_name))
         left = deadline.need(target.place)
-        # Our own limit is the one of start_client; these two only must not come before it.
+        # start_client has the limit; these two must only not end it earlier.
         session.banner_timeout = session.handshake_timeout = left + 1
         try:
             session.start_client(timeout=left)
@@ -120,7 +120,7 @@ class ParamikoDialer(SshDialer):
         return session
 
     def _authenticate(self, session: Session, target: Destination, deadline: Deadline) -> str:
-        """Log in; how it was done, for people."""
+        """Log in; returns how, for people."""
         agent = None
         if target.agent is not None:
             try:
@@ -150,18 +150,15 @@ class ParamikoDialer(SshDialer):
                     break
                 continue
             if more:
-                raise errors.AuthRejected(
-                    f"{target.place} accepts {candidate.label} but wants {' or '.join(more)} too, "
-                    "which artisync cannot give"
-                )
+                wanted = ssh_errors.SECOND_FACTOR.format(" or ".join(more))
+                raise errors.AuthRejected(f"{target.place} accepts {candidate.label} but wants {wanted}")
             self._keys.worked(target, candidate)
             return f"with {candidate.label}"
         offered: list[str] = []
         if session.is_active():
             session.auth_timeout = deadline.need(target.place)
             try:
-                # Some servers let anybody in who got this far (a VPN's own SSH); the others tell what they
-                # want.
+                # Some servers need no key (a VPN's own SSH); the others tell which methods they take.
                 if not session.auth_none(target.user):
                     return "without a key"
             except paramiko.BadAuthenticationType as e:
@@ -178,7 +175,7 @@ def _rejected(
     offered: list[str],
     connected: bool,
 ) -> errors.ConnectError:
-    """The most useful thing to say when no key worked."""
+    """The error for a login in which no key worked."""
     who = f"{target.user}@{target.place}"
     if tried:
         text = f"{who} rejects {', '.join(tried)}"
@@ -199,12 +196,12 @@ def _rejected(
 def _no_handshake(
     failure: Exception, target: Destination, way: Way, deadline: Deadline
 ) -> errors.ConnectError:
-    """Why the two sides did not come to keys."""
+    """Why the key exchange failed."""
     if deadline.passed or isinstance(failure, TimeoutError):
         return errors.NoAnswer(f"no answer from {target.place} in time")
     if way.children and len(way.sessions) == 1:
         child = way.children[0]
-        # It closed its end a moment ago; its last words are on the way.
+        # It has just closed its end; give its last words time to arrive.
         child.wait(min(1.0, deadline.left))
         words = child.words()
         if words.strip():

@@ -1,7 +1,7 @@
-"""The keys to log in with, for paramiko: in which order they are tried, and how they are got at.
+"""The keys that paramiko logs in with: their order, and how they are loaded.
 
-Order: the one that worked before; the named files; the agent's; the default files. Within the files, those
-that need a passphrase come last, and one that the agent holds is used from there. Source: ssh(1), `-i`, and
+Order: the key that worked last; the named files; the agent's; the default files. Among the files, those that need a
+passphrase come last. A file whose key the agent holds is used through the agent. Source: ssh(1), `-i`, and
 IdentitiesOnly in ssh_config(5).
 """
 
@@ -42,7 +42,7 @@ class Candidate:
 
 
 class Agent(AgentSSH):
-    """The keys of an ssh-agent. Used by one dialling thread and, for signing, by its connection's thread."""
+    """The keys of an ssh-agent. Used by one dialling thread."""
 
     def __init__(self, path: str, timeout: float) -> None:
         """Connect to the socket at `path`. Raises OSError and `paramiko.SSHException`."""
@@ -61,9 +61,9 @@ class Agent(AgentSSH):
 
 
 class _AgentSigner(paramiko.PKey):
-    """An agent's key. When the agent will not sign, the server just sees a signature that is no good.
+    """An agent's key. If the agent does not sign, the server gets an invalid signature, and the next key has its turn.
 
-    paramiko would end the whole connection instead, and the keys after this one would go untried.
+    paramiko itself would end the connection.
     """
 
     def __init__(self, key: AgentKey) -> None:
@@ -88,7 +88,7 @@ class _AgentSigner(paramiko.PKey):
 
 
 class KeyRing:
-    """One dialer's keys over all its connections. Any thread: its dictionaries are only added to."""
+    """A dialer's keys, for all its connections. Any thread: the dictionaries are only added to."""
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
@@ -106,9 +106,9 @@ class KeyRing:
         deadline: Deadline,
         problems: list[errors.ConnectError],
     ) -> Iterator[Candidate]:
-        """The keys to try, each once. A passphrase is asked for only when its key's turn has come.
+        """The keys to try, each once. A passphrase is asked for when its key's turn has come.
 
-        What is wrong with a key is put in `problems`, and the next one follows.
+        Errors of single keys are added to `problems`.
         """
         held = {k.asbytes(): k for k in agent.get_keys()} if agent is not None else {}
         files = [read_key_file(path) for path in target.key_files]
@@ -137,7 +137,7 @@ class KeyRing:
     def _at_hand(
         self, files: list[KeyFile], held: dict[bytes, AgentKey], problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
-        """The files' keys that need no passphrase now."""
+        """Keys of the files that need no passphrase now."""
         for file in files:
             known = self._loaded.get(str(file.path))
             if file.blob is not None and file.blob in held:
@@ -155,7 +155,7 @@ class KeyRing:
     def _locked(
         self, files: list[KeyFile], tried: set[bytes], deadline: Deadline, problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
-        """The files' keys for which a passphrase is needed."""
+        """Keys of the files that need a passphrase."""
         for file in files:
             if file.problem is not None or not file.encrypted or file.blob in tried:
                 continue
@@ -191,7 +191,7 @@ class _WrongPassphraseError(errors.KeyFileUnusable):
 
 
 def _paramiko_key(file: KeyFile, passphrase: str | None) -> paramiko.PKey:
-    """Read what is in the file; any format that OpenSSH writes or reads."""
+    """The key in the file, of any format that OpenSSH reads."""
     data = file.text.encode("ascii", "replace")
     load = (
         serialization.load_ssh_private_key

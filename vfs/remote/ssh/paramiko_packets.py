@@ -29,9 +29,9 @@ CHANNEL_DATA = 94
 
 
 class BufferedSocket:
-    """A socket for paramiko that receives much at a time: paramiko asks for 16 bytes, then for the rest of a packet.
+    """A socket for paramiko that receives up to half a mebibyte at once: paramiko asks for 16 bytes, then for the rest.
 
-    `recv` and `need` are called by paramiko's one thread only; everything else goes to the socket as it is.
+    `recv` and `need` are called by paramiko's thread only; all other calls go to the socket.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -50,9 +50,9 @@ class BufferedSocket:
         return bytes(self._buffer[start:stop])
 
     def need(self, count: int) -> memoryview | None:
-        """The next `count` bytes, which stay there until `took`; None when they have not all come.
+        """The next `count` bytes, valid until `took`; None if they are not complete after one receive.
 
-        Receives once where there are too few. Raises as `socket.recv`, and EOFError at the end.
+        Raises as `socket.recv`, and EOFError at the end.
         """
         start, end = self._start, self._end
         if end - start < count:
@@ -70,15 +70,15 @@ class BufferedSocket:
 
     @property
     def waiting(self) -> bool:
-        """Whether something has come that was not taken."""
+        """Whether received bytes are left."""
         return self._start < self._end
 
     def took(self, count: int) -> None:
-        """The next `count` bytes are done with."""
+        """Drop the next `count` bytes."""
         self._start += count
 
     def let_go(self) -> None:
-        """paramiko's thread has ended: keep no memory for what comes. What paramiko made lasts until it is collected."""
+        """Free the buffer once paramiko's thread has ended; paramiko's objects live on until they are collected."""
         self._buffer = memoryview(b"")
 
     def __getattr__(self, name: str) -> Any:
@@ -86,12 +86,12 @@ class BufferedSocket:
 
 
 class ChannelData:
-    """A message with data for a channel, as far as paramiko looks into it."""
+    """CHANNEL_DATA, with the part of `Message` that paramiko uses for it."""
 
     __slots__ = ("_payload", "_view", "seqno")
 
     def __init__(self, payload: memoryview, *, view: bool) -> None:
-        """`payload`: the channel's number, the length of the data, the data. `view`: the data may be given as a view."""
+        """`payload`: the channel's number, the data's length, the data. `view`: give the data as a view, without a copy."""
         self._payload = payload
         self._view = view
         self.seqno = 0
@@ -192,7 +192,7 @@ class Packets(Packetizer):
     """A paramiko packetizer whose socket is a `BufferedSocket`."""
 
     views = False
-    """Whether all channels of the session take their data as views of it."""
+    """Whether all channels of the session take their data as views, without a copy."""
     buffered: BufferedSocket
     _cipher: Cipher | None = None
     _bytes = _packets = 0
@@ -256,7 +256,7 @@ class Packets(Packetizer):
         return number
 
     def _count(self, size: int) -> None:
-        """Ask for new keys after so much (RFC 4253, 9), and insist on them."""
+        """Ask for new keys at the limits (RFC 4253, 9); end the session if they are passed twice without new keys."""
         self._bytes += size
         self._packets += 1
         if self._bytes >= self.REKEY_BYTES or self._packets >= self.REKEY_PACKETS:
@@ -267,7 +267,7 @@ class Packets(Packetizer):
 
 
 def receive_packets(packetizer: Packetizer, buffered: BufferedSocket) -> None:
-    """Let a session's packetizer, made for `buffered`, receive as `Packets` does."""
+    """Make `packetizer`, whose socket is `buffered`, a `Packets`."""
     packetizer.__class__ = Packets
     assert isinstance(packetizer, Packets)
     packetizer.buffered = buffered

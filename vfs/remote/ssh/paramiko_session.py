@@ -1,8 +1,9 @@
-"""A paramiko session that sets itself up in fewer round trips, and ends without a traceback.
+"""A paramiko session that sets itself up in the fewest round trips, and ends without a traceback.
 
-SSH needs six until SFTP's first answer: TCP, identification and KEXINIT, key exchange, login, channel, and SFTP itself.
-paramiko waits twice more: for the service before each login, though RFC 4253, section 10, wants that only where the key
-exchange did not prove the server; and for the answer to "subsystem", behind which SFTP's first packet may go at once.
+There are seven until SFTP's first answer: TCP, identification and KEXINIT, key exchange, login, channel, subsystem, SFTP.
+paramiko waits once more before each login, for the service, though RFC 4253, section 10, wants that only where the key
+exchange did not prove the server. SFTP's first packet goes out behind the request for the subsystem as soon as the channel's
+window allows; that of OpenSSH's server opens with the answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An SFTP stream over a paramiko channel, and all that must be closed with it.
+"""An SFTP stream over a paramiko channel, and everything that is closed with it.
 
-Threads: as `Transport` says. `Chunks` has paramiko's own lock, a leaf, between its thread and our reader.
+Threads: as for `Transport`. `Chunks` is shared by paramiko's thread and our reader, under paramiko's own lock, a leaf.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
 
 ACKNOWLEDGED = 8 << 20
-"""Bytes after which the server is told that they were taken: a fraction of the window."""
+"""Bytes taken until the window is opened by as many again (WINDOW_ADJUST): a fraction of the window."""
 
 IDLE_POLL = 5.0
-"""Seconds between looks of paramiko's thread at an idle socket; as it comes, it wakes ten times a second."""
+"""Timeout of the socket, in seconds: how often paramiko's thread wakes on an idle link. paramiko's default is 0.1."""
 
 
 class Chunks(BufferedPipe):  # type: ignore[type-arg]
-    """What has come: kept as it came until somebody reads it, or handed on at once, in paramiko's own thread.
+    """A channel's received data: queued until it is read, or given to a sink at once, on paramiko's thread.
 
-    The lock is paramiko's, a leaf. `hand_to` begins the handing on: it saves a copy and the waking of a thread for
-    every packet, of which there are thirty a mebibyte.
+    The sink saves a copy and the wake-up of a thread for each packet; a mebibyte has thirty of them.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
         self._taken = 0
 
     def hand_to(self, sink: Callable[[memoryview], None]) -> None:
-        """From now on `sink` is called with what comes; what has come already goes first, from this thread."""
+        """Call `sink` with all data from now on; what is queued goes first, from this thread."""
         while True:
             with self._cv:  # type: ignore[attr-defined]
                 if not self._chunks:
@@ -52,7 +51,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
             sink(waiting)
 
     def let_go(self) -> None:
-        """Return once `sink` is not being called, and never will be again."""
+        """Return once `sink` has returned, and will not be called again."""
         with self._cv:  # type: ignore[attr-defined]
             self._sink = None
             while self._busy:
@@ -78,8 +77,10 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
         return len(self._chunks) > 0
 
     def read(self, nbytes: int, timeout: float | None = None) -> memoryview | bytes | range:
-        """At most `nbytes`, at least one unless the pipe is closed. Of what is handed on only the length, as a range:
-        paramiko's `recv` uses it to open the window again."""
+        """Up to `nbytes` bytes; none once the pipe is closed.
+
+        With a sink, range(n) for n bytes taken: paramiko's `Channel.recv` needs the length alone, for WINDOW_ADJUST.
+        """
         with self._cv:  # type: ignore[attr-defined]
             while not self._chunks and (self._sink is None or self._taken < ACKNOWLEDGED):
                 if self._closed:  # type: ignore[attr-defined]
@@ -106,7 +107,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
 
 
 class Way:
-    """The sockets, processes and SSH sessions that one stream goes through, the nearest first."""
+    """The sockets, processes and SSH sessions of one stream, the nearest first."""
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
@@ -116,12 +117,12 @@ class Way:
         """How the last of the sessions logged in, for people."""
 
     def settle(self) -> None:
-        """The stream is made: from here on paramiko's threads need not look around so often."""
+        """Let paramiko's threads wake less often, now that the stream is up."""
         for sock in self.sockets:
             sock.settimeout(IDLE_POLL)
 
     def close(self) -> None:
-        """End all of it, without waiting for anybody. Idempotent; any thread."""
+        """Close all of it without blocking. Idempotent; any thread."""
         # No goodbye on the channel: sending it could block for as long as the dead link lasts.
         for sock in self.sockets:
             try:
@@ -168,7 +169,7 @@ class ChannelStream:
         return count
 
     def receive(self, into: Callable[[], list[memoryview]], received: Callable[[int], None]) -> None:
-        """See `transport.receive`. Both are called in paramiko's thread, and not any more once this has returned."""
+        """As `transport.receive`; both are called on paramiko's thread."""
         chunks = cast("Chunks", self._channel.in_buffer)
         failures: list[Exception] = []
 
@@ -204,7 +205,7 @@ class ChannelStream:
         except (OSError, paramiko.SSHException) as e:
             if self._begun or self._closed:
                 raise OSError(str(e)) from e
-            # The server refused SFTP: who receives finds the end too, and can say why.
+            # The server refused SFTP: `recv_into` ends as well, and sets `error`.
 
     def _ended_early(self) -> None:
         if self._closed:

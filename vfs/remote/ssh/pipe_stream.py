@@ -1,7 +1,7 @@
 """An SFTP stream through the pipes of a running `ssh`.
 
-Threads: as `Transport` says. `_lock` guards `_users` and `_closed` and is a leaf; the pipes are closed by
-whoever is the last to use them, so that no thread ever reads from a number that means another file by now.
+Threads: as for `Transport`. `_lock` guards `_users` and `_closed` and is a leaf. The last thread to use the pipes closes
+them, so that no thread reads from a descriptor that is another file by then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIPE_SIZE = 1 << 20
 """Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
 
 _LAST_WORDS = 1.0
-"""Seconds to wait for ssh to end once it has closed its output."""
+"""Seconds that ssh has to exit after it closed its output."""
 
 
 class PipeStream:
@@ -61,7 +61,7 @@ class PipeStream:
                 if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
             except OSError:
-                # Somebody with many pipes has used up the allowance: the pipe stays as it is.
+                # The user's allowance for pipes is used up: this one keeps its size.
                 pass
 
     def recv_into(self, views: Sequence[memoryview]) -> int:
@@ -97,7 +97,7 @@ class PipeStream:
                 except BrokenPipeError:
                     if self._begun:
                         raise
-                    # ssh has ended before the login: who receives finds the end too, and can say why.
+                    # ssh ended before the login: `recv_into` ends as well, and sets `error`.
                     return
         finally:
             self._leave()
@@ -107,7 +107,7 @@ class PipeStream:
             if self._closed:
                 return
             self._closed = True
-            self._users += 1  # until here is done: nobody else may release what is used here
+            self._users += 1  # nobody else may release the pipes before this is done
         self._wake.set()
         self._child.close()
         self._leave()
@@ -118,7 +118,7 @@ class PipeStream:
         poll.register(fd, event)
         poll.register(self._wake.fileno(), select.POLLIN)
         while True:
-            # The lower bound keeps this from spinning while a question holds the clock just before its end.
+            # At least 50 ms: while a person is asked, the deadline may stand still just before its end.
             patience = None if self._begun else max(self._deadline.left * 1000, 50)
             ready = poll.poll(patience)
             if any(number == self._wake.fileno() for number, _ in ready):
@@ -155,7 +155,7 @@ class PipeStream:
             self._release()
 
     def _release(self) -> None:
-        """Nobody uses the pipes any more, and nobody will."""
+        """Close the pipes, which no thread uses any more."""
         for file in (self._child.stdin, self._child.stdout):
             if file is not None:
                 file.close()

@@ -1,7 +1,7 @@
-"""Time to connect, and people who are asked meanwhile: a question stops the clock, and one comes at a time.
+"""Deadlines of connecting, and questions to a person: a question stops the clock, and one is asked at a time.
 
-`_one_at_a_time` is held while a person answers. It is the one lock here that is no leaf: it keeps connections
-that are made at once from asking the same thing twice, and nobody who holds it takes another lock.
+`_one_at_a_time` is held while a person answers, so it is no leaf: it keeps connections that are made at the same time from
+asking twice. Its holder takes no other lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Deadline:
-    """When a connection must be there, in seconds from now. One thread asks questions, any may look."""
+    """`seconds` from now. One thread asks questions, any thread may look."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -26,7 +26,7 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds left, 0.0 when none are. They do not run while a question is open."""
+        """Seconds left, at least 0.0. The clock stands still while a question is open."""
         asking_since = self._asking_since
         return max(0.0, self._end - (time.monotonic() if asking_since is None else asking_since))
 
@@ -42,7 +42,7 @@ class Deadline:
         return left
 
     def without(self, question: Callable[[], _T]) -> _T:
-        """Run `question` without its time being counted."""
+        """What `question` returns; its time does not count."""
         began = self._asking_since = time.monotonic()
         try:
             return question()
@@ -52,7 +52,7 @@ class Deadline:
 
 
 class Asking:
-    """A person who may be asked by several threads. Keeps passphrases in memory, for the next connections."""
+    """Questions to a person, from several threads. Passphrases are kept in memory for later connections."""
 
     def __init__(self, prompter: Prompter | None) -> None:
         self._prompter = prompter
@@ -65,7 +65,7 @@ class Asking:
         return self._prompter is not None
 
     def about_host_key(self, deadline: Deadline, verify: Callable[[Prompter | None], None]) -> None:
-        """Run `verify` with the person to ask, alone, and without its time being counted."""
+        """Call `verify` with the person to ask, or None. Questions are asked one at a time; their time does not count."""
         if self._prompter is None:
             verify(None)
             return
@@ -77,9 +77,9 @@ class Asking:
         deadline.without(alone)
 
     def passphrase(self, deadline: Deadline, key_file: str, wrong: str | None = None) -> str | None:
-        """What was entered for the file before, or is entered now; `wrong` is one that did not fit.
+        """The passphrase of a key file: the one entered before, unless it is `wrong`, else the answer of the person.
 
-        None if there is nobody to ask, or no answer.
+        None without a person or an answer.
         """
 
         def alone() -> str | None:

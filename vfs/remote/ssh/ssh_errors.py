@@ -15,6 +15,11 @@ from vfs.remote.ssh.hostkeys import read_entries
 
 NOT_BEGUN = "ended the connection before SFTP began; is an SFTP server installed there?"
 
+SECOND_FACTOR = (
+    "{} beside or instead of a key, which artisync cannot give; it can share an `ssh` session that was opened before "
+    "with `ControlMaster auto` and a `ControlPath` in ~/.ssh/config: `--transport openssh`"
+)
+
 _SIMPLE: tuple[tuple[str, type[errors.ConnectError]], ...] = (
     (r"Could not resolve hostname|Name or service not known|Temporary failure in name", errors.UnknownHost),
     (r"Connection refused", errors.Refused),
@@ -95,9 +100,10 @@ def _login(said: str, place: str) -> errors.ConnectError | None:
     missing = re.search(r"Identity file (.+) not accessible: (.+?)\.?$", said, re.M)
     if missing is not None:
         return errors.KeyFileUnusable(f"the key file {missing.group(1)}: {missing.group(2).lower()}")
-    return errors.AuthRejected(
-        f"{denied.group(1) or place} accepts none of the keys (it offers: {denied.group(2)})"
-    )
+    who, wanted = denied.group(1) or place, denied.group(2)
+    if "publickey" not in wanted:
+        return errors.AuthRejected(f"{who} wants {SECOND_FACTOR.format(wanted.replace(',', ' or '))}")
+    return errors.AuthRejected(f"{who} accepts none of the keys (it offers: {wanted})")
 
 
 def _without_prefix(line: str) -> str:

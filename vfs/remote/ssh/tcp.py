@@ -1,6 +1,6 @@
 """From a host's name and port to a TCP connection.
 
-Threads: any. A name is looked up on a thread of its own, since that cannot be cut short.
+Threads: any. getaddrinfo(3) cannot be cut short, so it runs on a thread of its own.
 """
 
 from __future__ import annotations

@@ -14,29 +14,29 @@ class Transport(Protocol):
 
     @property
     def error(self) -> ConnectError | None:
-        """Why the stream ended before the server's first byte, where `dial` could not know it yet. Else None."""
+        """Why the stream ended before the server's first byte; None if it did not, or `dial` raised the reason."""
         ...
 
     def recv_into(self, views: Sequence[memoryview]) -> int:
-        """Block until bytes are there; how many were put into `views`, in turn. 0 at end of stream or error."""
+        """Block for bytes; the number put into `views`, in order. 0 at the end of the stream or on an error."""
         ...
 
     def send(self, data: bytes | memoryview) -> None:
-        """Block until all of `data` is accepted. Raises OSError or EOFError on a dead stream."""
+        """Block until all of `data` is sent or buffered. Raises OSError or EOFError on a dead stream."""
         ...
 
     def close(self) -> None:
-        """Idempotent; makes a blocked `recv_into` return 0 and a blocked `send` raise, soon."""
+        """Idempotent. A blocked `recv_into` soon returns 0, a blocked `send` soon raises."""
         ...
 
 
 def receive(
     transport: Transport, into: Callable[[], list[memoryview]], received: Callable[[int], None]
 ) -> None:
-    """Put what comes into the buffers that `into` gives, and tell `received` how much, until the end of the stream.
+    """Receive into the buffers that `into` returns, call `received` with each count, until the end of the stream.
 
-    Blocks. Both are called by one thread, this one or the transport's own, and by none once this has returned. Raises
-    what `received` raises, and OSError or EOFError.
+    Blocks. Both are called by one thread, this one or the transport's own, and not after this has returned. Raises what
+    `received` raises, and OSError or EOFError.
     """
     own = getattr(transport, "receive", None)
     if own is not None:
@@ -47,7 +47,7 @@ def receive(
 
 
 class Prompter(Protocol):
-    """Questions to a person on a terminal; None stands for "there is nobody to ask"."""
+    """Questions to a person on a terminal. None in its place: nobody can be asked."""
 
     def accept_host_key(
         self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None
@@ -56,16 +56,16 @@ class Prompter(Protocol):
 
 
 class Dialer(Protocol):
-    """Makes SFTP streams to one server; each call is a TCP connection of its own."""
+    """Makes SFTP streams to one server, each over a TCP connection of its own."""
 
     @property
     def window_limited(self) -> bool:
-        """True where one stream is bound by a fixed window (2 MiB of the system's ssh), so that long links need more."""
+        """Whether a stream has a small fixed window (2 MiB with the system's ssh), so that a long link needs several."""
         ...
 
     @property
     def login(self) -> str:
-        """How the latest `dial` logged in, for people: "with …/id_ed25519 (ED25519 SHA256:…)". Empty if not known."""
+        """How the last `dial` logged in, for people: "with …/id_ed25519 (ED25519 SHA256:…)"; empty if unknown."""
         ...
 
     def destination(self, timeout: float) -> Destination:

@@ -1,4 +1,4 @@
-"""Something that a thread in poll(2) can be woken with: a pipe, which every Unix has."""
+"""Wakes a thread out of poll(2), by a pipe."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import os
 
 
 class Wakeup:
-    """`fileno` becomes readable at the first `set`, and stays so. Any thread may set it; one thread closes it last."""
+    """`fileno` is readable from the first `set` on. Any thread may set it; `close` comes last, once."""
 
     def __init__(self) -> None:
-        """Raises OSError when there are no descriptors left."""
+        """Raises OSError without a free descriptor."""
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
 
     def fileno(self) -> int:
-        """What to poll for POLLIN."""
+        """To be polled for POLLIN."""
         return self._reading
 
     def set(self) -> None:
-        """Wake whoever polls, now and later."""
+        """Wake the polls of now and later."""
         try:
             os.write(self._writing, b"\0")
         except BlockingIOError:  # it was set 65536 times
             pass
 
     def close(self) -> None:
-        """To be called once, when nobody polls any more and nobody will set it."""
+        """To be called once, after the last poll and the last `set`."""
         os.close(self._reading)
         os.close(self._writing)
