@@ -94,7 +94,7 @@ async def _main(given: dict[str, Any]) -> None:
         export.start()
         print(export.port, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
-            print(export.path(), flush=True)
+            print(export.path(60.0), flush=True)
         export.close()
 
 

@@ -98,7 +98,7 @@ async def _serve(
     if stack is None:
         return False
     try:
-        mounted = _mounted(stack, below, mountpoint, stop.set)
+        mounted = _mounted(stack, settings, mountpoint, stop.set)
         try:
             if not await _unless_stopped(_mount(mounted), stop):
                 return False

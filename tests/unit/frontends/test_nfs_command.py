@@ -78,7 +78,7 @@ def test_on_linux_only_root_mounts_and_macos_lets_everybody(monkeypatch: pytest.
 
 
 def test_a_mount_of_ours_is_known_by_its_source() -> None:
-    path = Tickets(10.0, lambda: 0.0).issue(40123)
+    path = Tickets(lambda: 0.0).issue(40123, 10.0)
     assert port_of(f"127.0.0.1:{path}") == 40123
     assert MountInfo(PLACE, "nfs", f"127.0.0.1:{path}").ours
     assert MountInfo(PLACE, "fuse.artisync", "h:/r").ours

@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab.memory_stack import MemoryStack
 from tests.lab.nfs_client import NfsClient, NfsError, marked
+from vfs.base import config
 from vfs.base.errors import MountError, NfsMissing
 from vfs.frontends.fuse.mountpoint import MountInfo
 from vfs.frontends.nfs import mounted, server
@@ -85,7 +86,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         async def main() -> None:
             stack: Any = MemoryStack()
-            settings: Any = SimpleNamespace(timeout=30.0, ttl=1.0, allow_other=False)
+            settings: Any = SimpleNamespace(timeout=30.0, ttl=2.0, allow_other=False)
             gone = asyncio.Event()
             nfs = NfsMount(stack.service, settings, PLACE, gone=gone.set)
             try:
@@ -110,6 +111,12 @@ def test_it_is_mounted_by_the_command_and_unmounted_at_the_end(live: Callable[..
     system = live(story)
     assert system.mounted is None
     assert [words[0] for words in system.ran] == ["mount", "umount"]
+    assert "actimeo=1" in system.ran[0][5].split(",")
+
+
+def test_what_the_client_keeps_is_taken_off_the_ttl_below(tmp_path: Path) -> None:
+    settings = config.resolve({"ssh": "ssh me@host", "cache_dir": tmp_path, "ttl": "2s"})
+    assert mounted.settings_for(settings).ttl == 1.0
 
 
 def test_what_is_busy_at_the_end_goes_out_of_sight(live: Callable[..., System]) -> None:

@@ -30,7 +30,7 @@ class Served:
         stack.service.timeout = timeout
         self.files = NfsFiles(stack.service)
         self.program = NfsProgram(self.files, Handles(), everybody=everybody)
-        self.tickets = Tickets(10.0, lambda: stack.files.clock())
+        self.tickets = Tickets(lambda: stack.files.clock())
         self.unmounts = 0
         mount = MountProgram(self.tickets.use, self.program.root, self.unmounted)
         self.programs = Programs([self.program, mount])
@@ -184,6 +184,25 @@ def test_a_name_that_stays_is_listed_once_however_the_directory_changes_between_
         assert turn > 10
         assert len(set(names)) == len(names)
         assert {b"stays%d" % number for number in range(200)} <= set(names)
+
+    serve(story)
+
+
+def test_a_listing_in_pages_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(served: Served) -> None:
+        for number in range(200):
+            served.stack.old(ROOT + b"/%d" % number, b"")
+        entries, end = await served.client.page(served.root, 0, plus=False, most=600)
+        before = served.stack.remote.requests["scandir"]
+        pages = 1
+        while not end:
+            await asyncio.sleep(2.1)
+            more, end = await served.client.page(served.root, entries[-1].cookie, plus=False, most=600)
+            entries += more
+            pages += 1
+        assert pages > 5
+        assert len(entries) == 202
+        assert served.stack.remote.requests["scandir"] == before
 
     serve(story)
 
@@ -371,14 +390,14 @@ def test_wrong_handles() -> None:
 
 def test_a_path_of_the_export_is_good_once_and_for_seconds() -> None:
     async def story(served: Served) -> None:
-        path = served.tickets.issue(1234).encode()
+        path = served.tickets.issue(1234, 10.0).encode()
         for wrong in (b"", b"/", b"/artisync/", path + b"\0", path[:-1]):
             assert await failing(served.client.mount(wrong)) is Status.ACCES
         assert not served.connection.trusted
         assert await served.client.mount(path) == served.root
         assert served.connection.trusted
         assert await failing(served.client.mount(path)) is Status.ACCES
-        late = served.tickets.issue(1234).encode()
+        late = served.tickets.issue(1234, 10.0).encode()
         await asyncio.sleep(11)
         assert await failing(served.client.mount(late)) is Status.ACCES
         assert served.tickets.used == 1
@@ -388,7 +407,7 @@ def test_a_path_of_the_export_is_good_once_and_for_seconds() -> None:
 
 def test_nobody_is_told_what_is_exported() -> None:
     async def story(served: Served) -> None:
-        served.tickets.issue(1234)
+        served.tickets.issue(1234, 10.0)
         for procedure in (p.Mount.DUMP, p.Mount.EXPORT):
             answer = await served.client.raw(p.MOUNT_PROGRAM, procedure)
             assert (answer.u32(), answer.left) == (0, 0)

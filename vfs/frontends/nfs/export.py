@@ -14,9 +14,6 @@ from vfs.frontends.nfs.programs import Programs
 from vfs.frontends.nfs.server import Server
 from vfs.frontends.nfs.tickets import Handles, Tickets
 
-TICKET_SECONDS = 120.0
-"""How long a path is good that a person has to mount by hand."""
-
 
 class Export:
     """`everybody`: other users of the machine may read, too. `privileged`: only clients on ports of root are served.
@@ -33,7 +30,7 @@ class Export:
         unmounted: Callable[[], None] = lambda: None,
     ) -> None:
         self.files = NfsFiles(files)
-        self._tickets = Tickets(TICKET_SECONDS, asyncio.get_running_loop().time)
+        self._tickets = Tickets(asyncio.get_running_loop().time)
         self._program = program = NfsProgram(self.files, Handles(), everybody=everybody)
         mount = MountProgram(self._tickets.use, program.root, unmounted)
         self._server = Server(Programs([program, mount]), privileged=privileged)
@@ -56,9 +53,9 @@ class Export:
         """How often it was mounted."""
         return self._tickets.used
 
-    def path(self) -> str:
-        """A path to mount, good once and for TICKET_SECONDS."""
-        return self._tickets.issue(self.port)
+    def path(self, seconds: float) -> str:
+        """A path to mount, good once and for so long."""
+        return self._tickets.issue(self.port, seconds)
 
     def handle(self, node: Node) -> bytes:
         """The handle of a node, as a client that has mounted finds it."""

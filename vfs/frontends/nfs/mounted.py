@@ -22,12 +22,14 @@ from vfs.base.errors import MountError, NfsMissing
 from vfs.files.service import Files
 from vfs.frontends.fuse import mountpoint as mountpoints
 from vfs.frontends.nfs import command
-from vfs.frontends.nfs.export import TICKET_SECONDS, Export
+from vfs.frontends.nfs.export import Export
 
 log = logging.getLogger(__name__)
 
-COMMAND_SECONDS = 60.0
-"""How long the system's commands may take."""
+COMMAND_SECONDS = 30.0
+"""How long the system's commands may take, and the secret in one of them is good."""
+HAND_SECONDS = 120.0
+"""The same where a person has to mount by hand."""
 LOOK_SECONDS = 1.0 if sys.platform == "linux" else 5.0
 """How often it is seen whether the mount is still there; elsewhere than on Linux a program has to be asked."""
 
@@ -44,19 +46,13 @@ class NfsMount:
     """No client says which programs wait."""
 
     def __init__(
-        self,
-        files: Files,
-        settings: Settings,
-        mountpoint: Path,
-        *,
-        gone: Callable[[], None],
+        self, files: Files, settings: Settings, mountpoint: Path, *, gone: Callable[[], None]
     ) -> None:
         self._settings = settings
         self._mountpoint = mountpoint
         self._gone = gone
         self._look = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
-        self._source = ""
         self._export = Export(
             files,
             everybody=settings.allow_other,
@@ -72,36 +68,38 @@ class NfsMount:
     async def mount(self) -> None:
         """Serve, and mount. Raises MountError; then nothing that was given out opens anything any more."""
         self._export.start()
-        path = self._export.path()
-        words = command.mount_command(
-            self._export.port,
-            path,
-            self._mountpoint,
-            timeout=self._settings.timeout,
-            ttl=self._settings.ttl + command.cached_seconds(self._settings.ttl),
-            system=sys.platform,
-        )
-        self._source = words[-2]
-        code, said = await _run(command.with_right(words))
+        code, said = await _run(command.with_right(self._words(COMMAND_SECONDS)))
         if code != 0 and self._export.mounts == 0 and _lacks_right(said):
-            await self._mounted_by_hand(words)
-        elif code != 0:
+            await self._mounted_by_hand()
+        elif code != 0 or not self._there():
             raise _failure(self._mountpoint, said)
         self._watching = asyncio.ensure_future(self._watch())
 
-    async def _mounted_by_hand(self, words: Sequence[str]) -> None:
+    def _words(self, seconds: float) -> list[str]:
+        """The command that mounts, good for so long."""
+        return command.mount_command(
+            self._export.port,
+            self._export.path(seconds),
+            self._mountpoint,
+            timeout=self._settings.timeout,
+            ttl=self._settings.ttl,
+            system=sys.platform,
+        )
+
+    async def _mounted_by_hand(self) -> None:
         """Have the person run the command that this user may not, and wait for it."""
-        log.warning("only root mounts by NFS here; run within %.0f s, in another terminal:", TICKET_SECONDS)
-        log.warning("%s", shlex.join(["sudo", *words]))
-        end = asyncio.get_running_loop().time() + TICKET_SECONDS
+        words = shlex.join(["sudo", *self._words(HAND_SECONDS)])
+        log.warning("only root mounts by NFS here; run within %.0f s, in another terminal:", HAND_SECONDS)
+        log.warning("%s", words)
+        end = asyncio.get_running_loop().time() + HAND_SECONDS
         while not self._there():
             if asyncio.get_running_loop().time() > end:
-                raise MountError(f"{self._mountpoint} was not mounted within {TICKET_SECONDS:.0f} seconds")
+                raise MountError(f"{self._mountpoint} was not mounted within {HAND_SECONDS:.0f} seconds")
             await asyncio.sleep(0.2)
 
     def _there(self) -> bool:
         found = mountpoints.mount_info(self._mountpoint)
-        return found is not None and found.source.rstrip("/") == self._source
+        return found is not None and found.port == self._export.port
 
     async def _watch(self) -> None:
         """Until the mount is gone; programs that hold files of it open keep it alive out of sight."""
@@ -117,7 +115,7 @@ class NfsMount:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         for force in (False, True):
-            if self._source and self._there():
+            if self._there():
                 words = command.unmount_command(self._mountpoint, force=force, system=sys.platform)
                 code, said = await _run(command.with_right(words))
                 if code != 0:

@@ -27,7 +27,7 @@ from vfs.frontends.nfs.tickets import Handles
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_LISTINGS = 16
-"""Directories that are kept sorted, for who lists them page by page."""
+"""Directories that are listed page by page at a time, as they were when that began."""
 _ROOT = 0
 """The user id that may always look: the kernel itself asks by it."""
 
@@ -50,7 +50,7 @@ class NfsProgram:
         self._service = files.service
         self._handles = handles
         self._everybody = everybody
-        self._listings: OrderedDict[tuple[int, int], Listing[Node]] = OrderedDict()
+        self._listings: OrderedDict[int, Listing[Node]] = OrderedDict()
         self._fsid = secrets.randbits(63)
         self._procedures: dict[int, Callable[[Call, Client], Awaitable[Result]]] = {
             Nfs.NULL: self._null,
@@ -186,7 +186,7 @@ class NfsProgram:
         """The entries behind the cookie `at`, as many as fit into `most` bytes, their names into `most_names`."""
         if node.kind is not Kind.DIRECTORY:
             raise Failure(Status.NOTDIR)
-        listing = await self._listing(node)
+        listing = await self._listing(node, at)
         # cookies stay good, so that the verifier is always the same
         page = Packer().u32(Status.OK).raw(self._known(node)).u64(0)
         room = min(most, p.MOST_LISTING) - len(page) - 8
@@ -204,6 +204,7 @@ class NfsProgram:
                 return Result(page.u32(0, 0))
             page.raw(entry.data)
             taken += len(entry)
+        self._listings.pop(node.id, None)
         return Result(page.u32(0, 1))
 
     def _plus(self, entry: Packer, shown: Node) -> None:
@@ -213,16 +214,14 @@ class NfsProgram:
         else:
             entry.raw(self._known(shown)).u32(1).opaque(self.handle(shown))
 
-    async def _listing(self, node: Node) -> Listing[Node]:
-        children = await self._files.listing(node)
-        key = node.id, self._files.change(node)
-        listing = self._listings.get(key)
+    async def _listing(self, node: Node, at: int) -> Listing[Node]:
+        """The listing that a client goes on with behind the cookie `at`, or a fresh one."""
+        listing = self._listings.get(node.id) if at else None
         if listing is None:
-            listing = await Listing.of(children)
-            self._listings[key] = listing
-            while len(self._listings) > MOST_LISTINGS:
-                self._listings.popitem(last=False)
-        self._listings.move_to_end(key)
+            listing = self._listings[node.id] = await Listing.of(await self._files.listing(node))
+        self._listings.move_to_end(node.id)
+        if len(self._listings) > MOST_LISTINGS:
+            self._listings.popitem(last=False)
         return listing
 
     # --- bytes ----------------------------------------------------------------------------------------------------

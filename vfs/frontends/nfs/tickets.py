@@ -45,19 +45,18 @@ class Handles:
 
 
 class Tickets:
-    """Paths of the export, each good for one MNT within `seconds` of its making; `clock` as `time.monotonic`."""
+    """Paths of the export, each good for one MNT within seconds; `clock` as `time.monotonic`."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until: dict[bytes, float] = {}
         self.used = 0
         """Paths that were used."""
 
-    def issue(self, port: int) -> str:
-        """A new path. The port in it tells everybody who sees the mount where its server is."""
+    def issue(self, port: int, seconds: float) -> str:
+        """A new path, good for so long. The port in it tells everybody who sees the mount where its server is."""
         path = f"{PREFIX}{port}/{secrets.token_hex(16)}"
-        self._until[path.encode()] = self._clock() + self._seconds
+        self._until[path.encode()] = self._clock() + seconds
         return path
 
     def use(self, path: bytes) -> bool:
