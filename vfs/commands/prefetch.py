@@ -67,7 +67,7 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> int:
 
     Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
     """
-    pins = await stack.cache.records(pins_of(stack.tree.identity))
+    pins = await stack.cache.records(pins_of(stack.tree.versions.identity))
     gone: set[str] = set()
     for path in paths:
         found = _pins_below(pins, os.fsencode(path).strip(b"/"))

@@ -10,13 +10,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from vfs.base.errors import ArtisyncError
+from vfs.base.tasks import Tasks
 from vfs.files.node import NEVER, Kind, Node
-
-if TYPE_CHECKING:
-    from vfs.files.tree import Tree
+from vfs.files.tree import Tree
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +60,14 @@ class Crawl:
         """Where each is in its row."""
         self._reach = FIRST
         self._opened = self._missed = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._go_on()
 
     def opened(self, directory: Node) -> None:
         """The walker opened a directory."""
         self.last = now = _now()
         self._times.append(now)
-        if directory in self._seen and now - self._round >= self._tree.ttl:
+        if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
             self._rows.clear()
             self._places.clear()
@@ -88,7 +86,7 @@ class Crawl:
         self._miss(now)
         most = self._most()
         room = most - len(self._ahead)
-        if room < max(1, most // 4) or self._tree.silent():
+        if room < max(1, most // 4) or self._tree.requests.silent():
             return
         for directory in self._following():
             if directory in self._passed or directory.large:
@@ -96,12 +94,10 @@ class Crawl:
             if len(self._passed) > MOST_PASSED:
                 break
             self._passed.add(directory)
-            if self._tree.listed(directory):
+            if self._tree.names.listed(directory):
                 continue
             self._ahead[directory] = now
-            task = asyncio.ensure_future(self._list(directory))
-            self._tasks.add(task)
-            task.add_done_callback(self._listed)
+            self._tasks.spawn(self._list(directory)).add_done_callback(self._listed)
             room -= 1
             if not room:
                 break
@@ -110,7 +106,7 @@ class Crawl:
         """Directories that may be ahead."""
         if self._missed > TRIALS + self._opened // 4:
             return 0
-        now, while_fresh = _now(), self._tree.ttl / 2
+        now, while_fresh = _now(), self._tree.names.ttl / 2
         while self._times and self._times[0] < now - while_fresh:
             self._times.popleft()
         passed = len(self._times) * max(1.0, while_fresh / max(now - self._began, SHORTEST))
@@ -121,7 +117,7 @@ class Crawl:
         before = len(self._ahead)
         while self._ahead:
             directory = next(iter(self._ahead))
-            if now - self._ahead[directory] < self._tree.ttl:
+            if now - self._ahead[directory] < self._tree.names.ttl:
                 break
             del self._ahead[directory]
         if missed := before - len(self._ahead):
@@ -136,7 +132,6 @@ class Crawl:
             self._ahead.pop(directory, None)
 
     def _listed(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled():
             self._go_on()
 
@@ -196,10 +191,7 @@ class Crawl:
 
     async def aclose(self) -> None:
         """End what is being listed."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
 
 def _now() -> float:

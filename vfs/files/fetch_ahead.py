@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from vfs import formats
 from vfs.base.errors import ArtisyncError
+from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.node import NEVER, Kind, Node
@@ -42,7 +43,7 @@ class FetchAhead:
         self._fetcher = fetcher
         self._opened: dict[Node, float] = {}
         """For each directory: when one of its event files was last opened."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._looked = NEVER
 
     def note(self, node: Node) -> None:
@@ -52,10 +53,9 @@ class FetchAhead:
         now = asyncio.get_running_loop().time()
         self._opened[node.parent] = now
         self._opened = {parent: at for parent, at in self._opened.items() if now - at < PATTERN_SECONDS}
-        busy = self._task is not None and not self._task.done()
-        if len(self._opened) > 1 and not busy and now - self._looked >= LOOK_SECONDS:
+        if len(self._opened) > 1 and not self._tasks and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._task = asyncio.ensure_future(self._fetch(_common(list(self._opened))))
+            self._tasks.spawn(self._fetch(_common(list(self._opened))))
 
     async def _wanted(self, top: Node) -> AsyncIterator[Node]:
         """The event files below `top` of which nothing is here, within the bounds."""
@@ -89,13 +89,11 @@ class FetchAhead:
                     return
                 self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
 
-        await asyncio.gather(*(one(node) for node in nodes if not self._tree.silent()))
+        await asyncio.gather(*(one(node) for node in nodes if not self._tree.requests.silent()))
 
     async def aclose(self) -> None:
         """Stop fetching."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.aclose()
 
 
 def _common(nodes: list[Node]) -> Node:

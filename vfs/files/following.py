@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 from vfs.base.errors import NoSuchPath, RemoteError, ServerFailure
 from vfs.files import symlinks
-from vfs.files.last_known import UNKNOWN
-from vfs.files.node import Node
+from vfs.files.node import UNKNOWN, Node
 from vfs.remote.api import LONGEST_PATH, MOST_LINKS, Attributes, Remote
 
 
-class Shown(NamedTuple):
+class ShownLink(NamedTuple):
     """What stands at a link's name: a link with the text `target`; or what it leads to, which is at `real` and has the
     attributes `followed`. Without `real` there is no link any more, but something with those attributes."""
 
@@ -28,7 +27,7 @@ class Shown(NamedTuple):
     real: bytes | None = None
 
 
-async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Shown:
+async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> ShownLink:
     """Find out what the link at `path`, in the directory `parent`, is shown as.
 
     Raises ServerFailure when that cannot be told just now, and Unreachable.
@@ -43,24 +42,23 @@ async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Show
         directory = _real_directory(root, parent)
         plain = symlinks.plain(directory, text) if directory and isinstance(text, bytes) else None
         if plain is not None and symlinks.inside(root, plain) and plain != path:
-            return Shown(symlinks.relative(root, path, plain))
-        if (
-            plain is None and directory and isinstance(text, bytes)
-        ):  # some servers tidy the text before they look
+            return ShownLink(symlinks.relative(root, path, plain))
+        if plain is None and directory and isinstance(text, bytes):
+            # some servers tidy the text before they look
             real: bytes | None = await resolve(remote, directory, text, root)
         else:
             real = await _real(remote, root, directory, path, text if isinstance(text, bytes) else None)
         if real is None:
-            return Shown(b"", followed)
+            return ShownLink(b"", followed)
         if symlinks.inside(root, real):
-            return Shown(symlinks.relative(root, path, real))
+            return ShownLink(symlinks.relative(root, path, real))
         if not _endless(root, parent, real):
-            return Shown(b"", followed, real)
+            return ShownLink(b"", followed, real)
     if not isinstance(text, bytes):
-        return Shown(symlinks.nowhere(root, path, b"unreadable"))
+        return ShownLink(symlinks.nowhere(root, path, b"unreadable"))
     if isinstance(followed, NoSuchPath) and await _circular(remote, path, text):
-        return Shown(posixpath.basename(path))  # a link to itself is ELOOP to who follows it
-    return Shown(symlinks.nowhere(root, path, text))
+        return ShownLink(posixpath.basename(path))  # a link to itself is ELOOP to who follows it
+    return ShownLink(symlinks.nowhere(root, path, text))
 
 
 async def _real(

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from vfs.base.slices import slices
+from vfs.base.tasks import Tasks
+from vfs.files.last_known import LastKnown
+from vfs.files.namespace import Namespace
 from vfs.files.node import NEVER, Node
-
-if TYPE_CHECKING:
-    from vfs.files.tree import Tree
 
 MOST_NAMES = 100_000
 """Names that are kept without a need: some 90 MB."""
@@ -28,13 +27,14 @@ AGAIN_SECONDS = 1.0
 class Forgetting:
     """What of one tree can be forgotten. `count`: the names that it has now."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, names: Namespace, last_known: LastKnown) -> None:
         self.count = 0
-        self._tree = tree
+        self._names = names
+        self._last_known = last_known
         self._directories: dict[Node, None] = {}
         """Those with names in them, the one that had new ones longest ago first."""
         self._latest: Node | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._not_before = NEVER
 
     def made(self, parent: Node) -> None:
@@ -54,22 +54,21 @@ class Forgetting:
 
     def soon(self) -> None:
         """Names came, or were given back by the kernel: forget some if there are too many."""
-        loop = asyncio.get_running_loop()
-        busy = self._task is not None and not self._task.done()
-        if not busy and self.count > MOST_NAMES and loop.time() >= self._not_before:
-            self._task = asyncio.ensure_future(self._forget())
+        now = asyncio.get_running_loop().time()
+        if not self._tasks and self.count > MOST_NAMES and now >= self._not_before:
+            self._tasks.spawn(self._forget())
 
     async def _forget(self) -> None:
         for directory in list(self._directories):
             if self.count <= MOST_NAMES * 0.9:
                 break
-            if directory in self._directories and not self._tree.listed(directory):
+            if directory in self._directories and not self._names.listed(directory):
                 await self._empty(directory)
         self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
 
     async def _empty(self, directory: Node) -> None:
         if directory.listed > NEVER:
-            await self._tree.last_known.remember(directory)
+            await self._last_known.remember(directory)
         children = directory.children
         async for names in slices(list(children)):
             for name in names:
@@ -87,9 +86,7 @@ class Forgetting:
 
     async def aclose(self) -> None:
         """Stop it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.aclose()
 
 
 def _quiet(node: Node) -> bool:

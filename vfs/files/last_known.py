@@ -5,27 +5,23 @@ Owned by the event loop's thread. Long listings are written and read in slices.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vfs.base.slices import slices
-from vfs.files.node import LONG_AGO, NEVER, Node
+from vfs.cache.blocks import BlockCache
+from vfs.files.namespace import Namespace
+from vfs.files.node import LONG_AGO, NEVER, UNKNOWN, Node
 from vfs.files.records import KnownEntry, dump_listing, listing_key, load_listing
-
-if TYPE_CHECKING:
-    from vfs.files.tree import Tree
-
-UNKNOWN = b""
-"""Where a link leads whose entry an earlier mount left."""
 
 
 class LastKnown:
-    """The records of one tree's listings."""
+    """The records of one tree's listings; `identity` names the tree in the cache."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
+    def __init__(self, names: Namespace, cache: BlockCache, identity: str) -> None:
+        self._names = names
+        self._cache = cache
+        self._identity = identity
 
     def _key(self, directory: Node) -> str:
-        return listing_key(self._tree.identity, directory.relative)
+        return listing_key(self._identity, directory.relative)
 
     async def remember(self, directory: Node) -> None:
         """Keep a directory's listing, unless it is as it was kept before."""
@@ -39,11 +35,11 @@ class LastKnown:
             async for some in slices(list(directory.children.values()))
         ]
         if not directory.stale:
-            self._tree.cache.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
+            self._cache.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
 
     async def recall(self, directory: Node) -> bool:
         """Show what was last known of a directory; whether there was something."""
-        record = await self._tree.cache.get_record(self._key(directory))
+        record = await self._cache.get_record(self._key(directory))
         if record is None:
             return False
         entries: list[KnownEntry] = []
@@ -57,7 +53,7 @@ class LastKnown:
             for entry in batch:
                 if entry.name not in directory.children:
                     real = UNKNOWN if entry.follow else None
-                    self._tree.make(directory, entry.name, entry.attributes, NEVER, entry.target, real)
+                    self._names.make(directory, entry.name, entry.attributes, NEVER, entry.target, real)
         directory.changed = changed
         directory.listed = max(directory.listed, LONG_AGO)
         directory.checked = max(directory.checked, LONG_AGO)

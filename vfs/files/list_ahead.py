@@ -7,13 +7,10 @@ opened within a few seconds. A walk ends when no directory is opened for so long
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from vfs.files.crawl import Crawl
 from vfs.files.node import Node
-
-if TYPE_CHECKING:
-    from vfs.files.tree import Tree
+from vfs.files.tree import Tree
 
 PATTERN_SECONDS = 5.0
 """Two children of one directory opened within this time are a walk; without any for so long, it is over."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vfs.base.errors import ListingTooLong, NoSuchPath, ServerFailure
 from vfs.base.slices import slices
 from vfs.files import symlinks
+from vfs.files.last_known import LastKnown
+from vfs.files.namespace import Namespace, join
 from vfs.files.node import NEVER, Node
+from vfs.files.resolve import Resolver
 from vfs.remote import api
-from vfs.remote.api import DirEntry
-
-if TYPE_CHECKING:
-    from vfs.files.requests import Questions
-    from vfs.files.tree import Tree
+from vfs.remote.api import DirEntry, Remote
 
 log = logging.getLogger(__name__)
 
@@ -29,32 +27,34 @@ LINKS_AT_ONCE = 256
 
 
 class Listings:
-    """The listings of one tree; links in them are followed by `questions`."""
+    """The listings of one tree; the resolver tells what symlinks in them are shown as."""
 
-    def __init__(self, tree: Tree, questions: Questions) -> None:
-        self._tree = tree
-        self._questions = questions
+    def __init__(self, names: Namespace, remote: Remote, resolver: Resolver, last_known: LastKnown) -> None:
+        self._names = names
+        self._remote = remote
+        self._resolver = resolver
+        self._last_known = last_known
 
     async def listing(self, directory: Node) -> None:
         """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
         at = asyncio.get_running_loop().time()
         try:
-            entries = await self._tree.remote.scandir(directory.path, lambda: directory.waiters > 0)
+            entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
         except ListingTooLong:
             directory.large = True
             directory.slow = directory.waiters > 0
             raise
         except NoSuchPath:
             if directory.parent is not None and directory.checked <= at:
-                self._tree.remove(directory)
+                self._names.remove(directory)
             raise
         directory.large = len(entries) > api.MOST_AHEAD
         await self._take(directory, entries, at)
         if not directory.stale:
             directory.listed = at
-            directory.slow = not self._tree.listed(directory)
+            directory.slow = not self._names.listed(directory)
             directory.asked.clear()
-            await self._tree.last_known.remember(directory)
+            await self._last_known.remember(directory)
 
     async def _take(self, directory: Node, entries: list[DirEntry], at: float) -> None:
         names: set[bytes] = set()
@@ -67,7 +67,7 @@ class Listings:
                 if entry.attributes.is_link:
                     linked.append(entry)
                 else:
-                    self._tree.observe(directory, entry.name, entry.attributes, at)
+                    self._names.observe(directory, entry.name, entry.attributes, at)
         if linked:
             await self._follow(directory, linked, at)
         if directory.children.keys() <= names:
@@ -75,7 +75,7 @@ class Listings:
         async for children in slices(list(directory.children.values())):
             for child in children:
                 if child.name not in names and child.checked <= at and not child.stale:
-                    self._tree.remove(child)
+                    self._names.remove(child)
 
     async def _follow(self, directory: Node, linked: Sequence[DirEntry], at: float) -> None:
         """Find out what links are shown as, so many at a time. Raises as the server does not answer."""
@@ -95,13 +95,8 @@ class Listings:
 
     async def _observe(self, directory: Node, entry: DirEntry, at: float) -> None:
         try:
-            await self._questions.observe_link(directory, entry.name, entry.attributes, at)
+            await self._resolver.symlink(directory, entry.name, entry.attributes, at)
         except ServerFailure as error:
             log.debug("a link cannot be followed: %s", error)
-            target = symlinks.nowhere(self._tree.root.path, join(directory.path, entry.name), b"unreadable")
-            self._tree.observe(directory, entry.name, entry.attributes, NEVER, target=target)
-
-
-def join(directory: bytes, name: bytes) -> bytes:
-    """The path of a name in a directory."""
-    return directory.rstrip(b"/") + b"/" + name
+            target = symlinks.nowhere(self._names.root.path, join(directory.path, entry.name), b"unreadable")
+            self._names.observe(directory, entry.name, entry.attributes, NEVER, target=target)

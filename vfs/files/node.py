@@ -16,7 +16,8 @@ from vfs.remote.api import Attributes
 NEVER = float("-inf")
 LONG_AGO = -1e12
 """When the server said what an earlier mount left: longer ago than any TTL."""
-MEBI = 1 << 20
+UNKNOWN = b""
+"""Where a symlink leads whose entry an earlier mount left."""
 
 
 class Kind(Enum):

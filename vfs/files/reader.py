@@ -87,7 +87,7 @@ class Reader:
                 lenient = True
                 continue
             except NoSuchPath as error:
-                self.tree.remove(self.node)
+                self.tree.names.remove(self.node)
                 raise StaleVersion(f"{content.path!r} is gone") from error
             pieces = self.fetcher.ready(content, start, end)
             if pieces is not None and not content.stale:
@@ -164,7 +164,7 @@ async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
 
     Raises StaleVersion when the node is not what its name stands for now; else as `Versions.open`.
     """
-    if not tree.fresh(node):
+    if not tree.names.fresh(node):
         content = await tree.versions.known(node)
         if content is not None and (content.held or content.file is not None):
             await tree.refresh(node)  # else the server is asked by opening it there

@@ -59,18 +59,15 @@ class Files:
 
     def node(self, number: int) -> Node:
         """The node whose `id` this is, held by a frontend. Ids are never used again. Raises StaleVersion."""
-        node = self.tree.nodes.get(number)
-        if node is None:
-            raise StaleVersion(f"there is no node {number}")
-        return node
+        return self.tree.names.held(number)
 
     def hold(self, node: Node) -> None:
         """Keep `node` findable by its id until `forget` was called as often."""
-        self.tree.hold(node)
+        self.tree.names.hold(node)
 
     def forget(self, number: int, count: int) -> None:
         """Let go of a node that was held `count` times."""
-        self.tree.forget(number, count)
+        self.tree.names.forget(number, count)
 
     def shown(self, node: Node) -> Shown:
         """The node's attributes, however old."""
@@ -78,17 +75,17 @@ class Files:
 
     def valid_for(self, node: Node) -> float:
         """Seconds for which a client may keep the node's attributes, and that its name stands for it."""
-        return self.tree.valid_for(node)
+        return self.tree.names.valid_for(node)
 
     def absent_for(self, directory: Node) -> float:
         """Seconds for which a client may keep that a name is not in the directory."""
-        return self.tree.absent_for(directory)
+        return self.tree.names.absent_for(directory)
 
     # --- names and attributes ---------------------------------------------------------------------------------------
 
     def lookup_now(self, directory: Node, name: bytes) -> Node | None:
         """What a name in a directory stands for. Raises NoSuchPath, NameTooLong."""
-        node = self.tree.peek(directory, name)
+        node = self.tree.names.peek(directory, name)
         if node is not None:
             self.tree.list_soon(node)  # a name in it is asked for next
         return node
@@ -108,7 +105,7 @@ class Files:
 
     def attributes_now(self, node: Node) -> Shown | None:
         """The node's attributes. Raises StaleVersion when its name stands for another by now, and nobody reads it."""
-        if not self.tree.fresh(node) and not self._read_on(node):
+        if not self.tree.names.fresh(node) and not self._read_on(node):
             return None
         return self.shown(node)
 
@@ -135,7 +132,7 @@ class Files:
     def listing_now(self, directory: Node) -> Mapping[bytes, Node] | None:
         """The children of a directory that a program opens, by name: live, to be copied by who keeps it."""
         self.list_ahead.note(directory)
-        if not self.tree.listed(directory):
+        if not self.tree.names.listed(directory):
             return None
         self.list_ahead.served()
         return directory.children
@@ -181,9 +178,9 @@ class Files:
 
     async def statfs(self) -> FsStats:
         """The figures of the server's file system, at most `FS_SECONDS` old. Raises Unreachable, RemoteError."""
-        known = self._fs[0] if self._fs is not None else None
-        if known is None or asyncio.get_running_loop().time() - known > FS_SECONDS:
-            await self.tree.ask(("statfs", self.root.path), self._ask_statfs(), known=known)
+        heard = self._fs[0] if self._fs is not None else None
+        if heard is None or asyncio.get_running_loop().time() - heard > FS_SECONDS:
+            await self.tree.requests.ask(("statfs", self.root.path), self._ask_statfs, heard=heard)
         return self._fs[1] if self._fs is not None else NO_STATS
 
     async def _ask_statfs(self) -> None:

@@ -11,17 +11,21 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from vfs import formats
 from vfs.base.errors import NoSuchPath, StaleVersion, Unreachable
 from vfs.base.file_version import Change, classify, settled
+from vfs.base.tasks import SingleFlight
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.fetch.samples import Sample
+from vfs.files.namespace import Namespace
 from vfs.files.node import NEVER, Node, version_of
 from vfs.files.records import FileRecord, file_key, pin_key
+from vfs.files.requests import Requests
+from vfs.files.resolve import Resolver
 from vfs.remote.api import Attributes
 
 log = logging.getLogger(__name__)
@@ -36,25 +40,24 @@ SILENCE_POLL = 0.08
 """Seconds between two looks at whether the server still answers."""
 
 
-class Names(Protocol):
-    """What the tree does for the versions."""
-
-    identity: str
-
-    def silent(self) -> bool: ...
-    def replace(self, old: Node, attributes: Attributes, at: float) -> Node: ...
-    def remove(self, node: Node) -> None: ...
-    def observe_node(self, node: Node, attributes: Attributes, at: float) -> None: ...
-    async def look(self, node: Node) -> None: ...
-
-
 class Versions:
     """The contents of file nodes."""
 
-    def __init__(self, names: Names, fetcher: Fetcher, cache: BlockCache) -> None:
+    def __init__(
+        self,
+        names: Namespace,
+        requests: Requests,
+        resolver: Resolver,
+        fetcher: Fetcher,
+        cache: BlockCache,
+        identity: str,
+    ) -> None:
         self.names = names
+        self.requests = requests
+        self.resolver = resolver
         self.fetcher = fetcher
         self.cache = cache
+        self.identity = identity
         self.host = ""
         """The host that answers now; bytes that came from another one are compared before they are trusted."""
         self.patience = 15.0
@@ -63,9 +66,9 @@ class Versions:
         self.outdated: Callable[[Node], None] = lambda node: None
         """Called when an open or a read found a node's file with newer attributes: a client that keeps the old ones would
         cut the new version to the old size."""
-        self._tasks: dict[tuple[str, Node], asyncio.Task[None]] = {}
+        self._tasks: SingleFlight[tuple[str, Node]] = SingleFlight()
 
-    # --- what the tree tells ------------------------------------------------------------------------------------
+    # --- what the namespace tells -------------------------------------------------------------------------------
 
     def has_bytes(self, node: Node) -> bool:
         """Whether anything of the file is here, or was and may have been given out: then growth must be verified."""
@@ -86,12 +89,19 @@ class Versions:
                 self.fetcher.void(content)
             self._record(node)
 
-    def became_settled(self, node: Node) -> None:
-        """The attributes of the node are settled; bytes fetched from now on are this version's for good."""
+    def confirmed(self, node: Node) -> None:
+        """The server said once more that the node has these attributes: perhaps they are settled now."""
+        clock = self.fetcher.remote.link.past
+        if not node.settled and settled(node.version, node.checked - node.since, clock):
+            self._settle(node)
+
+    def _settle(self, node: Node) -> None:
+        """The node's version is settled: bytes fetched from now on are this version's for good."""
+        node.settled = True
         content = node.content
         if content is not None and content.doubts:
-            if not self.names.silent():
-                self._start("recheck", node, lambda: self._recheck(node, content))
+            if not self.requests.silent():
+                self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
         elif content is not None and not content.trusted:
             self.fetcher.handles.reopen(content)  # another file may have been renamed into place since
             self._trust(node, content)
@@ -109,6 +119,32 @@ class Versions:
             content.stale = True
             self.fetcher.handles.reopen(content)
             self.cache.drop(content.lineage)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, node: Node, heard: float | None) -> None:
+        """Ask what a node's path stands for now, and of a file that grew, whether it is the same one.
+
+        `heard`: the time of the answer that will do if the server is silent. Raises Unreachable, RemoteError.
+        """
+        await self.requests.ask(("node", node.path), lambda: self._ask(node), heard=heard)
+
+    def ask_soon(self, node: Node) -> None:
+        """As `ask`, in the background."""
+        self.requests.start(("node", node.path), lambda: self._ask(node))
+
+    async def _ask(self, node: Node) -> None:
+        at = asyncio.get_running_loop().time()
+        if node.pending is None:
+            try:
+                await self.resolver.node(node)
+            except NoSuchPath:
+                if node.parent is None:
+                    raise
+                self.names.remove(node)
+                return
+        if node.pending is not None and not node.stale:
+            await self.verify(node, at)
 
     async def verify(self, node: Node, at: float) -> None:
         """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
@@ -137,8 +173,7 @@ class Versions:
         else:
             self.adopt(node, attributes, at)
             if settled(node.version, 0.0, clock):
-                node.settled = True
-                self.became_settled(node)
+                self._settle(node)
             else:
                 self._doubt(content)
 
@@ -215,7 +250,7 @@ class Versions:
             if left <= 0:
                 raise StaleVersion(f"{node.path!r} is being written all the time")
             await asyncio.sleep(min(SETTLE_POLL, left))
-            await self.names.look(current)
+            await self.ask(current, None)
         if current is not node or node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
 
@@ -238,14 +273,14 @@ class Versions:
             return True
         if not self.fetcher.remote.link.online:
             return False
-        task = self._start("recheck", node, lambda: self._recheck(node, content))
+        task = self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
         end = asyncio.get_running_loop().time() + RECHECK_SECONDS
         while not task.done():
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 return True
             await asyncio.wait({task}, timeout=min(SILENCE_POLL, left))
-            if not task.done() and self.names.silent():
+            if not task.done() and self.requests.silent():
                 return False
         try:
             task.result()
@@ -332,7 +367,7 @@ class Versions:
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
                     return
-                if change is Change.SAME and self.names.silent():
+                if change is Change.SAME and self.requests.silent():
                     await self.fetcher.note_disk(content)
                     self._borrow(node, content)
                     return
@@ -367,7 +402,7 @@ class Versions:
         return await self.cache.get_record(self._pin_key(node)) is not None
 
     def _pin_key(self, node: Node) -> str:
-        return pin_key(self.names.identity, node.relative)
+        return pin_key(self.identity, node.relative)
 
     def _borrow(self, node: Node, content: Content) -> None:
         """Show what came from another host while nobody can be asked; it is compared before anything is added."""
@@ -376,32 +411,12 @@ class Versions:
         node.content = content
 
     async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do that for a node, once at a time, to its end also when who waits gives up."""
-        await asyncio.shield(self._start(what, node, work))
-
-    def _start(
-        self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]
-    ) -> asyncio.Task[None]:
-        """What does that for a node, once at a time."""
-        key = what, node
-        task = self._tasks.get(key)
-        if task is None or task.done():
-            task = self._tasks[key] = asyncio.ensure_future(work())
-            task.add_done_callback(lambda task: self._over(key, task))
-        return task
+        """Do that for a node, single-flight, to its end also when the waiter gives up."""
+        await asyncio.shield(self._tasks.start((what, node), work))
 
     async def aclose(self) -> None:
-        """End what is under way."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _over(self, key: tuple[str, Node], task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
-        if not task.cancelled():
-            task.exception()  # marked as seen: perhaps nobody waits any more
+        """End what is in flight."""
+        await self._tasks.aclose()
 
     def _record(self, node: Node) -> None:
         content = node.content
@@ -410,4 +425,4 @@ class Versions:
             self.cache.set_record(self._key(node), record.dump())
 
     def _key(self, node: Node) -> str:
-        return file_key(self.names.identity, node.path)
+        return file_key(self.identity, node.path)

@@ -26,7 +26,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
     cached = await cached_bytes(tree, node)
     if name == CACHED_BYTES:
         return b"%d" % cached
-    if cached and (node.stale or (not tree.fresh(node) and tree.silent())):
+    if cached and (node.stale or (not tree.names.fresh(node) and tree.requests.silent())):
         return b"stale"
     if cached >= node.version.size:
         return b"cached"

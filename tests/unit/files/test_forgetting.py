@@ -35,10 +35,10 @@ async def see(stack: MemoryStack) -> None:
         directory = await stack.node(b"d%02d" % i)
         shown = await stack.tree.listing(directory)
         for node in shown:
-            stack.tree.hold(node)
+            stack.tree.names.hold(node)
         await asyncio.sleep(TTL)
         for node in shown:
-            stack.tree.forget(node.id, 1)
+            stack.tree.names.forget(node.id, 1)
 
 
 def alive() -> set[int]:
@@ -62,7 +62,7 @@ def test_however_many_names_were_seen_only_so_many_are_kept() -> None:
         assert stack.tree.forgetting.count == counted(stack.tree.root)
         assert stack.tree.forgetting.count <= MOST + EACH
         assert len(alive()) <= MOST + 2 * EACH
-        assert len(stack.tree.nodes) == 1
+        assert len(stack.tree.names._held) == 1
 
     play(story)
 
@@ -92,7 +92,7 @@ def test_what_somebody_holds_is_not_forgotten() -> None:
         make(stack)
         open_file = await stack.open(b"d00/f000")
         in_kernel = await stack.node(b"d00/f001")
-        stack.tree.hold(in_kernel)
+        stack.tree.names.hold(in_kernel)
         in_hand = await stack.node(b"d00/f002")
         held = {name: (await stack.node(b"d00/" + name)).id for name in (b"f000", b"f001", b"f002")}
         free = (await stack.node(b"d00/f003")).id
@@ -130,7 +130,7 @@ def test_what_was_removed_is_freed_without_a_collection() -> None:
         gc.disable()
         try:
             for i in range(3):
-                stack.tree.remove(stack.tree.root.children[b"d%02d" % i])
+                stack.tree.names.remove(stack.tree.root.children[b"d%02d" % i])
             await asyncio.sleep(TTL)
             left = sum(1 for each in gc.get_objects() if type(each) is Node)
         finally:
@@ -158,7 +158,7 @@ def test_what_was_removed_on_the_server_does_not_count() -> None:
             for i in range(3):
                 await stack.tree.listing(await stack.node(b"d%02d" % i))
             for i in range(3):
-                stack.tree.remove(stack.tree.root.children[b"d%02d" % i])
+                stack.tree.names.remove(stack.tree.root.children[b"d%02d" % i])
             assert stack.tree.forgetting.count == counted(stack.tree.root)
             await asyncio.sleep(TTL * 2)
 

@@ -90,7 +90,7 @@ def test_a_listing_that_fails_among_its_links_asks_about_no_more_of_them() -> No
             await stack.tree.listing(node)
         await asyncio.sleep(10)
         assert stack.remote.requests["realpath"] <= 2 * LINKS_AT_ONCE
-        assert not stack.tree.listed(node)
+        assert not stack.tree.names.listed(node)
 
     play(story, latency=0.05)
 
@@ -104,12 +104,12 @@ def test_while_a_listing_is_taken_in_it_does_not_count_and_what_comes_meanwhile_
         while len(node.children) < 1000:
             await asyncio.sleep(0)
         assert len(node.children) < 5000
-        assert not stack.tree.listed(node)
+        assert not stack.tree.names.listed(node)
         asyncio.get_running_loop().advance(0.001)  # type: ignore[attr-defined]
         stack.files.write(D + b"/new", b"x")
         assert (await stack.tree.lookup(node, b"new")).name == b"new"
         await asking
-        assert stack.tree.listed(node)
+        assert stack.tree.names.listed(node)
         assert len(node.children) == 5001
 
     play(story)
@@ -123,7 +123,7 @@ def test_a_directory_that_goes_while_its_listing_is_taken_in_gets_no_more_names(
         asking = asyncio.ensure_future(stack.tree.refresh_listing(node))
         while len(node.children) < 1000:
             await asyncio.sleep(0)
-        stack.tree.remove(node)
+        stack.tree.names.remove(node)
         await asking
         assert len(node.children) < 5000
         assert all(child.stale for child in node.children.values())

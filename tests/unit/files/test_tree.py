@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
-from vfs.base.errors import AccessDenied, EndlessLink, NoSuchPath, NotDirectory, ServerFailure, Unreachable
+from vfs.base.errors import (
+    AccessDenied,
+    EndlessLink,
+    NoSuchPath,
+    NotDirectory,
+    ServerFailure,
+    StaleVersion,
+    Unreachable,
+)
 from vfs.files.node import Kind
 from vfs.files.requests import fresh_only
 from vfs.files.tree import CROWD
@@ -99,11 +107,11 @@ def test_a_name_that_a_fresh_listing_lacks_is_absent_without_a_question_until_th
         asked = stack.remote.requests.total()
         with pytest.raises(NoSuchPath):
             await stack.node(b"later")
-        assert stack.tree.absent_for(stack.tree.root) == pytest.approx(TTL)
+        assert stack.tree.names.absent_for(stack.tree.root) == pytest.approx(TTL)
         assert stack.remote.requests.total() == asked
         stack.files.write(ROOT + b"/later", b"")
         await asyncio.sleep(TTL)
-        assert stack.tree.absent_for(stack.tree.root) == 0
+        assert stack.tree.names.absent_for(stack.tree.root) == 0
         assert (await stack.node(b"later")).kind is Kind.FILE
 
     play(story)
@@ -115,12 +123,12 @@ def test_the_kernel_may_keep_attributes_for_what_is_left_of_the_ttl_and_of_files
         stack.files.mkdir(ROOT + b"/d")
         await names(stack)
         file, directory = await stack.node(b"f"), await stack.node(b"d")
-        assert stack.tree.valid_for(file) == 1.0
-        assert stack.tree.valid_for(directory) == pytest.approx(TTL)
+        assert stack.tree.names.valid_for(file) == 1.0
+        assert stack.tree.names.valid_for(directory) == pytest.approx(TTL)
         await asyncio.sleep(1.5)
-        assert stack.tree.valid_for(file) == pytest.approx(0.5)
+        assert stack.tree.names.valid_for(file) == pytest.approx(0.5)
         await asyncio.sleep(1.5)
-        assert stack.tree.valid_for(file) == stack.tree.valid_for(directory) == 0
+        assert stack.tree.names.valid_for(file) == stack.tree.names.valid_for(directory) == 0
 
     play(story)
 
@@ -129,8 +137,8 @@ def test_an_answer_counts_from_when_it_was_asked_for() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"x")
         node = await stack.node(b"f")
-        assert not stack.tree.fresh(node)
-        assert stack.tree.valid_for(node) == 0
+        assert not stack.tree.names.fresh(node)
+        assert stack.tree.names.valid_for(node) == 0
 
     play(story, latency=TTL)
 
@@ -145,7 +153,7 @@ def test_a_late_answer_does_not_undo_a_newer_one() -> None:
         await asyncio.sleep(TTL)
         stack.files.replace(ROOT + b"/f", b"123")
         node = await stack.node(b"f")
-        stack.tree.observe(stack.tree.root, b"f", older, asked)
+        stack.tree.names.observe(stack.tree.root, b"f", older, asked)
         assert (await stack.node(b"f")) is node
         assert node.version.size == 3
 
@@ -764,15 +772,15 @@ def test_the_kernel_s_references_keep_a_node_and_are_given_back() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"x")
         node = await stack.node(b"f")
-        stack.tree.hold(node)
-        stack.tree.hold(node)
-        stack.tree.forget(node.id, 1)
-        assert stack.tree.get(node.id) is node
-        stack.tree.forget(node.id, 1)
-        with pytest.raises(KeyError):
-            stack.tree.get(node.id)
-        stack.tree.forget(stack.tree.root.id, 100)
-        assert stack.tree.get(stack.tree.root.id) is stack.tree.root
+        stack.tree.names.hold(node)
+        stack.tree.names.hold(node)
+        stack.tree.names.forget(node.id, 1)
+        assert stack.tree.names.held(node.id) is node
+        stack.tree.names.forget(node.id, 1)
+        with pytest.raises(StaleVersion):
+            stack.tree.names.held(node.id)
+        stack.tree.names.forget(stack.tree.root.id, 100)
+        assert stack.tree.names.held(stack.tree.root.id) is stack.tree.root
 
     play(story)
 
@@ -798,7 +806,7 @@ def test_a_directory_that_is_found_to_be_none_while_its_parent_s_listing_is_fres
         stack.files.write(ROOT + b"/d", b"file")
         with pytest.raises(NoSuchPath):
             await stack.tree.refresh_listing(directory)
-        assert stack.tree.listed(stack.tree.root) is False
+        assert stack.tree.names.listed(stack.tree.root) is False
         assert (await stack.node(b"d")).kind is Kind.FILE
 
     play(story)

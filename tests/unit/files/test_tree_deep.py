@@ -45,7 +45,7 @@ def test_a_tree_is_walked_removed_and_found_however_deep_it_is() -> None:
         assert bottom.depth == DEPTH
         assert bottom.relative == b"/".join([b"d"] * DEPTH)
         assert await stack.node(bottom.relative) is bottom
-        stack.tree.remove(passed[0])
+        stack.tree.names.remove(passed[0])
         assert all(node.stale for node in passed)
 
     play(story)

@@ -32,7 +32,7 @@ def test_what_a_listing_shows_is_held_only_if_the_kernel_took_it(
         served._handles[1] = OpenDirectory(root, children)
         served.readdirplus(GONE, root.id, 1, 4096, 0)
         assert [child.lookups for child in children] == [int(taken)] * 3
-        assert len(stack.tree.nodes) == 1 + 3 * taken
+        assert len(stack.tree.names._held) == 1 + 3 * taken
 
     play(story)
 

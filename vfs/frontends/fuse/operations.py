@@ -15,6 +15,7 @@ from typing import Any
 
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, NoSuchPath
+from vfs.base.tasks import Tasks
 from vfs.files.calls import Call, at_once
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader
@@ -43,7 +44,9 @@ class Operations:
         self.files = files
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
-        self._tasks: dict[asyncio.Task[None], int] = {}
+        self._tasks = Tasks()
+        self._threads: dict[asyncio.Task[None], int] = {}
+        """Who waits for each task."""
         self._closing = False
 
     @property
@@ -54,7 +57,7 @@ class Operations:
     @property
     def waiting(self) -> list[int]:
         """The threads of programs that wait for an answer just now; 0 for one of another container."""
-        return sorted(set(self._tasks.values()))
+        return sorted(set(self._threads.values()))
 
     # --- names ------------------------------------------------------------------------------------------------
 
@@ -247,9 +250,7 @@ class Operations:
     async def aclose(self) -> None:
         """Answer what still waits, and close all handles."""
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
         for fh in list(self._handles):
             self._close(fh)
 
@@ -271,8 +272,8 @@ class Operations:
 
     def _spawn(self, req: Request, call: Call, work: Coroutine[Any, Any, None]) -> None:
         """Have `work` answer the request, in a task that ends with the program that waits."""
-        task = asyncio.ensure_future(self._serve(req, call, work))
-        pid = self._tasks[task] = caller(req).pid
+        task = self._tasks.spawn(self._serve(req, call, work))
+        pid = self._threads[task] = caller(req).pid
 
         def interrupted() -> None:
             if signals.ends_a_call(pid):
@@ -282,7 +283,7 @@ class Operations:
                 task.get_loop().call_later(LOOK_AGAIN, interrupted)
 
         def over(task: asyncio.Task[None]) -> None:
-            del self._tasks[task]
+            del self._threads[task]
             forget_interrupt(req, interrupted)
             if task.cancelled():  # before its first step, so that it did not answer
                 work.close()

@@ -1,0 +1,63 @@
+"""Asks the server what one name stands for, symlinks included, and enters the answer into the namespace.
+
+Owned by the event loop's thread. Requests here are not single-flight; who calls sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from vfs.base.errors import NoSuchPath, NotDirectory
+from vfs.files.following import follow
+from vfs.files.namespace import Namespace, join
+from vfs.files.node import Kind, Node
+from vfs.remote.api import Attributes, Remote
+
+
+class Resolver:
+    """Asks `remote`, and enters what it says into `names`."""
+
+    def __init__(self, names: Namespace, remote: Remote) -> None:
+        self._names = names
+        self._remote = remote
+
+    async def node(self, node: Node) -> None:
+        """Ask for a node's attributes. Raises NoSuchPath, ServerFailure, Unreachable; NotDirectory of the root."""
+        at = _now()
+        if node.parent is None:
+            node.attributes, node.checked = await self._remote.stat(node.path), at
+            if not node.attributes.is_dir:
+                raise NotDirectory(f"{node.path!r}")
+        elif node.kind is Kind.LINK or node.follow:
+            await self.name(node.parent, node.name)
+        else:
+            attributes = await self._remote.lstat(node.path)
+            if attributes.is_link:
+                await self.symlink(node.parent, node.name, attributes, at)
+            else:
+                self._names.observe_node(node, attributes, at)
+
+    async def name(self, parent: Node, name: bytes) -> None:
+        """Ask what a name stands for. Raises NoSuchPath, ServerFailure, Unreachable."""
+        at = _now()
+        try:
+            attributes = await self._remote.lstat(join(parent.path, name))
+        except NoSuchPath:
+            child = parent.children.get(name)
+            if child is not None and child.checked <= at:
+                self._names.remove(child)
+            raise
+        if attributes.is_link:
+            await self.symlink(parent, name, attributes, at)
+        else:
+            self._names.observe(parent, name, attributes, at)
+
+    async def symlink(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
+        """Ask where a symlink leads, and enter what it is shown as. Raises ServerFailure when that cannot be told now."""
+        shown = await follow(self._remote, self._names.root.path, parent, join(parent.path, name))
+        what = attributes if shown.followed is None else shown.followed
+        self._names.observe(parent, name, what, at, target=shown.target, real=shown.real)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
