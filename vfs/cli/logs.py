@@ -85,7 +85,7 @@ def _install(handler: logging.Handler, formatter: logging.Formatter, least: int)
     logging.getLogger().handlers[:] = [handler]
     level = min(least, (logging.WARNING, logging.INFO, logging.DEBUG)[min(_verbosity, 2)])
     logging.getLogger("vfs").setLevel(level)
-    logging.getLogger("vfs.files.calls").setLevel(logging.DEBUG if _verbosity else logging.NOTSET)
+    logging.getLogger("vfs.base.calls").setLevel(logging.DEBUG if _verbosity else logging.NOTSET)
     # paramiko tells each lost connection with a traceback; what matters of it comes as our own errors
     logging.getLogger("paramiko").setLevel(logging.INFO if _verbosity > 1 else logging.CRITICAL)
     threading.excepthook = _thread_died

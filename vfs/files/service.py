@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from vfs.base.errors import NoSuchPath, StaleVersion, Unsupported
 from vfs.fetch.fetcher import Fetcher
 from vfs.files import calls, xattrs
-from vfs.files.calls import Call
+from vfs.base.calls import Call
 from vfs.files.fetch_ahead import FetchAhead
 from vfs.files.list_ahead import ListAhead
 from vfs.files.node import Kind, Node

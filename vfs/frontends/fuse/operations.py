@@ -16,7 +16,7 @@ from typing import Any
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, NoSuchPath
 from vfs.base.tasks import Tasks
-from vfs.files.calls import Call, at_once
+from vfs.base.calls import Call, at_once
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader
 from vfs.files.service import Files

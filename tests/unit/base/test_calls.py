@@ -11,7 +11,7 @@ import pytest
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from vfs.base.errors import NoSuchPath
 from vfs.files import calls
-from vfs.files.calls import Call
+from vfs.base.calls import Call
 
 
 def test_a_request_is_logged_once_with_its_number_node_path_errno_and_duration(
