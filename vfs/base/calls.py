@@ -1,6 +1,6 @@
 """What programs ask of the files, as the log tells it: `read{req=12 ino=49 path=/a/f off=0 len=131072}: ok in 31.2 ms`.
 
-Logged at DEBUG under this module's name. Used on the event loop's thread.
+Logged at DEBUG under this module's name; what else is logged for a call names it, too. On the event loop's thread.
 """
 
 from __future__ import annotations
@@ -13,18 +13,26 @@ import os
 import time
 from collections.abc import Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError
 from vfs.base.printable import printable
-from vfs.files.node import Node
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
+
+
+class Node(Protocol):
+    """What a call is about: an inode number, and a path on the server."""
+
+    @property
+    def ino(self) -> int: ...
+    @property
+    def path(self) -> bytes: ...
 
 
 class Call:
@@ -46,8 +54,16 @@ class Call:
         return f"{self.operation}{{{' '.join(f'{key}={_shown(value)}' for key, value in fields.items())}}}"
 
 
-current: ContextVar[Call | None] = ContextVar("current", default=None)
-"""The call that this task works for, or was started by."""
+_current: ContextVar[Call | None] = ContextVar("current", default=None)
+"""The call that this task serves, or was started by."""
+
+
+def name_call(record: logging.LogRecord) -> bool:
+    """For `Handler.addFilter`: a line that is logged while a call is served begins with the call. Passes every record."""
+    call = _current.get()
+    if call is not None and record.name != __name__:
+        record.msg, record.args = f"{call}: {record.getMessage()}", None
+    return True
 
 
 def _shown(value: object) -> str:
@@ -62,7 +78,7 @@ def at_once(operation: str, node: Node, number: int = 0, **details: object) -> N
 
 async def answer(call: Call, timeout: float | None, work: Coroutine[Any, Any, T]) -> T:
     """What `work`, which serves the call, returns or raises; TimeoutError after `timeout` seconds. Logs how it ended."""
-    token, began = current.set(call), time.perf_counter()
+    token, began = _current.set(call), time.perf_counter()
     ended = "ok"
     try:
         async with asyncio.timeout(timeout):
@@ -78,7 +94,7 @@ async def answer(call: Call, timeout: float | None, work: Coroutine[Any, Any, T]
         log.exception("%s failed unexpectedly", call)
         raise
     finally:
-        current.reset(token)
+        _current.reset(token)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s in %.1f ms", call, ended, (time.perf_counter() - began) * 1000)
 

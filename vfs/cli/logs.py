@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from vfs.base import paths
+from vfs.base import calls, paths
 from vfs.base.printable import printable
 
 _LOG_LIMIT = 1 << 20
@@ -82,10 +82,11 @@ def to_stderr(formatter: logging.Formatter, least: int) -> None:
 
 def _install(handler: logging.Handler, formatter: logging.Formatter, least: int) -> None:
     handler.setFormatter(formatter)
+    handler.addFilter(calls.name_call)
     logging.getLogger().handlers[:] = [handler]
     level = min(least, (logging.WARNING, logging.INFO, logging.DEBUG)[min(_verbosity, 2)])
     logging.getLogger("vfs").setLevel(level)
-    logging.getLogger("vfs.base.calls").setLevel(logging.DEBUG if _verbosity else logging.NOTSET)
+    logging.getLogger(calls.__name__).setLevel(logging.DEBUG if _verbosity else logging.NOTSET)
     # paramiko tells each lost connection with a traceback; what matters of it comes as our own errors
     logging.getLogger("paramiko").setLevel(logging.INFO if _verbosity > 1 else logging.CRITICAL)
     threading.excepthook = _thread_died

@@ -20,6 +20,7 @@ from typing import cast
 
 from vfs.base import config
 from vfs.base.errors import ArtisyncError, CannotControl, UsageError
+from vfs.base.tasks import Tasks
 from vfs.control import Json, sockets
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Server:
         self.path = path
         self._verbs = verbs
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._files: dict[Path, int] = {}
 
     def __repr__(self) -> str:
@@ -68,9 +69,7 @@ class Server:
         if self._server is None:  # accepted while it was being closed
             writer.close()
             return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -121,9 +120,7 @@ class Server:
         if server is None:
             return
         server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
         with contextlib.suppress(OSError), sockets.locked(self.path.parent):
             for path, inode in self._files.items():
                 if _inode(path) == inode:

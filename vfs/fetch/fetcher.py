@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
 from vfs.base.file_version import Change, Version, classify
+from vfs.base.tasks import Tasks
 from vfs.cache.block import BLOCK, Block, Extent, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content, Job
@@ -72,7 +72,7 @@ class Fetcher:
         self._pumping = False
         self._closed = False
         self.handles = Handles(remote)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     # --- what readers call ------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Fetcher:
                 if block is not None and block.covers(a, b):
                     continue
                 if block is None and index in content.on_disk:
-                    self._spawn(self._load_ahead(content, index, a, b))
+                    self._tasks.spawn(self._load_ahead(content, index, a, b))
                     continue
                 for job in self._jobs(content, index, a, b, self.remote.piece):
                     if not job.sent and job.waiters == 0:
@@ -231,9 +231,7 @@ class Fetcher:
         while (job := self._queues.next_demand() or self._queues.next_ahead()) is not None:
             if not job.sent:
                 self._end(job, _closed())
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
         await self.handles.aclose()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
@@ -300,7 +298,7 @@ class Fetcher:
     def _send(self, job: Job) -> None:
         job.sent = True
         self._flying += job.size
-        self._spawn(self._run(job))
+        self._tasks.spawn(self._run(job))
 
     def _forget(self, job: Job) -> None:
         jobs = job.content.jobs.get(job.index, [])
@@ -415,11 +413,6 @@ class Fetcher:
         block = self.cache.get(content.lineage, index)
         if block is None or not block.covers(a, b):
             self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _closed() -> ServerFailure:

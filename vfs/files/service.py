@@ -13,10 +13,11 @@ import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+from vfs.base import calls
+from vfs.base.calls import Call
 from vfs.base.errors import NoSuchPath, StaleVersion, Unsupported
 from vfs.fetch.fetcher import Fetcher
-from vfs.files import calls, xattrs
-from vfs.base.calls import Call
+from vfs.files import xattrs
 from vfs.files.fetch_ahead import FetchAhead
 from vfs.files.list_ahead import ListAhead
 from vfs.files.node import Kind, Node

@@ -9,9 +9,9 @@ import re
 import pytest
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play
-from vfs.base.errors import NoSuchPath
-from vfs.files import calls
+from vfs.base import calls
 from vfs.base.calls import Call
+from vfs.base.errors import NoSuchPath
 
 
 def test_a_request_is_logged_once_with_its_number_node_path_errno_and_duration(
@@ -55,3 +55,22 @@ def test_an_unexpected_failure_is_logged_with_its_traceback(caplog: pytest.LogCa
     with caplog.at_level(logging.ERROR, "vfs"):
         play(story)
     assert [bool(record.exc_info) for record in caplog.records] == [True]
+
+
+def test_what_is_logged_for_a_request_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        logging.getLogger("vfs.elsewhere").warning("%d%%", 5)
+
+    async def story(stack: MemoryStack) -> None:
+        await stack.service.answer(Call("open", stack.tree.root), work())
+        await work()
+
+    caplog.handler.addFilter(calls.name_call)
+    try:
+        with caplog.at_level(logging.WARNING, "vfs"):
+            play(story)
+    finally:
+        caplog.handler.removeFilter(calls.name_call)
+    inside, outside = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"open\{req=\d+ ino=\d+ path=/r\}: 5%", inside)
+    assert outside == "5%"

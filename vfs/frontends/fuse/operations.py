@@ -13,10 +13,10 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from vfs.base.calls import Call, at_once
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, NoSuchPath
 from vfs.base.tasks import Tasks
-from vfs.base.calls import Call, at_once
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader
 from vfs.files.service import Files
