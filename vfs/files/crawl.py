@@ -1,7 +1,8 @@
 """One walk, and the directories that are listed ahead of it: as many as it will open while their listings are fresh.
 
-Owned by the event loop's thread. The order is guessed: depth first, as the server lists the names or sorted. The distance
-is measured: as many as the walker came through in the last half of the TTL. No directory is listed ahead twice, and a walker whose way is not guessed has nothing more listed.
+Owned by the event loop's thread. The order is a guess: depth first, as the server lists the names, or sorted. The distance
+is measured: as many directories as the walker opened in the last half of the TTL. No directory is listed ahead twice; for
+a walker whose order cannot be guessed, none is.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ log = logging.getLogger(__name__)
 MOST_AHEAD = 512
 """Directories listed and not opened yet; OpenSSH allows a thousand handles."""
 FIRST = 32
-"""So many at first; one more for each that is opened in time, half as many when one is not."""
+"""Directories ahead at first: one more for each that is opened in time, half as many when one is not."""
 MOST_PASSED = 20_000
-"""Directories of one walk that are remembered as passed."""
+"""Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
-"""Seconds of a walk that count at least."""
+"""The least duration of a walk that is reckoned with, in seconds."""
 TRIALS = 16
-"""Listings that may be made for nobody before a quarter of those that were opened is the limit."""
+"""Listings that may go unused at first; later a quarter of those that were used."""
 GUESSES = 8
-"""Steps from one directory to the next that are looked at to tell the order."""
+"""Steps of the walker that are compared with the sorted order, to guess it."""
 
 
 class Crawl:
@@ -44,7 +45,7 @@ class Crawl:
         self._sorted = False
         self._guesses = 0
         self._ahead: dict[Node, float] = {}
-        """Listed or being listed, and not opened yet: since when. Oldest first."""
+        """Directories listed ahead and not opened yet, with the time of the request; oldest first."""
         self._seen: set[Node] = {at}
         """Opened in this round."""
         self._passed: set[Node] = {at}
@@ -113,7 +114,7 @@ class Crawl:
         return int(min(self._reach, passed))
 
     def _miss(self, now: float) -> None:
-        """Nobody came for what was listed ahead and is not fresh any more."""
+        """Drop what was listed ahead and expired before the walker opened it."""
         before = len(self._ahead)
         while self._ahead:
             directory = next(iter(self._ahead))
@@ -135,7 +136,7 @@ class Crawl:
         if not task.cancelled():
             self._go_on()
 
-    # --- the way ------------------------------------------------------------------------------------------------
+    # --- the order ----------------------------------------------------------------------------------------------
 
     def _following(self) -> Iterator[Node]:
         """The directories behind the walker's, in the order in which it will come to them."""

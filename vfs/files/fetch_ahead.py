@@ -58,7 +58,7 @@ class FetchAhead:
             self._tasks.spawn(self._fetch(_common(list(self._opened))))
 
     async def _wanted(self, top: Node) -> AsyncIterator[Node]:
-        """The event files below `top` of which nothing is here, within the bounds."""
+        """The event files below `top` without a cached byte, within bounds of bytes and files."""
         most = min(MOST, LIKELY * self._fetcher.remote.spare)
         total = count = looked = 0
         todo = [top]

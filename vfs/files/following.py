@@ -1,4 +1,4 @@
-"""Where a symbolic link of the server's leads, and what it is shown as.
+"""Asks where a symlink on the server leads, and tells what it is shown as.
 
 Its text says where, mostly: then READLINK and STAT are asked together, and nothing else. REALPATH is asked only about a link
 that leads somewhere, since some servers die of it on a circle; and not believed where it only tidies the text of a path.
@@ -57,7 +57,7 @@ async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Show
     if not isinstance(text, bytes):
         return ShownLink(symlinks.nowhere(root, path, b"unreadable"))
     if isinstance(followed, NoSuchPath) and await _circular(remote, path, text):
-        return ShownLink(posixpath.basename(path))  # a link to itself is ELOOP to who follows it
+        return ShownLink(posixpath.basename(path))  # following a symlink to itself is ELOOP
     return ShownLink(symlinks.nowhere(root, path, text))
 
 

@@ -1,9 +1,9 @@
 """Forgets names that nobody needs, so that memory does not grow with every name that was ever seen.
 
-Owned by the event loop's thread. Beyond a number of names, those in the directories that were listed longest ago go, if
-the kernel has given them back and nothing here refers to them: no open file or directory, no walk, no question under way,
-no command. Their listing stays in the cache, so that they can be shown offline; an inode number and a lineage come from
-path and version, so that they come back as the same. A directory's names are forgotten before it is itself.
+Owned by the event loop's thread. Beyond MOST_NAMES, the names in the directories that were listed longest ago go, if the
+kernel has given them back and nothing refers to them: no open file or directory, no walk, no request, no command. Their
+listing stays in the cache, and shows them offline. Inode number and lineage come from path and version, so a name comes
+back with the same ones. A directory goes after its names.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from vfs.files.namespace import Namespace
 from vfs.files.node import NEVER, Node
 
 MOST_NAMES = 100_000
-"""Names that are kept without a need: some 90 MB."""
+"""Names kept at most while nothing refers to them: some 90 MB."""
 AGAIN_SECONDS = 1.0
-"""How often names are looked through at most."""
+"""Seconds between two searches at least."""
 
 
 class Forgetting:
-    """What of one tree can be forgotten. `count`: the names that it has now."""
+    """Forgets names of one tree. `count`: the names that it has now."""
 
     def __init__(self, names: Namespace, last_known: LastKnown) -> None:
         self.count = 0
         self._names = names
         self._last_known = last_known
         self._directories: dict[Node, None] = {}
-        """Those with names in them, the one that had new ones longest ago first."""
+        """Directories with names in them, the one that got its last name longest ago first."""
         self._latest: Node | None = None
         self._tasks = Tasks()
         self._not_before = NEVER
@@ -53,7 +53,7 @@ class Forgetting:
         self._drop(node)
 
     def soon(self) -> None:
-        """Names came, or were given back by the kernel: forget some if there are too many."""
+        """Forget some names in the background if there are too many."""
         now = asyncio.get_running_loop().time()
         if not self._tasks and self.count > MOST_NAMES and now >= self._not_before:
             self._tasks.spawn(self._forget())
@@ -75,7 +75,7 @@ class Forgetting:
                 if name in children and _quiet(children[name]) and _references(children, name) == _UNUSED:
                     del children[name]
                     self.count -= 1
-                    directory.listed = NEVER  # it does not tell any more what is absent
+                    directory.listed = NEVER  # its children do not tell any more which names are absent
         if not children:
             self._drop(directory)
 
@@ -90,7 +90,7 @@ class Forgetting:
 
 
 def _quiet(node: Node) -> bool:
-    """Whether all that is known of a node is on the server, or in the cache."""
+    """Whether the server or the cache has all that the node has."""
     content = node.content
     if node.lookups or node.children or node.pending is not None:
         return False
@@ -108,4 +108,4 @@ def _references(children: Mapping[bytes, object], name: bytes) -> int:
 
 
 _UNUSED = _references({b"": object()}, b"")
-"""As many as there are when only the directory does."""
+"""The count when only the directory refers to it."""

@@ -1,4 +1,4 @@
-"""The tree as it was last known: each listing is kept by the cache, and shown again while nobody can be asked.
+"""Keeps each listing in the cache, and shows it again while the server cannot be asked.
 
 Owned by the event loop's thread. Long listings are written and read in slices.
 """
@@ -24,7 +24,7 @@ class LastKnown:
         return listing_key(self._identity, directory.relative)
 
     async def remember(self, directory: Node) -> None:
-        """Keep a directory's listing, unless it is as it was kept before."""
+        """Keep a directory's listing if it has changed since it was kept."""
         if not directory.changed:
             return
         directory.changed = False
@@ -38,7 +38,7 @@ class LastKnown:
             self._cache.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
 
     async def recall(self, directory: Node) -> bool:
-        """Show what was last known of a directory; whether there was something."""
+        """Enter the kept listing of a directory into the namespace. False: there is none."""
         record = await self._cache.get_record(self._key(directory))
         if record is None:
             return False

@@ -1,7 +1,7 @@
 """Notices walks: a program that opens one directory after another has the next ones listed before it asks.
 
-Owned by the event loop's thread. One look at one directory lists nothing else: it takes two children of a directory,
-opened within a few seconds. A walk ends when no directory is opened for so long.
+Owned by the event loop's thread. Opening one directory lists no other: it takes two children of a directory, opened within
+PATTERN_SECONDS. A walk ends when no directory is opened for as long.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vfs.files.node import Node
 from vfs.files.tree import Tree
 
 PATTERN_SECONDS = 5.0
-"""Two children of one directory opened within this time are a walk; without any for so long, it is over."""
+"""Two children of one directory opened within this time are a walk; it ends when none is opened for as long."""
 MANY = 1000
 
 
@@ -58,7 +58,7 @@ class ListAhead:
             self._sweeper = asyncio.get_running_loop().call_later(PATTERN_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Forget the walks that are over."""
+        """Forget the walks that have ended."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

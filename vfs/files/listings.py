@@ -1,7 +1,7 @@
-"""A directory's listing, from the question to the tree. Very many names are taken in by slices.
+"""Asks the server for a directory's listing, and enters it into the namespace, a large one in slices.
 
-Owned by the event loop's thread. While a listing is taken in, each name counts for itself, and the whole counts as listed
-only at the end: then names that were not in it, and were not seen since it was asked for, are gone.
+Owned by the event loop's thread. The directory counts as listed only once the whole listing is entered; then the names
+that were neither in it nor seen since it was asked for are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vfs.remote.api import DirEntry, Remote
 log = logging.getLogger(__name__)
 
 LINKS_AT_ONCE = 256
-"""Links of one directory that are asked about at a time."""
+"""Symlinks of one directory that are asked about at a time."""
 
 
 class Listings:
@@ -36,7 +36,10 @@ class Listings:
         self._last_known = last_known
 
     async def listing(self, directory: Node) -> None:
-        """All names of a directory, and what they stand for. Raises NoSuchPath, ServerFailure, Unreachable."""
+        """Ask for all names of a directory, and what they stand for.
+
+        Raises NoSuchPath, ListingTooLong, ServerFailure, Unreachable.
+        """
         at = asyncio.get_running_loop().time()
         try:
             entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
@@ -78,7 +81,7 @@ class Listings:
                     self._names.remove(child)
 
     async def _follow(self, directory: Node, linked: Sequence[DirEntry], at: float) -> None:
-        """Find out what links are shown as, so many at a time. Raises as the server does not answer."""
+        """Ask what symlinks are shown as, LINKS_AT_ONCE at a time. Raises Unreachable."""
         todo = iter(linked)
 
         async def some() -> None:
@@ -97,6 +100,6 @@ class Listings:
         try:
             await self._resolver.symlink(directory, entry.name, entry.attributes, at)
         except ServerFailure as error:
-            log.debug("a link cannot be followed: %s", error)
+            log.debug("a symlink cannot be followed: %s", error)
             target = symlinks.nowhere(self._names.root.path, join(directory.path, entry.name), b"unreadable")
             self._names.observe(directory, entry.name, entry.attributes, NEVER, target=target)

@@ -1,6 +1,6 @@
-"""One inode of the tree: a directory, a shown link, or one version lineage of a file.
+"""One inode of the tree: a directory, a symlink, or one version lineage of a file.
 
-Nodes are made and changed by the tree only, on the event loop's thread.
+Only the namespace and those who ask for it make and change nodes, on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vfs.remote.api import Attributes
 
 NEVER = float("-inf")
 LONG_AGO = -1e12
-"""When the server said what an earlier mount left: longer ago than any TTL."""
+"""The age of what an earlier mount left: older than any TTL."""
 UNKNOWN = b""
 """Where a symlink leads whose entry an earlier mount left."""
 
@@ -29,7 +29,7 @@ class Kind(Enum):
 
 
 def kind_of(mode: int) -> Kind:
-    """The kind that a server's mode bits stand for."""
+    """The kind in the mode bits of a server's answer."""
     if stat.S_ISDIR(mode):
         return Kind.DIRECTORY
     if stat.S_ISLNK(mode):
@@ -38,12 +38,12 @@ def kind_of(mode: int) -> Kind:
 
 
 def version_of(attributes: Attributes) -> Version:
-    """The version that attributes stand for."""
+    """The version in a file's attributes."""
     return Version(attributes.size, attributes.mtime)
 
 
 class Node:
-    """An inode. Times are the event loop's; a time is that of the question, not of the answer."""
+    """An inode. Times are the event loop's; an answer has the time at which it was asked for."""
 
     __slots__ = (
         "__weakref__",
@@ -84,7 +84,7 @@ class Node:
         self.path = path
         self.attributes = attributes
         self.kind = kind_of(attributes.mode)
-        """It never changes: a name that stands for another kind is another node."""
+        """It never changes: a name of another kind is another node."""
         self.checked = now
         """When these attributes were last confirmed."""
         self.since = now
@@ -96,31 +96,31 @@ class Node:
         """Replaced or removed on the server."""
         self.ino = _ino(path, attributes)
         self.lookups = 0
-        """References that the kernel holds."""
+        """References that clients (the kernel) hold."""
         self.follow = False
-        """Shown in place of a link that leaves the root: asked about with STAT."""
+        """Shown in place of a symlink that leaves the root: asked for by STAT."""
         self.real: bytes | None = None
-        """Where such a link leads."""
+        """Where that symlink leads."""
         self.target = b""
-        """The text of a shown link."""
+        """The text of a symlink as it is shown."""
         self.children: dict[bytes, Node] = {}
         self.changed = False
-        """What is known of the children is not what the cache keeps as its listing."""
+        """The children differ from the listing that the cache keeps."""
         self.changes = 0
         """How often a name in it came, went, or came to stand for another node."""
         self.listed = NEVER
-        """When the children were last listed whole."""
+        """When the whole directory was last listed."""
         self.waiters = 0
-        """Programs that wait for its listing just now."""
+        """Programs that wait for its listing now."""
         self.large = False
-        """It has so many names that it is listed only when a program waits for the listing."""
+        """Too many names to list it while no program waits."""
         self.slow = False
-        """Its listing takes longer than it counts as fresh, or was refused: names are asked for alone."""
+        """Listing it takes longer than a TTL, or was refused: its names are asked for one by one."""
         self.asked: list[float] = []
-        """When names in this directory were lately asked for one by one."""
+        """When names in it were asked for one by one, within the last TTL."""
         self.content: Content | None = None
         self.opened_early = False
-        """Whether it was opened on the server once before anybody asked."""
+        """It was opened on the server once, before a program opened it."""
 
     def ancestors(self) -> list[Node]:
         """The directories above it, the root first."""
@@ -137,7 +137,7 @@ class Node:
 
     @property
     def relative(self) -> bytes:
-        """Its path below the root, of which it is empty."""
+        """Its path below the root; empty for the root."""
         return b"/".join(node.name for node in (*self.ancestors()[1:], self))
 
     @property
@@ -153,4 +153,4 @@ def _ino(path: bytes, attributes: Attributes) -> int:
     """An inode number: the same for the same path and, for a file, the version that its lineage began with."""
     birth = b"" if stat.S_ISDIR(attributes.mode) else b"%d.%d" % (attributes.size, attributes.mtime)
     digest = hashlib.blake2b(path + b"\0" + birth, digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 1) | 1 << 8
+    return (int.from_bytes(digest, "big") >> 1) | 1 << 8  # never a small number: 0 and 1 have meanings

@@ -1,4 +1,4 @@
-"""Files read whole, each in one version: waits until one that is being written is at rest, begins anew if it changes.
+"""Reads files from end to end, each in one version: waits until it is settled, and starts over if it changes.
 
 What `pull`, `prefetch` and `cat` share. On the event loop's thread.
 """
@@ -25,14 +25,14 @@ SMALL = 1 << 20
 
 
 class Lanes:
-    """Turns for many files: many small ones at a time, a few large ones, of which one alone fills the link."""
+    """Concurrency limits: `small` files of up to 1 MiB at a time, and `large` others, one of which fills the link."""
 
     def __init__(self, small: int = 128, large: int = 3) -> None:
         self._small = asyncio.Semaphore(small)
         self._large = asyncio.Semaphore(large)
 
     def of(self, size: int) -> asyncio.Semaphore:
-        """Whose turn a file of so many bytes waits for: `async with lanes.of(size):`."""
+        """The limit for a file of `size` bytes: `async with lanes.of(size):`."""
         return self._small if size <= SMALL else self._large
 
 
@@ -80,7 +80,7 @@ async def settled_reader(tree: Tree, fetcher: Fetcher, node: Node, patience: flo
             raise BeingWritten(f"{node.path!r} is being written") from error
     reader = await open_reader(tree, fetcher, node)
     try:
-        await tree.versions.recheck(node)  # what is copied is not taken from what is in doubt
+        await tree.versions.recheck(node)  # no byte in doubt is copied
         yield reader
     finally:
         reader.close()

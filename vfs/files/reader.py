@@ -33,7 +33,7 @@ class Reader:
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
         self._going_on = False
-        """The advisor has more to say, in a later step of the loop."""
+        """The advisor goes on in a later step of the loop."""
         content.readers += 1
 
     @property
@@ -59,7 +59,7 @@ class Reader:
         return pieces
 
     async def read(self, start: int, length: int) -> list[Piece]:
-        """As `read_now`, waiting for what is not in memory.
+        """As `read_now`, fetching what is not in memory.
 
         Raises StaleVersion when the version is gone, RemoteError and Unreachable as the remote does.
         """
@@ -97,7 +97,7 @@ class Reader:
                 return pieces
 
     def close(self) -> None:
-        """Forget the access pattern and what was asked ahead for it."""
+        """Cancel the readahead of this handle. No read may follow."""
         self.fetcher.cancel(self)
         self.fetcher.cancel((self, "hint"))
         self._advisor = None
@@ -145,7 +145,7 @@ class Reader:
 
 
 class _Known:
-    """What an advisor may look at: the bytes of the file that are in memory."""
+    """What an advisor may read: the bytes of the file that are in memory."""
 
     def __init__(self, reader: Reader) -> None:
         self.size = reader.size

@@ -131,7 +131,7 @@ class Files:
     # --- directories ----------------------------------------------------------------------------------------------
 
     def listing_now(self, directory: Node) -> Mapping[bytes, Node] | None:
-        """The children of a directory that a program opens, by name: live, to be copied by who keeps it."""
+        """The children of a directory that a program opens, by name: live, so copy what you keep."""
         self.list_ahead.note(directory)
         if not self.tree.names.listed(directory):
             return None
@@ -166,7 +166,7 @@ class Files:
         return await reader.read(offset, size)
 
     async def read_latest(self, reader: Reader, offset: int, size: int) -> list[Piece]:
-        """As `read`, but at the end of the file it is looked first whether the file has grown.
+        """As `read`, but at the end of the file the file is asked for growth first.
 
         For frontends below which no kernel asks for attributes. Raises as `read` and `attributes`.
         """

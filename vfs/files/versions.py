@@ -1,6 +1,6 @@
 """Which bytes belong to a file node: its lineage, growth or replacement, settled or not.
 
-Owned by the event loop's thread; there are no locks. The tree tells what the attributes say; here the bytes are asked.
+Owned by the event loop's thread; there are no locks. The namespace tells what the attributes say; here bytes are compared.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from vfs.remote.api import Attributes
 log = logging.getLogger(__name__)
 
 SETTLE_POLL = 0.25
-"""Seconds between two looks at a file that somebody waits for until it is settled."""
+"""Seconds between two requests for the attributes of a file that is not settled, while a program waits for it."""
 RECHECK_LANES = 16
-"""Reads under way at a time while the bytes that were given out of a file are compared."""
+"""Reads in flight at a time while bytes that programs were given are compared."""
 RECHECK_SECONDS = 5.0
-"""A read waits for that comparison so long at most; it goes on in the background."""
+"""The longest that a read waits for that comparison, which goes on in the background."""
 SILENCE_POLL = 0.08
 """Seconds between two looks at whether the server still answers."""
 
@@ -71,7 +71,7 @@ class Versions:
     # --- what the namespace tells -------------------------------------------------------------------------------
 
     def has_bytes(self, node: Node) -> bool:
-        """Whether anything of the file is here, or was and may have been given out: then growth must be verified."""
+        """Whether programs may have been given bytes of the file: then growth must be verified."""
         return node.content is not None and bool(node.content.held)
 
     def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
@@ -107,7 +107,7 @@ class Versions:
             self._trust(node, content)
 
     def _trust(self, node: Node, content: Content) -> None:
-        """What is here of the content is its version's for good."""
+        """The cached bytes belong to the content's version for good."""
         content.trusted = True
         self.fetcher.persist(content)
         self._record(node)
@@ -162,7 +162,7 @@ class Versions:
             return
         if node.stale:
             return
-        if attributes is None:  # nothing was given out, so that nothing can be mixed with what comes
+        if attributes is None:  # no program was given a byte, so none can be mixed with the new ones
             content.held.clear()
             self.cache.drop(content.lineage)
             self.adopt(node, pending, node.checked)
@@ -178,7 +178,7 @@ class Versions:
                 self._doubt(content)
 
     async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
-        """What was asked at `at` found the file with other attributes than the node's.
+        """A request of the time `at` found the file with other attributes than the node's.
 
         Raises StaleVersion unless it has grown.
         """
@@ -197,9 +197,9 @@ class Versions:
     # --- opening --------------------------------------------------------------------------------------------------
 
     def open_early(self, node: Node) -> None:
-        """A file's attributes are asked for because a program names it: it may be opened next. Tried once for each.
+        """Open a file on the server that a program looks up, and may open next. Tried once for each node.
 
-        Nothing is opened whose kind the server has not told in this session: a FIFO would block the server's process.
+        Only if the server has told its kind in this session: a FIFO would block the server's process.
         """
         told = node.checked > NEVER
         if told and node.content is None and not node.opened_early and node.version.size > 0:
@@ -230,12 +230,12 @@ class Versions:
         return content
 
     def at_once(self, content: Content) -> bool:
-        """Whether bytes may be given out now, be the file settled or not."""
+        """Whether bytes may be given out before the file is settled."""
         known = content.trusted or content.append_only or bool(content.held)
         return known or content.version.size <= SINGLE_READ
 
     async def settle_name(self, node: Node, patience: float = math.inf) -> None:
-        """Wait, for so many seconds, until what the node's name stands for is settled.
+        """Wait, for `patience` seconds, until what the node's name stands for is settled.
 
         Raises StaleVersion when that is another node, or never comes to rest.
         """
@@ -255,7 +255,7 @@ class Versions:
             raise StaleVersion(f"{node.path!r} was replaced")
 
     async def recheck(self, node: Node) -> None:
-        """Once a file is settled, compare what was given out before; equal bytes are kept, else it was replaced.
+        """Once a file is settled, compare the bytes given out before; if they differ, it was replaced.
 
         Raises StaleVersion when it changed meanwhile and did not grow; else as the remote does.
         """
@@ -264,10 +264,7 @@ class Versions:
             await self._once("recheck", node, lambda: self._recheck(node, content))
 
     async def rechecked(self, node: Node) -> bool:
-        """As `recheck`, but nobody waits for a server that does not answer: whether it could be asked.
-
-        What was given out may then be given again. Nor does anybody wait longer than `RECHECK_SECONDS`.
-        """
+        """As `recheck`, for RECHECK_SECONDS at most. False: the server does not answer; what was given may be given again."""
         content = node.content
         if content is None or not self._due(node, content):
             return True
@@ -289,7 +286,7 @@ class Versions:
         return True
 
     def _due(self, node: Node, content: Content) -> bool:
-        """Whether there is something to compare, and it can be told."""
+        """Whether there are bytes to compare, and the result would hold."""
         return bool(content.doubts) and (node.settled or content.foreign) and not node.stale
 
     async def _recheck(self, node: Node, content: Content) -> None:
@@ -329,12 +326,12 @@ class Versions:
             self.names.replace(node, node.attributes, node.checked)
 
     def _doubt(self, content: Content) -> None:
-        """What told growth from replacement is compared once more when the file is settled: it may be rewritten yet."""
+        """Have the samples that told growth from replacement compared once more when the file is settled."""
         if not content.trusted:
             content.doubts.add_samples(content.ends.samples())
 
     async def known(self, node: Node) -> Content | None:
-        """The content of a file if there is one already, here or from an earlier mount; asks nobody."""
+        """The content of a file if this or an earlier mount made one. Sends no request."""
         if node.content is None:
             record = FileRecord.load(await self.cache.get_record(self._key(node)))
             if record is None or record.version != node.version or record.host != self.host:
@@ -392,20 +389,20 @@ class Versions:
     # --- pins -------------------------------------------------------------------------------------------------------
 
     def pin(self, node: Node, content: Content) -> None:
-        """Have whatever is at the node's path never be evicted; `content` is what is there now."""
+        """Keep whatever is at the node's path from eviction; `content` is there now."""
         key = self._pin_key(node)
         self.cache.set_record(key, node.relative)
         self.cache.pin(content.lineage, key)
 
     async def pinned(self, node: Node) -> bool:
-        """Whether the node's path is pinned, by whichever process; asks the server nothing."""
+        """Whether any process has pinned the node's path. Sends no request."""
         return await self.cache.get_record(self._pin_key(node)) is not None
 
     def _pin_key(self, node: Node) -> str:
         return pin_key(self.identity, node.relative)
 
     def _borrow(self, node: Node, content: Content) -> None:
-        """Show what came from another host while nobody can be asked; it is compared before anything is added."""
+        """Show bytes of another host while no server answers; they are compared before any is added."""
         content.trusted, content.foreign = False, True
         content.doubts.add_samples(content.ends.samples())
         node.content = content

@@ -18,7 +18,7 @@ NAMES = (STATE, CACHED_BYTES, PINNED, COMPLETE)
 
 
 async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
-    """The value of one of `NAMES` for a file. Asks the server only where `complete` needs bytes."""
+    """The value of one of `NAMES` for a file. Sends requests only where `complete` needs bytes."""
     if name == COMPLETE:
         return await _complete(tree, fetcher, node)
     if name == PINNED:
@@ -34,7 +34,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
 
 
 async def cached_bytes(tree: Tree, node: Node) -> int:
-    """Bytes of a file that are in the cache; asks the server nothing."""
+    """Bytes of a file that are in the cache; sends no request."""
     content = await tree.versions.known(node)
     return tree.cache.cached_bytes(content.lineage) if content is not None else 0
 
@@ -52,7 +52,7 @@ async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
             while (wanted := verdict.wanted) is not None:
                 pieces = await reader.read(wanted.start, len(wanted))
                 verdict.tell(b"".join(block.view(a, b) for block, a, b in pieces))
-                await asyncio.sleep(0)  # what is in memory already is no reason to hold up the others
+                await asyncio.sleep(0)  # bytes in memory come without waiting, and the loop has other work
             content.judged = version, verdict.whole
         return _WORDS[content.judged[1]]
     finally:

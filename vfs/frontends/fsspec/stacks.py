@@ -183,7 +183,7 @@ def of_this_process() -> Stacks:
 
 
 def close() -> None:
-    """Close the stacks of this process, as its end does by itself; who asks afterwards gets new ones."""
+    """Close the stacks of this process, as its end does by itself; a later call gets new ones."""
     global _current
     with _lock:
         closing, _current = _current, None

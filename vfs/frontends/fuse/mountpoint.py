@@ -31,7 +31,7 @@ DEVICE = Path("/dev/fuse")
 
 @dataclass(frozen=True, slots=True)
 class MountInfo:
-    """A mount: where, of which type (`fuse.sshfs`), of what."""
+    """A mount: its path, type (`fuse.sshfs`) and source."""
 
     path: Path
     kind: str
@@ -182,7 +182,7 @@ def unmount(path: Path, *, force: bool = False) -> None:
     users = busy(Path(place))
     if users:
         raise MountBusy(f"{place} is in use by {', '.join(users)}")
-    if "busy" in done.stderr.lower():  # who waits in open(2) has neither a file nor a directory of it yet
+    if "busy" in done.stderr.lower():  # a program inside open(2) has no descriptor yet
         raise MountBusy(f"{place} is in use")
     if command[0] == "sudo":
         by_hand = shlex.join(["sudo", *command[2:]])
@@ -191,12 +191,12 @@ def unmount(path: Path, *, force: bool = False) -> None:
 
 
 def busy(path: Path) -> list[str]:
-    """Processes of which a working directory or an open file is below `path`, as `name (pid)`; Linux only."""
+    """Processes with a working directory or an open file below `path`, as `name (pid)`; Linux only."""
     return _users(path, lambda process: [process / "cwd", *(process / "fd").iterdir()])
 
 
 def standing_in(path: Path) -> list[str]:
-    """Processes of which the working directory is below `path`, as `name (pid)`; Linux only."""
+    """Processes with their working directory below `path`, as `name (pid)`; Linux only."""
     return _users(path, lambda process: [process / "cwd"])
 
 

@@ -19,9 +19,6 @@ from vfs.frontends.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib,
 from vfs.frontends.fuse.requests import Request, begin, claim
 from vfs.remote.api import FsStats
 
-MOST_PIECES = 1000
-"""Pieces in one answer; writev(2) takes 1024."""
-
 MUCH = 64 << 10
 """Bytes of an answer that take the kernel longer to copy than it costs to let go of the interpreter's lock."""
 
@@ -93,7 +90,7 @@ def data(req: Request, content: bytes) -> bool:
 def memory(req: Request, pieces: Sequence[tuple[int, int]]) -> bool:
     """Answer with (address, length) pieces of memory, without a copy of ours; the caller keeps them alive meanwhile.
 
-    At most MOST_PIECES of them.
+    At most 1000 of them: writev(2) takes 1024.
     """
     library = waiting if sum(length for _, length in pieces) >= MUCH else lib
     if len(pieces) == 1:

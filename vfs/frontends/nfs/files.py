@@ -67,9 +67,9 @@ class NfsFiles:
 
     def fresh(self, node: Node) -> bool:
         """Whether the attributes may be given out without `refresh`."""
-        if not self._tree.fresh(node):
+        if not self._tree.names.fresh(node):
             return False
-        return node.kind is not Kind.DIRECTORY or not self._watched(node) or self._tree.listed(node)
+        return node.kind is not Kind.DIRECTORY or not self._watched(node) or self._tree.names.listed(node)
 
     async def refresh(self, node: Node) -> None:
         """Ask for the attributes, and for the names of a directory that was listed, where they are past the TTL.
