@@ -13,9 +13,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from vfs.base import errors
+from vfs.base import calls, errors
 from vfs.base.errnos import errno_of
-from vfs.files import calls
 from vfs.files.node import Kind, Node
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
