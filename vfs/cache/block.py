@@ -1,14 +1,13 @@
 """A block: 1 MiB of a file in memory, with the ranges of it that are known.
 
 Bytes that are valid never change; a block only gains ranges. Thread-safety: a block belongs to the event
-loop's thread. The cache's writer reads the ranges that were valid when the block was handed to it, and uses
-the header page and the slack after the last byte, which nobody else touches.
+loop's thread. The cache's writer reads the ranges that were valid when the block was handed to it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from vfs.cache.buffers import PAGE, Buffer, pages
 
@@ -16,7 +15,7 @@ BLOCK = 1 << 20
 """Bytes of a file in one block; block `i` starts at `i * BLOCK`."""
 
 MAX_EXTENTS = 480
-"""Ranges that one block keeps: as many as fit into the header page of a block file."""
+"""Ranges that one block keeps, in memory and in its record on the disk."""
 
 Extent = tuple[int, int]
 """A range of a block: first byte, and the byte after the last."""
@@ -45,13 +44,12 @@ class Block:
 
     __slots__ = ("__weakref__", "_buffer", "_memory", "capacity", "extents", "valid_bytes")
 
-    def __init__(self, capacity: int, buffer: Buffer | None = None, *, sparse: bool = False) -> None:
-        """`buffer`: one that holds the block's data already; the caller marks what is valid. `sparse`: little of
-        it will be filled, and it takes memory by the page. Raises ValueError when `capacity` is not between 1 and
-        `BLOCK`, or more than the buffer holds."""
-        if not 0 < capacity <= BLOCK or (buffer is not None and buffer.size < capacity):
+    def __init__(self, capacity: int, *, sparse: bool = False) -> None:
+        """`sparse`: little of it will be filled, and it takes memory by the page. Raises ValueError when `capacity`
+        is not between 1 and `BLOCK`."""
+        if not 0 < capacity <= BLOCK:
             raise ValueError(f"a block cannot hold {capacity} bytes")
-        self._buffer = Buffer(capacity, untouched=sparse) if buffer is None else buffer
+        self._buffer = Buffer(capacity, untouched=sparse)
         self._memory = self._buffer.memory
         self.capacity = capacity
         self.extents: list[Extent] = []
@@ -61,11 +59,6 @@ class Block:
         return f"<Block {self.valid_bytes} of {self.capacity} bytes in {len(self.extents)} ranges>"
 
     @property
-    def buffer(self) -> Buffer:
-        """The memory below, header page included; for the cache's files only."""
-        return self._buffer
-
-    @property
     def whole(self) -> bool:
         """Whether every byte is valid."""
         return self.valid_bytes == self.capacity
@@ -73,7 +66,7 @@ class Block:
     @property
     def footprint(self) -> int:
         """Bytes of memory that the block takes; what a sparse one takes grows with its ranges."""
-        whole = self._buffer.footprint
+        whole = self._buffer.size
         if not self._buffer.untouched:
             return whole
         return min(whole, PAGE + sum(pages(last) - first // PAGE * PAGE for first, last in self.extents))
@@ -104,12 +97,12 @@ class Block:
         """The memory of a range, writable and without a copy; `mark` it when it has been filled."""
         if not 0 <= start <= end <= self.capacity:
             raise ValueError(f"{start} to {end} is outside a block of {self.capacity} bytes")
-        return self._memory[PAGE + start : PAGE + end]
+        return self._memory[start:end]
 
     def address(self, start: int) -> int:
         """The address of a byte, for a reply without a copy. The caller keeps the block alive while it is
         used."""
-        return self._buffer.address + PAGE + start
+        return self._buffer.address + start
 
     def mark(self, start: int, end: int) -> None:
         """Say that `start` to `end` is valid now. When there are too many ranges, the smallest other is
@@ -150,14 +143,7 @@ class Block:
         """A copy that can hold `capacity` bytes, at least as many as now: the file grew."""
         if capacity < self.capacity:
             raise ValueError(f"{capacity} is less than the {self.capacity} bytes of the block")
-        return self._copy(capacity, self.extents)
-
-    def copy(self, extents: Iterable[Extent]) -> Block:
-        """A copy in which only `extents`, valid here, are valid."""
-        return self._copy(self.capacity, extents)
-
-    def _copy(self, capacity: int, extents: Iterable[Extent]) -> Block:
         block = Block(capacity, sparse=self._buffer.untouched)
-        for first, last in extents:
+        for first, last in self.extents:
             block.write(first, self.view(first, last))
         return block

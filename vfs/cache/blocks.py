@@ -17,6 +17,7 @@ from cachetools import LRUCache
 
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
+from vfs.cache.groups import Place
 from vfs.cache.writer import Report
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ INDEX_SECONDS = 5.0
 STALL_SECONDS = 2.0
 """When the disk has written nothing for this long, nobody waits for it any more."""
 
-Key = tuple[bytes, int]
+Key = Place
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -249,15 +250,6 @@ class BlockCache:
         if self._disk is not None:
             self._disk.drop(lineage)
 
-    def discard_unpersisted(self, lineage: bytes) -> None:
-        """Forget the blocks whose latest bytes were put without `persist`; what was persisted of them
-        stays."""
-        for index in list(self._held.get(lineage, ())):
-            if (lineage, index) in self._unpersisted:
-                self._release((lineage, index))
-        if self._disk is not None:
-            self._disk.keep_only_handed(lineage)
-
     # --- pins and records -----------------------------------------------------------------------------------
 
     def pin(self, lineage: bytes, owner: str = "") -> None:
@@ -284,12 +276,6 @@ class BlockCache:
         if self._disk is None or self._closed:
             return self._records.get(key)
         return await self._call(self._disk.get_record, key)
-
-    async def add_record(self, key: str, value: bytes) -> bytes:
-        """Keep a value unless there is one, whichever process is first; the one that is there then."""
-        if self._disk is None or self._closed:
-            return self._records.setdefault(key, value)
-        return await self._call(self._disk.add_record, key, value)
 
     async def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All values whose names begin with `prefix`, in order."""

@@ -1,8 +1,7 @@
 """Page-aligned buffers for blocks, used again when a block is gone.
 
 A fresh megabyte costs 256 page faults, more than reading it from the disk; a recycled one costs nothing. Each
-buffer is an anonymous mapping: one page for a block file's header, then the data, so that a whole block goes
-to the disk with O_DIRECT from where it lies.
+buffer is an anonymous mapping, so that a whole block goes to the disk with O_DIRECT from where it lies.
 
 The mappings are shared with forked children, since O_DIRECT on private memory goes wrong during a fork (open(2)). So a
 child never uses again what it inherited: it may still be its parent's.
@@ -54,12 +53,11 @@ _ALONE = _references([mmap.mmap(-1, PAGE)])
 
 
 class Buffer:
-    """One page for a header and `size` bytes of data, page-aligned. The contents are whatever was there
-    before.
+    """`size` bytes, page-aligned. The contents are whatever was there before.
 
-    `capacity` is the least number of bytes of data (at most 1 MiB). `memory` is the whole, header included.
-    The mapping is used again after this object is gone, unless a view of it is still held somewhere. `untouched`: one
-    whose pages take memory only as they are written.
+    `capacity` is the least number of bytes (at most 1 MiB). `memory` is the whole. The mapping is used again after
+    this object is gone, unless a view of it is still held somewhere. `untouched`: one whose pages take memory only as
+    they are written.
     """
 
     __slots__ = ("_cell", "_home", "address", "memory", "size", "untouched")
@@ -73,7 +71,7 @@ class Buffer:
         except IndexError:
             mapping = None
         if mapping is None:
-            mapping = mmap.mmap(-1, PAGE + self.size, mmap.MAP_SHARED)
+            mapping = mmap.mmap(-1, self.size, mmap.MAP_SHARED)
             if untouched and hasattr(mmap, "MADV_NOHUGEPAGE"):
                 mapping.madvise(mmap.MADV_NOHUGEPAGE)
         self._cell = [mapping]
@@ -86,13 +84,3 @@ class Buffer:
         room = len(self._home) * self.size < KEEP_BYTES
         if room and not self.untouched and _references(self._cell) == _ALONE:
             self._home.append(self._cell[0])
-
-    @property
-    def footprint(self) -> int:
-        """Bytes of memory that this buffer takes once all of it was written."""
-        return PAGE + self.size
-
-
-def free_bytes() -> int:
-    """Bytes held in the free lists."""
-    return sum(len(free) * (PAGE + size) for size, free in _free.items())

@@ -24,11 +24,11 @@ BUSY_ATTEMPTS = 8
 """How often who cannot do without it waits so long."""
 
 DATABASE = "cache.db"
-ROW_FORMAT = 3
+ROW_FORMAT = 4
 """SQLite's `user_version` of a database that this module understands."""
 
 PRAGMAS = {
-    "sqlite_auto_vacuum": 0,
+    "sqlite_auto_vacuum": 1,  # what is deleted shortens the file: it counts as part of the cache
     "sqlite_cache_size": -2000,  # 2 MB for each thread
     "sqlite_journal_mode": "wal",
     "sqlite_journal_size_limit": 1 << 20,  # bytes: the log counts as part of the cache
@@ -98,6 +98,8 @@ def check(path: Path) -> None:
         tables = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
+        if not tables and version == 0:
+            connection.execute("PRAGMA auto_vacuum = 1")  # not to be changed once there is a page
         connection.execute("BEGIN IMMEDIATE")
         if not tables and version == 0:
             connection.execute(f"PRAGMA user_version = {ROW_FORMAT}")

@@ -22,11 +22,11 @@ from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, patiently
-from vfs.cache.files import Damaged
-from vfs.cache.keys import block_key, parse_key
-from vfs.cache.rows import Rows
-from vfs.cache.store import DamagedFile, Store
-from vfs.cache.write_queue import PINS, Waiting
+from vfs.cache.groups import Damaged, group_of, parse_key, record_key
+from vfs.cache.ledger import DamagedBlock
+from vfs.cache.records import PINS, Records
+from vfs.cache.store import Store
+from vfs.cache.write_queue import Waiting
 from vfs.cache.writer import Report, Warnings, Writer, cause_of
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ _TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One row that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    record."""
+    """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
+    record, `index` for a group of blocks whose record cannot be read."""
 
     lineage: bytes | None
     index: int | None
@@ -103,7 +103,7 @@ class DiskCache:
         try:
             store = Store.open(directory, renew=not existing)
             for prefix in PINS:
-                cache._waiting.pins.update(store.rows.records(prefix))
+                cache._waiting.pins.update(store.ledger.records.scan(prefix))
         except ForeignDatabase as error:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except _TROUBLE as error:
@@ -112,11 +112,6 @@ class DiskCache:
             trouble = error
         cache._writer.start(store, trouble)
         return cache
-
-    @property
-    def usable(self) -> bool:
-        """Whether the directory can be used just now. At once."""
-        return self._writer.store is not None
 
     @property
     def queue_bytes(self) -> int:
@@ -152,35 +147,35 @@ class DiskCache:
         """A block that is not written yet. At once."""
         return self._waiting.block(lineage, index)
 
-    def keep_only_handed(self, lineage: bytes) -> None:
-        """Let go of what a lineage's waiting blocks gained since they were handed over. At once."""
-        self._waiting.keep_only_handed(lineage)
-
     def read(self, lineage: bytes, index: int) -> Block | None:
         """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
         store = self._writer.store
         if store is None or self._waiting.dropped(lineage):
             return None
-        key = block_key(lineage, index)
+        place = (lineage, index)
         try:
-            block, name = store.read(lineage, index)
+            block = store.ledger.read(place)
+        except DamagedBlock as error:
+            if error.gone:
+                self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
+            else:
+                self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
+            self._waiting.condemn(place, error.checksum)
+            return None
         except Damaged as error:
-            self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
-            self._waiting.condemn(key, error.name if isinstance(error, DamagedFile) else None)
+            self._warnings.tell("damaged", "cached blocks are damaged and are fetched again: %s", error)
+            self._waiting.condemn_record(record_key(group_of(place)))
             return None
         except _TROUBLE as error:
             self._suspect(error)
             return None
         if block is not None:
-            self._waiting.touch(key)
-        elif name is not None:
-            self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
-            self._waiting.condemn(key, name)
+            self._waiting.touch(place)
         return block
 
     def touch(self, lineage: bytes, index: int) -> None:
         """Note that a block is used. At once."""
-        self._waiting.touch(block_key(lineage, index))
+        self._waiting.touch((lineage, index))
 
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
@@ -190,8 +185,8 @@ class DiskCache:
         if store is not None:
             try:
                 if not self._waiting.dropped(lineage):
-                    known = store.rows.index(lineage)
-                self._waiting.learn(_pin(lineage), store.rows.record(_pin(lineage)))
+                    known = store.ledger.index(lineage)
+                self._waiting.learn(_pin(lineage), store.ledger.records.get(_pin(lineage)))
             except (*_TROUBLE, Damaged) as error:
                 self._suspect(error)
         return {**known, **waiting, **self._waiting.blocks_of(lineage)}
@@ -231,26 +226,13 @@ class DiskCache:
         if waits or store is None:
             return value
         try:
-            return store.rows.record(key)
+            return store.ledger.records.get(key)
         except Damaged:
             self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
-            self._waiting.condemn(key, None)
+            self._waiting.condemn_record(key)
         except _TROUBLE as error:
             self._suspect(error)
         return None
-
-    def add_record(self, key: str, value: bytes) -> bytes:
-        """Insert a record unless there is one, whichever process is first; the one that is there then."""
-        waits, kept = self._waiting.record(_record_key(key))
-        store = self._writer.store
-        if not waits and store is not None:
-            try:
-                return store.rows.add(key, value)
-            except _TROUBLE as error:
-                self._suspect(error)
-        if kept is None:
-            self._waiting.note(key, value)
-        return value if kept is None else kept
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All records whose names begin with `prefix`, in order."""
@@ -258,7 +240,7 @@ class DiskCache:
         found: dict[str, bytes | None] = {}
         if store is not None:
             try:
-                found.update(store.rows.records(prefix))
+                found.update(store.ledger.records.scan(prefix))
             except _TROUBLE as error:
                 self._suspect(error)
         found.update(self._waiting.records(prefix))
@@ -269,28 +251,27 @@ class DiskCache:
     @_on_store
     def usage(self, store: Store) -> int:
         """Bytes on the disk, database included. Raises CacheUnusable, as all below do."""
-        return store.rows.usage()
+        return store.ledger.records.usage()
 
     @_on_store
     def entries(self, store: Store) -> dict[bytes, tuple[int, int]]:
         """Every lineage with its count of blocks and the valid bytes in them."""
-        return store.rows.lineages()
+        return store.ledger.lineages()
 
     def verify(self) -> Iterator[Verdict]:
         """Check every block and record that is on the disk; what is not sound is dropped."""
         for key in self._keys():
-            verdict = self._verify(key)
-            if verdict is not None:
-                yield verdict
+            yield from self._verify(key)
 
     @_on_store
     def prune(self, store: Store, target: int) -> int:
         """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
         freed."""
         self.flush(60.0)
-        before = store.rows.usage()
-        self._writer.report({}, patiently(lambda: store.evict(before - target)))
-        return before - store.rows.usage()
+        before = store.ledger.records.usage()
+        gone = patiently(lambda: store.ledger.evict(before - target))
+        self._writer.report(Report({}, gone))
+        return before - store.ledger.records.usage()
 
     @_on_store
     def clear(self, store: Store, *, in_use: bool = False) -> None:
@@ -298,8 +279,8 @@ class DiskCache:
         use the cache go by them and would not write them again."""
         lost = self._waiting.clear()
         self._waiting.flush(60.0)
-        patiently(lambda: store.rows.clear(records=not in_use))
-        self._writer.report({}, lost)
+        patiently(lambda: store.clear(in_use=in_use))
+        self._writer.report(Report({}, lost))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -323,27 +304,31 @@ class DiskCache:
             self._waiting.doubt(error)
 
     @_on_store
-    def _keys(self, store: Store) -> list[object]:
-        return list(store.rows.all_keys())
+    def _keys(self, store: Store) -> list[str]:
+        return list(store.ledger.records.keys())
 
     @_on_store
-    def _verify(self, store: Store, key: object) -> Verdict | None:
-        place = parse_key(key)
-        lineage, index = place if place is not None else (None, None)
+    def _verify(self, store: Store, key: str) -> list[Verdict]:
+        group = parse_key(key)
         try:
-            if lineage is not None and index is not None:
-                block, name = patiently(lambda: store.read(lineage, index))
-                if block is None and name is None:
-                    return None  # evicted meanwhile
-                error = "the file is gone" if block is None else None
-            else:
-                store.rows.record(str(key))
-                error, name = None, None
+            if group is None:
+                found = patiently(lambda: store.ledger.records.get(key))
+                return [Verdict(None, None, None)] if found is not None else []
+            indexes = [
+                i for i, one in patiently(lambda: store.ledger.records.group(group)).items() if one.extents
+            ]
         except Damaged as damage:
-            error, name = str(damage), getattr(damage, "name", None)
-        if error is not None:
-            self._waiting.condemn(str(key), name)
-        return Verdict(lineage, index, error)
+            self._waiting.condemn_record(key)
+            return [Verdict(group[0] if group is not None else None, None, str(damage))]
+        verdicts = []
+        for place in [(group[0], index) for index in indexes]:
+            try:
+                if patiently(lambda: store.ledger.read(place)) is not None:  # noqa: B023
+                    verdicts.append(Verdict(*place, None))
+            except DamagedBlock as damage:
+                self._waiting.condemn(place, damage.checksum)
+                verdicts.append(Verdict(*place, str(damage)))
+        return verdicts
 
 
 def check_place(directory: Path) -> None:
@@ -377,12 +362,12 @@ def look(directory: Path) -> int | None:
     if not (directory / DATABASE).exists():
         return None
     try:
-        rows = Rows(directory)
+        records = Records(directory)
         try:
-            rows.check()
-            return rows.usage()
+            records.check()
+            return records.usage()
         finally:
-            rows.close()
+            records.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
         raise CacheUnusable(f"the cache in {directory} is not sound: {error}") from error
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vfs.cache.database import DATABASE
-from vfs.cache.files import Damaged
-from vfs.cache.rows import unseal
+from vfs.cache.groups import Damaged
+from vfs.cache.records import unseal
 
 WAIT_SECONDS = 0.1
 """The longest wait for a process that is just changing the database."""

@@ -11,25 +11,26 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 
-from vfs.cache.block import Block
-from vfs.cache.files import SLOT
-from vfs.cache.keys import RUN, block_key
-from vfs.cache.store import Entry
+from vfs.cache.block import BLOCK, Block
+from vfs.cache.groups import Place
+from vfs.cache.ledger import Changes, Entry
+from vfs.cache.records import PINS
 
-BATCH_BYTES = 2 * RUN * SLOT
-"""Memory of the blocks in one batch, two full files; when so much waits, whole blocks are written at once."""
+BATCH_BYTES = 8 * BLOCK
+"""Memory of the blocks in one batch; when so much waits, whole blocks are written at once."""
 BATCH_ENTRIES = 64
+BATCH_RECORDS = 500
+"""Small records in one batch, so that the database's log, which counts, stays short."""
 WHOLE_DELAY = 0.2
-"""Seconds that a whole block waits for those that follow it, to go into one file with them."""
+"""Seconds that a whole block waits for others, to be noted in one transaction with them."""
 PARTIAL_DELAY = 1.0
 """Seconds that a block which may yet gain ranges waits, so that it is not written for each of them."""
 HURRY_BYTES = 32 << 20
 """When more than this waits, blocks that may yet gain ranges are written at once."""
 USED_DELAY = 30.0
 """Seconds over which times of use are gathered."""
-PINS = ("p:", "pin:")
-"""How the names of records begin that say what is pinned: lineages, and paths."""
 MAX_RECORDS = 20_000
 """Records that are kept while they cannot be written."""
 
@@ -39,16 +40,21 @@ class Batch:
     """What is to be written in one go. `doubt` is trouble that a reader had. `last`: nothing comes after
     it."""
 
-    blocks: dict[str, Entry] = field(default_factory=dict)
+    blocks: dict[Place, Entry] = field(default_factory=dict)
     records: dict[str, bytes | None] = field(default_factory=dict)
-    drops: dict[str, object] = field(default_factory=dict)
-    bad: dict[str, str | None] = field(default_factory=dict)
-    used: dict[str, float] = field(default_factory=dict)
+    drops: dict[bytes, object] = field(default_factory=dict)
+    bad: dict[Place, int] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    used: dict[Place, float] = field(default_factory=dict)
     doubt: Exception | None = None
     last: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.blocks or self.records or self.drops or self.bad or self.used)
+        return bool(self.blocks or self.records or self.drops or self.bad or self.unreadable or self.used)
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(set(self.drops), self.bad, self.unreadable, self.used, self.records)
 
 
 class Waiting:
@@ -60,11 +66,12 @@ class Waiting:
         self.pins: dict[str, bytes] = {}
         """The records of pins as far as this process knows: they are put back when the cache is made anew."""
         self._wake = threading.Condition()
-        self._blocks: dict[str, Entry] = {}
+        self._blocks: dict[Place, Entry] = {}
         self._records: dict[str, bytes | None] = {}
-        self._drops: dict[str, object] = {}
-        self._bad: dict[str, str | None] = {}
-        self._used: dict[str, float] = {}
+        self._drops: dict[bytes, object] = {}
+        self._bad: dict[Place, int] = {}
+        self._unreadable: set[str] = set()
+        self._used: dict[Place, float] = {}
         self._used_since = 0.0
         self._asleep_until = math.inf
         """When `take` wakes up by itself (monotonic seconds)."""
@@ -78,7 +85,7 @@ class Waiting:
     def put(self, lineage: bytes, index: int, block: Block) -> None:
         """A block to be written, with the ranges that are valid now."""
         due = time.monotonic() + (WHOLE_DELAY if block.whole else PARTIAL_DELAY)
-        key = block_key(lineage, index)
+        key = (lineage, index)
         with self._wake:
             old = self._blocks.get(key)
             if old is not None:
@@ -92,7 +99,7 @@ class Waiting:
 
     def block(self, lineage: bytes, index: int) -> Block | None:
         with self._wake:
-            entry = self._blocks.get(block_key(lineage, index))
+            entry = self._blocks.get((lineage, index))
         return None if entry is None else entry.block
 
     def blocks_of(self, lineage: bytes) -> dict[int, int]:
@@ -100,45 +107,37 @@ class Waiting:
         with self._wake:
             return {e.index: e.valid for e in self._blocks.values() if e.lineage == lineage}
 
-    def keep_only_handed(self, lineage: bytes) -> None:
-        """Let go of what a lineage's blocks gained since they were handed over; a copy takes the place of
-        each."""
-        with self._wake:
-            entries = [(key, e) for key, e in self._blocks.items() if e.lineage == lineage]
-        for key, entry in entries:
-            if tuple(entry.block.extents) != entry.extents:
-                block = entry.block.copy(entry.extents)
-                with self._wake:
-                    if self._blocks.get(key) is entry:
-                        size = block.footprint
-                        self.queue_bytes += size - entry.footprint
-                        self._blocks[key] = Entry(lineage, entry.index, block, entry.extents, entry.due, size)
-
     def drop(self, lineage: bytes) -> None:
         """The blocks of a lineage are to be deleted; those that wait are gone at once."""
         with self._wake:
-            for key in [key for key, e in self._blocks.items() if e.lineage == lineage]:
+            for key in [key for key in self._blocks if key[0] == lineage]:
                 self.queue_bytes -= self._blocks.pop(key).footprint
-            self._drops[lineage.hex()] = object()
+            self._drops[lineage] = object()
             self._wake.notify_all()
 
     def dropped(self, lineage: bytes) -> bool:
         """Whether what the disk has of a lineage is to be deleted."""
         with self._wake:
-            return lineage.hex() in self._drops
+            return lineage in self._drops
 
-    def condemn(self, key: str, name: str | None) -> None:
-        """A row is to be deleted while it names that file (None: whatever it names)."""
+    def condemn(self, place: Place, checksum: int) -> None:
+        """A block is to be forgotten as long as its record has that checksum."""
         with self._wake:
-            self._bad[key] = name
+            self._bad[place] = checksum
             self._wake.notify_all()
 
-    def touch(self, key: str) -> None:
+    def condemn_record(self, key: str) -> None:
+        """A record that cannot be read is to be deleted."""
+        with self._wake:
+            self._unreadable.add(key)
+            self._wake.notify_all()
+
+    def touch(self, place: Place) -> None:
         """A block is used now."""
         with self._wake:
             if not self._used:
                 self._used_since = time.monotonic()
-            self._used[key] = time.time()
+            self._used[place] = time.time()
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -207,33 +206,35 @@ class Waiting:
         """A batch was dealt with; `records` says whether its records are written too, else they go on
         waiting."""
         with self._wake:
-            for key, entry in batch.blocks.items():
-                if self._blocks.get(key) is entry:
-                    del self._blocks[key]
+            for place, entry in batch.blocks.items():
+                if self._blocks.get(place) is entry:
+                    del self._blocks[place]
                     self.queue_bytes -= entry.footprint
-            for tag, token in batch.drops.items():
-                if self._drops.get(tag) is token:
-                    del self._drops[tag]
-            for key, name in batch.bad.items():
-                if key in self._bad and self._bad[key] == name:
-                    del self._bad[key]
+            for lineage, token in batch.drops.items():
+                if self._drops.get(lineage) is token:
+                    del self._drops[lineage]
+            for place, checksum in batch.bad.items():
+                if self._bad.get(place) == checksum:
+                    del self._bad[place]
+            self._unreadable -= batch.unreadable
             for key, value in batch.records.items() if records else ():
                 if key in self._records and self._records[key] is value:
                     del self._records[key]
             self._wake.notify_all()
 
-    def clear(self) -> list[str]:
-        """Forget everything that waits; the keys of the blocks."""
+    def clear(self) -> list[Place]:
+        """Forget everything that waits; the blocks."""
         with self._wake:
-            keys = list(self._blocks)
+            places = list(self._blocks)
             self._blocks.clear()
             self._records.clear()
             self._bad.clear()
+            self._unreadable.clear()
             self._used.clear()
             self.pins.clear()
             self.queue_bytes = 0
             self._wake.notify_all()
-        return keys
+        return places
 
     def flush(self, timeout: float) -> bool:
         """Wait until nothing waits that can be written; whether that came within `timeout` seconds."""
@@ -253,7 +254,8 @@ class Waiting:
             self._wake.notify_all()
 
     def _idle(self) -> bool:
-        return not (self._blocks or self._drops or self._bad or (self._records and not self._stuck))
+        unwritten = self._blocks or self._drops or self._bad or self._unreadable
+        return not (unwritten or (self._records and not self._stuck))
 
     def _batch(self) -> Batch:
         now = time.monotonic()
@@ -273,9 +275,10 @@ class Waiting:
                 if len(batch.blocks) >= BATCH_ENTRIES:
                     break
         if not self._stuck:
-            batch.records = dict(self._records)
+            batch.records = dict(islice(self._records.items(), BATCH_RECORDS))
         batch.drops = dict(self._drops)
         batch.bad = dict(self._bad)
+        batch.unreadable = set(self._unreadable)
         if self._used and (hurry or batch or now >= self._used_since + USED_DELAY):
             batch.used, self._used = self._used, {}
         batch.doubt, self._doubt = self._doubt, None

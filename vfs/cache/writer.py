@@ -12,16 +12,16 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.cache.block import BLOCK
-from vfs.cache.buffers import PAGE, pages
+from vfs.cache.data import checksum
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
-from vfs.cache.keys import RUN, parse_key
-from vfs.cache.rows import Changes, Stored
-from vfs.cache.store import Entry, Store
+from vfs.cache.groups import Place
+from vfs.cache.ledger import Entry
+from vfs.cache.records import PINS
+from vfs.cache.store import Store
 from vfs.cache.write_queue import Batch, Waiting
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,10 @@ REOPEN_SECONDS = 60.0
 """Least time between two attempts to make a directory anew that vanished or broke."""
 PAUSE_SECONDS = 30.0
 """How long nothing is written after the disk was full or refused to be written."""
-SHARE = 32
-"""A file of blocks, which is evicted as a whole, takes at most this part of the limit."""
 BUSY_PAUSE = 1.0
 """How long nothing is written after another process kept the database locked."""
-SWEEP_PAUSE = 0.02
-"""Seconds between two steps of clearing away what killed processes left."""
+CLEAN_PAUSE = 0.02
+"""Seconds between two steps of clearing away what nobody needs."""
 
 TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
 
@@ -44,8 +42,8 @@ TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
 class Report:
     """What became of blocks: written (with their valid bytes), or not, or no longer, on the disk."""
 
-    written: dict[tuple[bytes, int], int]
-    lost: list[tuple[bytes, int]]
+    written: dict[Place, int]
+    lost: list[Place]
 
 
 class Warnings:
@@ -81,10 +79,9 @@ class Writer:
         """The cause (of `cause_of`) for which nothing can be written just now."""
         self._directory = directory
         self._limit = limit
-        self._longest = max(1, min(RUN, limit // (SHARE * BLOCK)))
         self._waiting = waiting
         self._warnings = warnings
-        self._report = report
+        self.report = report
         self._paused_until = 0.0
         self._reopen_at = 0.0
         self._doubtful = False
@@ -103,16 +100,6 @@ class Writer:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def report(self, written: Mapping[str, Stored], lost: Iterable[object]) -> None:
-        """Tell whoever listens what became of blocks."""
-        places = {parse_key(key): stored.valid for key, stored in written.items()}
-        self._report(
-            Report(
-                {place: valid for place, valid in places.items() if place is not None},
-                [place for place in map(parse_key, lost) if place is not None],
-            )
-        )
-
     # --- the thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -129,25 +116,25 @@ class Writer:
         now = time.monotonic()
         if self._stuck():
             return max(self._paused_until, self._reopen_at if self.store is None else 0.0) - now + 0.01
-        return SWEEP_PAUSE if self.store is not None and self.store.sweeping else None
+        return CLEAN_PAUSE if self.store is not None and self.store.cleaning else None
 
     def _stuck(self) -> bool:
         now = time.monotonic()
         return now < self._paused_until or (self.store is None and now < self._reopen_at)
 
     def _step(self) -> None:
-        if self.store is not None and self.store.sweeping and not self._stuck():
+        if self.store is not None and self.store.cleaning and not self._stuck():
             try:
-                self.store.sweep()
+                self.store.clean()
             except TROUBLE as error:
-                log.debug("sweeping the cache: %s", error)
+                log.debug("clearing the cache up: %s", error)
 
     def _handle(self, batch: Batch) -> None:
         if batch.doubt is not None:
             self._trouble(batch.doubt)
         store = self._ready()
-        written: dict[str, Stored] = {}
-        gone: list[str] = []
+        written: dict[Place, int] = {}
+        gone: list[Place] = []
         records = False
         if store is not None and time.monotonic() >= self._paused_until:
             try:
@@ -155,72 +142,47 @@ class Writer:
                     self._write(store, batch, written, gone)
                 records = True
                 self.trouble = None
-                self.disk_bytes = store.rows.usage()
+                self.disk_bytes = store.ledger.records.usage()
             except TROUBLE as error:
                 self._trouble(error)
-        lost = [key for key in batch.blocks if key not in written]
+        lost = [place for place in batch.blocks if place not in written]
         self._waiting.done(batch, records=records)
         if batch.blocks or gone:
-            self.report(written, gone + lost)
+            self.report(Report(written, gone + lost))
 
-    def _write(self, store: Store, batch: Batch, written: dict[str, Stored], gone: list[str]) -> None:
-        if batch.drops or batch.bad:
-            self._apply(store, Changes(drop=set(batch.drops), bad=batch.bad))
-        fitting = self._fit(store, batch, gone)
-        fresh: dict[str, Stored] = {}
-        trouble: OSError | None = None
+    def _write(self, store: Store, batch: Batch, written: dict[Place, int], gone: list[Place]) -> None:
+        ledger = store.ledger
+        fitting, evicted = patiently(lambda: ledger.begin(batch.changes, batch.blocks.values(), self._limit))
+        self.evictions += len(evicted)
+        gone += evicted
+        if len(fitting) < len(batch.blocks):
+            self._warnings.tell(
+                "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
+            )
+        checksums: dict[Place, int] = {}
         try:
-            store.write(fitting, fresh, self._longest)
-        except OSError as error:
-            trouble = error
+            for lineage in dict.fromkeys(entry.lineage for entry in fitting):
+                self._write_file(store, [entry for entry in fitting if entry.lineage == lineage], checksums)
+        finally:
+            if fitting:
+                written.update(patiently(lambda: ledger.finish(fitting, checksums)))
+        if any(key.startswith(PINS) for key in batch.records):
+            store.keep_pins()
+
+    def _write_file(self, store: Store, entries: list[Entry], checksums: dict[Place, int]) -> None:
+        done: list[int] = []
+        blocks = sorted((entry.index, entry.block, entry.extents) for entry in entries)
         try:
-            self._apply(store, Changes(blocks=fresh, records=batch.records, used=batch.used))
-        except TROUBLE:
-            store.forget(fresh)
-            raise
-        written.update(fresh)
-        over = store.rows.usage() - self._limit
-        if over > 0 and fresh:
-            self._evict(store, over, gone)
-        if trouble is not None:
-            raise trouble
-
-    def _apply(self, store: Store, changes: Changes) -> None:
-        patiently(lambda: store.rows.apply(changes))
-
-    def _fit(self, store: Store, batch: Batch, gone: list[str]) -> dict[str, Entry]:
-        """Make room; the blocks for which there is room then."""
-        if not batch.blocks:
-            return {}
-        sizes = {key: PAGE + pages(max(entry.valid, 1)) for key, entry in batch.blocks.items()}
-        need, room = sum(sizes.values()), self._limit - store.rows.usage()
-        if need > room and batch.used:
-            self._apply(store, Changes(used=batch.used))
-        while need > room and self._evict(store, need - room, gone):
-            room = self._limit - store.rows.usage()
-        if need <= room:
-            return dict(batch.blocks)
-        self._warnings.tell(
-            "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
-        )
-        fitting = {}
-        for key, entry in batch.blocks.items():
-            room -= sizes[key]
-            if room >= 0:
-                fitting[key] = entry
-        return fitting
-
-    def _evict(self, store: Store, count: int, gone: list[str]) -> int:
-        """Delete `count` bytes of blocks, and note them in `gone`; how many blocks there were to delete."""
-        keys = patiently(lambda: store.evict(count))
-        self.evictions += len(keys)
-        gone.extend(keys)
-        return len(keys)
+            store.ledger.files.write(entries[0].lineage, blocks, done)
+        finally:
+            for entry in entries:
+                if entry.index in done:
+                    checksums[entry.place] = checksum(entry.block, entry.extents)
 
     # --- trouble --------------------------------------------------------------------------------------------
 
     def _ready(self) -> Store | None:
-        if self.store is not None and self.store.rows.gone:
+        if self.store is not None and self.store.ledger.records.gone:
             self._warnings.tell(
                 "vanished", "the cache directory %s vanished; it is made anew", self._directory
             )
@@ -246,7 +208,7 @@ class Writer:
 
     def _trouble(self, error: Exception) -> None:
         cause = cause_of(error)
-        if self.store is not None and self.store.rows.gone:
+        if self.store is not None and self.store.ledger.records.gone:
             return  # `_ready` finds that out by itself
         self.trouble = cause
         if cause in ("corrupt", "foreign", "gone"):

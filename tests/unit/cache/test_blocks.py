@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.blocks import BlockCache
+from vfs.cache.data import DataFiles, Ranges
 from vfs.cache.disk import DiskCache
-from vfs.cache.files import BlockFiles, Ranges
 
 LINEAGE = b"L" * 16
 OTHER = b"o" * 16
@@ -40,13 +40,13 @@ def run(directory: Path, story: Callable[[BlockCache], Awaitable[None]], **sizes
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose writes wait until the event is set."""
-    event, write = threading.Event(), BlockFiles.write
+    event, write = threading.Event(), DataFiles.write
 
-    def slow(self: BlockFiles, *values: object) -> list[int]:
+    def slow(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
         assert event.wait(20)
-        return write(self, *values)  # type: ignore[arg-type]
+        write(self, lineage, blocks, done)
 
-    monkeypatch.setattr(BlockFiles, "write", slow)
+    monkeypatch.setattr(DataFiles, "write", slow)
     yield event
     event.set()
 
@@ -55,14 +55,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(index, valid bytes) of each block that is written."""
     seen: list[tuple[int, int]] = []
-    write = BlockFiles.write
+    write = DataFiles.write
 
-    def spy(self: BlockFiles, name: str, lineage: bytes, first: int, run: Sequence[Ranges]) -> list[int]:
-        for index, (_, extents) in enumerate(run, first):
-            seen.append((index, sum(last - first for first, last in extents)))
-        return write(self, name, lineage, first, run)
+    def spy(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
+        blocks = list(blocks)
+        seen.extend((index, sum(last - first for first, last in extents)) for index, _, extents in blocks)
+        write(self, lineage, blocks, done)
 
-    monkeypatch.setattr(BlockFiles, "write", spy)
+    monkeypatch.setattr(DataFiles, "write", spy)
     return seen
 
 
@@ -137,10 +137,10 @@ def test_memory_keeps_what_was_used_last_and_stays_within_its_bound(tmp_path: Pa
             cache.put(LINEAGE, index, whole(size=BLOCK), persist=False)
             cache.get(LINEAGE, 0)
         assert [index for index in range(4) if cache.get(LINEAGE, index)] == [0, 3]
-        assert cache.stats()["memory_bytes"] <= 2 * (BLOCK + 4096)
+        assert cache.stats()["memory_bytes"] <= 2 * BLOCK
         assert cache.cached_bytes(LINEAGE) == 2 * BLOCK
 
-    run(tmp_path, story, memory_bytes=2 * (BLOCK + 4096))
+    run(tmp_path, story, memory_bytes=2 * BLOCK)
 
 
 def test_a_block_that_waits_to_be_written_is_found_without_the_disk(
@@ -155,7 +155,7 @@ def test_a_block_that_waits_to_be_written_is_found_without_the_disk(
         assert reads == []
         gate.set()
 
-    run(tmp_path, story, memory_bytes=BLOCK + 4096)
+    run(tmp_path, story, memory_bytes=BLOCK)
 
 
 def test_a_block_put_again_while_it_waits_is_written_once_with_its_newest_ranges(
@@ -281,7 +281,7 @@ def test_a_disk_that_does_not_move_holds_nobody_up_and_takes_no_more_memory(
         for index in range(10):
             await asyncio.wait_for(cache.room(), 5)
             cache.put(LINEAGE, index, whole(size=BLOCK), persist=True)
-        assert cache.stats()["queue_bytes"] <= 5 * (BLOCK + 4096)
+        assert cache.stats()["queue_bytes"] <= 5 * BLOCK
         assert cache.stats()["unkept"] > 0
         assert cache.get(LINEAGE, 9) is not None
         gate.set()
@@ -345,24 +345,6 @@ def test_a_lineage_can_be_put_again_after_it_was_dropped(tmp_path: Path) -> None
     run(tmp_path, second)
 
 
-def test_discarding_keeps_what_was_persisted_and_nothing_that_came_after(tmp_path: Path) -> None:
-    async def story(cache: BlockCache) -> None:
-        block = Block(1000)
-        block.write(0, b"s" * 100)
-        cache.put(LINEAGE, 0, block, persist=True)
-        block.write(100, b"u" * 100)
-        cache.put(LINEAGE, 0, block, persist=False)
-        cache.put(LINEAGE, 1, whole(), persist=False)
-        cache.discard_unpersisted(LINEAGE)
-        assert cache.get(LINEAGE, 0) is None
-        assert await cache.load(LINEAGE, 1) is None
-        kept = await cache.load(LINEAGE, 0)
-        assert kept is not None
-        assert kept.extents == [(0, 100)]
-
-    run(tmp_path, story)
-
-
 def test_the_index_counts_what_is_on_the_disk_and_what_waits(tmp_path: Path, gate: threading.Event) -> None:
     async def story(cache: BlockCache) -> None:
         gate.set()
@@ -407,7 +389,7 @@ def test_a_block_whose_file_is_damaged_is_a_miss_and_is_forgotten(tmp_path: Path
     run(tmp_path, first)
     (path,) = tmp_path.glob("blocks/*/*/*")
     with path.open("r+b") as file:
-        file.seek(4096 + 17)
+        file.seek(17)
         file.write(b"!")
     run(tmp_path, second)
 
@@ -416,9 +398,7 @@ def test_records_are_read_back_at_once_and_in_the_next_session(tmp_path: Path) -
     async def first(cache: BlockCache) -> None:
         cache.set_record("f:one", b"1")
         assert await cache.get_record("f:one") == b"1"
-        assert await cache.add_record("f:two", b"2") == b"2"
-        assert await cache.add_record("f:two", b"3") == b"2"
-        assert await cache.add_record("f:one", b"4") == b"1"
+        cache.set_record("f:two", b"2")
         cache.set_record("f:three", b"3")
         cache.delete_record("f:three")
         assert await cache.get_record("f:three") is None

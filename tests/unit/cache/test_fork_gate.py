@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from vfs.cache import fork_gate
-from vfs.cache.rows import Rows
+from vfs.cache.records import Records
 
 HELD = 0.3
 """Seconds that a thread stays inside, while a fork would begin at once if it did not wait."""
@@ -26,22 +26,28 @@ def code_of_child(work: object) -> int:
 
 
 def test_a_child_forked_during_a_transaction_can_use_the_database(tmp_path: Path) -> None:
-    rows = Rows(tmp_path)
+    records = Records(tmp_path)
     begun = threading.Event()
 
     def write() -> None:
-        with rows._transaction() as sql:
-            sql("DELETE FROM Cache")
+        with records.transaction():
+            records.set("key", b"parent")
             begun.set()
             threading.Event().wait(HELD)
 
     thread = threading.Thread(target=write)
     thread.start()
     begun.wait()
-    assert code_of_child(lambda: Rows(tmp_path).add("key", b"child")) == 0
+
+    def write_too() -> None:
+        mine = Records(tmp_path)
+        with mine.transaction():
+            mine.set("key", b"child")
+
+    assert code_of_child(write_too) == 0
     thread.join()
-    assert rows.record("key") == b"child"
-    rows.close()
+    assert records.get("key") == b"child"
+    records.close()
 
 
 def test_who_is_inside_may_enter_again_while_a_fork_waits() -> None:

@@ -18,7 +18,6 @@ from vfs.base import config
 from vfs.base.address import Address
 from vfs.base.file_version import Version
 from vfs.cache.block import Block
-from vfs.cache.buffers import PAGE
 from vfs.cache.disk import DiskCache
 from vfs.files.records import FileRecord, file_key
 
@@ -79,7 +78,9 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     fill(disk, "notes.txt", 1 * KIB)
     fill(disk, "old/x", 3 * KIB, named=False)
     fill(disk, "exp-1/x", 2 * KIB, "me@other:/data")
-    disk.write(b"\x09" * 16, 0, Block(KIB))
+    nameless = Block(KIB)
+    nameless.write(0, bytes(KIB))
+    disk.write(b"\x09" * 16, 0, nameless)
     assert disk.flush(10)
     report = json.loads(artisync("cache", "info", "--json").out)
     assert report["directory"] == str(directory)
@@ -91,7 +92,7 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
         told("exp-1", 2, 320, 20),
         told(None, 1, 3),
         told("", 1, 1),
-        told(None, 1, 0, profile=None, server=None),
+        told(None, 1, 1, profile=None, server=None),
     ]
 
 
@@ -166,7 +167,7 @@ def test_verify_drops_what_is_damaged_and_says_of_which_file(
     fill(disk, "exp-1/\x1bbad", KIB)
     [bad] = set(directory.glob("blocks/*/*/*")) - before
     content = bytearray(bad.read_bytes())
-    content[PAGE] ^= 1
+    content[0] ^= 1
     bad.write_bytes(content)
     said = artisync("cache", "verify")
     assert said.code == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.commands.in_memory import Commands
-from vfs.cache.files import BlockFiles
+from vfs.cache.data import DataFiles
 
 MIB = 1 << 20
 
@@ -43,10 +43,10 @@ def test_a_limit_too_small_for_it_is_told(commands: Commands, command: str) -> N
 
 
 def test_a_full_disk_is_told(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> list[int]:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(BlockFiles, "write", full)
+    monkeypatch.setattr(DataFiles, "write", full)
     said = commands.run("pin", "exp-1")
     assert said.code == 1
     assert b"artisync: the cache keeps only 0 B of that: its disk is full.\n" in said.err

@@ -1,0 +1,281 @@
+"""The cache's database: diskcache over SQLite, with nothing pickled, and told in which order its records may go.
+
+Every value is bytes with a checksum in front. Keys are text: `b:LINEAGE:NUMBER` for groups of blocks (`groups.py`, tagged
+with their lineage), anything else for small records. diskcache's `get`, `set`, `delete`, `evict`, `clear` and `transact`
+do the work; `_rows` asks what they cannot: for a prefix, for a tag, and for what was used least recently.
+
+diskcache's expiry time serves as the order: a group expires a century after it was last used, any other record that may
+go a century later, a pin never.
+
+Thread-safety: `Records` may be used on any thread (diskcache holds a connection per thread) and by several
+processes; no call waits for a lock of the database longer than `database.BUSY_SECONDS`. Not on the event loop's
+thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diskcache
+from diskcache.core import MODE_RAW
+
+from vfs.cache import database, fork_gate
+from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
+from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack, used
+
+CENTURY = 3_155_760_000.0
+"""Seconds by which nothing really expires."""
+PINS = ("p:", "pin:")
+"""How the names of records begin that say what is pinned: lineages, and paths."""
+_LINEAGES_PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
+
+
+class _Sized(NamedTuple):
+    """A value, and the bytes of data files that it stands for."""
+
+    value: bytes
+    size: int
+
+
+class _Disk(diskcache.Disk):
+    """Keys are text, values bytes. Whatever asks for unpickling is refused unread (CVE-2025-69872), whatever names a
+    file is left alone."""
+
+    def __init__(self, directory: str, **_settings: object) -> None:
+        self._directory = directory
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if raw and isinstance(key, str):
+            return key
+        raise Damaged("a key that is not text")
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, object]:
+        if isinstance(value, _Sized):
+            return value.size, MODE_RAW, None, sqlite3.Binary(value.value)
+        if isinstance(value, bytes) and not read:
+            return 0, MODE_RAW, None, sqlite3.Binary(value)
+        raise TypeError(f"a value must be bytes, not {type(value).__name__}")
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
+        if mode == MODE_RAW and filename is None and isinstance(value, bytes):
+            return value
+        raise Damaged("a row that artisync did not write")
+
+    def remove(self, file_path: object) -> None:
+        pass
+
+
+class Records:
+    """One open database. Every method raises sqlite3.DatabaseError as SQLite does (OperationalError for a
+    full or failing disk), and `DatabaseBusy`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make the database in `directory`, which must be there. Raises also `ForeignDatabase`,
+        OSError."""
+        path = directory / DATABASE
+        self.path = path
+        database.create(path)
+        untyped: Any = diskcache.Cache
+        with fork_gate.held_off():
+            database.check(path)
+            self._cache: Any = untyped(
+                str(directory),
+                timeout=database.BUSY_SECONDS,
+                disk=_Disk,
+                eviction_policy="none",
+                cull_limit=0,
+                size_limit=1 << 60,
+                statistics=0,
+                tag_index=1,
+                **database.PRAGMAS,
+            )
+        self._inode = database.inode(path)
+
+    def close(self) -> None:
+        """Close this thread's connection; the other threads' close when the object is gone."""
+        with fork_gate.held_off():
+            self._cache.close()
+
+    def check(self) -> None:
+        """Read the whole database. Raises sqlite3.DatabaseError when it is not sound."""
+        ((answer,),) = self._rows("PRAGMA quick_check(1)")
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the database is no longer where it was: somebody deleted, replaced or emptied it."""
+        return self._inode is None or database.inode(self.path) != self._inode
+
+    def own_bytes(self) -> int:
+        """Bytes on the disk that the database takes itself."""
+        return sum(database.size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+
+    def filled_bytes(self) -> int:
+        """Bytes of the database in which something is; the rest is used again."""
+        ((all_pages,),), ((free,),) = self._rows("PRAGMA page_count"), self._rows("PRAGMA freelist_count")
+        ((page,),) = self._rows("PRAGMA page_size")
+        return int((all_pages - free) * page)
+
+    def usage(self) -> int:
+        """Bytes on the disk: data files and the database."""
+        with fork_gate.held_off():
+            return int(self._cache.reset("size")) + self.own_bytes()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is changed in the block is kept, or nothing. Nobody else changes anything meanwhile."""
+        try:
+            with fork_gate.held_off(), self._cache.transact():
+                yield
+        except diskcache.Timeout as timeout:
+            # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
+            cause = timeout.__context__
+            if isinstance(cause, sqlite3.OperationalError) and not is_busy(cause):
+                raise cause from None
+            raise DatabaseBusy("another process keeps the cache's database locked") from None
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """A value. Raises `Damaged` when the checksum is wrong or the row is not one of ours."""
+        with fork_gate.held_off():
+            return unseal(key, self._cache.get(key))
+
+    def set(self, key: str, value: bytes) -> None:
+        """Keep a small record. In a transaction, as all that changes something."""
+        expire = None if key.startswith(PINS) else 2 * CENTURY
+        self._cache.set(key, seal(key, value), expire=expire)
+
+    def delete(self, key: str) -> None:
+        """Delete a record of whatever kind, sound or not."""
+        if not self._cache.delete(key) and self._rows(
+            "SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (key,)
+        ):
+            self._cache.set(key, b"")  # diskcache deletes no row that has expired, which none of ours has
+            self._cache.delete(key)
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """The sound records whose keys begin with `prefix`, in order."""
+        rows = self._rows(
+            "SELECT key, value FROM Cache WHERE key >= ? AND key < ?"
+            " AND filename IS NULL AND raw = 1 AND mode = ? ORDER BY key",
+            (prefix, prefix + "\U0010ffff", MODE_RAW),
+        )
+        for key, value in rows:
+            try:
+                found = unseal(key, value)
+            except Damaged:
+                continue
+            if found is not None:
+                yield key, found
+
+    def keys(self) -> Iterator[str]:
+        """Every key, in pieces, so that no transaction is held open meanwhile."""
+        last = 0
+        query = "SELECT rowid, key FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 200"
+        while rows := self._rows(query, (last,)):
+            yield from (key for _, key in rows if isinstance(key, str))
+            last = rows[-1][0]
+
+    def oldest(self, count: int) -> list[tuple[str, bytes]]:
+        """The small records that were set least recently, pins apart; `count` of them at most."""
+        query = "SELECT key, value FROM Cache WHERE expire_time >= ? AND raw = 1 ORDER BY expire_time LIMIT ?"
+        return [(key, bytes(value or b"")) for key, value in self._rows(query, (2 * CENTURY, count))]
+
+    def clear(self, *, pins_and_groups: bool) -> None:
+        """Delete every record, or only pins and groups, and give the database's room back."""
+        with self.transaction():
+            if not pins_and_groups:
+                self._cache.clear()
+            for prefix in ("b:", *PINS):
+                for (key,) in self._rows(
+                    "SELECT key FROM Cache WHERE key >= ? AND key < ?", _between(prefix)
+                ):
+                    self.delete(key)
+        try:
+            self._rows("VACUUM")
+            self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError:
+            pass  # another process is reading: its room is used again instead
+
+    # --- groups of blocks -------------------------------------------------------------------------------------
+
+    def group(self, key: GroupKey) -> Group:
+        """What there is of a group. Raises `Damaged`."""
+        found = self.get(record_key(key))
+        return {} if found is None else unpack(found, key[1])
+
+    def set_group(self, key: GroupKey, group: Group) -> None:
+        """Keep a group, or delete one in which nothing is."""
+        name = record_key(key)
+        if not group:
+            self.delete(name)
+            return
+        value = _Sized(seal(name, pack(group)), sum(block.size for block in group.values()))
+        self._cache.set(name, value, tag=key[0].hex(), expire=used(group) + CENTURY - time.time())
+
+    def groups(self, lineage: bytes | None = None) -> Iterator[tuple[GroupKey, Group]]:
+        """The sound groups of a lineage, or of all."""
+        query = f"SELECT key, value FROM Cache WHERE {'key >= ? AND key < ?' if lineage is None else 'tag = ?'} AND raw = 1"
+        for name, value in self._rows(query, _between("b:") if lineage is None else (lineage.hex(),)):
+            key = parse_key(name)
+            if key is not None:
+                try:
+                    yield key, unpack(unseal(name, value) or b"", key[1])
+                except Damaged:
+                    continue
+
+    def has(self, lineage: bytes, beside: GroupKey | None = None) -> bool:
+        """Whether there is a group of a lineage, `beside` that one."""
+        values = (lineage.hex(), record_key(beside) if beside is not None else "")
+        return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? AND key != ? LIMIT 1", values))
+
+    def drop(self, lineage: bytes) -> None:
+        """Delete all groups of a lineage."""
+        self._cache.evict(lineage.hex())
+
+    def least_used(self, count: int) -> list[str]:
+        """The keys of the groups used least recently, none of which is pinned; `count` of them at most."""
+        query = (
+            "SELECT key FROM Cache WHERE expire_time < ? AND raw = 1"
+            f" AND (tag IS NULL OR tag NOT IN ({_LINEAGES_PINNED})) ORDER BY expire_time LIMIT ?"
+        )
+        return [key for (key,) in self._rows(query, (2 * CENTURY, count))]
+
+    # --- below ----------------------------------------------------------------------------------------------
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """What one statement gives."""
+        with fork_gate.held_off():
+            found: list[Any] = self._cache._sql(query, values).fetchall()
+            return found
+
+
+def _between(prefix: str) -> tuple[str, str]:
+    return prefix, prefix + "\U0010ffff"
+
+
+def seal(key: str, value: bytes) -> bytes:
+    """A value with a checksum of it and its key in front."""
+    return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass"))).to_bytes(4, "little") + value
+
+
+def unseal(key: str, found: object) -> bytes | None:
+    """What a record's row holds, without its checksum; None for no row. Raises `Damaged`."""
+    if found is None:
+        return None
+    if not isinstance(found, bytes) or seal(key, found[4:]) != found:
+        raise Damaged("a record's checksum is wrong")
+    return found[4:]
