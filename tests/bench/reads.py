@@ -49,9 +49,10 @@ def cases(scale: Scale) -> list[Case]:
         ),
         Case(
             "offline",
-            f"read of {wan} after a remount, the server gone",
-            {"speed": SPEED},
+            f"read of {wan} after a remount, the server gone and the kernel's pages dropped",
+            {"speed": SPEED, "cpu": CPU},
             _offline,
+            local=True,
         ),
         Case(
             "readers",
@@ -141,6 +142,10 @@ def _of_link(bytes_per_second: float) -> dict[str, float]:
 
 def _offline(lab: Lab, peer: Peer) -> Values:
     original = big_file(lab, lab.scale.wan)
+    if peer.mount is None:
+        _forget_pages(original.parent)
+        done = lab.program("read", original, original)
+        return {"speed": done["bytes"] / done["seconds"] / MB}
     with lab.fresh() as place:
         with lab.relay(0, 0) as relay:
             server = lab.server(relay.port)
@@ -148,8 +153,10 @@ def _offline(lab: Lab, peer: Peer) -> Values:
                 lab.program("read", view.path / original.relative_to(lab.root), original)
         _forget_pages(place)
         with lab.view(peer, server, place) as view:
+            before = view.cpu_seconds()
             done = lab.program("read", view.path / original.relative_to(lab.root), original)
-            return {"speed": done["bytes"] / done["seconds"] / MB}
+            cpu = (view.cpu_seconds() - before) * GIB / done["bytes"]
+            return {"speed": done["bytes"] / done["seconds"] / MB, "cpu": cpu}
 
 
 def _forget_pages(place: Path) -> None:

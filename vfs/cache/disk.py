@@ -160,11 +160,11 @@ class DiskCache:
                 self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
             else:
                 self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
-            self._waiting.condemn(place, error.checksum)
+            self._forget(functools.partial(store.ledger.forget, place, error.checksum))
             return None
         except Damaged as error:
             self._warnings.tell("damaged", "cached blocks are damaged and are fetched again: %s", error)
-            self._waiting.condemn_record(record_key(group_of(place)))
+            self._forget(lambda: store.ledger.wipe(record_key(group_of(place))))
             return None
         except _TROUBLE as error:
             self._suspect(error)
@@ -229,7 +229,7 @@ class DiskCache:
             return store.ledger.records.get(key)
         except Damaged:
             self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
-            self._waiting.condemn_record(key)
+            self._forget(lambda: store.ledger.wipe(key))
         except _TROUBLE as error:
             self._suspect(error)
         return None
@@ -299,6 +299,13 @@ class DiskCache:
         if self.on_report is not None:
             self.on_report(report)
 
+    def _forget(self, forget: Callable[[], None]) -> None:
+        """Drop what is damaged; where that cannot be, it is found again."""
+        try:
+            patiently(forget)
+        except _TROUBLE as error:
+            self._suspect(error)
+
     def _suspect(self, error: Exception) -> None:
         if cause_of(error) != "busy":
             self._waiting.doubt(error)
@@ -318,16 +325,16 @@ class DiskCache:
                 i for i, one in patiently(lambda: store.ledger.records.group(group)).items() if one.extents
             ]
         except Damaged as damage:
-            self._waiting.condemn_record(key)
+            self._forget(lambda: store.ledger.wipe(key))
             return [Verdict(group[0] if group is not None else None, None, str(damage))]
         verdicts = []
         for place in [(group[0], index) for index in indexes]:
             try:
-                if patiently(lambda: store.ledger.read(place)) is not None:  # noqa: B023
+                if patiently(functools.partial(store.ledger.read, place)) is not None:
                     verdicts.append(Verdict(*place, None))
-            except DamagedBlock as damage:
-                self._waiting.condemn(place, damage.checksum)
-                verdicts.append(Verdict(*place, str(damage)))
+            except DamagedBlock as error:
+                self._forget(functools.partial(store.ledger.forget, place, error.checksum))
+                verdicts.append(Verdict(*place, str(error)))
         return verdicts
 
 

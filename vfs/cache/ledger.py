@@ -68,12 +68,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Changes:
-    """What is to be done, in this order: `drop` lineages; forget `bad` blocks as long as they have that checksum, and
-    `unreadable` records; note the times of use in `used`; set `records` (None deletes)."""
+    """What is to be done, in this order: `drop` lineages, note the times of use in `used`, set `records` (None
+    deletes)."""
 
     drop: set[bytes] = field(default_factory=set)
-    bad: Mapping[Place, int] = field(default_factory=dict)
-    unreadable: Iterable[str] = ()
     used: Mapping[Place, float] = field(default_factory=dict)
     records: Mapping[str, bytes | None] = field(default_factory=dict)
 
@@ -251,6 +249,21 @@ class Ledger:
         self._count += len(kept)
         return {place: stored.valid for place, stored in kept.items()}
 
+    def forget(self, place: Place, checksum: int) -> None:
+        """Drop a block that is damaged, as long as its record has that checksum."""
+        with self.records.transaction():
+            edit = _Edit(self.records, self._wipe)
+            stored = edit.get(place)
+            if stored is not None and stored.checksum == checksum:
+                edit.set(place, None)
+                self._give_back(place, edit.group(place))
+            edit.save()
+
+    def wipe(self, key: str) -> None:
+        """Delete a record that cannot be read, and the blocks of which it told."""
+        with self.records.transaction():
+            self._wipe(key)
+
     def evict(self, count: int) -> list[Place]:
         """Delete the blocks least recently used, none that is pinned, until `count` bytes of them are gone. Fewer, or
         none, when only pinned ones are left."""
@@ -284,18 +297,11 @@ class Ledger:
             self.records.drop(lineage)
             self._remembered.pop(lineage, None)
         edit = _Edit(self.records, self._wipe)
-        for place, checksum in changes.bad.items():
-            stored = edit.get(place)
-            if stored is not None and stored.checksum == checksum:
-                edit.set(place, None)
-                self._give_back(place, edit.group(place))
         for place, when in changes.used.items():
             stored = edit.get(place)
             if stored is not None and stored.used < when:
                 edit.set(place, replace(stored, used=when))
         edit.save()
-        for key in changes.unreadable:
-            self._wipe(key)
         for key, value in changes.records.items():
             if value is None:
                 self.records.delete(key)

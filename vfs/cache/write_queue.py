@@ -43,18 +43,16 @@ class Batch:
     blocks: dict[Place, Entry] = field(default_factory=dict)
     records: dict[str, bytes | None] = field(default_factory=dict)
     drops: dict[bytes, object] = field(default_factory=dict)
-    bad: dict[Place, int] = field(default_factory=dict)
-    unreadable: set[str] = field(default_factory=set)
     used: dict[Place, float] = field(default_factory=dict)
     doubt: Exception | None = None
     last: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.blocks or self.records or self.drops or self.bad or self.unreadable or self.used)
+        return bool(self.blocks or self.records or self.drops or self.used)
 
     @property
     def changes(self) -> Changes:
-        return Changes(set(self.drops), self.bad, self.unreadable, self.used, self.records)
+        return Changes(set(self.drops), self.used, self.records)
 
 
 class Waiting:
@@ -69,8 +67,6 @@ class Waiting:
         self._blocks: dict[Place, Entry] = {}
         self._records: dict[str, bytes | None] = {}
         self._drops: dict[bytes, object] = {}
-        self._bad: dict[Place, int] = {}
-        self._unreadable: set[str] = set()
         self._used: dict[Place, float] = {}
         self._used_since = 0.0
         self._asleep_until = math.inf
@@ -119,18 +115,6 @@ class Waiting:
         """Whether what the disk has of a lineage is to be deleted."""
         with self._wake:
             return lineage in self._drops
-
-    def condemn(self, place: Place, checksum: int) -> None:
-        """A block is to be forgotten as long as its record has that checksum."""
-        with self._wake:
-            self._bad[place] = checksum
-            self._wake.notify_all()
-
-    def condemn_record(self, key: str) -> None:
-        """A record that cannot be read is to be deleted."""
-        with self._wake:
-            self._unreadable.add(key)
-            self._wake.notify_all()
 
     def touch(self, place: Place) -> None:
         """A block is used now."""
@@ -213,10 +197,6 @@ class Waiting:
             for lineage, token in batch.drops.items():
                 if self._drops.get(lineage) is token:
                     del self._drops[lineage]
-            for place, checksum in batch.bad.items():
-                if self._bad.get(place) == checksum:
-                    del self._bad[place]
-            self._unreadable -= batch.unreadable
             for key, value in batch.records.items() if records else ():
                 if key in self._records and self._records[key] is value:
                     del self._records[key]
@@ -228,8 +208,6 @@ class Waiting:
             places = list(self._blocks)
             self._blocks.clear()
             self._records.clear()
-            self._bad.clear()
-            self._unreadable.clear()
             self._used.clear()
             self.pins.clear()
             self.queue_bytes = 0
@@ -254,8 +232,7 @@ class Waiting:
             self._wake.notify_all()
 
     def _idle(self) -> bool:
-        unwritten = self._blocks or self._drops or self._bad or self._unreadable
-        return not (unwritten or (self._records and not self._stuck))
+        return not (self._blocks or self._drops or (self._records and not self._stuck))
 
     def _batch(self) -> Batch:
         now = time.monotonic()
@@ -277,8 +254,6 @@ class Waiting:
         if not self._stuck:
             batch.records = dict(islice(self._records.items(), BATCH_RECORDS))
         batch.drops = dict(self._drops)
-        batch.bad = dict(self._bad)
-        batch.unreadable = set(self._unreadable)
         if self._used and (hurry or batch or now >= self._used_since + USED_DELAY):
             batch.used, self._used = self._used, {}
         batch.doubt, self._doubt = self._doubt, None
