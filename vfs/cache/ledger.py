@@ -184,10 +184,11 @@ class Ledger:
             return self._find(place)
 
     def _remember(self, lineage: bytes, group: Group) -> None:
-        self._count += len(group)
         if self._count > REMEMBERED:
-            self._remembered, self._count = {}, len(group)
-        self._remembered[lineage] = {**self._remembered.get(lineage, {}), **group}
+            self._remembered, self._count = {}, 0
+        before = self._remembered.get(lineage, {})
+        self._remembered[lineage] = after = {**before, **group}
+        self._count += len(after) - len(before)
 
     # --- changing ---------------------------------------------------------------------------------------------
 

@@ -196,14 +196,15 @@ class Records:
 
     def clear(self, *, pins_and_groups: bool) -> None:
         """Delete every record, or only pins and groups, and give the database's room back."""
-        with self.transaction():
-            if not pins_and_groups:
+        if not pins_and_groups:
+            with self.transaction():
                 self._cache.clear()
-            for prefix in ("b:", *PINS):
-                for (key,) in self._rows(
-                    "SELECT key FROM Cache WHERE key >= ? AND key < ?", _between(prefix)
-                ):
-                    self.delete(key)
+        query = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 LIMIT 1000"
+        for prefix in ("b:", *PINS):
+            while keys := self._rows(query, _between(prefix)):
+                with self.transaction():
+                    for (key,) in keys:
+                        self.delete(key)
         try:
             self._rows("VACUUM")
             self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
