@@ -157,20 +157,18 @@ class Ledger:
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage: index → valid bytes."""
         found: Group = {}
-        for key, group in self.records.groups(lineage):
-            if key[0] == lineage:
-                found.update(group)
+        for group in self.records.groups(lineage):
+            found.update(group)
         self._remember(lineage, found)
         return {index: stored.valid for index, stored in found.items() if stored.extents}
 
     def lineages(self) -> dict[bytes, tuple[int, int]]:
         """Every lineage with its count of blocks and the valid bytes in them. Reads all groups."""
         found: dict[bytes, tuple[int, int]] = {}
-        for (lineage, _), group in self.records.groups():
-            sizes = [stored.valid for stored in group.values() if stored.extents]
-            if sizes:
+        for lineage, blocks, valid in self.records.counts():
+            if blocks:
                 count, total = found.get(lineage, (0, 0))
-                found[lineage] = count + len(sizes), total + sum(sizes)
+                found[lineage] = count + blocks, total + valid
         return found
 
     def _find(self, place: Place) -> Stored | None:
@@ -358,7 +356,7 @@ class Ledger:
     def _evict_file(self, lineage: bytes, gone: list[Place]) -> int:
         """Delete a whole lineage, where a part of a file cannot be given back."""
         freed = 0
-        for _, group in self.records.groups(lineage):
+        for group in self.records.groups(lineage):
             gone += [(lineage, index) for index in group]
             freed += sum(stored.size for stored in group.values())
         self.files.remove(lineage)

@@ -18,7 +18,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from diskcache.core import MODE_RAW
 
 from vfs.cache import database, fork_gate
 from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
-from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack, used
+from vfs.cache.groups import Damaged, Group, GroupKey, counted, pack, parse_key, record_key, unpack, used
 
 CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
@@ -227,16 +227,21 @@ class Records:
         value = _Sized(seal(name, pack(group)), sum(block.size for block in group.values()))
         self._cache.set(name, value, tag=key[0].hex(), expire=used(group) + CENTURY - time.time())
 
-    def groups(self, lineage: bytes | None = None) -> Iterator[tuple[GroupKey, Group]]:
-        """The sound groups of a lineage, or of all."""
-        query = f"SELECT key, value FROM Cache WHERE {'key >= ? AND key < ?' if lineage is None else 'tag = ?'} AND raw = 1"
-        for name, value in self._rows(query, _between("b:") if lineage is None else (lineage.hex(),)):
+    def groups(self, lineage: bytes) -> Iterator[Group]:
+        """The sound groups of a lineage."""
+        for name, value in self._rows("SELECT key, value FROM Cache WHERE tag = ?", (lineage.hex(),)):
+            key = parse_key(name)
+            if key is not None and key[0] == lineage:
+                with suppress(Damaged):
+                    yield unpack(unseal(name, value) or b"", key[1])
+
+    def counts(self) -> Iterator[tuple[bytes, int, int]]:
+        """The lineage of each sound group, its blocks and the valid bytes in them."""
+        for name, value in self.scan("b:"):
             key = parse_key(name)
             if key is not None:
-                try:
-                    yield key, unpack(unseal(name, value) or b"", key[1])
-                except Damaged:
-                    continue
+                with suppress(Damaged):
+                    yield key[0], *counted(value)
 
     def has(self, lineage: bytes, beside: GroupKey | None = None) -> bool:
         """Whether there is a group of a lineage, `beside` that one."""
@@ -270,13 +275,19 @@ def _between(prefix: str) -> tuple[str, str]:
 
 def seal(key: str, value: bytes) -> bytes:
     """A value with a checksum of it and its key in front."""
-    return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass"))).to_bytes(4, "little") + value
+    return _checksum(key, value).to_bytes(4, "little") + value
 
 
 def unseal(key: str, found: object) -> bytes | None:
     """What a record's row holds, without its checksum; None for no row. Raises `Damaged`."""
     if found is None:
         return None
-    if not isinstance(found, bytes) or seal(key, found[4:]) != found:
-        raise Damaged("a record's checksum is wrong")
-    return found[4:]
+    if isinstance(found, bytes):
+        value = found[4:]
+        if int.from_bytes(found[:4], "little") == _checksum(key, value):
+            return value
+    raise Damaged("a record's checksum is wrong")
+
+
+def _checksum(key: str, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass")))
