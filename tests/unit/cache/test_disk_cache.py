@@ -23,6 +23,7 @@ from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
 from vfs.cache.groups import Damaged, Stored, allocated, pack, unpack
 from vfs.cache.ledger import Changes, Entry
+from vfs.cache.records import Records
 from vfs.cache.writer import Report
 
 LINEAGE = b"\x01" * 16
@@ -216,6 +217,32 @@ def test_what_makes_way_leaves_a_hole_and_the_last_block_takes_the_file_with_it(
     cache.prune(0)
     assert cache.index(LINEAGE) == {}
     assert not path.exists()
+
+
+def test_a_block_of_which_is_known_how_it_was_stored_is_read_without_the_database(
+    cache_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, *range(100))
+    cache.close()
+    cache = cache_at()
+    assert len(cache.index(LINEAGE)) == 100
+    monkeypatch.setattr(Records, "get", lambda *_: pytest.fail("the database was asked"))
+    assert all(cache.read(LINEAGE, index) is not None for index in range(100))
+
+
+def test_a_block_that_another_process_stored_anew_is_found(cache_at: Open) -> None:
+    cache, other = cache_at(), cache_at()
+    put(cache, LINEAGE, 0)
+    assert other.index(LINEAGE) == {0: 1000}
+    cache.drop(LINEAGE)
+    put(cache, LINEAGE, 0, size=2000)
+    found = other.read(LINEAGE, 0)
+    assert found is not None
+    assert found.extents in ([(0, 1000)], [(0, 2000)])
+    cache.drop(LINEAGE)
+    assert cache.flush(10)
+    assert other.read(LINEAGE, 0) is None
 
 
 def test_where_a_file_takes_no_holes_it_makes_way_as_a_whole(
