@@ -227,8 +227,9 @@ def test_a_block_of_which_is_known_how_it_was_stored_is_read_without_the_databas
     cache.close()
     cache = cache_at()
     assert len(cache.index(LINEAGE)) == 100
-    monkeypatch.setattr(Records, "get", lambda *_: pytest.fail("the database was asked"))
-    assert all(cache.read(LINEAGE, index) is not None for index in range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "get", lambda *_: pytest.fail("the database was asked"))
+        assert all(cache.read(LINEAGE, index) is not None for index in range(100))
 
 
 def test_a_block_that_another_process_stored_anew_is_found(cache_at: Open) -> None:
