@@ -344,7 +344,7 @@ class Ledger:
             if freed >= count:
                 break
             if len(group) > 1 and not self.files.punch(lineage, index * BLOCK, BLOCK):
-                return max(freed, 1) if self.files.punches else self._evict_file(lineage, gone)
+                return self._evict_file(lineage, gone)
             freed += group.pop(index).size
             gone.append((lineage, index))
         if group:
