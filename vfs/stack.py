@@ -133,6 +133,7 @@ class Stack:
                 "directory": str(settings.cache_dir),
                 "limit": settings.cache_size,
                 **self.cache.stats(),
+                "problem": self.cache.problem,
             },
             "remote": self.pool.stats(),
             "metered": settings.metered,

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from vfs.cli import COMMANDS
+
 pytest.importorskip("build", reason="no `build` in this environment")
 
 REPO = Path(__file__).parents[2]
@@ -75,7 +77,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
     ours = {str(path.relative_to(REPO)) for path in (REPO / "vfs").rglob("*.py")} | {"vfs/py.typed"}
-    assert {name for name in names if ".dist-info/" not in name} == ours
+    shared = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
+    assert {name for name in names if ".dist-info/" not in name and ".data/" not in name} == ours
+    completions = {name for name in shared if not name.startswith("share/man/man1/")}
+    assert completions == {
+        "share/bash-completion/completions/artisync",
+        "share/zsh/site-functions/_artisync",
+        "share/fish/vendor_completions.d/artisync.fish",
+    }
+    pages = {Path(name).stem for name in shared - completions}
+    assert {"artisync", *(f"artisync-{name}" for name in COMMANDS)} <= pages
 
 
 def test_the_metadata_says_what_an_installer_and_a_reader_need(built: Built) -> None:
@@ -130,7 +141,7 @@ def test_the_installed_programs_run(programs: Path, built: Built, tmp_path: Path
     assert examined.returncode == 1  # there is no profile
     told = {line[1:].split()[0]: line[0] for line in examined.stdout.splitlines() if line[0] in "✓✗!–"}
     assert told["profile"] == "✗"
-    assert 'artisync connect "ssh …"' in examined.stdout
+    assert 'artisync connect "ssh -p PORT USER@HOST"' in examined.stdout
     assert examined.stderr == ""
     helper = run(programs / "mount.artisync", **home)
     assert "usage: mount.artisync" in helper.stderr

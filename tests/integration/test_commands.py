@@ -182,7 +182,7 @@ def test_wait_returns_when_a_sync_has_come_and_is_over(client: Client, root: Pat
     assert "exp-3 is not there yet; on the server: exp-1, exp-2" in waiting.stderr.readline()
     (root / "exp-3/logs").mkdir(parents=True)
     (root / "exp-3/logs/console.log").write_text("epoch 1\n")
-    assert "waiting for 2 s without a change" in waiting.stderr.readline()
+    assert "waiting for 2 s without changes" in waiting.stderr.readline()
     out, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
     assert json.loads(out)["files"] == 1
@@ -199,7 +199,7 @@ def test_wait_for_whole_checkpoints(client: Client, root: Path, tmp_path: Path) 
     waiting = client.start("wait", "exp-3", "--settle", "1s", "--complete")
     assert waiting.stderr is not None
     for line in waiting.stderr:
-        if "not whole yet: best_model.pt" in line:
+        if "incomplete: best_model.pt" in line:
             break
     cut.write_bytes(whole)
     assert waiting.wait(30) == 0

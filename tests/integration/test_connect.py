@@ -116,7 +116,7 @@ def test_an_unknown_host_key_is_shown_and_a_yes_connects(client: Client, server:
         terminal.sees("[yes/no] ")
         terminal.types("yes")
         assert terminal.ended() == 0
-    assert "Saved as the profile default." in terminal.said
+    assert "Saved as profile default." in terminal.said
     assert [path.name for path in profiles(client)] == ["default.json"]
     assert known(client) == [server.fingerprint]
 

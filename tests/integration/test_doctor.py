@@ -263,7 +263,7 @@ def test_a_dead_server_is_told_in_lines_with_the_next_step_below(client: Client,
     assert lines[number].startswith("✗ port")
     assert lines[number + 1].strip().startswith("→ Nothing listens on that port")
     assert lines[number + 2].startswith("– SSH banner")
-    assert "not looked at, because of the port" in lines[number + 2]
+    assert "skipped (needs: port" in lines[number + 2]
 
 
 # --- what listens there ---------------------------------------------------------------------------------------------

@@ -220,3 +220,17 @@ def test_the_workers_of_a_dask_cluster_read(fs: Any, client: Client, digests: di
         assert found == list(digests.values())
         lines = bag.read_text("artisync://exp-*/logs/*.jsonl", storage_options=storage_options(client))
         assert lines.count().compute() == 1000
+
+
+def test_zarr_reads_an_array_and_its_attributes(client: Client) -> None:
+    numpy = pytest.importorskip("numpy")
+    zarr = pytest.importorskip("zarr", minversion="3")
+    local = zarr.open_group(client.root / "exp-1/data.zarr", mode="w", attributes={"epoch": 3})
+    numbers = local.create_array("numbers", shape=(64, 64), chunks=(16, 16), dtype="int32")
+    numbers[:] = numpy.arange(64 * 64).reshape(64, 64)
+    group = zarr.open_group("artisync://exp-1/data.zarr", mode="r", storage_options=storage_options(client))
+    assert group.attrs["epoch"] == 3
+    assert list(group.array_keys()) == ["numbers"]
+    assert (group["numbers"][:] == local["numbers"][:]).all()
+    with pytest.raises((OSError, ValueError)):  # nothing is written
+        group["numbers"][0, 0] = 1

@@ -107,7 +107,7 @@ def test_a_line_that_cannot_be_mounted_fails_as_mount_does(tmp_path: Path) -> No
 
     missing = mount("ttl=5s")
     assert missing.returncode == 32
-    assert "there is no profile 'default'" in missing.stderr
+    assert "no server yet" in missing.stderr
     wrong = mount("frobnicate")
     assert wrong.returncode == 1
     assert "'frobnicate' is not understood" in wrong.stderr

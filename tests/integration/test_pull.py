@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -81,8 +82,7 @@ def test_an_unchanged_tree_costs_a_listing_only(sshd: Sshd, root: Path, tmp_path
         pull(client, "--all", tmp_path / "out")
         before = relay.bytes_down()
         done = pull(client, "--all", tmp_path / "out")
-        assert "0 files" in done.stderr
-        assert "6 were there already" in done.stderr
+        assert "Up to date: 6 files." in done.stderr
         assert relay.bytes_down() - before < 64 << 10
 
 
@@ -92,8 +92,8 @@ def test_what_was_changed_here_is_left_alone(client: Client, root: Path, tmp_pat
     mine.write_text("my own notes")
     write(root / "exp-1/logs/console.log", b"epoch 2\n" * 200)
     done = client.ask("pull", "exp-1", tmp_path / "out")
-    assert done.returncode == 1
-    assert "console.log was changed here" in done.stderr
+    assert done.returncode == 0
+    assert "kept exp-1/logs/console.log, which was changed here" in done.stderr
     assert "--overwrite" in done.stderr
     assert mine.read_text() == "my own notes"
     pull(client, "exp-1", tmp_path / "out", "--overwrite")
@@ -205,7 +205,15 @@ def test_a_watched_copy_follows_the_server(client: Client, root: Path, tmp_path:
         assert same(root / "exp-1", out)
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        _, said = watching.communicate(timeout=10)
+    assert watching.returncode == 0
+    first, *more, last = said.splitlines()
+    assert re.fullmatch(r"[0-9:]{8} pulled 3 files, .*", first)
+    assert 1 <= len(more) <= 2, "a line for each change, none for a look that finds nothing"
+    assert all(re.fullmatch(r"[0-9:]{8} pulled [12] files?, .*, [123] up to date", line) for line in more), (
+        more
+    )
+    assert last == "Stopped."
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -46,7 +46,7 @@ def test_a_link_in_the_copy_is_never_written_through(
     write(root / "exp/l/authorized_keys", b"key")
     done = client.ask("pull", "exp", out)
     assert done.returncode == 1
-    assert "exp/l was changed here" in done.stderr
+    assert "exp/l: something else is here in its place" in done.stderr
     assert copy_at(out / "exp").files == {"log": b"epoch 1\n"}
     done = client.ask("pull", "exp", out, "--overwrite")
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ def test_a_pull_shows_bytes_speed_and_time_left(sshd: Sshd, root: Path, tmp_path
     with Relay(sshd.port, rate_mbit=40) as relay:
         client = Client(sshd, root, tmp_path, port=relay.port)
         with run(client, "pull", "exp-1", tmp_path / "out") as terminal:
-            terminal.matches(r"best_model\.pt.*[0-9.]+/12\.[0-9] MiB .*MB/s .*0:00:0[0-9]")
+            terminal.matches(r"best_model\.pt.*[0-9.]+/12\.[0-9] MiB .*MiB/s .*0:00:0[0-9]")
             assert terminal.ended() == 0
             assert "Pulled 2 files, 12.0 MiB" in terminal.plain()
 
@@ -63,9 +63,27 @@ def test_ctrl_c_ends_a_pull_and_says_how_to_go_on(sshd: Sshd, root: Path, tmp_pa
             terminal.matches(r"/12\.[0-9] MiB")
             terminal.presses("\x03")
             assert terminal.ended() == 130
-            assert "the same command goes on where it was" in terminal.plain()
+            assert "Stopped. Run it again to resume." in terminal.plain()
             assert "Traceback" not in terminal.said
     assert list((tmp_path / "out").rglob("*.artisync-part")) == []
+
+
+def test_a_watched_pull_is_one_line_that_begins_anew_with_each_round(
+    sshd: Sshd, root: Path, tmp_path: Path
+) -> None:
+    client = Client(sshd, root, tmp_path)
+    with run(client, "pull", "exp-1", tmp_path / "out", "--watch", COLUMNS="80") as terminal:
+        terminal.matches(r"Watching · [0-9:]{8} pulled 2 files, 12\.0 MiB · Ctrl-C stops")
+        for number in (1, 2):
+            (root / f"exp-1/checkpoints/epoch_{number}.pt").write_bytes(os.urandom(3 * MIB))
+            terminal.matches(rf"Watching · [0-9:]{{8}} pulled 1 file, 3\.0 MiB, {number + 1} up to date")
+        terminal.presses("\x03")
+        assert terminal.ended() == 0
+        shown = terminal.plain()
+    assert all(int(done) <= int(whole) for done, whole in re.findall(r"\b(\d+)/(\d+) ", shown)), shown
+    lines = [line for line in re.split(r"[\r\n]+", shown) if line.strip()]
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "Stopped."
 
 
 def test_wait_says_what_it_sees(sshd: Sshd, root: Path, tmp_path: Path) -> None:
@@ -74,7 +92,7 @@ def test_wait_says_what_it_sees(sshd: Sshd, root: Path, tmp_path: Path) -> None:
         terminal.matches("exp-2 is not there yet")
         (root / "exp-2").mkdir()
         (root / "exp-2/f").write_bytes(b"x" * 1000)
-        terminal.matches("waiting for 1 s without a change")
+        terminal.matches("waiting for 1 s without changes")
         assert terminal.ended() == 0
         assert "exp-2 is there: 1 file" in terminal.plain()
 

@@ -23,7 +23,7 @@ import platformdirs
 
 from vfs.base import paths, units
 from vfs.base.address import Address
-from vfs.base.errors import ConfigError, UsageError
+from vfs.base.errors import ConfigError, NoServerYet, UsageError
 
 DEFAULT_PROFILE = "default"
 DEFAULT_ROOT = "/shared/artifacts"
@@ -225,6 +225,8 @@ def load_profile(name: str) -> Profile | None:
 def no_profile(name: str) -> ConfigError:
     """The error that there is no profile of that name, and which there are."""
     known = ", ".join(profile_names())
+    if name == DEFAULT_PROFILE and not known:
+        return NoServerYet("no server yet")
     return ConfigError(f"there is no profile {name!r}" + (f" (there are: {known})" if known else ""))
 
 

@@ -10,7 +10,7 @@ import inspect
 
 
 class ArtisyncError(Exception):
-    """Something went wrong; run the command again with `-v` for more."""
+    """Something went wrong; run it again with `-v` for details."""
 
     lines = False
     """Whether a line break in the text is one; else it belongs to a name."""
@@ -25,19 +25,19 @@ class ArtisyncError(Exception):
 
 
 class RemoteError(ArtisyncError):
-    """The server refused the request; its own words are above."""
+    """The server refused the request, with the words above."""
 
 
 class NoSuchPath(RemoteError):
-    """There is no such file on the server; `artisync ls` shows what is there."""
+    """No such file on the server; `artisync ls` lists what is there."""
 
 
 class EndlessLink(NoSuchPath):
-    """Symbolic links on the server lead in a circle; `ls -l` there shows where each of them goes."""
+    """Symbolic links on the server form a loop; `ls -l` there shows where each one points."""
 
 
 class AccessDenied(RemoteError):
-    """The server does not let this user read it; check the permissions there, or log in as another user."""
+    """The server does not let this user read it; check its permissions, or log in as another user."""
 
 
 class NotDirectory(RemoteError):
@@ -45,28 +45,27 @@ class NotDirectory(RemoteError):
 
 
 class NameTooLong(RemoteError):
-    """The path, or a name in it, is longer than the server's system takes; a directory nearer to it can be mounted."""
+    """The path or a name in it is too long for the server; mount a directory closer to it with `--remote-root`."""
 
 
 class Unsupported(RemoteError):
-    """The server does not know this operation."""
+    """The server does not support this operation."""
 
 
 class ServerFailure(RemoteError):
-    """The server could not do it (SSH_FX_FAILURE); it may be out of handles or its disk may be failing."""
+    """The server failed (SSH_FX_FAILURE); it may be out of file handles, or its disk may be failing."""
 
 
 class ListingTooLong(RemoteError):
-    """There are too many files in one directory on the server; those in it can be opened by name."""
+    """Too many files in one directory on the server; they can still be opened by name."""
 
 
 class NoSuchExperiment(ArtisyncError):
-    """`artisync ls` shows what is there; a sync takes some minutes to appear, `artisync wait EXPERIMENT` waits for
-    it."""
+    """`artisync ls` lists the experiments. A sync takes minutes to appear; `artisync wait EXPERIMENT` waits for it."""
 
 
 class AmbiguousExperiment(ArtisyncError):
-    """Type more of the name."""
+    """Type more of the name, or a pattern in quotes."""
 
 
 # --- the link -----------------------------------------------------------------------------------------------------
@@ -77,19 +76,19 @@ class LinkError(ArtisyncError):
 
 
 class LinkLost(LinkError):
-    """The connection broke while a request was under way; artisync reconnects by itself."""
+    """The connection broke during a request; artisync reconnects automatically."""
 
 
 class ProtocolViolation(LinkLost):
-    """The server sent something that is not SFTP; is a shell start-up file printing text on the server?"""
+    """The server sent something that is not SFTP; does a shell start-up file print text there?"""
 
     known = True
     """Whether it is known to have been the answer to the request that this is raised for."""
 
 
 class Unreachable(LinkError):
-    """The host is not answering: is the container running, and is the VPN up? Run `artisync doctor`; if the container
-    is a new one, copy the panel's new line into `artisync connect`."""
+    """The host does not answer. Is the container running, and is the VPN up? Run `artisync doctor`. For a new container,
+    pass the panel's new line to `artisync connect`."""
 
 
 # --- versions -----------------------------------------------------------------------------------------------------
@@ -100,37 +99,37 @@ class StaleVersion(ArtisyncError):
 
 
 class BeingWritten(StaleVersion):
-    """The file is being written on the server; try again when that is over."""
+    """The file is still being written on the server; try again later."""
 
 
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
 class ConnectError(LinkError):
-    """The connection could not be made; run `artisync doctor` to see at which step it fails."""
+    """Could not connect; `artisync doctor` shows at which step it fails."""
 
 
 class UnknownHost(ConnectError):
-    """The host name cannot be resolved: check the spelling, and whether the VPN (and its DNS) is up."""
+    """Cannot resolve the host name; check its spelling, and that the VPN is up."""
 
 
 class Refused(ConnectError):
-    """Nothing listens on that port: is the container running? A new container has another port: copy the panel's new
-    line into `artisync connect`."""
+    """Nothing listens on that port. Is the container running? A new container has a new port: pass the panel's new line
+    to `artisync connect`."""
 
 
 class NoAnswer(ConnectError):
-    """No answer from the host: is the VPN up (`wg show`), and is the container running?"""
+    """The host does not answer. Is the VPN up (`wg show`), and is the container running?"""
 
 
 class HungUp(ConnectError):
-    """The host ended the connection while it was being made: is the container starting or stopping? If that goes on, the
-    server may have too many connections (MaxStartups), or bar this address for a while (PerSourcePenalties)."""
+    """The host closed the connection. Is the container starting or stopping? If this persists, the server may have too
+    many connections (MaxStartups), or bar this address for a while (PerSourcePenalties)."""
 
 
 class NoThread(ConnectError):
-    """This machine lets artisync start no more threads; end programs, or raise the limit of processes (`ulimit -u`, a
-    container's pids limit)."""
+    """Cannot start more threads on this machine; end some programs, or raise the limit (`ulimit -u`, a container's pids
+    limit)."""
 
     @staticmethod
     def caused(error: BaseException) -> bool:
@@ -143,57 +142,63 @@ class NeedsOpenssh(ConnectError):
 
 
 class AuthRejected(ConnectError):
-    """The server lets in only keys that it knows: add your public key in the control panel (`ssh-keygen -t ed25519`
-    makes one), or name the right one with `-i`."""
+    """Add your public key in the control panel (`ssh-keygen -t ed25519` makes one), name the right key with `-i`, or check
+    the user name."""
 
 
 class HostKeyUnknown(ConnectError):
-    """The server's host key is not known yet; connect once from a terminal to confirm its fingerprint, or pass
+    """The server is new here; connect once from a terminal to confirm its fingerprint, or pass
     `--accept-new-host-key`."""
 
 
 class HostKeyChanged(ConnectError):
-    """The server's host key is not the one that was accepted before. If this is a new container behind the same
-    address, run `artisync connect --replace-host-key "ssh …"`; otherwise somebody may be listening in."""
+    """The server's host key has changed. If this is a new container at the same address, run `artisync connect
+    --replace-host-key "ssh …"`; otherwise somebody may be listening in."""
 
 
 class NobodyToAsk(HostKeyChanged):
-    """Run the command on a terminal, where the new fingerprint is shown and asked about."""
+    """Run it on a terminal, which asks about the new fingerprint."""
 
 
 class HostKeyRevoked(ConnectError):
-    """That host key is marked as revoked in a known_hosts file: ask whoever runs the server before connecting."""
+    """This host key is marked as revoked in a known_hosts file; ask the server's administrator."""
 
 
 class NoSftp(ConnectError):
-    """The server lets you in, and no SFTP answers: the container needs an SFTP server (`apt install
-    openssh-sftp-server`) and `Subsystem sftp internal-sftp` in its sshd_config, and no shell start-up file there may
-    print text."""
+    """The login works, but SFTP does not. The container needs an SFTP server (`apt install openssh-sftp-server`) and
+    `Subsystem sftp internal-sftp` in its sshd_config; no shell start-up file there may print text."""
 
 
 class KeyFileUnusable(ConnectError):
-    """No login is tried with that key file; put it right, or name another one with `-i`."""
+    """Fix the key file, or name another one with `-i`."""
 
 
 class PassphraseNeeded(ConnectError):
-    """Load the key into the agent with `ssh-add`, or run the command on a terminal, where the passphrase is asked
-    for."""
+    """Load the key into the agent with `ssh-add`, or run the command on a terminal, which asks for the passphrase."""
 
 
 class RootUnusable(ConnectError):
-    """The directory of artifacts is not there or not readable on the server: click "sync" in the control panel and
-    wait some minutes, or name another directory with `--remote-root`."""
+    """Click "sync" in the control panel and wait some minutes, or name another directory with `--remote-root`."""
 
 
 # --- on this machine ----------------------------------------------------------------------------------------------
 
 
 class UsageError(ArtisyncError):
-    """The command was given something it cannot understand; see `artisync COMMAND --help`."""
+    """See `--help`."""
+
+    @property
+    def hint(self) -> str:
+        """None: the text says what is not understood."""
+        return ""
 
 
 class ConfigError(ArtisyncError):
-    """The profile cannot be used; `artisync connect "ssh …"` writes it anew."""
+    """`artisync connect "ssh …"` saves a new one."""
+
+
+class NoServerYet(ConfigError):
+    """Copy the ssh line from the control panel: `artisync connect "ssh -p PORT USER@HOST"`"""
 
 
 class ProfileInUse(ConfigError):
@@ -201,12 +206,11 @@ class ProfileInUse(ConfigError):
 
 
 class MountError(ArtisyncError):
-    """The mount could not be made or ended; run the command again with `-v` for more."""
+    """Run it again with `-v` for details."""
 
 
 class FuseMissing(MountError):
-    """FUSE 3 is not usable here; on Debian and Ubuntu: `sudo apt install fuse3 libfuse3-3`. Without FUSE, `artisync
-    pull` copies the files."""
+    """On Debian and Ubuntu: `sudo apt install fuse3 libfuse3-3`. Without FUSE, `artisync pull` copies the files."""
 
 
 class NfsMissing(MountError):
@@ -214,85 +218,82 @@ class NfsMissing(MountError):
 
 
 class MountPointUnusable(MountError):
-    """Choose an empty directory of your own as the mount point."""
+    """Choose an empty directory that you own."""
 
 
 class MountPointTaken(MountPointUnusable):
-    """`artisync unmount` ends a mount of artisync; else choose an empty directory of your own as the mount point."""
+    """Unmount it first (`artisync unmount`), or choose an empty directory that you own."""
 
 
 class WaitedTooLong(ArtisyncError):
-    """A sync takes minutes to appear; was it started in the control panel? `artisync ls` shows what is there."""
+    """A sync takes minutes to appear; was it started in the control panel? `artisync ls` lists what is there."""
 
 
 class NeverQuiet(WaitedTooLong):
-    """Is the training or the sync still going on? A shorter `--settle`, or a longer `--timeout`, may do."""
+    """Is the training or the sync still running? Try a shorter `--settle`, or a longer `--timeout`."""
 
 
 class TensorBoardMissing(ArtisyncError):
-    """Install it where artisync can find it: `pip install tensorboard`, or for a command of its own `pipx install
-    tensorboard`."""
+    """Install it: `pip install tensorboard`, or `pipx install tensorboard`."""
 
 
 class TensorBoardFailed(ArtisyncError):
-    """TensorBoard ended by itself; its last words are above."""
+    """TensorBoard exited, with the words above."""
 
     lines = True
 
 
 class PortInUse(ArtisyncError):
-    """Another program (an older TensorBoard?) listens there; leave `--port` out to have a free one chosen."""
+    """Another program (an older TensorBoard?) uses it; without `--port`, a free one is chosen."""
 
 
 class PortForbidden(ArtisyncError):
-    """Ports below 1024 are the administrator's; leave `--port` out to have a free one chosen."""
+    """Ports below 1024 need root; without `--port`, a free one is chosen."""
 
 
 class DestinationUnusable(ArtisyncError):
-    """Name a directory of this machine that can be written, with room for the files."""
+    """Name a local directory that is writable and has room for the files."""
 
 
 class ChangedHere(ArtisyncError):
-    """It was changed here, and is left as it is; `--overwrite` replaces it."""
+    """It was changed here, and is kept; `--overwrite` replaces it."""
 
 
 class InTheWay(ArtisyncError):
-    """Move it away, and pull again."""
+    """Move it away and pull again."""
 
 
 class StateUnusable(ArtisyncError):
-    """Make room there, or name a directory that can be written with XDG_STATE_HOME."""
+    """Free some space, or set XDG_STATE_HOME to a writable directory."""
 
 
 class DestinationBusy(ArtisyncError):
-    """Wait until it is over, or pull into another directory."""
+    """Wait until it has finished, or pull into another directory."""
 
 
 class UnreadableFormat(ArtisyncError):
-    """`artisync inspect` knows PyTorch checkpoints, safetensors, NumPy arrays, zip, Parquet and HDF5 files, and
-    TensorBoard's event files; this is none, or its first bytes are damaged."""
+    """`artisync inspect` reads PyTorch checkpoints, safetensors, NumPy, zip, Parquet, HDF5 and TensorBoard event files."""
 
 
 class CacheUnusable(ArtisyncError):
-    """Name another directory with `--cache-dir`, or put this one right."""
+    """Fix it, or name another directory with `--cache-dir`."""
 
 
 class NoCache(CacheUnusable):
-    """The first command that reads from the server makes it; `--cache-dir` names another one."""
+    """The first command that reads from the server creates it; `--cache-dir` names another one."""
 
 
 class NotMounted(ArtisyncError):
-    """artisync has nothing mounted there; `artisync status` shows what is."""
+    """`artisync status` lists the mounts."""
 
 
 class MountBusy(MountError):
-    """Programs have files open in the mount or work in it (`fuser -vm` shows them): leave it, or `artisync unmount
-    --force`."""
+    """Programs use the mount (`fuser -vm` lists them). End them, or run `artisync unmount --force`."""
 
 
 class MountSilent(ArtisyncError):
-    """The mount's process is not answering; `artisync unmount --force` ends it."""
+    """The mount's process does not answer; `artisync unmount --force` ends it."""
 
 
 class CannotControl(ArtisyncError):
-    """The control socket cannot be made; check the directory's permissions, or set XDG_RUNTIME_DIR to one of yours."""
+    """Check the directory's permissions, or set XDG_RUNTIME_DIR to a directory that you own."""

@@ -238,6 +238,11 @@ class BlockCache:
         """Why the disk does not have so many bytes that were put, for people."""
         return "there is none" if self._disk is None else self._disk.why_not_kept(lacking)
 
+    @property
+    def problem(self) -> str | None:
+        """Why the disk keeps nothing just now, for people."""
+        return None if self._disk is None else self._disk.problem
+
     def drop(self, lineage: bytes) -> None:
         """Forget a lineage, in memory and on the disk."""
         for index in list(self._held.get(lineage, ())):

@@ -128,10 +128,15 @@ class DiskCache:
         """Blocks that this process deleted to stay under the limit. At once."""
         return self._writer.evictions
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written just now, for people. At once."""
+        return _WHY.get(trouble, "its disk does not work") if (trouble := self._writer.trouble) else None
+
     def why_not_kept(self, lacking: int) -> str:
         """Why so many bytes are not here although they were handed over, for people. At once."""
-        if self._writer.trouble is not None:
-            return _WHY.get(self._writer.trouble, "its disk does not work")
+        if self.problem is not None:
+            return self.problem
         if self.disk_bytes + lacking > self.limit:
             return f"its limit of {size(self.limit)} is too small (--cache-size)"
         return "it could not be written in time"

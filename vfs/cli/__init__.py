@@ -84,9 +84,12 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="artisync")
 @logs.verbose_option
 def cli() -> None:
-    """A training cluster's artifacts as a local, read-only directory.
+    """A training cluster's artifacts as local files.
 
-    Start with: artisync connect "ssh -p PORT USER@HOST", then: artisync mount ./artifacts
+    \b
+    To start:
+      artisync connect "ssh -p PORT USER@HOST"
+      artisync mount ./artifacts
     """
 
 
@@ -140,4 +143,4 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
         return
     console.tell(f"artisync: unexpected {kind.__name__}: {error}")
     if not logs.tell_traceback(error):
-        console.tell("Run the command again with -v to see where.")
+        console.tell("Run it again with -v for the traceback.")

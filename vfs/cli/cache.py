@@ -14,7 +14,7 @@ from vfs.base import config
 from vfs.base.errors import ArtisyncError, ConfigError, NoCache, UsageError
 from vfs.base.progress import Progress
 from vfs.cli import console, progress
-from vfs.cli.options import SIZE, given_options, json_option
+from vfs.cli.options import SIZE, Command, given_options, json_option
 
 if TYPE_CHECKING:
     from vfs.cache.disk import DiskCache
@@ -26,17 +26,17 @@ ANSWER_SECONDS = 2.0
 
 @click.group(name="cache")
 def command() -> None:
-    """Look after what is kept of fetched files: info, verify, prune, clear.
+    """Manage the cache: info, verify, prune, clear.
 
-    Each works on the cache of `--cache-dir`, or of the profile, also while mounts use it.
+    All work on the cache of `--cache-dir` or the profile, also while mounts use it.
     """
 
 
-@command.command()
+@command.command(cls=Command)
 @given_options("profile", "cache_dir", "cache_size")
 @json_option()
 def info(given: dict[str, Any], as_json: bool) -> None:
-    """How much there is of each experiment, and how much of it is pinned."""
+    """Show cached and pinned bytes by experiment."""
     directory, limit = config.cache_place(given)
     rows: list[dict[str, Any]] = []
     used = 0
@@ -48,19 +48,22 @@ def info(given: dict[str, Any], as_json: bool) -> None:
             names = _profile_names()
             rows = [_row(holding, names) for holding in found]
     except NoCache as error:
-        console.tell(f"There is nothing yet: {error}.")
+        console.tell(f"The cache is empty: {error}.")
     if as_json:
         console.print_json({"directory": str(directory), "bytes": used, "limit": limit, "experiments": rows})
     elif used:
-        console.tell(f"{directory} has {console.size(used)} of {console.size(limit)}.")
+        console.tell(f"{directory}: {console.size(used)} of {console.size(limit)} used.")
         console.table(COLUMNS, [_shown(row) for row in rows])
 
 
-@command.command()
+@command.command(cls=Command)
 @given_options("profile", "cache_dir")
 @json_option()
 def verify(given: dict[str, Any], as_json: bool) -> int:
-    """Check every checksum; what is damaged is dropped, and fetched again when it is read. Exit code 1 if any was."""
+    """Verify every block in the cache.
+
+    Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any.
+    """
     from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
@@ -86,18 +89,21 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
         console.say(f"{what}: {one['error']}")
     if bad:
-        console.tell(f"{len(bad)} damaged and dropped; {blocks} blocks were checked.")
+        console.tell(f"{console.count(blocks, 'block')} verified, {len(bad)} damaged and dropped.")
     else:
-        console.tell(f"All is sound in {console.count(blocks, 'block')}.")
+        console.tell(f"{console.count(blocks, 'block')} verified.")
     return 1 if bad else 0
 
 
-@command.command()
+@command.command(cls=Command)
 @given_options("profile", "cache_dir", "cache_size")
-@click.option("--to", metavar="SIZE", type=SIZE, help="How much may stay  [default: the cache's limit]")
+@click.option("--to", metavar="SIZE", type=SIZE, help="Target size  [default: the cache's limit]")
 @json_option()
 def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
-    """Drop what was used least recently until no more than SIZE is left; what is pinned stays."""
+    """Shrink the cache, least recently used first.
+
+    Pinned files stay.
+    """
     with _opened(given) as disk:
         target = disk.limit if to is None else config.parse_size(to)
         from vfs.commands.cache_usage import holdings
@@ -109,22 +115,25 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
         report = {"directory": str(disk.directory), "freed_bytes": freed, "bytes": used}
         console.print_json(report)
         return
-    console.tell(f"{console.size(freed)} freed; the cache has {console.size(used)}.")
+    console.tell(f"Freed {console.size(freed)}; {console.size(used)} left.")
     if used > target and only_pins:
-        console.tell(f"More than {console.size(target)}: the rest is pinned (`artisync unpin`).")
+        console.tell("The rest is pinned (`artisync unpin`).")
 
 
-@command.command()
+@command.command(cls=Command)
 @given_options("profile", "cache_dir")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option()
 def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
-    """Empty the cache, pins too. Live mounts go on, and fetch again what is read."""
+    """Delete everything in the cache, pins too.
+
+    Live mounts stay, and fetch again what is read.
+    """
     with _opened(given) as disk:
         before, live = disk.usage(), _mounts_on(disk.directory)
         if not yes:
             if console.prompter() is None:
-                raise UsageError("there is no terminal to ask on; pass --yes")
+                raise UsageError("cannot ask without a terminal; pass --yes")
             if not console.confirm(f"Delete {console.size(before)} in {disk.directory}?"):
                 console.tell("Nothing was deleted.")
                 return 1
@@ -134,9 +143,9 @@ def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
         report = {"directory": str(disk.directory), "freed_bytes": freed, "live_mounts": list(map(str, live))}
         console.print_json(report)
         return 0
-    console.tell(f"{console.size(freed)} freed.")
+    console.tell(f"Freed {console.size(freed)}.")
     for mountpoint in live:
-        console.tell(f"The mount at {mountpoint} goes on; what is read there is fetched again.")
+        console.tell(f"The mount at {mountpoint} stays; what is read there is fetched again.")
     return 0
 
 
@@ -159,7 +168,7 @@ def _row(holding: Holding, names: Mapping[str, str]) -> dict[str, Any]:
 def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
     experiment = row["experiment"]
     return (
-        "(not known)" if experiment is None else experiment or "(beside the experiments)",
+        "(unknown)" if experiment is None else experiment or "(beside the experiments)",
         str(row["files"]),
         console.size(row["bytes"]),
         console.size(row["pinned_bytes"]) if row["pinned_bytes"] else "-",

@@ -1,52 +1,78 @@
-"""`artisync cat`: a file of the server to stdout, for pipes and for machines without FUSE."""
+"""`artisync cat`: files of the server to stdout, for pipes and for machines without FUSE."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.base import config
-from vfs.cli import console
-from vfs.cli.options import settings_options
+from vfs.base.errors import UsageError
+from vfs.cli import console, places
+from vfs.cli.options import BASE, Command, given_options
 from vfs.cli.remote_names import RemotePath
 
 if TYPE_CHECKING:
     from vfs.stack import Stack
 
+LINES = 10
+"""With which `--follow` begins, as tail(1)."""
 
-@click.command(name="cat")
-@settings_options("transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath())
-@click.option("--follow", "-f", is_flag=True, help="Then go on with what is appended, until Ctrl-C.")
-def command(settings: config.Settings, paths: tuple[str, ...], follow: bool) -> int:
-    """Write files of the server to stdout: `artisync cat exp-1/logs/console.log`.
 
-    Needs no mount; without a connection, what is cached is shown.
+@click.command(name="cat", cls=Command)
+@given_options(*BASE, "transport", "accept_new_host_key")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@click.option("--follow", "-f", is_flag=True, help="Print the end of the file, then what is appended.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(0),
+    help=f"Print only the last N lines  [default: all; with --follow: {LINES}]",
+    metavar="N",
+)
+def command(given: dict[str, Any], paths: tuple[str, ...], follow: bool, lines: int | None) -> int:
+    """Print files of the server.
+
+    PATH is on the server (exp-1/logs/console.log, 'exp-*/logs/console.log') or in a mount. A live mount is read if
+    there is one; without a connection, what is cached can be read.
     """
-    from vfs import stack
-    from vfs.base.errors import UsageError
-
     if follow and len(paths) > 1:
-        raise UsageError("one file can be followed at a time")
-
-    async def work(opened: Stack) -> None:
-        from vfs.commands.cat import copy
-        from vfs.commands.cat import follow as following
-
-        for path in paths:
-            if follow:
-                await following(opened, path, _write, lambda text: console.tell(f"artisync: {text}"))
-            else:
-                await copy(opened, path, _write)
-
+        raise UsageError("--follow takes one file")
+    if follow and lines is None:
+        lines = LINES
+    where = places.where(given, paths)
+    files = where.files()
     try:
-        stack.run(settings, work, console.prompter(), offline=True)
+        if files is not None:
+            from vfs.commands.cat import copy_local, follow_local
+
+            for file in files:
+                if follow:
+                    follow_local(file, lines, _write, _tell)
+                else:
+                    copy_local(file, lines, _write)
+        else:
+            from vfs import stack
+
+            async def work(opened: Stack) -> None:
+                from vfs.commands import cat
+                from vfs.commands.patterns import expand
+
+                for path in await expand(opened.tree, where.paths):
+                    if follow:
+                        await cat.follow(opened, path, lines, _write, _tell)
+                    else:
+                        await cat.copy(opened, path, lines, _write)
+
+            stack.run(where.settings, work, console.prompter(), offline=True)
     except KeyboardInterrupt:
         return 0 if follow else 130
     return 0
+
+
+def _tell(text: str) -> None:
+    console.tell(f"artisync: {text}")
 
 
 def _write(data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import BashComplete, add_completion_class, get_completion_class
 
-from vfs.cli import logs
+from vfs.cli import cli, logs
 
 VARIABLE = "_ARTISYNC_COMPLETE"
 """Set by the scripts when they ask for completions."""
@@ -54,14 +54,18 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 @click.command(name="completion")
 @click.argument("shell", type=click.Choice(sorted(INSTALL)))
 @logs.verbose_option
-@click.pass_context
-def command(ctx: click.Context, shell: str) -> None:
-    """Print the script with which SHELL completes artisync; its end says where it goes.
+def command(shell: str) -> None:
+    """Print the completion script for a shell.
 
-    Experiments are completed from what was last seen of the server, without asking it.
+    Its end says where to save it. Experiments are completed from what was last seen of the server.
     """
+    click.echo(script(shell), nl=False)
+
+
+def script(shell: str) -> str:
+    """The script, for one of INSTALL."""
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(ctx.find_root().command, {}, "artisync", VARIABLE).source()
+    source = kind(cli, {}, "artisync", VARIABLE).source()
     steps = "".join(f"#   {line}\n" for line in INSTALL[shell].splitlines())
-    click.echo(f"{script.rstrip()}\n\n# To have it in every new shell:\n{steps}", nl=False)
+    return f"{source.rstrip()}\n\n# To have it in every new shell:\n{steps}"

@@ -17,14 +17,14 @@ from vfs.base.errors import (
     RootUnusable,
 )
 from vfs.cli import console
-from vfs.cli.options import given_options
+from vfs.cli.options import Command, given_options
 
 SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport", "via", "metered")
 """Options that the profile keeps when they are given on the command line."""
 
 
-class LineCommand(click.Command):
-    """Leaves the options of an unquoted ssh line alone: those after `--`, and those after the word `ssh`."""
+class LineCommand(Command):
+    """Leaves the options of an unquoted ssh line alone: those after `--`, the word `ssh` or the host, and short ones."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, self._sort(list(args)))
@@ -43,7 +43,8 @@ class LineCommand(click.Command):
             word = args.pop(0)
             if word == "--" and not line:
                 return [*ours, "--", *args]
-            if word == "ssh" or (line and word.partition("=")[0] not in (*takes_value, "-h", "--help")):
+            begins = not word.startswith("-") or (word[1:2] not in "-hv" and word != "-")
+            if begins or (line and word.partition("=")[0] not in (*takes_value, "-h", "--help")):
                 line.append(word)
                 continue
             ours.append(word)
@@ -69,13 +70,15 @@ class LineCommand(click.Command):
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) -> int:
-    """Check the server of an ssh LINE, as the control panel shows it, and remember it.
+    """Check a server and save it as a profile.
+
+    LINE is the ssh line of the control panel, quoted or not, or a host and options of ssh:
 
     \b
     artisync connect "ssh -p 30022 user@host"
-    artisync connect -- ssh -p 30022 user@host
+    artisync connect user@host -p 30022
 
-    Live mounts of the profile move to the new address, with open files and cache kept.
+    Live mounts of the profile move to the new address; open files and the cache are kept.
     """
     from vfs.cache import disk
 
@@ -95,8 +98,8 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
     profile = config.Profile(name, settings.address, settings.remote_root, options)
     config.save_profile(replace(profile, id=saved.id) if saved else profile)
     if corrupt is not None:
-        console.tell(f"artisync: {corrupt}; it is written anew")
-    console.tell(f"Saved as the profile {name}.")
+        console.tell(f"artisync: {corrupt}; it is replaced")
+    console.tell(f"Saved as profile {name}.")
     return _move_mounts(name, settings)
 
 
@@ -128,7 +131,7 @@ def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
             _probe(settings)
         except ConnectError as other:
             raise (other if isinstance(e, NeedsOpenssh) else e) from None
-        console.tell("paramiko could not log in, the system's ssh can; this profile uses it from now on.")
+        console.tell("paramiko could not log in; the system's ssh can, and this profile uses it from now on.")
     return settings
 
 
@@ -140,7 +143,7 @@ def _probe(settings: config.Settings) -> None:
     found = probe(settings, console.prompter())
     for entry in read_entries(settings.known_hosts):
         if entry.key not in known:
-            console.tell(f"Remembered the server's {entry.key.label} key {entry.key.fingerprint}.")
+            console.tell(f"Saved the server's {entry.key.label} key {entry.key.fingerprint}.")
     root = found.root.decode(errors="surrogateescape")
     names = console.count(found.entries, "entry", "entries")
     console.tell(
@@ -164,11 +167,11 @@ def _move_mounts(name: str, settings: config.Settings) -> int:
                 transport=settings.transport,
             )
         except ArtisyncError as e:
-            console.tell(f"artisync: the mount at {record.mountpoint} could not move:")
+            console.tell(f"artisync: could not move the mount at {record.mountpoint}:")
             console.tell_error(e)
             code = 1
         else:
-            console.tell(f"The mount at {record.mountpoint} has moved to it.")
+            console.tell(f"Moved the mount at {record.mountpoint} to it.")
     if not mounts:
         profile = "" if name == config.DEFAULT_PROFILE else f"--profile {name} "
         console.tell(f"Next: artisync mount {profile}./artifacts")

@@ -10,6 +10,8 @@ import contextlib
 import getpass
 import io
 import json
+import os
+import re
 import sys
 import termios
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,24 +45,33 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; a column whose name begins with ">" is set to the right. Piped: fields between tabs, no head."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, first_to_go: Sequence[int] = ()) -> None:
+    """A table on stdout; a column whose name begins with ">" is set to the right. Piped: fields between tabs, no head.
+
+    Nothing is broken or cut: where the terminal is too narrow, the columns `first_to_go` are left out in that order.
+    """
+    shown = [[printable(field) for field in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in rows:
-            print(*map(printable, row), sep="\t")
+        for row in shown:
+            print(*row, sep="\t")
         return
-    from rich import box
-    from rich.table import Table
+    from rich.cells import cell_len
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
-        drawn.add_column(
-            name.removeprefix(">"), justify="right" if name[0] == ">" else "left", overflow="fold"
-        )
-    for row in rows:
-        drawn.add_row(*(Text(printable(field)) for field in row))
-    stdout().print(drawn)
+    out = stdout()
+    names = [name.removeprefix(">") for name in columns]
+    widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
+    left = list(range(len(columns)))
+    for column in first_to_go:
+        if sum(widths[i] + 2 for i in left) - 2 > out.width:
+            left.remove(column)
+    rule = ["─" * width for width in widths]
+    for row, style in ((names, "bold"), (rule, ""), *((row, "") for row in shown)):
+        fields = []
+        for i in left:
+            space = " " * (widths[i] - cell_len(row[i]))
+            fields.append(space + row[i] if columns[i].startswith(">") else row[i] + space)
+        out.print(Text(("──" if row is rule else "  ").join(fields).rstrip(), style), soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
@@ -74,8 +85,31 @@ def say(*lines: str) -> None:
 
 
 def tell(*lines: str) -> None:
-    """A message for people, on stderr; lines as of `say`."""
-    print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
+    """A message for people, on stderr; as `say`, and wrapped at words to the terminal's width."""
+    shown = map(printable, lines)
+    width = _width() if sys.stderr.isatty() else None
+    wrapped = shown if width is None else (part for line in shown for part in wrap(line, width))
+    print(*wrapped, sep="\n", file=sys.stderr, flush=True)
+
+
+def _width() -> int:
+    """Of the terminal on stderr, as far as it tells."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (ValueError, OSError):
+        return 80
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """Lines of a width, indented as the first. Paths, fingerprints and commands between backticks are not broken."""
+    import textwrap
+
+    indent = line[: len(line) - len(line.lstrip())]
+    whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
+    parts = textwrap.wrap(
+        whole, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [part.replace("\0", " ") for part in parts] or [""]
 
 
 def tell_error(error: ArtisyncError) -> None:
@@ -105,17 +139,15 @@ class TerminalPrompter:
     def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
         """Whether the person takes this host key; `old_fingerprint` is the one it would replace."""
         if old_fingerprint is None:
-            tell(
-                f"The server {host} is not known yet. Its {kind} key has the fingerprint", f"  {fingerprint}"
-            )
-            return confirm("Is that the server you mean, and connect to it?")
+            tell(f"The server {host} is new here. The fingerprint of its {kind} key is", f"  {fingerprint}")
+            return confirm("Continue connecting?")
         tell(
             f"The host key of {host} has CHANGED.",
             f"  before: {old_fingerprint}",
             f"  now:    {fingerprint} ({kind})",
-            "A new container behind the same address has a new key; so has somebody who listens in.",
+            "A new container at the same address has a new key; so has an attacker in between.",
         )
-        return confirm("Replace the old key by the new one?")
+        return confirm("Replace the old key?")
 
     def passphrase(self, key_file: str) -> str | None:
         """The passphrase, or None if there was no answer."""

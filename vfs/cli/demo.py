@@ -14,7 +14,10 @@ from vfs.cli.options import MountPoint
 @logs.verbose_option
 @click.argument("mountpoint", type=MountPoint(), required=False)
 def command(mountpoint: Path | None) -> int:
-    """Mount two generated experiments that go on training, at MOUNTPOINT; Ctrl-C leaves nothing behind."""
+    """Mount generated experiments, without a cluster.
+
+    Two of them go on training, at MOUNTPOINT. Ctrl-C removes everything.
+    """
     from vfs.commands import mount
     from vfs.commands.demo.run import run
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vfs.cli import console
-from vfs.cli.options import BASE, given_options, json_option
+from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
 
 if TYPE_CHECKING:
@@ -30,16 +29,16 @@ class _NoNewHosts(console.TerminalPrompter):
         return False
 
 
-@click.command(name="doctor")
+@click.command(name="doctor", cls=Command)
 @given_options(*BASE, "cache_size", "timeout", "transport", "accept_new_host_key")
 @click.argument("experiment", required=False, type=Experiment())
 @json_option()
 def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int:
-    """Find out what is wrong, from FUSE to the experiments (or the one EXPERIMENT) on the server.
+    """Find out what is wrong.
 
-    A line for each check: ✓ is well, ! is worth a look, ✗ is wrong, – was not looked at; with the next step to take.
-    Each takes 10 seconds at most, or --timeout. The exit code is 1 if there is a ✗. No secret is told: paste it where
-    you ask for help.
+    Checks everything from FUSE to the experiments on the server, or the one EXPERIMENT: ✓ ok, ! worth a look, ✗ wrong,
+    – skipped; with the next step to take. Each check takes at most 10 seconds, or --timeout. The exit code is 1 if
+    there is a ✗. Contains no secrets; safe to paste.
     """
     from vfs.commands.doctor.examine import examine
 
@@ -65,17 +64,11 @@ def _tell(findings: Iterable[Finding]) -> int:
         mark, style = MARKS[finding.result]
         code = 1 if finding.result == "failed" else code
         title = f"{mark} {TITLES[finding.check]}".ljust(margin)
-        lines = _wrapped(finding.text, out.width - margin)
+        lines = console.wrap(console.printable(finding.text), out.width - margin)
         if finding.next:
-            first, *more = _wrapped(finding.next, out.width - margin - 2)
+            first, *more = console.wrap(console.printable(finding.next), out.width - margin - 2)
             lines += [f"→ {first}", *(f"  {line}" for line in more)]
         text = f"\n{' ' * margin}".join(lines)
         line = Text.assemble((title[:1], style), title[1:], (text, "dim" if style == "dim" else ""))
         out.print(line, soft_wrap=True)  # what is longer than a line stays one word, to be copied
     return code
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of a width; paths and fingerprints are not broken."""
-    shown = console.printable(text)
-    return textwrap.wrap(shown, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]

@@ -1,40 +1,62 @@
-"""`artisync inspect FILE`: what a file of a local path, such as one in a mount, holds."""
+"""`artisync inspect PATH…`: what files hold, on this machine, in a mount or on the server."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.base.errors import UsageError
-from vfs.base.paths import open_file
-from vfs.cli import console, logs
-from vfs.cli.options import json_option
+from vfs.cli import console, places
+from vfs.cli.options import BASE, Command, given_options, json_option
+from vfs.cli.remote_names import RemotePath
+
+if TYPE_CHECKING:
+    from vfs.formats.report import Report
+    from vfs.stack import Stack
 
 
-@click.command(name="inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(name="inspect", cls=Command)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@click.option("--all", "everything", is_flag=True, help="List every tensor, column and tag.")
 @json_option()
-@logs.verbose_option
-def command(file: Path, as_json: bool) -> int:
-    """What a checkpoint or an event file holds: tensors, shapes, tags, steps; runs no pickle.
+@given_options(*BASE, "transport", "accept_new_host_key")
+def command(given: dict[str, Any], paths: tuple[str, ...], everything: bool, as_json: bool) -> int:
+    """Show what a checkpoint or event file holds.
 
-    In a mount, only the bytes that tell are fetched.
+    Tensors, dtypes, shapes, epoch; tags and steps; columns and rows. Reads only the bytes that tell, and runs no
+    pickle. PATH is a local file, in a mount or not, or a file on the server (exp-1/checkpoints/best_model.pt). Of a
+    distributed checkpoint it is the directory, or one shard.
     """
-    from vfs.formats.describe import inspect_file, render
+    from vfs.formats.report import render
 
-    try:
-        with open(open_file(file), "rb", buffering=0) as opened:
-            fd = opened.fileno()
-            size = os.fstat(fd).st_size
-            report = inspect_file(
-                os.fsencode(file.name), size, lambda offset, length: os.pread(fd, length, offset)
-            )
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    if as_json:
-        console.print_json(report.as_json())
-    else:
-        console.say(*render(report).split("\n"))
+    first = True
+    for report in _reports(given, paths):
+        if as_json:
+            console.print_json(report.as_json())
+        else:
+            console.say(*([] if first else [""]), *render(report, everything=everything).split("\n"))
+        first = False
     return 0
+
+
+def _reports(given: dict[str, Any], paths: tuple[str, ...]) -> Iterator[Report]:
+    from vfs.commands.inspect import inspect_local
+
+    if all(places.is_local(path) for path in paths):
+        yield from (inspect_local(Path(path)) for path in paths)
+        return
+    where = places.where(given, paths)
+    files = where.files()
+    if files is not None:
+        yield from (inspect_local(path) for path in files)
+        return
+    from vfs import stack
+    from vfs.commands.inspect import inspect
+    from vfs.commands.patterns import expand
+
+    async def work(opened: Stack) -> list[Report]:
+        return [await inspect(opened, path) for path in await expand(opened.tree, where.paths)]
+
+    yield from stack.run(where.settings, work, console.prompter(), offline=True)

@@ -66,7 +66,7 @@ verbose_option = click.option(
     callback=_set_up,
     expose_value=False,
     is_eager=True,
-    help="Say more; -vv says everything.",
+    help="More messages; -vv for all.",
 )
 
 

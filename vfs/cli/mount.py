@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,11 +12,11 @@ import click
 from vfs.base import config, paths
 from vfs.base.errors import UsageError
 from vfs.cli import background, console, logs, systemd
-from vfs.cli.options import MountPoint, command_line, lasting_command_line, settings_options
+from vfs.cli.options import Command, MountPoint, command_line, lasting_command_line, settings_options
 from vfs.frontends.fuse import mountpoint as mountpoints
 
 
-@click.command(name="mount")
+@click.command(name="mount", cls=Command)
 @settings_options(
     "cache_size",
     "timeout",
@@ -28,15 +29,14 @@ from vfs.frontends.fuse import mountpoint as mountpoints
     "allow_other",
     "log_file",
 )
-@click.option(
-    "--print-systemd-unit", is_flag=True, help="Mount nothing; print a user unit that mounts at login."
-)
+@click.option("--print-systemd-unit", is_flag=True, help="Print a systemd user unit that mounts at login.")
 @click.argument("mountpoint", type=MountPoint())
 @click.pass_context
 def command(ctx: click.Context, mountpoint: Path, settings: config.Settings, print_systemd_unit: bool) -> int:
-    """Show the server's artifacts at MOUNTPOINT, which is made if it is not there.
+    """Mount the server's artifacts at a directory.
 
-    Returns once the mount answers, and goes on in the background until `artisync unmount`.
+    MOUNTPOINT is created if it does not exist. The command returns once the mount answers; the mount stays in the
+    background until `artisync unmount`.
     """
     if print_systemd_unit:
         words = lasting_command_line(ctx, settings)
@@ -55,7 +55,7 @@ def _in_background(words: list[str], mountpoint: Path) -> int:
         _clean(mountpoint, made)
         return 130
     if code == 0:
-        console.tell(f"{mountpoint} is mounted; `artisync unmount` ends it.")
+        console.tell(f"Mounted at {mountpoint}. To unmount: `artisync unmount`.")
     return code
 
 
@@ -81,10 +81,12 @@ def _serve(settings: config.Settings, mountpoint: Path) -> int:
             background.detach(pipe, _own_log(mountpoint) if log is None else log)
             logs.daemon()
         else:
-            console.tell(f"{mountpoint} is mounted; Ctrl-C unmounts it.")
+            console.tell(f"Mounted at {mountpoint}. Ctrl-C unmounts.")
 
     from vfs.commands import mount
 
+    if pipe is not None and settings.log_file is None:
+        settings = replace(settings, log_file=default_log(mountpoint))
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 
 
@@ -107,7 +109,7 @@ def _own_log(mountpoint: Path) -> int:
     try:
         return logs.open_log(path)
     except OSError as e:
-        console.tell(f"artisync: no log is kept: {path}: {e.strerror}")
+        console.tell(f"artisync: cannot write the log {path}: {e.strerror}")
         return os.open(os.devnull, os.O_WRONLY)
 
 

@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Command(click.Command):
+    """Shows the options about the server and the cache last in its help, under a heading of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common = {f"--{name.replace('_', '-')}" for name in CONNECTION}
+        first: list[tuple[str, str]] = []
+        last: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                (last if common & set(param.opts) else first).append(record)
+        for title, records in (("Options", first), ("Connection and cache options", last)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A text that a parser of `vfs.base.config` understands; kept as text, so that it can be saved and passed on."""
 
@@ -87,49 +104,46 @@ _PATH = click.Path(path_type=str)
 SIZE = _Parsed("size", config.parse_size)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "profile": _option(
-        "profile", "The saved server to use  [default: default]", metavar="NAME", type=ProfileName()
-    ),
-    "ssh": _option("ssh", "The ssh line of the server, instead of a profile's.", metavar="LINE"),
+    "profile": _option("profile", "Saved server  [default: default]", metavar="NAME", type=ProfileName()),
+    "ssh": _option("ssh", "ssh line of the server, instead of a profile.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",
-        f"The directory on the server, absolute or from the login directory  [default: {config.DEFAULT_ROOT}]",
+        f"Directory on the server, absolute or from the login directory  [default: {config.DEFAULT_ROOT}]",
         metavar="PATH",
         type=_Parsed("path", config.check_root),
     ),
-    "cache_dir": _option("cache-dir", "Where fetched data is kept.", metavar="DIR", type=_PATH),
+    "cache_dir": _option("cache-dir", "Cache directory.", metavar="DIR", type=_PATH),
     "cache_size": _option(
         "cache-size",
-        "How much of it at most  [default: 20GiB]",
+        "Maximum cache size  [default: 20GiB]",
         metavar="SIZE",
         type=_Parsed("size", config.parse_cache_size),
     ),
     "timeout": _option(
         "timeout",
-        "The longest that one operation may wait for the server  [default: 30s]",
+        "Time limit of one operation  [default: 30s]",
         metavar="TIME",
         type=_Parsed("duration", config.parse_duration),
     ),
     "ttl": _option(
         "ttl",
-        "The longest that names and sizes may be out of date  [default: 2s]",
+        "Maximum age of names and sizes  [default: 2s]",
         metavar="TIME",
         type=_Parsed("duration", config.parse_duration),
     ),
     "transport": _option(
         "transport",
-        "Who speaks SSH: paramiko (the system's ssh where it cannot), or the system's ssh  [default: paramiko]",
+        "SSH implementation; paramiko falls back to the system's ssh  [default: paramiko]",
         type=click.Choice(config.TRANSPORTS),
     ),
     "via": _option(
         "via",
-        "How the kernel is shown the files: FUSE, or NFS from this machine to itself  "
-        "[default: fuse; on macOS nfs]",
+        "How to mount: FUSE, or NFS from this machine to itself  [default: fuse; on macOS nfs]",
         type=click.Choice(config.VIAS),
     ),
     "accept_new_host_key": _option(
         "accept-new-host-key",
-        "Take the key of a server that is not known yet; a changed key is refused all the same.",
+        "Accept a new server's key without asking; a changed key is still refused.",
         is_flag=True,
     ),
     "replace_host_key": _option(
@@ -137,12 +151,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "metered": _option(
         "metered",
-        "Bytes cost money: fetch next to nothing ahead, ask before prefetch and pin.",
+        "Metered link: fetch little ahead, ask before prefetch and pin.",
         is_flag=True,
     ),
     "foreground": _option("foreground", "Stay in the foreground; Ctrl-C unmounts.", is_flag=True),
-    "allow_other": _option("allow-other", "Let other users of this machine read the mount.", is_flag=True),
-    "log_file": _option("log-file", "Where the mount logs to.", metavar="FILE", type=_PATH),
+    "allow_other": _option("allow-other", "Allow other users to read the mount.", is_flag=True),
+    "log_file": _option("log-file", "Log file of the mount.", metavar="FILE", type=_PATH),
 }
 """By their names in `config.resolve`."""
 
@@ -150,7 +164,21 @@ BASE = ("profile", "ssh", "remote_root", "cache_dir")
 """What every command that talks to the server takes."""
 
 
-def json_option(help: str = "For programs.") -> Callable[[F], F]:
+CONNECTION = (
+    *BASE,
+    "cache_size",
+    "timeout",
+    "ttl",
+    "transport",
+    "via",
+    "accept_new_host_key",
+    "replace_host_key",
+    "metered",
+)
+"""Those that a command's help shows last."""
+
+
+def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
     """`--json`, which the command gets as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=help)
 

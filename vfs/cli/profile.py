@@ -18,21 +18,27 @@ COLUMNS = ("profile", "server", "root", "mounted at")
 
 @click.group(name="profile")
 def command() -> None:
-    """The saved servers: list, show, remove. `artisync connect` saves one."""
+    """Manage saved servers: list, show, remove.
+
+    `artisync connect` saves one.
+    """
 
 
 @command.command(name="list")
 @json_option()
 @logs.verbose_option
 def list_(as_json: bool) -> int:
-    """All profiles, and where they are mounted. Exit code 1 if one of them cannot be read."""
+    """List profiles and where they are mounted.
+
+    The exit code is 1 if one of them cannot be read.
+    """
     rows = [_described(name) for name in config.profile_names()]
     if as_json:
         console.print_json({"profiles": rows})
     else:
         console.table(COLUMNS, [_shown(row) for row in rows])
         if not rows:
-            console.tell('There is none yet; `artisync connect "ssh …"` saves one.')
+            console.tell('No profiles yet; `artisync connect "ssh …"` saves one.')
     return 1 if any("error" in row for row in rows) else 0
 
 
@@ -41,7 +47,10 @@ def list_(as_json: bool) -> int:
 @json_option()
 @logs.verbose_option
 def show(name: str, as_json: bool) -> None:
-    """Everything that the profile NAME (default: "default") says."""
+    """Show the settings of a profile.
+
+    NAME is `default` if left out.
+    """
     profile = _load(name)
     row = {**_row(profile), "id": profile.id, "options": dict(profile.options)}
     if as_json:
@@ -57,13 +66,16 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name", type=ProfileName())
 @logs.verbose_option
 def remove(name: str) -> None:
-    """Forget the profile NAME. Refused while it is mounted; what is cached of its server stays."""
+    """Remove a profile.
+
+    Not while it is mounted. What is cached of its server stays.
+    """
     mounts = _mounts(name)
     if mounts:
         raise ProfileInUse(f"the profile {name} is mounted at {' and '.join(mounts)}")
     if not config.remove_profile(name):
         raise config.no_profile(name)
-    console.tell(f"The profile {name} is removed; `artisync cache` shows and drops what is cached.")
+    console.tell(f"Removed profile {name}. To see what is cached of it: `artisync cache info`.")
 
 
 def _load(name: str) -> config.Profile:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ import click
 from vfs.base import config, paths
 from vfs.base.errors import DestinationUnusable, LinkError, UsageError
 from vfs.base.progress import Progress
-from vfs.cli import console, progress
-from vfs.cli.options import json_option, settings_options
+from vfs.cli import console, places, progress
+from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
 from vfs.commands.pull_dest import Destination
 from vfs.frontends.fuse import mountpoint as mountpoints
@@ -54,29 +55,29 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return time.time() - seconds
 
 
-@click.command(name="pull")
-@settings_options("cache_size", "transport", "accept_new_host_key")
+@click.command(name="pull", cls=Command)
+@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument(
     "names",
     nargs=-1,
     required=True,
-    metavar="[EXPERIMENT]... DEST",
+    metavar="[PATH]... DEST",
     type=Experiment(local="dir"),
 )
-@click.option("--all", "everything", is_flag=True, help="All experiments.")
+@click.option("--all", "everything", is_flag=True, help="Pull all experiments.")
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice(("tensorboard", "checkpoints", "logs")),
-    help="Only these directories of each experiment; may be given several times.",
+    help="Only this directory of each experiment; repeatable.",
 )
-@click.option("--newer-than", type=Moment(), help="Only files written since then: 2h, 3d, 2026-11-25.")
-@click.option("--dry-run", is_flag=True, help="Say what would be pulled, and pull nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace also the files that were changed here.")
-@click.option("--watch", is_flag=True, help="Go on, and keep DEST up to date until Ctrl-C.")
-@json_option("Say what was done as JSON.")
+@click.option("--newer-than", type=Moment(), help="Only files written since: 2h, 3d, 2026-11-25.")
+@click.option("--dry-run", is_flag=True, help="Show what would be pulled.")
+@click.option("--overwrite", is_flag=True, help="Also replace files changed here.")
+@click.option("--watch", is_flag=True, help="Keep DEST up to date until Ctrl-C.")
+@json_option()
 def command(
-    settings: config.Settings,
+    given: dict[str, Any],
     names: tuple[str, ...],
     everything: bool,
     only: tuple[str, ...],
@@ -86,11 +87,17 @@ def command(
     watch: bool,
     as_json: bool,
 ) -> int:
-    """Copy experiments into the directory DEST: `artisync pull exp-1 ./artifacts` makes ./artifacts/exp-1.
+    """Copy experiments or files to this machine.
 
-    Files that are there already are not fetched again, and what was stopped goes on where it was. Nothing is removed
-    from DEST, unless with --overwrite a directory that has become a file. A file that is being written on the server is
-    pulled once it is whole.
+    \b
+    artisync pull exp-1 ./copy                 (makes ./copy/exp-1)
+    artisync pull 'exp-gpt*' ./copy
+    artisync pull exp-1/checkpoints/best_model.pt .
+    artisync pull --all --only tensorboard --watch ./copy
+
+    Only what is missing is fetched, and a pull that was stopped resumes. Nothing is removed from DEST, except with
+    --overwrite a directory that has become a file. A file that is being written on the server is pulled once it is
+    complete.
     """
     from vfs import stack
     from vfs.commands.pull import Selection
@@ -105,9 +112,11 @@ def command(
         )
     if watch and dry_run:
         raise UsageError("--watch and --dry-run do not go together")
+    where = places.where(given, chosen)
+    settings = where.settings
     place = _destination(last)
     selection = Selection(frozenset(only), newer_than)
-    counted = Progress()
+    counted, resting = Progress(), Resting()
     try:
         with _opened(place) as destination, Pulled(place) as pulled:
 
@@ -118,9 +127,9 @@ def command(
                 pull = Pull(
                     opened, destination, pulled, selection, counted, overwrite=overwrite, patience=patience
                 )
-                wanted = None if everything else chosen
+                wanted = None if everything else where.paths
                 if watch:
-                    return await _watch(pull, wanted)
+                    return await _watch(pull, wanted, resting)
                 items = await pull.plan(wanted)
                 if dry_run:
                     return _tell_plan(items, pull.outcome, as_json=as_json)
@@ -129,12 +138,12 @@ def command(
                     await pull.fetch(items)
                 finally:
                     _tell_outcome(pull.outcome, time.monotonic() - began, as_json=as_json)
-                return 1 if pull.outcome.failed or pull.outcome.kept or pull.outcome.unsettled else 0
+                return 1 if pull.outcome.failed or pull.outcome.unsettled else 0
 
-            with progress.shown(counted):
+            with progress.shown(counted, lambda: resting.text):
                 return stack.run(settings, work, console.prompter())
     except KeyboardInterrupt:
-        console.tell("Stopped; the same command goes on where it was.")
+        console.tell("Stopped." if watch else "Stopped. Run it again to resume.")
         return 0 if watch else 130
 
 
@@ -164,42 +173,59 @@ def _opened(path: Path) -> Destination:
         raise DestinationUnusable(f"{path} cannot be opened: {error.strerror}") from error
 
 
-async def _watch(pull: Pull, wanted: list[str] | None) -> int:
+@dataclass(slots=True)
+class Resting:
+    """What is drawn while a watch has nothing to do."""
+
+    text: str = ""
+
+
+async def _watch(pull: Pull, wanted: list[str] | None, resting: Resting) -> int:
     """Pull again and again; a server that does not answer is waited for."""
-    offline = False
     first = True
     told: set[str] = set()
+    news = "up to date"
+    offline = False
     while True:
         began = time.monotonic()
         try:
             items = await pull.plan(wanted)
             looked = time.monotonic() - began
+            if any(item.size for item in items):
+                resting.text = ""
             await pull.fetch(items)
         except LinkError as error:
             if first:
                 raise
             looked = 0.0
             if not offline:
-                console.tell(f"artisync: {error or error.hint} It goes on when the server answers.")
+                console.tell(f"artisync: {error or error.hint} Waiting for the server.")
             offline = True
+            state = "Offline"
         else:
             if offline:
                 console.tell("The server answers again.")
             offline = False
-            _tell_round(pull, told, first=first)
+            news = _tell_round(pull, told, first=first) or news
             first = False
+            state = "Watching"
+        resting.text = f"{state} · {news} · Ctrl-C stops"
         await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
 
 
-def _tell_round(pull: Pull, told: set[str], *, first: bool) -> None:
-    """Say what one look has brought, and of what it could not bring what was not `told` the time before."""
+def _tell_round(pull: Pull, told: set[str], *, first: bool) -> str:
+    """What one look has brought, a line where nothing is drawn; also tells what it could not bring and is not in `told`."""
     outcome, pull.outcome = pull.outcome, type(pull.outcome)()
+    news = ""
     if first or outcome.files:
-        console.tell(f"{datetime.now():%H:%M:%S} pulled {_count(outcome)}")
+        news = f"{datetime.now():%H:%M:%S} {_count(outcome)}"
+        if not sys.stderr.isatty():
+            console.tell(news)
     lines = _troubles(outcome)
     _tell_some([line for line in lines if line not in told])
     told.clear()
     told.update(lines)
+    return news
 
 
 def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
@@ -214,7 +240,7 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
         )
         total = sum(item.size for item in files)
         console.tell(
-            f"{console.count(len(files), 'file')}, {console.size(total)}; {outcome.same} are there already."
+            f"{console.count(len(files), 'file')}, {console.size(total)}; {outcome.same} up to date."
         )
     _tell_some(_troubles(outcome))
     return 0
@@ -223,11 +249,13 @@ def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
 def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     if as_json:
         console.print_json({**asdict(outcome), "seconds": round(seconds, 3)})
-    rate = console.rate(outcome.size / seconds) if seconds > 0.2 else "at once"
-    console.tell(f"Pulled {_count(outcome)} in {seconds:.1f} s ({rate}).")
+    told = _count(outcome)
+    if outcome.size and seconds > 0.2:
+        told += f" in {seconds:.1f} s ({console.rate(outcome.size / seconds)})"
+    console.tell(f"{told[0].upper()}{told[1:]}.")
     _tell_some(
         [
-            f"artisync: {name} was being written all the while; pull again later, or with --watch."
+            f"artisync: {name} is still being written; pull again later, or use --watch."
             for name in outcome.unsettled
         ]
     )
@@ -238,8 +266,7 @@ def _troubles(outcome: Outcome) -> list[str]:
     """A line for each file that failed or was kept, once."""
     lines = [f"artisync: {name}: {reason}" for name, reason in outcome.failed]
     lines += [
-        f"artisync: {name} was changed here and is left as it is; --overwrite replaces it."
-        for name in outcome.kept
+        f"artisync: kept {name}, which was changed here; --overwrite replaces it." for name in outcome.kept
     ]
     return list(dict.fromkeys(lines))
 
@@ -248,9 +275,14 @@ def _tell_some(lines: list[str]) -> None:
     for line in lines[:MOST_TOLD]:
         console.tell(line)
     if len(lines) > MOST_TOLD:
-        console.tell(f"artisync: {console.count(len(lines) - MOST_TOLD, 'more file')} were left, too.")
+        console.tell(f"artisync: … and {console.count(len(lines) - MOST_TOLD, 'more file')}.")
 
 
 def _count(outcome: Outcome) -> str:
-    there = f"; {outcome.same} were there already" if outcome.same else ""
-    return f"{console.count(outcome.files, 'file')}, {console.size(outcome.size)}{there}"
+    """What was brought: "pulled 2 files, 1.0 MiB, 4 up to date"."""
+    if not (outcome.files or outcome.same):
+        return "nothing to pull"
+    if not outcome.files:
+        return f"up to date: {console.count(outcome.same, 'file')}"
+    there = f", {outcome.same} up to date" if outcome.same else ""
+    return f"pulled {console.count(outcome.files, 'file')}, {console.size(outcome.size)}{there}"

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class RemotePath(Known):
     """`EXPERIMENT/…`, completed from the last known tree in the cache.
 
-    `local` ("file" or "dir"): a path on this machine may be meant too.
+    `local` ("file" or "dir"): a path on this machine may be meant too; `begun`: only where it begins as one (`./`).
     """
 
     name = "path"
 
-    def __init__(self, *, local: str | None = None) -> None:
+    def __init__(self, *, local: str | None = None, begun: bool = False) -> None:
         self._local = local
+        self._begun = begun
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -34,7 +35,9 @@ class RemotePath(Known):
         from click.shell_completion import CompletionItem
 
         items = super().shell_complete(ctx, param, incomplete)
-        return [*items, CompletionItem(incomplete, type=self._local)] if self._local else items
+        if self._local is None or (self._begun and not incomplete.startswith((".", "/", "~"))):
+            return items
+        return [*items, CompletionItem(incomplete, type=self._local)]
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
         """What is in the directory that was typed so far."""
@@ -43,11 +46,13 @@ class RemotePath(Known):
 
 
 class Experiment(RemotePath):
-    """The name of an experiment."""
+    """The name of an experiment, or a path in one."""
 
     name = "experiment"
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
+        if "/" in incomplete:
+            return super().known(ctx, incomplete)
         return [name.removesuffix("/") for name in _last_known(ctx, "") if name.endswith("/")]
 
 

@@ -24,11 +24,14 @@ ANSWER_SECONDS = 5.0
 
 @click.command(name="status")
 @click.argument("mountpoint", type=MountPoint(), required=False)
-@json_option("For programs; with --watch a line per second.")
-@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@json_option("Print JSON; with --watch, a line per second.")
+@click.option("--watch", is_flag=True, help="Update every second until Ctrl-C.")
 @logs.verbose_option
 def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
-    """What the mount at MOUNTPOINT, or every mount, is doing: link, cache, traffic, fetches under way."""
+    """Show mounts: link, cache, transfers.
+
+    All mounts, or the one at MOUNTPOINT. The exit code is 1 if one is dead or does not answer.
+    """
     if watch:
         try:
             _watch(mountpoint, as_json=as_json)

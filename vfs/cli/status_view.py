@@ -44,6 +44,8 @@ def _block(mount: Mapping[str, Any]) -> Text:
         _remote(mount.get("remote", {})),
         *_use(mount),
     ]
+    if mount.get("log"):
+        rows.append(_line("log", printable(str(mount["log"]))))
     if (loop := mount.get("loop", {})).get("held"):
         rows.append(_line("busy", _held(loop)))
     fetches = mount.get("fetches", [])
@@ -84,6 +86,8 @@ def _cache(cache: Mapping[str, Any]) -> Text:
         parts.append(f"{cache.get('hits', 0) / asked:.0%} hits")
     if queued := cache.get("queue_bytes", 0):
         parts.append(f"{size(queued)} to be written")
+    if cache.get("problem"):
+        parts.append(f"keeps nothing new: {cache['problem']}")
     parts.append(str(cache.get("directory", "")))
     return _line("cache", printable(" · ".join(parts)))
 

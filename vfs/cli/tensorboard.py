@@ -16,7 +16,7 @@ import click
 from vfs.base import config
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
 from vfs.cli import background, console
-from vfs.cli.options import command_line, settings_options
+from vfs.cli.options import Command, command_line, settings_options
 from vfs.cli.remote_names import Experiment
 from vfs.commands import pull_dest
 from vfs.frontends.fuse import mountpoint as mountpoints
@@ -25,13 +25,11 @@ COPY_SECONDS = 60.0
 """How long the first copy may take to begin, where nothing can be mounted."""
 
 
-@click.command(name="tensorboard")
+@click.command(name="tensorboard", cls=Command)
 @settings_options("cache_size", "transport", "accept_new_host_key")
 @click.argument("experiments", nargs=-1, type=Experiment())
-@click.option(
-    "--port", type=click.IntRange(1, 65535), help="Where it listens  [default: 6006 or the next free]"
-)
-@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port  [default: 6006 or the next free one]")
+@click.option("--open", "open_browser", is_flag=True, help="Open the browser.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -40,9 +38,10 @@ def command(
     port: int | None,
     open_browser: bool,
 ) -> int:
-    """Run TensorBoard over EXPERIMENTS, or over all of them, each a run of its own; live while training goes on.
+    """Run TensorBoard over experiments.
 
-    A live mount is used if there is one; else there is one for as long as this runs. Ctrl-C ends all.
+    Over EXPERIMENTS, or all of them, each a run of its own, and live while training goes on. A live mount is used if
+    there is one; otherwise one is made for as long as TensorBoard runs. Ctrl-C ends both.
     """
     from vfs.commands import tensorboard
 
@@ -58,10 +57,10 @@ def command(
             (directory / "runs").mkdir()
             runs = tensorboard.Runs(directory / "runs", root, experiments)
             for name in runs.update():
-                console.tell(f"{name} has no tensorboard directory yet; it is shown as soon as it has.")
+                console.tell(f"{name} has no tensorboard directory yet; it will show when it has.")
             with tensorboard.running(runs, port) as process:
                 click.echo(f"http://localhost:{port}/")
-                console.tell("Ctrl-C ends it.")
+                console.tell("Ctrl-C stops it.")
                 if open_browser:
                     webbrowser.open(f"http://localhost:{port}/")
                 tensorboard.serve(runs, process)
@@ -85,7 +84,7 @@ def _root(settings: config.Settings, words: list[str], names: Sequence[str], pla
     try:
         mount.check(settings)
     except (FuseMissing, NfsMissing) as error:
-        console.tell(f"artisync: {error}. TensorBoard reads a copy that is kept up to date.")
+        console.tell(f"artisync: {error}. TensorBoard will read a copy that is kept up to date.")
         with _copy(words, names, place) as root:
             yield root
         return
@@ -110,7 +109,7 @@ def _copy(words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]
             if pulling.poll() is not None:
                 raise click.exceptions.Exit(1)  # it has told why
             if time.monotonic() > end:
-                raise NoSuchExperiment("no experiment with a tensorboard directory has come")
+                raise NoSuchExperiment("no experiment has a tensorboard directory")
             time.sleep(0.1)
         yield place
     finally:

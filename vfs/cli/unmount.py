@@ -22,14 +22,15 @@ FORCED_PATIENCE = 5.0
 
 
 @click.command(name="unmount")
-@click.option("--force", is_flag=True, help="Also when programs still use it or the mount hangs.")
+@click.option("--force", is_flag=True, help="Unmount even if it is in use or hangs.")
 @logs.verbose_option
 @click.argument("mountpoint", type=MountPoint(), required=False)
 def command(mountpoint: Path | None, force: bool) -> int:
-    """Unmount MOUNTPOINT, or the only mount there is; also one whose process has died.
+    """Unmount.
 
-    Returns once the mount's process has ended and what it fetched is in the cache. Programs that have files open can
-    go on reading those; one that works in the mount (a shell that stands there) keeps it, unless with --force.
+    MOUNTPOINT may be left out if there is one mount. Returns once the mount's process has ended and what it fetched is
+    in the cache. Programs can go on reading files they have open; a shell whose working directory is in the mount keeps
+    it mounted, except with --force. A mount whose process has died is cleaned up.
     """
     if mountpoint is None:
         mountpoint = _the_only_one()
@@ -53,7 +54,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
                 process.send(signal.SIGKILL)
         if not process.ended(PATIENCE):
             console.tell(
-                f"artisync: unmounted, but its process {record.pid} has not ended; "
+                f"artisync: unmounted, but its process {record.pid} is still running; "
                 "`artisync unmount --force` ends it"
             )
             return 1
@@ -66,7 +67,7 @@ def _the_only_one() -> Path:
     if not places:
         raise NotMounted("nothing is mounted")
     if len(places) > 1:
-        raise UsageError(f"which one? Mounted are {', '.join(map(str, places))}")
+        raise UsageError(f"there are several mounts: {', '.join(map(str, places))}; name one")
     return places[0]
 
 
@@ -88,9 +89,7 @@ def _unmount(mountpoint: Path, record: register.MountRecord, *, force: bool) -> 
                 + (f" by {', '.join(waiting)}, waiting for the server" if waiting else "")
             ) from None
         mountpoints.unmount(mountpoint, force=True)
-        console.tell(
-            f"Unmounted. {', '.join(users)} can go on reading the files that are open, until they are closed."
-        )
+        console.tell(f"Unmounted. {', '.join(users)} can go on reading open files until they are closed.")
         return False
     return True
 

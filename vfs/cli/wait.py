@@ -16,7 +16,7 @@ import click
 from vfs.base import config
 from vfs.base.errors import ArtisyncError, Unreachable, UsageError
 from vfs.cli import console
-from vfs.cli.options import duration_type, json_option, settings_options
+from vfs.cli.options import Command, duration_type, json_option, settings_options
 from vfs.cli.remote_names import Experiment
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ AGAIN_SECONDS = 5.0
 """Between two attempts to connect."""
 
 
-@click.command(name="wait")
+@click.command(name="wait", cls=Command)
 @settings_options("transport", "accept_new_host_key")
 @click.argument("experiment", type=Experiment())
 @click.option(
@@ -37,13 +37,13 @@ AGAIN_SECONDS = 5.0
     default="10s",
     show_default=True,
     metavar="TIME",
-    help="How long nothing in it may have changed.",
+    help="Time without changes to wait for.",
 )
-@click.option("--complete", is_flag=True, help="Wait also until every checkpoint is whole.")
+@click.option("--complete", is_flag=True, help="Also wait until every checkpoint is complete.")
 @click.option(
-    "--timeout", type=duration_type(), metavar="TIME", help="Give up after so long  [default: never]"
+    "--timeout", type=duration_type(), metavar="TIME", help="Give up after this time  [default: never]"
 )
-@json_option("Say what is there then as JSON.")
+@json_option("Print the experiment as JSON.")
 def command(
     settings: config.Settings,
     experiment: str,
@@ -52,13 +52,18 @@ def command(
     timeout: str | None,
     as_json: bool,
 ) -> int:
-    """Return when EXPERIMENT is on the server and has been quiet for a while: a sync takes minutes to appear."""
+    """Wait until an experiment has been synced.
+
+    Returns when EXPERIMENT is on the server and nothing in it has changed for a while. A sync takes minutes to appear.
+    """
     from vfs import stack
     from vfs.commands.wait import SILENT
 
     experiment = experiment.strip("/")
     if not experiment or "/" in experiment:
-        raise UsageError(f"{experiment!r} is no experiment; name one directory below {settings.remote_root}")
+        raise UsageError(
+            f"{experiment!r} is not the name of an experiment (a directory in {settings.remote_root})"
+        )
     limit = math.inf if timeout is None else config.parse_duration(timeout)
     end = time.monotonic() + limit
     last = ""

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
 from vfs.base.config import Settings
+from vfs.commands.ls import listing
 from vfs.commands.prefetch import estimate, prefetch, unpin
 from vfs.control.server import announce
 from vfs.frontends.fuse import mountpoint as mountpoints
@@ -151,11 +152,13 @@ def _verbs(
     """What the control socket answers."""
 
     async def status(_: dict[str, Any]) -> dict[str, Any]:
+        log_file = stack.settings.log_file
         shown = {
             "mountpoint": str(mountpoint),
             "pid": os.getpid(),
             "open_files": mounted.open_files,
             "via": stack.settings.via,
+            "log": None if log_file is None else str(log_file),
         }
         return {**shown, **stack.status(), "loop": held.status()}
 
@@ -178,6 +181,9 @@ def _verbs(
     async def let_go(arguments: dict[str, Any]) -> dict[str, Any]:
         return {"unpinned": await unpin(stack, arguments["paths"])}
 
+    def ls(arguments: dict[str, Any]) -> Awaitable[dict[str, Any]]:
+        return listing(stack, arguments["paths"])
+
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
         return {"threads": list(mounted.waiting)}
 
@@ -189,4 +195,5 @@ def _verbs(
         "prefetch": fetch,
         "estimate": ahead,
         "unpin": let_go,
+        "ls": ls,
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
+from vfs.commands.patterns import expand
 from vfs.fetch.content import Content
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
@@ -71,8 +72,9 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> int:
     gone: set[str] = set()
     for path in paths:
         found = _pins_below(pins, os.fsencode(path).strip(b"/"))
-        if not found:
-            found = _pins_below(pins, (await _named(stack, path)).relative)
+        if not found:  # a pattern, the beginning of a name, or a link
+            for name in await expand(stack.tree, [path]):
+                found |= _pins_below(pins, (await _named(stack, name)).relative)
         gone |= found
     for key in gone:
         stack.cache.delete_record(key)
@@ -162,7 +164,7 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Co
 async def _files(stack: Stack, paths: Sequence[str]) -> list[Node]:
     """The files at and below the paths, each once."""
     found: dict[Node, None] = {}
-    for path in paths:
+    for path in await expand(stack.tree, paths):
         node = await _named(stack, path)
         if node.kind is Kind.FILE:
             found[node] = None

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vfs.base.errors import (
@@ -24,9 +24,11 @@ from vfs.base.errors import (
     RemoteError,
     StaleVersion,
     Unreachable,
+    UsageError,
 )
 from vfs.base.progress import Progress
 from vfs.base.units import size
+from vfs.commands.patterns import expand
 from vfs.commands.pull_dest import Destination
 from vfs.commands.pull_journal import Action, Pulled, decide
 from vfs.commands.pull_write import Writer
@@ -38,9 +40,6 @@ from vfs.files.requests import fresh_only
 from vfs.stack import Stack
 
 log = logging.getLogger(__name__)
-
-PARTS = ("tensorboard", "checkpoints", "logs")
-"""The directories of an experiment that can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,11 @@ class Pull:
     # --- what is wanted -----------------------------------------------------------------------------------------
 
     async def plan(self, names: Iterable[str] | None) -> list[Item]:
-        """Look at the experiments `names`, or at all and what lies beside them; asks for listings only.
+        """Look at the experiments, directories and files `names` (patterns are expanded), or at all experiments and what
+        lies beside them; asks for listings only.
 
-        Raises NoSuchExperiment, AmbiguousExperiment, Unreachable; DestinationUnusable when the destination is gone.
+        Raises NoSuchExperiment, AmbiguousExperiment, NoSuchPath, Unreachable; UsageError for two of the same name;
+        DestinationUnusable when the destination is gone.
         """
         if self._destination.removed:
             raise DestinationUnusable(f"{self._destination.path} was removed")
@@ -132,24 +133,43 @@ class Pull:
     async def _plan(self, names: Iterable[str] | None) -> list[Item]:
         tree = self._tree
         known = await experiments.experiments(tree, sure=True)
-        chosen = (
-            [experiments.choose(name, list(known)) for name in names] if names is not None else list(known)
-        )
+        wanted, inside = (known, {}) if names is None else await self._named(names, known)
         self.outcome.same = 0
         items: list[Item] = []
-        wanted = [(name, known[name]) for name in dict.fromkeys(chosen)]
-        for found in await experiments.look_through(wanted, self._look):
+        for found in await experiments.look_through(
+            wanted.items(), lambda name, top: self._look(name, top, inside.get(name, ""))
+        ):
             items += found
         if names is None and not self._selection.parts:
             for node in list(tree.root.children.values()):
                 if node.kind is Kind.FILE and self._selection.wants(os.fsdecode(node.name), node):
                     items += self._item(node, os.fsdecode(node.name))
         items = self._fitting(items)
+        self.progress.done = self.progress.files_done = 0
         self.progress.total = sum(item.size for item in items)
         self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
         return items
 
-    async def _look(self, name: str, top: Node) -> list[Item]:
+    async def _named(
+        self, names: Iterable[str], known: Mapping[str, Node]
+    ) -> tuple[dict[str, Node], dict[str, str]]:
+        """What is asked for, by the last word of its path, under which it is copied; and where in its experiment it is."""
+        found: dict[str, Node] = {}
+        inside: dict[str, str] = {}
+        for path in await expand(self._tree, names):
+            first, _, rest = path.strip("/").partition("/")
+            first = experiments.choose(first, list(known))
+            node = await experiments.find_path(self._tree, f"{first}/{rest}") if rest else known[first]
+            name = posixpath.basename(rest) or first
+            if found.setdefault(name, node) is not node:
+                raise UsageError(f"two of the paths would be copied to {name}")
+            inside[name] = rest
+        return found, inside
+
+    async def _look(self, name: str, top: Node, inside: str) -> list[Item]:
+        """`inside`: where in its experiment `top` is."""
+        if top.kind is not Kind.DIRECTORY:
+            return await self._item_of(top, top, "", name)
         items, shut = self._directory(top, name), set()
         if not items:
             return []
@@ -158,7 +178,7 @@ class Pull:
         try:
             async for node in experiments.walk(self._tree, top, unlisted):
                 path = os.fsdecode(node.path[start:])
-                if not self._selection.wants(path, node):
+                if not self._selection.wants(posixpath.join(inside, path), node):
                     continue
                 found = [] if posixpath.dirname(path) in shut else await self._item_of(node, top, name, path)
                 items += found
@@ -176,7 +196,7 @@ class Pull:
         return items if len(items) > 1 or not self._selection.parts else []
 
     async def _item_of(self, node: Node, top: Node, experiment: str, path: str) -> list[Item]:
-        name = f"{experiment}/{path}"
+        name = posixpath.join(experiment, path)
         if node.pending is not None:
             await self._tree.refresh(node)  # tells whether it has grown or was replaced
             current = node.parent.children.get(node.name) if node.parent is not None else None
@@ -195,6 +215,10 @@ class Pull:
             found = self._destination.found(name)
             if found is not None and not found.is_directory:
                 self._writer.check(name, found)
+        except ChangedHere:  # all below it is not brought
+            reason = "something else is here in its place; --overwrite replaces it"
+            self.outcome.failed.append((name, reason))
+            return []
         except (ArtisyncError, OSError) as error:
             self._failed(name, error)
             return []

@@ -56,11 +56,11 @@ async def wait(
                     total = sum(version.size for version in now.values())
                     what = f"{name}: {count(len(now), 'file')}, {size(total)}"
                     if not now:
-                        text = f"{name} is there, and empty"
+                        text = f"{name} is empty"
                     elif quiet < settle:
-                        text = f"{what}; waiting for {settle:g} s without a change"
+                        text = f"{what}; waiting for {settle:g} s without changes"
                     elif complete and (unfinished := await _unfinished(stack, nodes)):
-                        text = f"{what}; not whole yet: {', '.join(unfinished)}"
+                        text = f"{what}; incomplete: {', '.join(unfinished)}"
                     else:
                         return await experiments.summary(stack.tree, name, top)
         except (LinkError, TimeoutError):

@@ -60,15 +60,18 @@ def find(mountpoint: Path) -> MountRecord | None:
 
 
 def mount_of(settings: config.Settings) -> MountRecord | None:
-    """A live mount of the same profile, root and cache, or None; one that does not answer is none."""
+    """A live mount of the same profile (or server, without one), root and cache, or None; one that does not answer is
+    none."""
     for record in mounts():
-        if settings.profile_name is None or record.profile != settings.profile_name:
+        if record.profile != settings.profile_name:
             continue
         try:
             status = client.call(record.socket, "status", timeout=5.0)
         except ArtisyncError:
             continue
         directory = status.get("cache", {}).get("directory")
+        if record.profile is None and status.get("address") != settings.address.line():
+            continue
         if (status.get("root"), directory) == (settings.remote_root, str(settings.cache_dir)):
             return record
     return None

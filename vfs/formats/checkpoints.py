@@ -47,7 +47,7 @@ def outline(root: Symbolic, limits: Limits | None = None) -> Outline:
     """
     told = Outline()
     try:
-        _walk(told, _model(root), limits if limits is not None else Limits())
+        _walk(told, root, limits if limits is not None else Limits())
     except TooLarge:
         told.cut = True
     return told
@@ -79,19 +79,6 @@ def _walk(told: Outline, root: Symbolic, limits: Limits) -> None:
         else:
             told.cut |= first is not None
             _note(told, name, node)
-
-
-def _model(root: Symbolic) -> Symbolic:
-    """Of a distributed checkpoint's metadata, the part that lists the model; the rest says where its bytes
-    are.
-    """
-    if (
-        isinstance(root, Made)
-        and root.name.endswith(".metadata.Metadata")
-        and isinstance(root.state, Mapping)
-    ):
-        return root.state.get("state_dict_metadata")
-    return root
 
 
 def _inner(node: Symbolic, limits: Limits) -> Iterator[tuple[str, Symbolic]]:

@@ -1,6 +1,6 @@
 """What a checkpoint or an event file holds, without fetching its data and without running a pickle.
 
-    inspect_file(name, size, read)   a Report; render(report) is its text
+    inspect_file(name, size, read, beside)   a Report; render(report) is its text
 
 `read(offset, length)` gives the bytes at once (fewer only at the end of the file) and is called a handful of
 times, but for event files, which are read through. Whatever the file says, it takes at most two seconds of processor
@@ -9,6 +9,7 @@ time and 256 MiB of memory; event files and zip archives are told as far as that
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import zlib
@@ -16,7 +17,18 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from vfs.base.errors import UnreadableFormat
-from vfs.formats import Format, events, format_by_head, format_by_name, hdf5, npy, parquet, safetensors, zips
+from vfs.formats import (
+    Format,
+    dcp,
+    events,
+    format_by_head,
+    format_by_name,
+    hdf5,
+    npy,
+    parquet,
+    safetensors,
+    zips,
+)
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
@@ -59,8 +71,8 @@ _DTYPES = {
 }
 
 
-def inspect_file(name: bytes, size: int, read: Read) -> Report:
-    """Look into a file of `size` bytes, called `name`.
+def inspect_file(name: bytes, size: int, read: Read, beside: dcp.Beside = lambda name: None) -> Report:
+    """Look into a file of `size` bytes, called `name`; `beside` opens others of its directory.
 
     A file that is cut short or damaged gives a Report that says so, as far as its kind can still be told.
     Raises UnreadableFormat where it cannot, and whatever `read` raises.
@@ -74,11 +86,16 @@ def inspect_file(name: bytes, size: int, read: Read) -> Report:
     report = Report(shown, size, "")
     limits = Limits(time.thread_time)
     try:
-        _kind(name, bounded(0, 16))(report, bounded, limits)
+        if name == os.fsencode(dcp.METADATA):
+            dcp.look_at_metadata(report, bounded, limits, beside)
+        elif name.endswith(os.fsencode(dcp.SHARD)):
+            dcp.look_at_shard(report, bounded, limits, beside)
+        else:
+            _kind(name, bounded(0, 16))(report, bounded, limits)
     except TooLarge as e:
         raise UnreadableFormat(f"{shown!r} is too large to inspect: {e}") from None
     except UNFIT as e:
-        raise UnreadableFormat(f"{shown!r} cannot be looked into: {e}") from None
+        raise UnreadableFormat(f"{shown!r}: {e}") from None
     return report
 
 
@@ -104,7 +121,7 @@ def _kind(name: bytes, head: bytes) -> Look:
         return _pickle
     if by_name is zips.FORMAT and head.startswith(zips.END_MAGIC):
         return _zip
-    raise Misfit("it is empty" if not head else "its first bytes are of no kind that is known")
+    raise Misfit("the file is empty" if not head else "unknown file type")
 
 
 def _whole(one: Format, size: int, read: Read) -> bool | None:

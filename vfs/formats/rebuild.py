@@ -83,7 +83,7 @@ def rebuild(made: Made) -> object:
     if made.name == "_codecs.encode" and args and isinstance(args[0], str) and len(args[0]) <= 64:
         return args[0].encode("latin-1", errors="replace")
     if name == "TensorStorageMetadata" and isinstance(made.state, Mapping):
-        return _described(made.state) or made
+        return described(made.state) or made
     if made.name.startswith("numpy"):
         return _numpy(name, made)
     return made
@@ -116,8 +116,8 @@ def _dtype(symbol: Symbolic) -> str:
     return symbol.name.removeprefix("torch.") if isinstance(symbol, Symbol) else "?"
 
 
-def _described(state: Mapping) -> Tensor | None:
-    """A tensor of a distributed checkpoint's metadata; its bytes lie in other files."""
+def described(state: Mapping) -> Tensor | None:
+    """A tensor of a distributed checkpoint's metadata; its bytes are in other files. None if it is none."""
     properties, shape = state.get("properties"), _shape(state.get("size"))
     if shape is None:
         return None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 
 from vfs.base.printable import printable
-from vfs.base.units import elements
+from vfs.base.units import count, elements, size
 
 LONGEST_CELL = 2000
-SHOWN = 60
-"""Lines of tensors, tags and values that `render` shows of each; JSON has all."""
+SHOWN = 20
+"""Lines of tensors, columns, tags and values that `render` shows of each, unless it is asked for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TagInfo:
 class Report:
     """What a file holds.
 
-    `kind` is one of torch, torch-legacy, pickle, npz, zip, safetensors, npy, events, parquet, hdf5. `whole`
+    `kind` is one of torch, torch-legacy, dcp, dcp-shard, pickle, npz, zip, safetensors, npy, events, parquet, hdf5. `whole`
     is None where the format does not tell. Sizes in bytes, times in seconds since 1970. `notes` are sentences
     for people.
     """
@@ -56,6 +56,9 @@ class Report:
     values: dict[str, bool | int | float | str | None] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     tags: list[TagInfo] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of a table, or the datasets of an HDF5 file: the type of each."""
+    rows: int | None = None
     records: int | None = None
     first_step: int | None = None
     last_step: int | None = None
@@ -80,6 +83,8 @@ class Report:
 _TITLES = {
     "torch": "PyTorch checkpoint",
     "torch-legacy": "PyTorch checkpoint of the old kind",
+    "dcp": "PyTorch distributed checkpoint",
+    "dcp-shard": "shard of a PyTorch distributed checkpoint",
     "pickle": "pickle",
     "npz": "NumPy archive",
     "npy": "NumPy array",
@@ -90,36 +95,41 @@ _TITLES = {
 }
 
 
-def render(report: Report) -> str:
-    """Plain text, without colours; what the file calls things is shown with control characters escaped."""
-    whole = {True: "whole", False: "cut short", None: "cannot tell whether it is whole"}[report.whole]
+def render(report: Report, *, everything: bool = False) -> str:
+    """Plain text: a summary, then the tensors or tags, some of them or all. Control characters are escaped."""
+    whole = {True: "complete", False: "cut short", None: "completeness unknown"}[report.whole]
     title = _TITLES.get(report.kind, report.kind)
-    lines = [f"{printable(report.name)}: {title}, {_bytes(report.size)}, {whole}"]
+    lines = [f"{printable(report.name)}: {title}, {size(report.size)}, {whole}"]
     if report.records is not None:
         lines.append(_span(report))
-    if report.tags:
-        rows: list[tuple[str, ...]] = [("tag", "kind", "points", "first", "last")]
-        rows += [
-            (t.tag, t.kind, str(t.count), str(t.first_step), str(t.last_step)) for t in report.tags[:SHOWN]
-        ]
-        lines += ["", *_table(rows, "tags", len(report.tags), right=(2, 3, 4))]
     if report.tensors:
-        total = sum(elements(t.shape) for t in report.tensors)
-        count = "1 tensor" if len(report.tensors) == 1 else f"{len(report.tensors):,} tensors"
-        lines.append(f"{count}, {total:,} elements, {_bytes(sum(t.nbytes for t in report.tensors))}")
-        rows = [("name", "dtype", "shape", "size")]
-        rows += [
-            (t.name, t.dtype, " × ".join(map(str, t.shape)) or "scalar", _bytes(t.nbytes))
-            for t in report.tensors[:SHOWN]
-        ]
-        lines += ["", *_table(rows, "tensors", len(report.tensors), right=(3,))]
-    for title, pairs in (("values", report.values), ("metadata", report.metadata)):
-        if pairs:
-            rows = [(title, ""), *((k, str(v)) for k, v in islice(pairs.items(), SHOWN))]
-            lines += ["", *_table(rows, title, len(pairs))]
+        lines += _totals(report.tensors)
+    if report.rows is not None:
+        lines.append(f"{count(report.rows, 'row')}, {count(len(report.columns), 'column')}")
+    limit = None if everything else SHOWN
+    for title, pairs in (("value", report.values), ("metadata", report.metadata)):
+        lines += _table([(title, ""), *((k, str(v)) for k, v in pairs.items())], limit)
+    tags = [(t.tag, t.kind, str(t.count), str(t.first_step), str(t.last_step)) for t in report.tags]
+    lines += _table([("tag", "kind", "points", "first", "last"), *tags], limit, right=(2, 3, 4))
+    lines += _table([("column", "type"), *report.columns.items()], limit)
+    tensors = [(t.name, t.dtype, _shape(t.shape), size(t.nbytes)) for t in report.tensors]
+    lines += _table([("tensor", "dtype", "shape", "size"), *tensors], limit, right=(3,))
     if report.notes:
         lines += ["", *(printable(note) for note in report.notes)]
     return "\n".join(lines)
+
+
+def _totals(tensors: list[TensorInfo]) -> list[str]:
+    total = sum(elements(t.shape) for t in tensors)
+    told = f"{count(len(tensors), 'tensor')}, {total:,} elements, {size(sum(t.nbytes for t in tensors))}"
+    dtypes = Counter(t.dtype for t in tensors)
+    if len(dtypes) == 1:
+        return [f"{told}, {printable(next(iter(dtypes)))}"]
+    return [told, "dtypes: " + ", ".join(f"{printable(name)} × {n}" for name, n in dtypes.most_common(8))]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "scalar"
 
 
 def _span(report: Report) -> str:
@@ -131,25 +141,20 @@ def _span(report: Report) -> str:
     return told
 
 
-def _table(rows: list[tuple[str, ...]], what: str, count: int, right: tuple[int, ...] = ()) -> list[str]:
-    """Lines of `rows`, the first of them the titles, out of `count`."""
-    shown = [tuple(printable(cell[:LONGEST_CELL]) for cell in row) for row in rows]
+def _table(rows: list[tuple[str, ...]], limit: int | None, right: tuple[int, ...] = ()) -> list[str]:
+    """An empty line, and the lines of `rows`, the first of them the titles; nothing if there are only those."""
+    shown = [tuple(printable(cell[:LONGEST_CELL]) for cell in row) for row in rows[: limit and limit + 1]]
+    if len(shown) < 2:
+        return []
     widths = [min(80, max(len(row[i]) for row in shown)) for i in range(len(shown[0]))]
-    lines = []
+    lines = [""]
     for row in shown:
         sides = zip(row, widths, range(len(row)), strict=True)
         cells = [cell.rjust(width) if i in right else cell.ljust(width) for cell, width, i in sides]
         lines.append("  " + "  ".join(cells).rstrip())
-    if count > SHOWN:
-        lines.append(f"  … and {count - SHOWN:,} more {what}; --json lists all")
+    if len(rows) > len(shown):
+        lines.append(f"  … {len(rows) - len(shown):,} more, with --all")
     return lines
-
-
-def _bytes(count: int) -> str:
-    if count < 1024:
-        return f"{count} B"
-    power = min(6, (count.bit_length() - 1) // 10)
-    return f"{count / 1024**power:.1f} {'KMGTPE'[power - 1]}iB" if count < 1 << 80 else "a hostile size"
 
 
 def _when(seconds: float) -> str:

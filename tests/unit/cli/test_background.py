@@ -106,7 +106,7 @@ def gone(pid: int) -> bool:
 def test_the_parent_returns_once_the_mount_is_ready_and_the_mount_goes_on(lab: Lab) -> None:
     done = lab.run('ready("")\ntell("ready")\nsignal.pause()')
     assert done.returncode == 0
-    assert f"{lab.place} is mounted" in done.stderr
+    assert f"Mounted at {lab.place}" in done.stderr
     assert done.stdout == ""
     pid = int(lab.event().split()[1])
     assert lab.event() == "ready"
@@ -188,7 +188,7 @@ def test_an_error_of_the_mount_is_told_once_and_is_the_exit_code(lab: Lab) -> No
     lab.event()
     assert done.returncode == 1
     assert done.stderr.count("artisync: host:22 refused it") == 1
-    assert "is the container running?" in done.stderr
+    assert "Is the container running?" in done.stderr
     assert "Traceback" not in done.stderr
     assert gone(lab.pids[0])
 
@@ -198,7 +198,7 @@ def test_a_bug_is_one_line_and_with_v_a_traceback(lab: Lab) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
         "artisync: unexpected ZeroDivisionError: by zero",
-        "Run the command again with -v to see where.",
+        "Run it again with -v for the traceback.",
     ]
     assert "Traceback" in lab.run('raise ZeroDivisionError("by zero")', "-v").stderr
 

@@ -102,8 +102,8 @@ def test_info_for_people_is_a_table(artisync: Artisync, disk: DiskCache, directo
     fill(disk, "exp-\x1b[31m/x", 100 * KIB)
     fill(disk, "x", 20 * KIB, "me@other:/data")
     said = artisync("cache", "info", "--cache-size", "1GiB")
-    assert said.err.startswith(f"{directory} has ")
-    assert said.err.endswith(" of 1.0 GiB.\n")
+    assert said.err.startswith(f"{directory}: ")
+    assert said.err.endswith(" of 1.0 GiB used.\n")
     assert [line.split("\t") for line in said.out.splitlines()] == [
         ["(beside the experiments)", "1", "20.0 KiB", "-", "me@other:/data"],
         ["exp-1", "1", "300 KiB", "300 KiB", "default /shared/artifacts"],
@@ -139,7 +139,7 @@ def test_that_there_is_no_cache_yet_is_no_failure(artisync: Artisync, home: Path
     assert (said.code, said.out, said.err) == (
         0,
         "",
-        f"There is nothing yet: there is no cache in {directory}.\n",
+        f"The cache is empty: there is no cache in {directory}.\n",
     )
     report = {"directory": str(directory), "bytes": 0, "limit": 20 << 30, "experiments": []}
     assert json.loads(artisync("cache", "info", "--json").out) == report
@@ -172,7 +172,7 @@ def test_verify_drops_what_is_damaged_and_says_of_which_file(
     said = artisync("cache", "verify")
     assert said.code == 1
     assert said.out.startswith("exp-1/\\x1bbad: ")
-    assert "1 damaged and dropped; 4 blocks were checked." in said.err
+    assert "4 blocks verified, 1 damaged and dropped." in said.err
     assert artisync("cache", "verify", "--json") == Said(
         0, json.dumps({"directory": str(directory), "blocks": 3, "damaged": []}, indent=2) + "\n", ""
     )
@@ -202,7 +202,7 @@ def test_prune_drops_the_least_recently_used_and_keeps_what_is_pinned(
     assert report["freed_bytes"] >= 100 * KIB
     assert report["bytes"] <= before - 100 * KIB
     said = artisync("cache", "prune", "--to", "1KiB")
-    assert "More than 1.0 KiB: the rest is pinned" in said.err
+    assert "The rest is pinned" in said.err
     rows = json.loads(artisync("cache", "info", "--json").out)["experiments"]
     assert [(row["bytes"], row["pinned_bytes"]) for row in rows] == [(300 * KIB, 300 * KIB)]
 
@@ -210,7 +210,7 @@ def test_prune_drops_the_least_recently_used_and_keeps_what_is_pinned(
 def test_prune_says_nothing_of_pins_where_there_are_none(artisync: Artisync, disk: DiskCache) -> None:
     fill(disk, "exp-1/x", 300 * KIB)
     said = artisync("cache", "prune", "--to", "1KiB")
-    assert "freed" in said.err
+    assert "Freed " in said.err
     assert "pinned" not in said.err
     assert json.loads(artisync("cache", "info", "--json").out)["experiments"] == []
 
@@ -220,7 +220,7 @@ def test_prune_goes_by_the_limit_of_the_cache(
 ) -> None:
     monkeypatch.setattr("vfs.base.config.LEAST_CACHE_SIZE", 1)
     fill(disk, "exp-1/x", 900 * KIB)
-    assert "0 B freed" in artisync("cache", "prune").err
+    assert "Freed 0 B" in artisync("cache", "prune").err
     artisync("cache", "prune", "--cache-size", "500KiB")
     block = 100 * KIB  # the eviction itself adds to the database's log
     assert 0 < disk.usage() <= 500 * KIB + block
@@ -236,7 +236,7 @@ def test_clear_empties_the_cache(artisync: Artisync, disk: DiskCache, directory:
     fill(disk, "exp-1/x", 300 * KIB, pin=True)
     said = artisync("cache", "clear", "--yes")
     assert (said.code, said.out) == (0, "")
-    assert " freed." in said.err
+    assert "Freed " in said.err
     assert list(directory.glob("blocks/*/*/*")) == []
     assert disk.records("") == []
 
@@ -272,7 +272,7 @@ def test_clear_says_that_a_live_mount_goes_on_and_keeps_what_it_goes_by(
 
     with live(Path("/mnt/a"), {"status": here}), live(Path("/mnt/b"), {"status": elsewhere}):
         said = artisync("cache", "clear", "--yes")
-    assert "/mnt/a goes on" in said.err
+    assert "/mnt/a stays" in said.err
     assert "/mnt/b" not in said.err
     assert list(directory.glob("blocks/*/*/*")) == []
     assert [key[:2] for key, _ in disk.records("")] == ["f:", "r:"]

@@ -58,6 +58,8 @@ Probes = tuple[list[Settings], list[errors.ArtisyncError]]
         ["ssh -p 30022 user@host"],
         ["--", "ssh", "-p", "30022", "user@host"],
         ["ssh", "-p", "30022", "user@host"],
+        ["user@host", "-p", "30022"],
+        ["-p", "30022", "user@host"],
         ["ssh", "user@host", "-p", "30022"],
         ["ssh", "-p30022", "user@host"],
         ["--", "-p", "30022", "user@host"],
@@ -236,7 +238,7 @@ def test_connect_moves_the_live_mounts_of_that_profile_only(artisync: Artisync, 
         said = artisync("connect", LINE)
     assert said.code == 0
     assert moved == [("a", {"line": LINE, "transport": "paramiko"})]
-    assert "/mnt/a has moved" in said.err
+    assert "Moved the mount at /mnt/a" in said.err
 
 
 def test_a_mount_that_cannot_move_is_told_and_fails_the_command(artisync: Artisync, probes: Probes) -> None:
@@ -246,6 +248,6 @@ def test_a_mount_that_cannot_move_is_told_and_fails_the_command(artisync: Artisy
     with live(Path("/mnt/a"), {"move": move}):
         said = artisync("connect", LINE)
     assert said.code == 1
-    assert "/mnt/a could not move" in said.err
+    assert "could not move the mount at /mnt/a" in said.err
     assert "does not answer" in said.err
     assert config.load_profile("default") is not None

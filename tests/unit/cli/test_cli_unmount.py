@@ -64,7 +64,7 @@ def test_a_process_that_does_not_end_is_told(
     with mount_process(home / "m", STAYS) as process:
         said = artisync("unmount", "m")
     assert said.code == 1
-    assert f"process {process.pid} has not ended" in said.err
+    assert f"process {process.pid} is still running" in said.err
 
 
 def test_a_busy_mount_stays_and_who_uses_it_is_told(artisync: Artisync, kernel: Kernel, home: Path) -> None:
@@ -156,7 +156,7 @@ def test_without_an_argument_it_is_the_only_mount(
     with live(home / "n", {}):
         said = artisync("unmount")
         assert said.code == 2
-        assert f"which one? Mounted are {home / 'm'}, {home / 'n'}" in said.err
+        assert f"there are several mounts: {home / 'm'}, {home / 'n'}" in said.err
         assert kernel.mounted
     assert artisync("unmount").code == 0
     assert kernel.mounted == {}

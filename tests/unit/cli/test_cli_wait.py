@@ -41,7 +41,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, attempts: float) -> None:
 def test_what_names_no_experiment_is_wrong_usage(commands: Commands, name: str) -> None:
     said = commands.run("wait", name, "--timeout", "1s")
     assert said.code == 2
-    assert b"is no experiment" in said.err
+    assert b"is not the name of an experiment" in said.err
 
 
 def test_a_wait_that_begins_in_an_outage_goes_on_after_it(
@@ -69,7 +69,7 @@ def test_the_hint_is_about_what_was_waited_for(commands: Commands) -> None:
     assert b"after 0.5 s: exp-2 is not there yet; on the server: exp-1" in said.err
     assert SOON.encode() in said.err
     said = commands.run("wait", "exp-1", "--timeout", "0.5s", "--settle", "10min")
-    assert b"after 0.5 s: exp-1: 1 file, 1 B; waiting for 600 s without a change" in said.err
+    assert b"after 0.5 s: exp-1: 1 file, 1 B; waiting for 600 s without changes" in said.err
     assert SOON.encode() not in said.err
 
 

@@ -46,7 +46,7 @@ def test_without_a_profile_the_server_is_not_looked_at_and_this_machine_is(artis
     assert found["profile"]["result"] == "failed"
     assert "artisync connect" in found["profile"]["next"]
     chain = CHECKS[CHECKS.index("name") : CHECKS.index("disk")]
-    assert {found[check]["text"] for check in chain} == {"not looked at, because of the profile"}
+    assert {found[check]["text"] for check in chain} == {"skipped (needs: profile)"}
     assert {found[check]["result"] for check in ("disk", "cache")} <= {"ok", "warning"}
 
 
@@ -63,7 +63,7 @@ def test_nothing_of_the_ssh_line_but_where_it_leads_is_told(artisync: Artisync) 
     line = "ssh -p 1 -o 'ProxyCommand=tunnel --token s3cret %h' me@localhost"
     config.save_profile(config.Profile("default", Address.parse(line)))
     said = artisync("doctor")
-    assert "default: me@localhost port 1, /shared/artifacts, by paramiko" in said.out
+    assert "default: me@localhost port 1, /shared/artifacts, paramiko" in said.out
     assert "s3cret" not in said.out + said.err
 
 
@@ -236,7 +236,7 @@ def test_on_another_system_it_is_said_that_wireguard_cannot_be_seen(
     interfaces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network.sys, "platform", "darwin")
-    assert "cannot be seen on this system" in network.through("10.0.0.5").text
+    assert "is not checked on this system" in network.through("10.0.0.5").text
 
 
 def test_the_interface_of_an_address_is_told() -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.unit.formats import made_files
 from tests.unit.formats.made_files import Named, scalar_event, torch_archive, version_event
 from vfs.base.errors import Unreachable, UnreadableFormat
+from vfs.commands.inspect import inspect_local
 from vfs.formats import Misfit
 from vfs.formats.checkpoints import outline
 from vfs.formats.describe import Report, inspect_file, render
@@ -402,8 +403,8 @@ def test_names_cannot_drive_the_terminal() -> None:
 
 def test_long_lists_are_shown_in_part() -> None:
     text = render(look("m.pt", torch_archive(500, 16)))
-    assert "… and 440 more tensors" in text
-    assert "500 tensors, 2,000 elements, 7.8 KiB" in text
+    assert "… 480 more, with --all" in text
+    assert "500 tensors, 2,000 elements, 7.8 KiB, float32" in text
 
 
 # --- real files
@@ -449,14 +450,39 @@ def test_a_real_training_checkpoint_is_told(tmp_path: Path) -> None:
         assert look("m.pt", data[:-1]).whole is False
 
 
-def test_the_metadata_of_a_real_distributed_checkpoint_is_told(tmp_path: Path) -> None:
+def test_a_real_distributed_checkpoint_is_told_by_its_metadata_and_so_is_a_shard(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     checkpoint = pytest.importorskip("torch.distributed.checkpoint")
-    state = {"model": {"w": torch.zeros(10, 20), "b": torch.zeros(3, dtype=torch.bfloat16)}}
-    checkpoint.save(state, checkpoint_id=tmp_path, no_dist=True)
-    report = look(".metadata", (tmp_path / ".metadata").read_bytes())
-    told = {(t.name, t.dtype, t.shape) for t in report.tensors}
-    assert told == {("model.w", "float32", (10, 20)), ("model.b", "bfloat16", (3,))}
+    model = {"w": torch.zeros(10, 20), "b": torch.zeros(3, dtype=torch.bfloat16)}
+    checkpoint.save({"model": model, "epoch": 12, "lr": 0.5}, checkpoint_id=tmp_path, no_dist=True)
+    (shard,) = tmp_path.glob("*.distcp")
+    expected = {("model.w", "float32", (10, 20)), ("model.b", "bfloat16", (3,))}
+    for place, kind in ((tmp_path, "dcp"), (tmp_path / ".metadata", "dcp"), (shard, "dcp-shard")):
+        report = inspect_local(place)
+        assert {(t.name, t.dtype, t.shape) for t in report.tensors} == expected
+        assert (report.kind, report.whole, report.values) == (kind, True, {"epoch": 12, "lr": 0.5})
+    cut = shard.read_bytes()[:-100]
+    shard.write_bytes(cut)
+    assert inspect_local(shard).whole is False
+    assert inspect_local(tmp_path).whole is False
+    shard.unlink()
+    assert f"{shard.name} is missing." in inspect_local(tmp_path).notes
+    alone = look(shard.name, cut)
+    assert (alone.kind, alone.tensors, alone.whole) == ("dcp-shard", [], None)
+
+
+def test_a_metadata_that_names_files_elsewhere_opens_none(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    checkpoint = pytest.importorskip("torch.distributed.checkpoint")
+    checkpoint.save({"w": torch.zeros(3)}, checkpoint_id=tmp_path, no_dist=True)
+    data = (tmp_path / ".metadata").read_bytes().replace(b"__0_0.distcp", b"../../passwd")
+    asked: list[str] = []
+
+    def beside(name: str) -> None:
+        asked.append(name)
+
+    report = inspect_file(b".metadata", len(data), lambda at, length: data[at : at + length], beside)
+    assert (asked, report.whole) == ([], False)
 
 
 def test_a_real_event_file_is_told(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_entry_point_names_the_class() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "there is no profile 'default'"),
+        ({}, "no server yet"),
         ({"profile": "other"}, "there is no profile 'other'"),
         ({**SERVER, "cache_size": "much"}, "'much' is not a size"),
         ({**SERVER, "timeout": 0}, "longer than nothing"),
@@ -47,6 +47,12 @@ def test_the_entry_point_names_the_class() -> None:
 def test_options_that_cannot_be_used_are_told_at_once(home: Path, options: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ArtisyncFileSystem(**options, skip_instance_cache=True)
+
+
+def test_options_that_fsspec_gives_to_any_file_system_are_taken(fs: ArtisyncFileSystem) -> None:
+    of_fsspec = {"asynchronous": True, "loop": None, "batch_size": 8, "use_listings_cache": False}
+    other = ArtisyncFileSystem(**fs._options, **of_fsspec, skip_instance_cache=True)
+    assert other._options == fs._options
 
 
 def test_without_options_the_default_profile_answers(home: Path) -> None:

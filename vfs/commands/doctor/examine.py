@@ -74,7 +74,7 @@ def _chain(before: Finding, links: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _skipped(check: str, broken: Finding) -> Finding:
-    return Finding(check, Result.SKIPPED, f"not looked at, because of the {TITLES[broken.check]}")
+    return Finding(check, Result.SKIPPED, f"skipped (needs: {TITLES[broken.check]})")
 
 
 def _to_experiment(

@@ -42,7 +42,7 @@ def fuse() -> Finding:
         if config.DEFAULT_VIA == "fuse":
             return finding
         return replace(finding, result=Result.SKIPPED, next="")
-    return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]} can be used")
+    return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]}")
 
 
 def nfs() -> Finding:
@@ -66,8 +66,8 @@ def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:
     # not the whole line: a ProxyCommand may hold anything
     who = f"{address.user}@{address.host}" if address.user else address.host
     port = f" port {address.port}" if address.port else ""
-    name = f"{settings.profile_name}: " if settings.profile_name else "none, as --ssh names the server: "
-    text = f"{name}{who}{port}, {settings.remote_root}, by {settings.transport}"
+    name = f"{settings.profile_name}: " if settings.profile_name else "none (--ssh): "
+    text = f"{name}{who}{port}, {settings.remote_root}, {settings.transport}"
     return Finding("profile", Result.OK, text), settings
 
 
@@ -80,12 +80,12 @@ def _room(directory: Path, limit: int) -> Finding:
     free = shutil.disk_usage(paths.existing(directory)).free
     text = f"{size(free)} free for the cache in {directory}"
     if free < LITTLE:
-        advice = "Reading goes on without a cache. Make room, or name another directory with `--cache-dir`."
+        advice = "Files can still be read, without a cache. Free some space, or name another directory with `--cache-dir`."
         return Finding("disk", Result.WARNING if free else Result.FAILED, text, advice)
     grown = limit - _used(directory)
     if free < grown:
         text += f", which may grow by another {size(grown)}"
-        advice = "Let it grow to less with `--cache-size`, or name another directory with `--cache-dir`."
+        advice = "Lower `--cache-size`, or name another directory with `--cache-dir`."
         return Finding("disk", Result.WARNING, text, advice)
     return Finding("disk", Result.OK, text)
 
@@ -107,15 +107,15 @@ def _cache(directory: Path) -> Finding:
     try:
         used = disk.look(directory)
     except DatabaseBusy as error:
-        return Finding("cache", Result.WARNING, f"{error}", "Look again when the mounts have less to do.")
+        return Finding("cache", Result.WARNING, f"{error}", "Run this again when the mounts are less busy.")
     except CacheUnusable as error:
         remove = f"rm {shlex.quote(str(directory / DATABASE))}*"
         return Finding(
-            "cache", Result.FAILED, str(error), f"Delete its database, and it is made anew: `{remove}`."
+            "cache", Result.FAILED, str(error), f"Delete its database; a new one is made: `{remove}`."
         )
     if used is None:
-        return Finding("cache", Result.OK, f"nothing is in {directory} yet, and it can be written")
-    return Finding("cache", Result.OK, f"{size(used)} in {directory}, which can be read and written")
+        return Finding("cache", Result.OK, f"{directory} is writable and empty")
+    return Finding("cache", Result.OK, f"{size(used)} in {directory}")
 
 
 def _patiently(check: str, directory: Path, seconds: float, look: Callable[[], Finding]) -> Finding:
@@ -140,7 +140,9 @@ def mounts(seconds: float) -> Finding:
         if not found.ours or found.path in live:
             continue
         if mountpoints.is_dead(found.path, max(LEAST, min(2.0, deadline.left))):
-            advice = f"`artisync unmount {shlex.quote(str(found.path))}` cleans it up; so does mounting there again."
+            advice = (
+                f"Clean it up with `artisync unmount {shlex.quote(str(found.path))}`, or mount there again."
+            )
             seen.append((Result.WARNING, f"{found.path} is dead", advice))
     told = [one for one in seen if one[1]] or [(Result.OK, "nothing is mounted", "")]
     worst = next((r for r in (Result.FAILED, Result.WARNING) if any(r is one[0] for one in told)), Result.OK)
@@ -159,7 +161,5 @@ def _live(record: register.MountRecord, deadline: Deadline) -> tuple[Result, str
     state = str(status.get("state", "?"))
     if state == "online":
         return Result.OK, f"{record.mountpoint} is online", ""
-    advice = (
-        "It comes back by itself once the server answers; `artisync connect` moves it to a new container."
-    )
+    advice = "It reconnects when the server answers; `artisync connect` moves it to a new container."
     return Result.WARNING, f"{record.mountpoint} is {state}", advice

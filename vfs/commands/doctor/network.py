@@ -63,7 +63,7 @@ def look(destination: Destination, seconds: float) -> Iterator[Finding]:
 
 
 def _not_ours(destination: Destination) -> Iterator[Finding]:
-    why = f"{destination.place} is reached through {destination.by_way_of}; this cannot be seen from here"
+    why = f"skipped ({destination.place} is reached through {destination.by_way_of})"
     for check in CHECKS:
         yield Finding(check, Result.SKIPPED, why if check != "route" else f"{why}; {_wireguard()}")
 
@@ -87,7 +87,7 @@ def _route(found: Sequence[AddressInfo]) -> Finding:
     return Finding(
         "route",
         Result.FAILED,
-        f"no way leads to the host: {why.lower()}; {_wireguard()}",
+        f"no route to the host: {why.lower()}; {_wireguard()}",
         _bring_up_wireguard() or "Check this machine's network: `ip route`.",
     )
 
@@ -140,7 +140,7 @@ def wireguard() -> dict[str, bool]:
 def _wireguard() -> str:
     """What is to be seen of WireGuard, for people."""
     if sys.platform != "linux":
-        return "whether WireGuard is up cannot be seen on this system"
+        return "WireGuard is not checked on this system"
     found = wireguard()
     if not found:
         return "no WireGuard interface here"
@@ -172,8 +172,8 @@ def _banner(connection: socket.socket, destination: Destination, deadline: Deadl
         words = f"saying {lines[0][:60]!r}" if lines else "without a word"
         text = f"{place} closed the connection {words}; it has too many, or bars this address for a while"
         return Finding("banner", Result.FAILED, text, "Try again in a minute.")
-    words = f"it says {lines[0][:60]!r}" if lines else "it takes connections and says nothing"
-    text = f"no SSH server greets us at {place}: {words}"
+    words = f"it says {lines[0][:60]!r}" if lines else "it accepts connections but does not answer"
+    text = f"no SSH server at {place}: {words}"
     advice = "Is that the SSH port? Copy the panel's line into `artisync connect` again."
     return Finding("banner", Result.FAILED, text, advice)
 

@@ -109,9 +109,9 @@ class _Server:
         return [Finding.of_error("host_key", error)]
 
     def _login(self) -> Finding:
-        how = self._dialer.login or "with a key that the system's ssh chose"
+        how = self._dialer.login.removeprefix("with ") or "a key that the system's ssh chose"
         who = f"{self._destination.user}@{self._destination.place}"
-        return Finding("login", Result.OK, f"{who} lets us in {how}")
+        return Finding("login", Result.OK, f"{who} accepts {how}")
 
     def _host_key(self) -> Finding:
         """By what the server proved itself."""

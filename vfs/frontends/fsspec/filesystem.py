@@ -41,8 +41,11 @@ OPTIONS = (
     "accept_new_host_key",
 )
 """Storage options, by their names in `config.resolve`."""
-OPTIONS_OF_FSSPEC = {"use_listings_cache", "listings_expiry_time", "max_paths"}
-"""Accepted and without effect: listings are as fresh as in the mount."""
+OPTIONS_OF_FSSPEC = {
+    *("use_listings_cache", "listings_expiry_time", "max_paths"),
+    *("asynchronous", "loop", "batch_size", "skip_instance_cache"),
+}
+"""What fsspec and programs (zarr) give to any file system. Without effect: listings are as fresh as in the mount."""
 BUFFER = 128 << 10
 """Bytes that a small read asks for, as the kernel does above the mount."""
 

@@ -1,0 +1,82 @@
+"""Commands beside a live mount go through it: nobody logs in again, and offline they answer at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.mounted import Mounted, needs_fuse, write
+from tests.lab.sshd import Sshd
+from tests.unit.formats.made_files import torch_archive
+
+pytestmark = needs_fuse
+
+LOG = b"".join(b"epoch %d\n" % number for number in range(1, 31))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "artifacts"
+    write(root / "exp-1/logs/console.log", LOG)
+    write(root / "exp-1/checkpoints/model.pt", torch_archive(3, 100))
+    write(root / "exp-2/logs/console.log", LOG)
+    return root
+
+
+@pytest.fixture
+def mounted(sshd: Sshd, root: Path, tmp_path: Path) -> Iterator[Mounted]:
+    mounted = Mounted(sshd, root, tmp_path)
+    with mounted:
+        yield mounted
+
+
+def test_ls_cat_and_inspect_go_through_it_by_either_name(mounted: Mounted, sshd: Sshd) -> None:
+    path = mounted.path
+    sshd.authorized_keys.write_text("")  # another login would be refused
+    for top in ("exp-1", path / "exp-1", f"{path}/exp-*1"):
+        rows = json.loads(mounted.ask("ls", top, "--json").stdout)
+        assert [row["name"] for row in rows] == ["checkpoints/model.pt", "logs/console.log"]
+        assert mounted.ask("cat", f"{top}/logs/console.log").stdout == LOG.decode()
+        assert "3 tensors" in mounted.ask("inspect", f"{top}/checkpoints/model.pt").stdout
+    assert mounted.ask("cat", "-n", "1", "exp-*/logs/console.log").stdout == "epoch 30\n" * 2
+
+
+def test_offline_they_answer_at_once(mounted: Mounted, sshd: Sshd) -> None:
+    mounted.ask("ls")
+    mounted.ask("cat", "exp-1/logs/console.log")
+    sshd.stop()
+    began = time.monotonic()
+    said = mounted.ask("ls", "--json")
+    assert [row["name"] for row in json.loads(said.stdout)] == ["exp-1", "exp-2"]
+    assert mounted.ask("cat", "exp-1/logs/console.log").stdout == LOG.decode()
+    assert time.monotonic() - began < 8
+
+
+def test_follow_begins_with_the_last_lines_and_goes_on_after_a_replacement(
+    mounted: Mounted, root: Path
+) -> None:
+    log = root / "exp-1/logs/console.log"
+    following = mounted.start("cat", "--follow", "exp-1/logs/console.log")
+    assert following.stdout is not None
+    try:
+        assert following.stdout.readline() == "epoch 21\n"
+        for _ in range(9):
+            following.stdout.readline()
+        with open(log, "ab") as file:
+            file.write(b"epoch 31\n")
+        assert following.stdout.readline() == "epoch 31\n"
+        new = log.with_name("new")
+        write(new, b"begun anew\n")
+        os.replace(new, log)
+        assert following.stdout.readline() == "begun anew\n"
+    finally:
+        following.send_signal(signal.SIGINT)
+        said = following.communicate(timeout=10)[1]
+    assert "was replaced; following the new file" in said
+    assert following.returncode == 0

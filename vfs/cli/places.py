@@ -1,0 +1,92 @@
+"""What the PATHs of a command line mean: files in a live mount, on a server, or on this machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vfs.base import config
+from vfs.base.errors import NotMounted, UsageError
+from vfs.cli import dead
+from vfs.cli.options import real_path
+from vfs.control import client, register
+
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Paths relative to a server's root, patterns among them, and the live mount of that root, if there is one."""
+
+    given: Mapping[str, Any]
+    mount: register.MountRecord | None
+    paths: list[str]
+
+    @property
+    def settings(self) -> config.Settings:
+        """Those of the server. Raises UsageError, ConfigError, MountSilent."""
+        if self.mount is None:
+            return config.resolve(self.given)
+        status = client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
+        profile = self.mount.profile
+        server = {"profile": profile, "ssh": None if profile else status["address"]}
+        place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
+        return config.resolve({**self.given, "transport": status["transport"], **server, **place})
+
+    def files(self) -> list[Path] | None:
+        """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""
+        if self.mount is None:
+            return None
+        found: list[Path] = []
+        for path in self.paths:
+            if ".." in path.split("/"):  # there, a link before it counts
+                return None
+            whole = self.mount.mountpoint / path.strip("/")
+            names = [path] if os.path.lexists(whole) else glob.glob(path, root_dir=self.mount.mountpoint)
+            if not names:
+                return None
+            found += (self.mount.mountpoint / name.strip("/") for name in sorted(names))
+        return list(dict.fromkeys(found))
+
+
+def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
+    """Find the one server that the paths are on; without paths, the one of the options.
+
+    Raises UsageError for paths in different places, NotMounted for one of this machine that is in no live mount.
+    """
+    mounts = register.mounts() if paths else []
+    meant = [_meant(path, mounts) for path in paths]
+    if len({mount.mountpoint if mount is not None else None for mount, _ in meant}) > 1:
+        raise UsageError("the paths are in different places; give those of one mount or server at a time")
+    mount = meant[0][0] if meant else None
+    # a mount of that server does the work, so that nobody logs in again
+    return Where(given, mount or register.mount_of(config.resolve(given)), [path for _, path in meant])
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is a file or directory of this machine and in no mount of ours, or could only be that."""
+    place = real_path(path)
+    if any(_inside(place, mount) for mount in register.mounts()) or dead.around(place) is not None:
+        return False
+    return Path(path).is_absolute() or path.startswith(".") or os.path.lexists(path)
+
+
+def _inside(place: Path, mount: register.MountRecord) -> bool:
+    return place == mount.mountpoint or mount.mountpoint in place.parents
+
+
+def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.MountRecord | None, str]:
+    place = real_path(path)
+    for mount in mounts:
+        if _inside(place, mount):
+            return mount, os.fspath(place.relative_to(mount.mountpoint))
+    gone = dead.around(place)
+    if gone is not None:
+        raise gone
+    if Path(path).is_absolute() or path.startswith("."):
+        raise NotMounted(f"{path} is not in a live mount")
+    return None, path

@@ -1,0 +1,88 @@
+"""Looking into a file of this machine, or of the server; of a distributed checkpoint, its directory is a file, too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import posixpath
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+from vfs.base.errors import ArtisyncError, UnreadableFormat, UsageError
+from vfs.base.paths import open_file
+from vfs.files.experiments import find_path
+from vfs.files.node import Kind, Node
+from vfs.files.read_whole import settled_reader
+from vfs.formats.dcp import METADATA
+from vfs.formats.describe import inspect_file
+from vfs.formats.report import Report
+from vfs.stack import Stack
+
+Opened = tuple[int, Callable[[int, int], bytes]]
+"""A file's size, and what reads it: offset and length to bytes."""
+
+
+def inspect_local(path: Path) -> Report:
+    """Raises UsageError for what cannot be read, UnreadableFormat. Blocks; any thread."""
+    with ExitStack() as opened:
+
+        def open_it(path: Path) -> Opened:
+            fd = opened.enter_context(open(open_file(path), "rb", buffering=0)).fileno()
+            return os.fstat(fd).st_size, lambda offset, length: os.pread(fd, length, offset)
+
+        def beside(name: str) -> Opened | None:
+            with contextlib.suppress(OSError):
+                return open_it(file.parent / name)
+            return None
+
+        file = path / METADATA if (path / METADATA).is_file() else path
+        try:
+            report = inspect_file(os.fsencode(file.name), *open_it(file), beside)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    report.name = path.name
+    return report
+
+
+async def inspect(stack: Stack, path: str) -> Report:
+    """Raises NoSuchExperiment, NoSuchPath, UnreadableFormat, Unreachable. The formats read on a thread of their own."""
+    loop = asyncio.get_running_loop()
+    tree = stack.tree
+    node = await find_path(tree, path)
+    if node.kind is Kind.DIRECTORY:
+        path = posixpath.join(path, METADATA)
+        inside = {os.fsdecode(one.name): one for one in await tree.listing(node)}
+        if METADATA not in inside:
+            raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is a directory without {METADATA}")
+        node = inside[METADATA]
+    async with AsyncExitStack() as opened:
+
+        async def open_it(node: Node) -> Opened:
+            if node.kind is not Kind.FILE:
+                raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is no file")
+            settled = settled_reader(tree, stack.fetcher, node, stack.settings.timeout)
+            reader = await opened.enter_async_context(settled)
+
+            async def read(offset: int, length: int) -> bytes:
+                pieces = await reader.read(offset, length)
+                return b"".join(block.view(a, b) for block, a, b in pieces)
+
+            return reader.size, lambda offset, length: asyncio.run_coroutine_threadsafe(
+                read(offset, length), loop
+            ).result()
+
+        async def find_beside(name: str) -> Opened | None:
+            with contextlib.suppress(ArtisyncError):
+                return await open_it(await tree.find(posixpath.join(directory, os.fsencode(name))))
+            return None
+
+        def beside(name: str) -> Opened | None:
+            return asyncio.run_coroutine_threadsafe(find_beside(name), loop).result()
+
+        directory = posixpath.dirname(node.relative)
+        size, read = await open_it(node)
+        report = await asyncio.to_thread(inspect_file, node.name, size, read, beside)
+    report.name = posixpath.basename(path.rstrip("/").removesuffix(f"/{METADATA}"))
+    return report

@@ -1,0 +1,50 @@
+"""Patterns in paths of the server: `exp-gpt*`, `exp-1/checkpoints/epoch_?.pt`. On the event loop's thread."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import posixpath
+from collections.abc import Iterable
+
+from vfs.base.errors import NoSuchPath
+from vfs.files import experiments
+from vfs.files.node import Kind
+from vfs.files.tree import Tree
+
+
+async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
+    """The paths, each pattern replaced by the names that match, in order; a word that is a name stands for itself.
+
+    Raises NoSuchPath for a pattern that matches nothing.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        if not any(mark in path for mark in "*?["):
+            found[path] = None
+            continue
+        below = [""]
+        for word in path.strip("/").split("/"):
+            below = [inner for above in below for inner in await _matching(tree, above, word)]
+        if not below:
+            raise NoSuchPath(f"nothing on the server matches {path!r}")
+        found |= dict.fromkeys(below)
+    return list(found)
+
+
+async def _matching(tree: Tree, above: str, word: str) -> list[str]:
+    if not above:
+        names = list(await experiments.experiments(tree))
+    else:
+        top = await tree.find(os.fsencode(above))
+        if top.kind is not Kind.DIRECTORY:
+            return []
+        names = [os.fsdecode(node.name) for node in await tree.listing(top)]
+    if word in names:
+        return [posixpath.join(above, word)]
+    hidden = word.startswith(".")
+    return [
+        posixpath.join(above, name)
+        for name in sorted(names)
+        if fnmatch.fnmatchcase(name, word) and name.startswith(".") <= hidden
+    ]

@@ -1,0 +1,180 @@
+"""PyTorch's distributed checkpoints: a directory of shards (`.distcp`), and `.metadata`, which lists what is where in them.
+
+A shard is a row of archives, one for each tensor's chunk or value, as `torch.save` makes them. Sources:
+torch/distributed/checkpoint/metadata.py and filesystem.py (`_StorageInfo`). Pure; runs no pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vfs.base.units import count, elements
+from vfs.formats import zips
+from vfs.formats.advisor import UNFIT, run
+from vfs.formats.api import Misfit
+from vfs.formats.checkpoints import outline
+from vfs.formats.limits import Limits, TooLarge
+from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
+from vfs.formats.rebuild import Tensor, described, itemsize, rebuild
+from vfs.formats.report import Report, TensorInfo
+
+Read: TypeAlias = Callable[[int, int], bytes]
+Beside: TypeAlias = "Callable[[str], tuple[int, Read] | None]"
+"""The size of another file in the same directory, and how to read it; None if it is not there."""
+
+METADATA = ".metadata"
+SHARD = ".distcp"
+MOST_VALUES = 100
+LARGEST_VALUE = 1 << 20
+MOST_SHARDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk of a tensor, or a value (`tensor` is None), at a place in a shard."""
+
+    name: str
+    tensor: Tensor | None
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+def look_at_metadata(report: Report, read: Read, limits: Limits, beside: Beside) -> None:
+    """What a `.metadata` says of the whole checkpoint, and whether the shards are there."""
+    report.kind = "dcp"
+    found = _pieces(Stream(read, 0, report.size), limits)
+    tensors = {piece.name: piece.tensor for piece in found if piece.tensor is not None}
+    report.tensors = [TensorInfo(name, t.dtype, t.shape, t.nbytes) for name, t in tensors.items()]
+    ends: dict[str, int] = {}
+    for piece in found:
+        ends[piece.file] = max(ends.get(piece.file, 0), piece.end)
+    report.whole = True
+    sizes: dict[str, int] = {}
+    for file in list(ends)[:MOST_SHARDS]:
+        other = beside(file) if _is_name(file) else None
+        sizes[file] = other[0] if other is not None else -1
+        if sizes[file] < ends[file]:
+            report.whole = False
+            report.notes.append(f"{file} is {'missing' if other is None else 'cut short'}.")
+        elif other is not None:
+            _add_values(report, [p for p in found if p.file == file], other[1], limits)
+    report.size += sum(size for size in sizes.values() if size > 0)
+    report.notes.append(
+        f"{count(len(ends), 'shard')}: {', '.join(sorted(ends)[:8])}{', …' if len(ends) > 8 else ''}"
+    )
+
+
+def look_at_shard(report: Report, read: Read, limits: Limits, beside: Beside) -> None:
+    """What is in one shard, as the `.metadata` beside it lists it."""
+    report.kind = "dcp-shard"
+    metadata = beside(METADATA)
+    if metadata is None:
+        report.notes.append(f"What is in it is listed in {METADATA}, which is not beside it.")
+        return
+    size, read_metadata = metadata
+    file = report.name.rpartition("/")[2]
+    found = [p for p in _pieces(Stream(read_metadata, 0, size), limits) if p.file == file]
+    for piece in found:
+        if piece.tensor is not None:
+            nbytes = itemsize(piece.tensor.dtype) * elements(piece.shape)
+            report.tensors.append(TensorInfo(piece.name, piece.tensor.dtype, piece.shape, nbytes))
+    end = max((piece.end for piece in found), default=0)
+    report.whole = report.size >= end
+    if not report.whole:
+        report.notes.append(f"{count(end - report.size, 'byte')} missing.")
+    _add_values(report, found, read, limits)
+
+
+def _add_values(report: Report, found: list[Piece], read: Read, limits: Limits) -> None:
+    for piece in found:
+        if piece.tensor is not None or len(report.values) >= MOST_VALUES:
+            continue
+        try:
+            told = outline(Mapping([(piece.name, _value(piece, read, limits))]), limits)
+        except TooLarge:
+            raise
+        except UNFIT:
+            report.values[piece.name] = "<unreadable>"
+            continue
+        report.values.update(told.values)
+
+
+def _value(piece: Piece, read: Read, limits: Limits) -> Symbolic:
+    """What the archive at a piece's place was made of."""
+    if not 0 < piece.length <= LARGEST_VALUE:
+        raise Misfit("too large")
+
+    def inner(offset: int, length: int) -> bytes:
+        return read(piece.offset + offset, min(length, piece.length - offset))
+
+    where = run(zips.find_directory(piece.length), inner)
+    pickled = next(m for m in run(zips.listing(where, 100, limits), inner) if m.name.endswith(b"/data.pkl"))
+    start = run(zips.data_offset(pickled), inner)
+    return load(Stream(inner, start, start + pickled.packed), rebuild, limits)
+
+
+def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
+    """What a `.metadata` lists. Raises Misfit, TooLarge."""
+    root = load(stream, _rebuild, limits)
+    listed, stored = (_state(root).get(key) for key in ("state_dict_metadata", "storage_data"))
+    if not isinstance(listed, Mapping) or not isinstance(stored, Mapping):
+        raise Misfit("it is no list of a distributed checkpoint")
+    tensors: dict[str, tuple[Tensor, dict[Symbolic, Symbolic]]] = {}
+    for name, about in listed.pairs:
+        limits.take(500, steps=10)
+        tensor = described(_state(about))
+        if isinstance(name, str) and tensor is not None:
+            tensors[name] = tensor, dict(_chunks(about))
+    found = []
+    for index, place in stored.pairs:
+        limits.take(500, steps=10)
+        name, file = _state(index).get("fqn"), _state(place).get("relative_path")
+        offset, length = _state(place).get("offset"), _state(place).get("length")
+        if not (
+            isinstance(name, str)
+            and isinstance(file, str)
+            and isinstance(offset, int)
+            and isinstance(length, int)
+        ):
+            raise Misfit("its list of storages cannot be read")
+        tensor, chunks = tensors.get(name, (None, {}))
+        at = _state(index).get("offset")
+        shape = chunks.get(at) if isinstance(at, tuple) else None
+        if not isinstance(shape, tuple):
+            shape = tensor.shape if tensor is not None else ()
+        found.append(Piece(name, tensor, shape, file, offset, length))
+    return found
+
+
+def _chunks(about: Symbolic) -> Iterator[tuple[Symbolic, Symbolic]]:
+    chunks = _state(about).get("chunks")
+    for chunk in chunks if isinstance(chunks, list) else ():
+        offsets, sizes = _state(chunk).get("offsets"), _state(chunk).get("sizes")
+        if _is_shape(offsets) and _is_shape(sizes):
+            yield offsets, sizes
+
+
+def _is_shape(value: Symbolic) -> bool:
+    return isinstance(value, tuple) and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in value)
+
+
+def _state(node: Symbolic) -> Mapping:
+    """The attributes of an object; none if it is something else."""
+    return node.state if isinstance(node, Made) and isinstance(node.state, Mapping) else Mapping()
+
+
+def _rebuild(made: Made) -> object:
+    return made if made.name.endswith(".TensorStorageMetadata") else rebuild(made)
+
+
+def _is_name(file: str) -> bool:
+    """Whether it names a file of the same directory; who made the checkpoint may have written anything."""
+    return "/" not in file and "\0" not in file and file not in ("", ".", "..")
