@@ -336,6 +336,14 @@ def test_without_a_route_that_is_told(client: Client) -> None:
 # --- host keys and keys ---------------------------------------------------------------------------------------------
 
 
+def test_the_login_comes_before_the_look_at_the_port(client: Client, server: Sshd) -> None:
+    before = len(server.log)
+    examined(client, code=0)
+    log = server.log[before:]
+    accepted = next(number for number, line in enumerate(log) if "Accepted publickey" in line)
+    assert sum("Connection from" in line for line in log[:accepted]) == 1
+
+
 @pytest.mark.parametrize("transport", ["paramiko", "openssh"])
 def test_an_unknown_host_key_is_shown_and_not_taken(client: Client, server: Sshd, transport: str) -> None:
     known = Path(client.environment["XDG_CONFIG_HOME"], "artisync/known_hosts")

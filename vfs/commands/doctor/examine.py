@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 
 from vfs.base import config
 from vfs.base.config import Settings
@@ -89,8 +91,21 @@ def _to_experiment(
     except ConnectError as error:
         yield Finding.of_error("name", error)
         return
-    for finding in network.look(destination, settings.timeout):
+    way = network.look(destination, settings.timeout)
+    for finding in islice(way, 2):  # the name and the route
         yield finding
         if finding.result is Result.FAILED:
             return
-    yield from server.look(settings, dialer, destination, experiment)
+    with closing(server.look(settings, dialer, destination, experiment)) as beyond:
+        # Before the port is looked at: a connection without a login counts against this address (PerSourcePenalties).
+        first = next(beyond)
+        for finding in way:
+            if finding.result is not Result.FAILED:
+                yield finding
+            elif first.result is Result.FAILED:
+                yield finding
+                return
+            else:
+                yield Finding(finding.check, Result.SKIPPED, f"{finding.text}; yet the login got through")
+        yield first
+        yield from beyond

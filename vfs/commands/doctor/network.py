@@ -170,7 +170,10 @@ def _banner(connection: socket.socket, destination: Destination, deadline: Deadl
     # what sshd says to one connection too many, and to an address that misbehaved (PerSourcePenalties)
     if not silent and (not lines or "MaxStartups" in lines[0] or "Not allowed" in lines[0]):
         words = f"saying {lines[0][:60]!r}" if lines else "without a word"
-        text = f"{place} closed the connection {words}; it has too many, or bars this address for a while"
+        text = (
+            f"{place} closed the connection {words}; it has too many (MaxStartups), or bars this address for a while "
+            "(PerSourcePenalties)"
+        )
         return Finding("banner", Result.FAILED, text, "Try again in a minute.")
     words = f"it says {lines[0][:60]!r}" if lines else "it accepts connections but does not answer"
     text = f"no SSH server at {place}: {words}"

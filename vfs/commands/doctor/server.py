@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
 from vfs import stack
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 def look(
     settings: Settings, dialer: Dialer, destination: Destination, experiment: str | None
-) -> Iterator[Finding]:
+) -> Generator[Finding, None, None]:
     """The findings of CHECKS in order; ends with the first failure that makes the rest pointless.
 
     Each takes `settings.timeout` at most, but for the time in which a person is asked for a passphrase.
