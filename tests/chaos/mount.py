@@ -55,7 +55,7 @@ class Mount:
     def move(self, port: int) -> None:
         """The server is at this port, as `artisync connect` tells a live mount."""
         self._server = dataclasses.replace(self._server, port=port)
-        (socket,) = self._place.rglob("*.sock")
+        (socket,) = (self._place / "artisync").glob("*.sock")  # not below the mount
         client.call(
             socket, "move", timeout=30, line=self._server.ssh_line(self._place), transport=self._transport
         )
