@@ -212,10 +212,10 @@ def closed_cache(client: Client, server: Sshd) -> Iterator[list[str]]:
 Trouble = Callable[[Client, Sshd], AbstractContextManager[list[str]]]
 
 TROUBLES: dict[str, tuple[Trouble, str, str]] = {
-    "unknown host": (unknown_host, "no-such-host.invalid", "check the spelling"),
-    "connection refused": (nothing_listens, "efuse", "copy the panel's new line"),
-    "no answer": (no_answer, "no answer", "is the VPN up"),
-    "an answer without a word": (silence, "127.0.0.1", "is the VPN up"),
+    "unknown host": (unknown_host, "no-such-host.invalid", "check its spelling"),
+    "connection refused": (nothing_listens, "efuse", "pass the panel's new line"),
+    "no answer": (no_answer, "no answer", "Is the VPN up"),
+    "an answer without a word": (silence, "127.0.0.1", "Is the VPN up"),
     "rejected key": (stranger, "stranger (ED25519 SHA256:", "in the control panel"),
     "unknown host key": (never_seen, "SHA256:", "--accept-new-host-key"),
     "changed host key": (new_container, "was ED25519 SHA256:", "--replace-host-key"),
@@ -288,7 +288,7 @@ def test_a_corrupt_profile_is_told_and_left_until_there_is_another(client: Clien
             'artisync connect "ssh …"',
         )
     with nothing_listens(client, server) as [line], nothing_half_done(client):
-        refused(client.artisync("connect", "--cache-dir", client.cache, line), "efuse", "is the container")
+        refused(client.artisync("connect", "--cache-dir", client.cache, line), "efuse", "Is the container")
 
 
 # --- the mount point and FUSE -----------------------------------------------------------------------------------------

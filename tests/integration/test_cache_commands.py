@@ -34,7 +34,7 @@ def test_a_cache_is_looked_at_and_cleared_under_a_live_mount(tmp_path: Path) -> 
                 assert eventually(lambda: cached().keys() == {"exp-1"})
                 done = mounted.artisync("cache", "clear", "--yes", *place)
                 assert done.returncode == 0, done.stderr
-                assert f"{path} goes on" in done.stderr
+                assert f"{path} stays" in done.stderr
                 assert cached() == {}
                 opened.seek(-(8 << 20), os.SEEK_END)
                 assert opened.read(8 << 20) == content[-(8 << 20) :]

@@ -110,7 +110,7 @@ def test_a_jump_host_is_passed(client: Client, server: Sshd, gate: Sshd) -> None
 
 def test_an_unknown_host_key_is_shown_and_a_yes_connects(client: Client, server: Sshd) -> None:
     with client.at_terminal("connect", *options(client), "ssh cluster") as terminal:
-        terminal.sees(f"fingerprint\r\n  {server.fingerprint}")
+        terminal.sees(f"key is\r\n  {server.fingerprint}")
         terminal.sees("[yes/no] ")
         terminal.types("certainly")
         terminal.sees("[yes/no] ")

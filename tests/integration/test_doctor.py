@@ -218,7 +218,7 @@ def not_synced(client: Client, server: Sshd) -> Iterator[list[str]]:
 Trouble = Callable[[Client, Sshd], AbstractContextManager[list[str]]]
 
 GUIDE: list[tuple[str, Trouble, str, str, str]] = [
-    ("connection refused", stopped, "port", "refuses the connection", "is the container running"),
+    ("connection refused", stopped, "port", "refuses the connection", "Is the container running"),
     ("the VPN is not up", vpn_off, "port", "no answer in time", "wg"),
     ("host cannot be resolved", unknown_name, "name", "no-such-host.invalid", "VPN"),
     ("permission denied (publickey)", stranger, "login", "stranger (ED25519 SHA256:", "control panel"),
@@ -229,7 +229,7 @@ GUIDE: list[tuple[str, Trouble, str, str, str]] = [
         "was ED25519",
         "--replace-host-key",
     ),
-    ("sync not appearing: no directory", no_sync_yet, "root", "there is no", 'click "sync"'),
+    ("sync not appearing: no directory", no_sync_yet, "root", "there is no", 'Click "sync"'),
     ("sync not appearing: nothing in it", empty_sync, "experiments", "no experiment", "artisync wait"),
     ("sync not appearing: not this one", not_synced, "experiments", "did you mean exp-", "artisync wait"),
 ]
@@ -282,7 +282,7 @@ def too_many(connection: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("serve", "text", "step"),
     [
-        (lambda connection: None, "says nothing", "panel's line"),
+        (lambda connection: None, "does not answer", "panel's line"),
         (web, "'HTTP/1.1 400 Bad Request'", "panel's line"),
         (too_many, "Exceeded MaxStartups", "in a minute"),
         (socket.socket.close, "without a word", "in a minute"),
@@ -433,7 +433,7 @@ def test_a_cache_directory_that_is_a_file_is_told(client: Client) -> None:
 
 def test_a_damaged_cache_is_told_and_left_as_it_is(client: Client) -> None:
     assert client.ask("pull", "exp-1", client.place / "out").returncode == 0
-    assert "can be read and written" in examined(client, code=0)["cache"]["text"]
+    assert examined(client, code=0)["cache"]["result"] == "ok"
     database = client.cache / "cache.db"
     damaged = b"\xff" * database.stat().st_size
     database.write_bytes(damaged)

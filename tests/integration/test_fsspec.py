@@ -231,7 +231,7 @@ def test_a_server_that_cannot_be_reached_is_not_an_absent_file(client: Client, r
     relay.refuse()
     fs = fsspec.filesystem("artisync", **storage_options(client, timeout="2s"))
     for ask in (fs.exists, fs.isdir, fs.ls, lambda path: list(fs.walk(path)), fs.find, fs.open):
-        with pytest.raises(OSError, match="is the container running") as caught:
+        with pytest.raises(OSError, match="Is the container running") as caught:
             ask("exp-1")
         assert caught.value.errno == errno.EHOSTUNREACH
 

@@ -113,7 +113,7 @@ class ParamikoDialer(SshDialer):
         except (paramiko.SSHException, OSError, EOFError) as e:
             raise _no_handshake(e, target, way, deadline) from e
         if not session.initial_kex_done:
-            raise errors.NoAnswer(f"{target.place} takes connections and says nothing")
+            raise errors.NoAnswer(f"{target.place} accepts connections but does not answer")
         shown = session.get_remote_server_key()
         self._verify(target, HostKey(shown.get_name(), shown.asbytes()), deadline)
         way.login = self._authenticate(session, target, deadline)
