@@ -98,8 +98,9 @@ def test_all_is_well(client: Client, server: Sshd, root: Path, transport: str) -
     done = client.artisync("doctor", "--transport", transport)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
-    # a dead mount that another test left on this machine would be worth a line of its own
-    assert {line[0] for line in lines[: len(CHECKS) - 1]} == {"✓"}, done.stdout
+    # A dead mount that another test left on this machine would be worth a line of its own; not every kernel has NFS.
+    checked = [line for line in lines[: len(CHECKS) - 1] if not line.startswith("– NFS")]
+    assert {line[0] for line in checked} == {"✓"}, done.stdout
     said = dict(zip(CHECKS, (line[2:].lstrip() for line in lines), strict=False))
     assert f"127.0.0.1:{server.port} is open" in said["port"]
     assert "SSH-2.0-" in said["banner"]
@@ -114,9 +115,9 @@ def test_all_is_well(client: Client, server: Sshd, root: Path, transport: str) -
 
 def test_json_has_each_check_with_result_text_and_next_step(client: Client) -> None:
     seen = examined(client, code=0)
-    for one in seen.values():
+    for name, one in seen.items():
         assert set(one) == {"check", "result", "text", "next"}
-        assert one["result"] in ("ok", "warning")
+        assert one["result"] in ("ok", "warning") or (name.lower() == "nfs" and one["result"] == "skipped")
         assert one["next"] is None or one["result"] == "warning"
 
 
