@@ -39,7 +39,7 @@ def test_connect_moves_a_live_mount_with_its_open_files_and_its_cache(tmp_path: 
                 reading = pool.submit(file.read)
                 moved = connect(mounted, container)
                 assert moved.returncode == 0, moved.stderr
-                assert "has moved" in moved.stderr
+                assert "Moved the mount" in moved.stderr
                 assert new.endswith(reading.result(20))
                 assert os.pread(file.fileno(), 1 << 20, 2 << 20) == new[2 << 20 :]
             assert read(path / "exp/known") == known

@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
+import vfs.remote.ssh.fallback
 import vfs.remote.ssh.openssh
 import vfs.remote.ssh.paramiko_dialer
 from vfs.base import config
