@@ -313,7 +313,7 @@ def test_a_mount_point_that_cannot_be_one(client: Client) -> None:
 @for_users
 def test_a_mount_point_of_another_user(client: Client) -> None:
     with nothing_half_done(client):
-        refused(mount(client, Path("/opt")), "/opt belongs to another user", "directory of your own")
+        refused(mount(client, Path("/opt")), "/opt belongs to another user", "directory that you own")
 
 
 @needs_fuse
