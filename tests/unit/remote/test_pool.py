@@ -490,8 +490,8 @@ def test_over_connections_with_a_small_window_no_more_is_asked_than_keeps_them_b
         assert (len(pool.wide), pool.window) == (1, 3 << 20)
         await asyncio.sleep(1)
         assert (len(pool.wide), pool.window) == (6, 18 << 20)
-        pool.link.path = Carries(10 << 20)
-        assert pool.window == 10 << 20
+        pool.link.path = Carries(8 << 20)
+        assert pool.window == 8 << 20, "the path is what bounds it"
         await pool.aclose()
 
     run_engine(main)

@@ -331,7 +331,9 @@ class Pool:
         if full is None:
             return window
         # what is asked for on one connection does not move to another that is made meanwhile
-        return min(window, full * max(1, len(self.wide)))
+        wide = max(1, len(self.wide))
+        # where their own windows bound it, more is in the server's memory, not on the path
+        return full * wide if window > self.share.size * wide else window
 
     @property
     def arrived(self) -> int:
