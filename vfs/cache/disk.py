@@ -188,10 +188,11 @@ class DiskCache:
         waiting = self._waiting.blocks_of(lineage)
         known: dict[int, int] = {}
         if store is not None:
+            notes = self._waiting.notes
             try:
                 if not self._waiting.dropped(lineage):
                     known = store.ledger.index(lineage)
-                self._waiting.learn(_pin(lineage), store.ledger.records.get(_pin(lineage)))
+                self._waiting.learn(_pin(lineage), store.ledger.records.get(_pin(lineage)), notes)
             except (*_TROUBLE, Damaged) as error:
                 self._suspect(error)
         return {**known, **waiting, **self._waiting.blocks_of(lineage)}
@@ -243,12 +244,13 @@ class DiskCache:
         """All records whose names begin with `prefix`, in order."""
         store = self._writer.store
         found: dict[str, bytes | None] = {}
+        waiting = self._waiting.records(prefix)  # first: what is written meanwhile is on the disk then
         if store is not None:
             try:
                 found.update(store.ledger.records.scan(prefix))
             except _TROUBLE as error:
                 self._suspect(error)
-        found.update(self._waiting.records(prefix))
+        found.update(waiting)
         return sorted((key, value) for key, value in found.items() if value is not None)
 
     # --- looking after it -----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Store:
         self.ledger.records.clear(pins_and_groups=in_use)
         self.keep_pins()
         for aside in self.directory.glob(f"{_ASIDE}*"):
-            shutil.rmtree(aside, ignore_errors=True)
+            _delete(aside)
 
     def clean(self) -> bool:
         """A step of clearing away what nobody needs; whether there is more to do."""
@@ -121,10 +121,10 @@ class Store:
 
     def _clean(self) -> Iterator[None]:
         for aside in self.directory.glob(f"{_ASIDE}*"):
-            for part in aside.glob("*/*/*"):
-                shutil.rmtree(part, ignore_errors=True)
+            for part in aside.glob("*/*"):
+                _delete(part)
                 yield
-            shutil.rmtree(aside, ignore_errors=True)
+            _delete(aside)
             yield
         boot, swept = _boot(), self.directory / "swept"
         if boot is None or (swept.exists() and swept.read_bytes() == boot):
@@ -135,11 +135,18 @@ class Store:
 
 def set_aside(directory: Path, names: tuple[str, ...]) -> None:
     """Move entries of `directory` out of the way, to be deleted later. Raises OSError."""
-    aside = directory / f"{_ASIDE}{os.urandom(8).hex()}"
-    aside.mkdir(mode=0o700)
     for name in names:
-        if os.path.lexists(directory / name):
-            os.rename(directory / name, aside / name)
+        with suppress(FileNotFoundError):  # there was none, or another process was faster
+            os.rename(directory / name, directory / f"{_ASIDE}{os.urandom(8).hex()}-{name}")
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a tree, as far as it can be deleted; another process may be deleting it, too."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _known_pins(directory: Path) -> dict[str, bytes]:

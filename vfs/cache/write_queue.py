@@ -61,6 +61,8 @@ class Waiting:
     def __init__(self) -> None:
         self.queue_bytes = 0
         """Memory held by blocks that wait."""
+        self.notes = 0
+        """How many records were noted. It only grows."""
         self.pins: dict[str, bytes] = {}
         """The records of pins as far as this process knows: they are put back when the cache is made anew."""
         self._wake = threading.Condition()
@@ -129,6 +131,7 @@ class Waiting:
         """A record to be written, or deleted (None)."""
         with self._wake:
             self._records[key] = value
+            self.notes += 1
             self._know(key, value)
             if len(self._records) > MAX_RECORDS:
                 del self._records[next(iter(self._records))]
@@ -143,10 +146,10 @@ class Waiting:
         with self._wake:
             return {key: value for key, value in self._records.items() if key.startswith(prefix)}
 
-    def learn(self, key: str, value: bytes | None) -> None:
-        """What the disk says of a pin; what waits outdoes it."""
+    def learn(self, key: str, value: bytes | None, notes: int) -> None:
+        """What the disk says of a pin, asked for when there were `notes`; a later note outdoes it."""
         with self._wake:
-            if key not in self._records:
+            if key not in self._records and notes == self.notes:
                 self._know(key, value)
 
     def _know(self, key: str, value: bytes | None) -> None:

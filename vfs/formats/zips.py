@@ -37,6 +37,8 @@ MOST_ENTRIES = 20_000
 LARGEST_DIRECTORY = 4 << 20
 LARGEST_PICKLE = 4 << 20
 SMALL = 64 << 10
+FIRST_MEMBERS = 2_000
+"""Members of a checkpoint that are looked at for its pickle and its small records, beside the last ones."""
 FIRST_HEADERS = 16
 HEADERS_AT_ONCE = 500
 BUFFER = 4096
@@ -191,8 +193,12 @@ def _first(listed: list[Entry], things: Items) -> list[Range]:
     """The pickle, the small records beside it, and the first headers, from which a walk is told."""
     ranges = []
     data = 0
-    for i, entry in enumerate(listed):
-        whole = things.range(i)
+    # The pickle comes first and the version last; between them lie the tensors, thousands of them perhaps.
+    for i in (
+        *range(min(len(listed), FIRST_MEMBERS)),
+        *range(max(FIRST_MEMBERS, len(listed) - 64), len(listed)),
+    ):
+        entry, whole = listed[i], things.range(i)
         if entry.name.endswith(b"data.pkl"):
             ranges.append(Range(whole.start, min(whole.end, whole.start + LARGEST_PICKLE)))
         elif re.search(rb"(^|/)data/\d+$", entry.name):

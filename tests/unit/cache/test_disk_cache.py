@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -649,6 +651,67 @@ def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     assert cache.entries() == {}
     put(cache, LINEAGE, 1)
     assert cache.read(LINEAGE, 1) is not None
+
+
+def test_clearing_beside_a_process_that_deletes_what_is_set_aside(
+    cache_at: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1)
+    rename = os.rename
+
+    def cleaned_first(*names: Path) -> None:
+        for aside in (tmp_path / "cache").glob("aside-*"):
+            shutil.rmtree(aside)
+        rename(*names)
+
+    monkeypatch.setattr("os.rename", cleaned_first)
+    cache.clear()
+    assert cache.index(LINEAGE) == {}
+    assert list((tmp_path / "cache").glob("aside-*")) == []
+
+
+@pytest.mark.parametrize("way", ["records", "index"])
+def test_a_pin_is_gone_while_its_record_is_deleted(
+    cache_at: Open, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    cache = cache_at()
+    cache.pin(LINEAGE, "f:x")
+    assert cache.flush(20)
+    store = cache._writer.store
+    assert store is not None
+    on_the_disk = store.ledger.records
+    let_go = threading.Event()
+    begin = store.ledger.begin
+
+    def later(*work: Any) -> Any:
+        assert let_go.wait(20)
+        return begin(*work)
+
+    def looked_at_before(look: Callable[[str], Any]) -> Callable[[str], Any]:
+        def looked(key: str) -> Any:
+            found = list(look(key)) if way == "records" else look(key)
+            if threading.current_thread() is threading.main_thread():
+                if way == "index":
+                    cache.unpin(LINEAGE)
+                let_go.set()
+                assert cache.flush(20)
+            return found
+
+        return looked
+
+    monkeypatch.setattr(store.ledger, "begin", later)
+    monkeypatch.setattr(
+        on_the_disk,
+        "scan" if way == "records" else "get",
+        looked_at_before(getattr(on_the_disk, "scan" if way == "records" else "get")),
+    )
+    if way == "records":
+        cache.unpin(LINEAGE)
+        assert cache.records("p:") == []
+    else:
+        cache.index(LINEAGE)
+        assert not cache.pinned(LINEAGE)
 
 
 def test_clearing_a_cache_in_use_leaves_the_records_that_others_go_by(cache_at: Open, tmp_path: Path) -> None:
