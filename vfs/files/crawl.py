@@ -1,8 +1,9 @@
 """One walk, and the directories that are listed ahead of it: as many as it will open while their listings are fresh.
 
 Owned by the event loop's thread. The order is a guess: depth first, as the server lists the names, or sorted. The distance
-is measured: as many directories as the walker opened in the last half of the TTL. No directory is listed ahead twice; for
-a walker whose order cannot be guessed, none is.
+is measured: as many directories as the walker could open in half of the TTL if it never waited for a listing. What lies
+nearer goes first, so a directory that was not listed yet counts for those that it probably holds. No directory is listed
+ahead twice; for a walker whose order cannot be guessed, none is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ FIRST = 32
 MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
-"""The least duration of a walk that is reckoned with, in seconds."""
+"""The least time between two directories that is reckoned with, in seconds."""
+PACES = 32
+"""The latest directories that the walker's pace is measured over."""
 TRIALS = 16
 """Listings that may go unused at first; later a quarter of those that were used."""
 GUESSES = 8
@@ -52,26 +55,29 @@ class Crawl:
         """Opened, or listed ahead."""
         self._round = self.last
         """When the walker began, or began again."""
-        self._began = self.last - pace
-        self._times = deque([self.last], maxlen=MOST_AHEAD)
-        """When it opened a directory, over half of the TTL."""
+        self._paces = deque([pace], maxlen=PACES)
+        """Seconds that it took for a directory, without those that it waited for the listing."""
         self._rows: dict[Node, list[Node]] = {}
         """The directories in a directory, in the walker's order."""
         self._places: dict[Node, int] = {}
         """Where each is in its row."""
+        self._below_each: dict[Node, tuple[int, int]] = {}
+        """Of the directories in a directory: how many are listed, and how many directories these hold in all."""
         self._reach = FIRST
         self._opened = self._missed = 0
+        self._steps = 0
+        """Directories that the walker opened since the last look ahead."""
+        self._looking = False
         self._tasks = Tasks()
-        self._go_on()
+        self._look_ahead()
 
-    def opened(self, directory: Node) -> None:
-        """The walker opened a directory."""
+    def opened(self, directory: Node, pace: float) -> None:
+        """The walker opened a directory, `pace` seconds after it was given the one before."""
         self.last = now = _now()
-        self._times.append(now)
+        self._paces.append(pace)
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
-            self._rows.clear()
-            self._places.clear()
+            self._forget_rows()
         if self._ahead.pop(directory, None) is not None:
             self._opened += 1
             self._reach = min(self._reach + 1, MOST_AHEAD)
@@ -80,38 +86,45 @@ class Crawl:
         self._seen.add(directory)
         self._passed.add(directory)
         self._at = directory
-        self._go_on()
+        self._steps += 1
+        if self._steps > self._most() // 8:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Look for what to list, once for all that happens in this round of the loop."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        self._looking = False
+        self._steps = 0
         now = _now()
         self._miss(now)
         most = self._most()
-        room = most - len(self._ahead)
-        if room < max(1, most // 4) or self._tree.requests.silent():
+        if not most or self._tree.requests.silent():
             return
+        distance = 0.0
         for directory in self._following():
+            if distance >= most or len(self._ahead) >= 1.5 * most or len(self._passed) > MOST_PASSED:
+                break
+            if directory in self._seen:
+                continue
+            distance += 1 if directory in self._rows else 1 + self._likely_below(directory)
             if directory in self._passed or directory.large:
                 continue
-            if len(self._passed) > MOST_PASSED:
-                break
             self._passed.add(directory)
             if self._tree.names.listed(directory):
                 continue
             self._ahead[directory] = now
-            self._tasks.spawn(self._list(directory)).add_done_callback(self._listed)
-            room -= 1
-            if not room:
-                break
+            self._tasks.spawn(self._list(directory))
 
     def _most(self) -> int:
-        """Directories that may be ahead."""
+        """How many directories ahead of the walker may be listed."""
         if self._missed > TRIALS + self._opened // 4:
             return 0
-        now, while_fresh = _now(), self._tree.names.ttl / 2
-        while self._times and self._times[0] < now - while_fresh:
-            self._times.popleft()
-        passed = len(self._times) * max(1.0, while_fresh / max(now - self._began, SHORTEST))
-        return int(min(self._reach, passed))
+        pace = max(sum(self._paces) / len(self._paces), SHORTEST)
+        return int(min(self._reach, self._tree.names.ttl / 2 / pace))
 
     def _miss(self, now: float) -> None:
         """Drop what was listed ahead and expired before the walker opened it."""
@@ -131,10 +144,8 @@ class Crawl:
         except (ArtisyncError, TimeoutError) as error:
             log.debug("cannot list %r ahead: %s", directory.path, error)
             self._ahead.pop(directory, None)
-
-    def _listed(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._go_on()
+        if self._row(directory):
+            self._look_ahead()
 
     # --- the order ----------------------------------------------------------------------------------------------
 
@@ -172,9 +183,22 @@ class Crawl:
             if self._sorted:
                 row.sort(key=lambda child: child.name)
             self._rows[directory] = row
+            if directory.parent is not None:
+                listed, held = self._below_each.get(directory.parent, (0, 0))
+                self._below_each[directory.parent] = listed + 1, held + len(row)
             for place, child in enumerate(row):
                 self._places[child] = place
         return row
+
+    def _likely_below(self, directory: Node) -> float:
+        """Directories in one that is not listed yet: as many as in one beside it."""
+        listed, held = self._below_each.get(directory.parent or directory, (0, 0))
+        return held / listed if listed else 0.0
+
+    def _forget_rows(self) -> None:
+        self._rows.clear()
+        self._places.clear()
+        self._below_each.clear()
 
     def _guess_order(self, directory: Node) -> None:
         """The walker came to a directory that was not expected: perhaps it sorts."""
@@ -187,8 +211,7 @@ class Crawl:
             self._sorted = True
             self._passed = set(self._seen)  # what was listed in the other order comes too late
             self._ahead.clear()
-            self._rows.clear()
-            self._places.clear()
+            self._forget_rows()
 
     async def aclose(self) -> None:
         """End what is being listed."""

@@ -42,7 +42,8 @@ class ListAhead:
             self._sweep()
         for node in (directory, *reversed(directory.ancestors())):
             if node in self._crawls:
-                self._crawls[node].opened(directory)
+                crawl = self._crawls[node]
+                crawl.opened(directory, now - max(crawl.last, self._served))
                 return
         if before is None or before[1] is directory or now - before[0] > PATTERN_SECONDS:
             return

@@ -33,6 +33,17 @@ def make(stack: MemoryStack) -> None:
             stack.old(experiment + b"/" + name + b"/f", b"x")
 
 
+def make_many(stack: MemoryStack, runs: int) -> None:
+    """As `make`, more of them, in an order of the server's own."""
+    names = [b"%s/exp-%03d" % (ROOT, run) for run in range(runs)]
+    random.Random(1).shuffle(names)
+    for name in names:
+        stack.files.mkdir(name)
+        for below in (b"/checkpoints", b"/tensorboard", b"/logs"):
+            stack.files.mkdir(name + below)
+            stack.old(name + below + b"/f", b"x")
+
+
 def make_long(stack: MemoryStack) -> None:
     """Many directories beside each other; the server lists them in an order of its own."""
     names = [b"%s/d-%03d" % (ROOT, i) for i in range(LONG)]
@@ -93,6 +104,23 @@ def test_a_walk_waits_for_the_first_directories_and_no_more() -> None:
         assert listed(stack) == 1 + 3 * RUNS
 
     play(story, latency=0.05)
+
+
+@pytest.mark.parametrize("order", [as_listed, lambda nodes: sorted(nodes, key=lambda node: node.name)])
+@pytest.mark.parametrize("latency", [0.05, 0.2])
+def test_a_fast_walker_waits_for_a_few_answers_though_each_listing_takes_long(
+    order: Order, latency: float
+) -> None:
+    runs = 200
+
+    async def story(stack: MemoryStack) -> None:
+        make_many(stack, runs)
+        began = asyncio.get_running_loop().time()
+        assert len(await walk(stack, 0.0002, order)) == 1 + 4 * runs
+        assert asyncio.get_running_loop().time() - began < 30 * latency
+        assert listed(stack) <= 1.1 * 4 * runs
+
+    play(story, latency=latency)
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.05])
