@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vfs.base.address import Address
-from vfs.base.config import Settings, TransportName
 from vfs.base.errors import (
     AccessDenied,
     HungUp,
@@ -27,6 +26,8 @@ from vfs.base.errors import (
     UnknownHost,
     Unreachable,
 )
+from vfs.base.option_values import TransportName
+from vfs.base.settings import Settings
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher

@@ -21,7 +21,7 @@ from tests.lab.foreground import ForegroundMount, NotMounted
 from tests.lab.processes import cpu_seconds, descendants, peak_resident
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
-from vfs.frontends.fuse.mountpoint import is_mounted
+from vfs.frontends.mountpoint import is_mounted
 
 CIPHER = "aes128-gcm@openssh.com"
 RATE_MBIT = 1000

@@ -18,6 +18,7 @@ from tests.lab.mounted import write
 from tests.lab.nfs_exported import Exported
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
+from vfs.frontends.mountpoint import unmount_command
 from vfs.frontends.nfs import command
 
 LAB = Path(__file__).parents[1] / "lab"
@@ -114,7 +115,7 @@ def _script(place: Path, exported: Exported) -> Path:
     mount = command.mount_command(
         exported.port, exported.path(), Path("/mnt"), timeout=TIMEOUT, ttl=2.0, system="linux"
     )
-    unmount = command.unmount_command(Path("/mnt"), force=True, system="linux")
+    unmount = unmount_command(Path("/mnt"), force=True, system="linux")
     commands = f"MOUNT() {{ {shlex.join(mount)}; }}\nUNMOUNT() {{ {shlex.join(unmount)}; }}\n"
     script = place / "script"
     script.write_text(commands.replace("127.0.0.1", "10.0.2.2") + (LAB / "nfs-guest-script").read_text())

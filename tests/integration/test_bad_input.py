@@ -19,7 +19,8 @@ from tests.lab.mounted import needs_fuse
 from tests.lab.sshd import Sshd, free_port, make_key
 from tests.lab.waiting import eventually
 from vfs.base.address import Address
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
+from vfs.frontends.fuse import available
 
 for_users = pytest.mark.skipif(os.getuid() == 0, reason="nothing is forbidden to root (scripts/test-user)")
 
@@ -332,7 +333,7 @@ def test_a_mount_point_that_is_mounted_already(client: Client) -> None:
 @needs_fuse
 @for_users
 def test_allow_other_where_it_is_not_allowed(client: Client) -> None:
-    if "\nuser_allow_other" in mountpoints.FUSE_CONF.read_text():
+    if "\nuser_allow_other" in available.FUSE_CONF.read_text():
         pytest.skip("/etc/fuse.conf allows it here")
     with nothing_half_done(client):
         done = mount(client, client.place / "new/artifacts", "--allow-other")

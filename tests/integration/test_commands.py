@@ -275,9 +275,9 @@ def test_tensorboard_reads_a_copy_where_nothing_can_be_mounted(
     program = (
         "import sys\n"
         "from vfs.base.errors import FuseMissing\n"
-        "from vfs.frontends.fuse import mountpoint\n"
+        "from vfs.frontends.fuse import available\n"
         "def check(**_): raise FuseMissing('there is no FUSE')\n"
-        "mountpoint.check_fuse = check\n"
+        "available.check_fuse = check\n"
         "from vfs.cli import main\n"
         "main()\n"
     )

@@ -25,8 +25,8 @@ from tests.lab.mounted import write
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, save_profile
 from vfs.frontends.fsspec import stacks
 
 MIB = 1 << 20
@@ -62,9 +62,7 @@ def fs(client: Client, root: Path) -> Any:
 
 def test_a_url_is_read_with_the_default_profile(client: Client, root: Path) -> None:
     assert client.artisync("connect", "--help").returncode == 0
-    config.save_profile(
-        config.Profile("default", client.address, str(root), options={"accept_new_host_key": True})
-    )
+    save_profile(Profile("default", client.address, str(root), options={"accept_new_host_key": True}))
     with fsspec.open("artisync://exp-1/checkpoints/best_model.pt", cache_dir=client.cache) as file:
         assert file.read() == (root / "exp-1/checkpoints/best_model.pt").read_bytes()
     with fsspec.open("artisync://exp-1/logs/console.log", "rt", cache_dir=client.cache) as lines:
@@ -268,14 +266,14 @@ def test_a_read_goes_on_over_a_lost_link(fs: Any, root: Path, relay: Relay) -> N
 def test_a_new_container_is_followed_once_connect_has_saved_it(
     client: Client, root: Path, sshd: Sshd, relay: Relay
 ) -> None:
-    profile = config.Profile("default", client.address, str(root), options={"accept_new_host_key": True})
-    config.save_profile(profile)
+    profile = Profile("default", client.address, str(root), options={"accept_new_host_key": True})
+    save_profile(profile)
     fs = fsspec.filesystem("artisync", cache_dir=client.cache, timeout="20s")
     with Relay(sshd.port) as other, fs.open("exp-1/checkpoints/best_model.pt") as file:
         relay.refuse()
         relay.reset()
         new: Address = replace(client.address, port=other.port)
-        config.save_profile(replace(profile, address=new))
+        save_profile(replace(profile, address=new))
         assert file.read() == (root / "exp-1/checkpoints/best_model.pt").read_bytes()
         assert other.connections() > 0
 

@@ -24,14 +24,15 @@ import pytest
 
 from vfs.base import errors
 from vfs.files.shown import Shown
-from vfs.frontends.fuse import mountpoint
+from vfs.frontends import mountpoint
+from vfs.frontends.fuse import available
 from vfs.remote.api import FsStats
 
 try:
     from vfs.frontends.fuse import reply, requests
     from vfs.frontends.fuse.session import Session
 
-    mountpoint.check_fuse()
+    available.check_fuse()
 except errors.FuseMissing as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
@@ -686,7 +687,7 @@ def test_a_session_can_be_ended_twice_and_before_it_began(tmp_path: Path) -> Non
 
 def test_the_name_of_the_file_system_is_shown_as_given(tmp_path: Path) -> None:
     name = "host:/a b,c\\d"
-    made = Mounted(tmp_path, "ro", f"fsname={mountpoint.escape(name)}", "subtype=small")
+    made = Mounted(tmp_path, "ro", f"fsname={available.escape(name)}", "subtype=small")
     try:
         assert mountpoint.mount_info(tmp_path) == mountpoint.MountInfo(tmp_path, "fuse.small", name)
         with pytest.raises(errors.MountPointUnusable, match="already mounted"):

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.lab.sshd import Sshd
-from vfs.base import config
+from vfs.base.settings import resolve
 from vfs.frontends.nfs.export import Export
 from vfs.stack import open_stack
 
@@ -88,7 +88,7 @@ class Exported:
 
 async def _main(given: dict[str, Any]) -> None:
     options = {"everybody": True, "privileged": False, **given.pop("more")}
-    settings = config.resolve(given)
+    settings = resolve(given)
     async with open_stack(settings) as stack:
         export = Export(stack.files, **options)
         export.start()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vfs.base import config, errors
+from vfs.base import errors
 from vfs.cli import run
 from vfs.control import sockets
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
-    made = Kernel({home / "m": config.MOUNT_KIND})
+    made = Kernel({home / "m": mountpoints.MOUNT_KIND})
     for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
         monkeypatch.setattr(mountpoints, name, getattr(made, name))
     monkeypatch.setattr(mountpoints, "busy", made.users)

@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,6 +71,23 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
     os.close(fd)
     name = next((name for is_it, name in _KINDS if is_it(kind)), "something else")
     raise OSError(errno.EINVAL, f"it is {name}, not a regular file", str(path))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` in one step, mode 0600; a crash leaves the old file or the new one. Raises OSError.
+
+    Bytes that are not UTF-8 are surrogate-escaped in `text`.
+    """
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 _KINDS = (

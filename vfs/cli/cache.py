@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ArtisyncError, ConfigError, NoCache, UsageError
+from vfs.base.profiles import load_profile, profile_names
 from vfs.base.progress import Progress
+from vfs.base.quantities import parse_size
+from vfs.base.settings import cache_place
 from vfs.cli import console, progress
 from vfs.cli.options import SIZE, Command, given_options, json_option
 
@@ -37,7 +39,7 @@ def command() -> None:
 @json_option()
 def info(given: dict[str, Any], as_json: bool) -> None:
     """Show cached and pinned bytes by experiment."""
-    directory, limit = config.cache_place(given)
+    directory, limit = cache_place(given)
     rows: list[dict[str, Any]] = []
     used = 0
     try:
@@ -105,7 +107,7 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
     Pinned files stay.
     """
     with _opened(given) as disk:
-        target = disk.limit if to is None else config.parse_size(to)
+        target = disk.limit if to is None else parse_size(to)
         from vfs.commands.cache_usage import holdings
 
         freed, used = disk.prune(target), disk.usage()
@@ -179,9 +181,9 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _profile_names() -> dict[str, str]:
     """The names of the saved profiles by their ids."""
     found = {}
-    for name in config.profile_names():
+    for name in profile_names():
         try:
-            profile = config.load_profile(name)
+            profile = load_profile(name)
         except ConfigError:
             continue
         if profile is not None:
@@ -192,7 +194,7 @@ def _profile_names() -> dict[str, str]:
 @contextmanager
 def _opened(given: dict[str, Any]) -> Iterator[DiskCache]:
     """The cache that is meant. Raises CacheUnusable when there is none."""
-    directory, limit = config.cache_place(given)
+    directory, limit = cache_place(given)
     from vfs.cache.disk import DiskCache
 
     disk = DiskCache.open(directory, limit, existing=True)

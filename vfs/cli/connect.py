@@ -8,7 +8,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vfs.base import config
 from vfs.base.errors import (
     ArtisyncError,
     ConfigError,
@@ -16,6 +15,8 @@ from vfs.base.errors import (
     NeedsOpenssh,
     RootUnusable,
 )
+from vfs.base.profiles import DEFAULT_PROFILE, Profile, load_profile, save_profile
+from vfs.base.settings import Settings, resolve
 from vfs.cli import console
 from vfs.cli.options import Command, given_options
 
@@ -82,11 +83,11 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
     """
     from vfs.cache import disk
 
-    name = str(given.pop("profile") or config.DEFAULT_PROFILE)
+    name = str(given.pop("profile") or DEFAULT_PROFILE)
     saved, corrupt = _saved(name)
     kept: dict[str, Any] = {**saved.options, "remote_root": saved.remote_root} if saved else {}
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
-    settings = config.resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
+    settings = resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
     disk.check_place(settings.cache_dir)
     settings = _checked(settings, chosen=given["transport"] is not None)
 
@@ -95,23 +96,23 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
         if ctx.get_parameter_source(key) is ParameterSource.COMMANDLINE:
             options[key] = str(settings.cache_dir) if key == "cache_dir" else given[key]
     options["transport"] = settings.transport
-    profile = config.Profile(name, settings.address, settings.remote_root, options)
-    config.save_profile(replace(profile, id=saved.id) if saved else profile)
+    profile = Profile(name, settings.address, settings.remote_root, options)
+    save_profile(replace(profile, id=saved.id) if saved else profile)
     if corrupt is not None:
         console.tell(f"artisync: {corrupt}; it is replaced")
     console.tell(f"Saved as profile {name}.")
     return _move_mounts(name, settings)
 
 
-def _saved(name: str) -> tuple[config.Profile | None, ConfigError | None]:
+def _saved(name: str) -> tuple[Profile | None, ConfigError | None]:
     """The profile as it is, or why it cannot be read."""
     try:
-        return config.load_profile(name), None
+        return load_profile(name), None
     except ConfigError as e:
         return None, e
 
 
-def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
+def _checked(settings: Settings, *, chosen: bool) -> Settings:
     """Connect once, over the system's ssh where paramiko cannot log in and ssh can; the settings that worked."""
     from vfs.remote.ssh.fallback import ssh_may_do
 
@@ -135,7 +136,7 @@ def _checked(settings: config.Settings, *, chosen: bool) -> config.Settings:
     return settings
 
 
-def _probe(settings: config.Settings) -> None:
+def _probe(settings: Settings) -> None:
     from vfs.remote.ssh.hostkeys import read_entries
     from vfs.stack import probe
 
@@ -151,7 +152,7 @@ def _probe(settings: config.Settings) -> None:
     )
 
 
-def _move_mounts(name: str, settings: config.Settings) -> int:
+def _move_mounts(name: str, settings: Settings) -> int:
     """Exit code 1 if a live mount of the profile did not follow."""
     from vfs.control import client, register
 
@@ -173,6 +174,6 @@ def _move_mounts(name: str, settings: config.Settings) -> int:
         else:
             console.tell(f"Moved the mount at {record.mountpoint} to it.")
     if not mounts:
-        profile = "" if name == config.DEFAULT_PROFILE else f"--profile {name} "
+        profile = "" if name == DEFAULT_PROFILE else f"--profile {name} "
         console.tell(f"Next: artisync mount {profile}./artifacts")
     return code

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from vfs.base import config
 from vfs.base.errors import NotMounted
+from vfs.base.profiles import DEFAULT_PROFILE
 from vfs.control import register
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 
 def mounts() -> list[register.MountRecord]:
@@ -20,7 +20,7 @@ def mounts() -> list[register.MountRecord]:
 def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
     """What to tell of one."""
     again = f"artisync mount {shlex.quote(str(mountpoint))}"
-    if profile not in (None, config.DEFAULT_PROFILE):
+    if profile not in (None, DEFAULT_PROFILE):
         again += f" --profile {shlex.quote(profile)}"
     return NotMounted(f"the mount at {mountpoint} is dead: its process was killed; `{again}` mounts it again")
 

@@ -18,7 +18,7 @@ from vfs import cli
 from vfs.base.errors import ArtisyncError, UsageError
 from vfs.cli import console
 from vfs.cli.options import real_path
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 USAGE = "mount.artisync SOURCE DIRECTORY [-sfnv] [-o OPTIONS]"
 

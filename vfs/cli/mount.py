@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 
-from vfs.base import config, paths
+from vfs.base import paths
 from vfs.base.errors import UsageError
+from vfs.base.places import state_dir
+from vfs.base.settings import Settings
 from vfs.cli import background, console, logs, systemd
 from vfs.cli.options import Command, MountPoint, command_line, lasting_command_line, settings_options
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 
 @click.command(name="mount", cls=Command)
@@ -32,7 +34,7 @@ from vfs.frontends.fuse import mountpoint as mountpoints
 @click.option("--print-systemd-unit", is_flag=True, help="Print a systemd user unit that mounts at login.")
 @click.argument("mountpoint", type=MountPoint())
 @click.pass_context
-def command(ctx: click.Context, mountpoint: Path, settings: config.Settings, print_systemd_unit: bool) -> int:
+def command(ctx: click.Context, mountpoint: Path, settings: Settings, print_systemd_unit: bool) -> int:
     """Mount the server's artifacts at a directory.
 
     MOUNTPOINT is created if it does not exist. The command returns once the mount answers; the mount stays in the
@@ -69,7 +71,7 @@ def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
         paths.remove(made)
 
 
-def _serve(settings: config.Settings, mountpoint: Path) -> int:
+def _serve(settings: Settings, mountpoint: Path) -> int:
     """Be the mount; with a parent that waits, let go of the terminal once it answers."""
     pipe = background.take_pipe()
     log = _log_asked_for(settings, daemon=pipe is not None)
@@ -90,7 +92,7 @@ def _serve(settings: config.Settings, mountpoint: Path) -> int:
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 
 
-def _log_asked_for(settings: config.Settings, *, daemon: bool) -> int | None:
+def _log_asked_for(settings: Settings, *, daemon: bool) -> int | None:
     """The descriptor of the `--log-file` to which a daemon's output will go. Raises UsageError when it cannot be had."""
     if settings.log_file is None:
         return None
@@ -117,4 +119,4 @@ def default_log(mountpoint: Path) -> Path:
     """The log of a background mount, without `--log-file`."""
     from vfs.control import sockets
 
-    return config.state_dir() / "logs" / f"{systemd.slug(mountpoint)}-{sockets.key(mountpoint)}.log"
+    return state_dir() / "logs" / f"{systemd.slug(mountpoint)}-{sockets.key(mountpoint)}.log"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs.base import config
+from vfs.base.profiles import profile_names
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -35,4 +35,4 @@ class ProfileName(Known):
     name = "name"
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        return config.profile_names()
+        return profile_names()

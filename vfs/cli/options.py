@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from vfs.base import config
 from vfs.base.errors import UsageError
+from vfs.base.option_values import DEFAULT_ROOT, TRANSPORTS, VIAS, check_root, parse_cache_size
+from vfs.base.quantities import parse_duration, parse_size
+from vfs.base.settings import Settings, resolve
 from vfs.cli import logs
 from vfs.cli.names import ProfileName
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,7 +46,7 @@ class Command(click.Command):
 
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A text that a parser of `vfs.base.config` understands; kept as text, so that it can be saved and passed on."""
+    """A text that a parser of `vfs.base.quantities` understands; kept as text, so that it can be saved and passed on."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
@@ -59,8 +61,8 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def duration_type() -> click.ParamType:  # type: ignore[type-arg,unused-ignore]
-    """A duration such as 30s, kept as text for `config.parse_duration`."""
-    return _Parsed("duration", config.parse_duration)
+    """A duration such as 30s, kept as text for `parse_duration`."""
+    return _Parsed("duration", parse_duration)
 
 
 class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -101,45 +103,45 @@ def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
 
 
 _PATH = click.Path(path_type=str)
-SIZE = _Parsed("size", config.parse_size)
+SIZE = _Parsed("size", parse_size)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "profile": _option("profile", "Saved server  [default: default]", metavar="NAME", type=ProfileName()),
     "ssh": _option("ssh", "ssh line of the server, instead of a profile.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",
-        f"Directory on the server, absolute or from the login directory  [default: {config.DEFAULT_ROOT}]",
+        f"Directory on the server, absolute or from the login directory  [default: {DEFAULT_ROOT}]",
         metavar="PATH",
-        type=_Parsed("path", config.check_root),
+        type=_Parsed("path", check_root),
     ),
     "cache_dir": _option("cache-dir", "Cache directory.", metavar="DIR", type=_PATH),
     "cache_size": _option(
         "cache-size",
         "Maximum cache size  [default: 20GiB]",
         metavar="SIZE",
-        type=_Parsed("size", config.parse_cache_size),
+        type=_Parsed("size", parse_cache_size),
     ),
     "timeout": _option(
         "timeout",
         "Time limit of one operation  [default: 30s]",
         metavar="TIME",
-        type=_Parsed("duration", config.parse_duration),
+        type=_Parsed("duration", parse_duration),
     ),
     "ttl": _option(
         "ttl",
         "Maximum age of names and sizes  [default: 2s]",
         metavar="TIME",
-        type=_Parsed("duration", config.parse_duration),
+        type=_Parsed("duration", parse_duration),
     ),
     "transport": _option(
         "transport",
         "SSH implementation; paramiko falls back to the system's ssh  [default: paramiko]",
-        type=click.Choice(config.TRANSPORTS),
+        type=click.Choice(TRANSPORTS),
     ),
     "via": _option(
         "via",
         "How to mount: FUSE, or NFS from this machine to itself  [default: fuse; on macOS nfs]",
-        type=click.Choice(config.VIAS),
+        type=click.Choice(VIAS),
     ),
     "accept_new_host_key": _option(
         "accept-new-host-key",
@@ -158,7 +160,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "allow_other": _option("allow-other", "Allow other users to read the mount.", is_flag=True),
     "log_file": _option("log-file", "Log file of the mount.", metavar="FILE", type=_PATH),
 }
-"""By their names in `config.resolve`."""
+"""By their names in `resolve`."""
 
 BASE = ("profile", "ssh", "remote_root", "cache_dir")
 """What every command that talks to the server takes."""
@@ -184,7 +186,7 @@ def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
 
 
 def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds these options and -v; the command gets what was given of them as `given`, for `config.resolve`."""
+    """Adds these options and -v; the command gets what was given of them as `given`, for `resolve`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -201,12 +203,12 @@ def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def settings_options(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the base options, `more` of OPTIONS, and -v; the command gets `settings: config.Settings`."""
+    """Adds the base options, `more` of OPTIONS, and -v; the command gets `settings: Settings`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def wrapper(*args: Any, given: dict[str, Any], **kwargs: Any) -> Any:
-            return command(*args, settings=config.resolve(given), **kwargs)
+            return command(*args, settings=resolve(given), **kwargs)
 
         return given_options(*BASE, *more)(wrapper)
 
@@ -232,7 +234,7 @@ def command_line(ctx: click.Context) -> list[str]:
     return _words(ctx, ctx.params, (ParameterSource.COMMANDLINE,))
 
 
-def lasting_command_line(ctx: click.Context, settings: config.Settings) -> list[str]:
+def lasting_command_line(ctx: click.Context, settings: Settings) -> list[str]:
     """As `command_line`, for a process without our environment and working directory."""
     absolute = {
         "ssh": settings.address.line(),

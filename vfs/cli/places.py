@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vfs.base import config
 from vfs.base.errors import NotMounted, UsageError
+from vfs.base.settings import Settings, resolve
 from vfs.cli import dead
 from vfs.cli.options import real_path
 from vfs.control import client, register
@@ -27,15 +27,15 @@ class Where:
     paths: list[str]
 
     @property
-    def settings(self) -> config.Settings:
+    def settings(self) -> Settings:
         """Those of the server. Raises UsageError, ConfigError, MountSilent."""
         if self.mount is None:
-            return config.resolve(self.given)
+            return resolve(self.given)
         status = client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
         profile = self.mount.profile
         server = {"profile": profile, "ssh": None if profile else status["address"]}
         place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
-        return config.resolve({**self.given, "transport": status["transport"], **server, **place})
+        return resolve({**self.given, "transport": status["transport"], **server, **place})
 
     def files(self) -> list[Path] | None:
         """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""
@@ -64,7 +64,7 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
         raise UsageError("the paths are in different places; give those of one mount or server at a time")
     mount = meant[0][0] if meant else None
     # a mount of that server does the work, so that nobody logs in again
-    return Where(given, mount or register.mount_of(config.resolve(given)), [path for _, path in meant])
+    return Where(given, mount or register.mount_of(resolve(given)), [path for _, path in meant])
 
 
 def is_local(path: str) -> bool:

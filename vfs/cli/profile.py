@@ -6,8 +6,16 @@ from typing import Any
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ConfigError, ProfileInUse
+from vfs.base.profiles import (
+    DEFAULT_PROFILE,
+    Profile,
+    load_profile,
+    no_profile,
+    profile_names,
+    profile_path,
+    remove_profile,
+)
 from vfs.cli import console, logs
 from vfs.cli.names import ProfileName
 from vfs.cli.options import json_option
@@ -32,7 +40,7 @@ def list_(as_json: bool) -> int:
 
     The exit code is 1 if one of them cannot be read.
     """
-    rows = [_described(name) for name in config.profile_names()]
+    rows = [_described(name) for name in profile_names()]
     if as_json:
         console.print_json({"profiles": rows})
     else:
@@ -43,7 +51,7 @@ def list_(as_json: bool) -> int:
 
 
 @command.command()
-@click.argument("name", default=config.DEFAULT_PROFILE, type=ProfileName())
+@click.argument("name", default=DEFAULT_PROFILE, type=ProfileName())
 @json_option()
 @logs.verbose_option
 def show(name: str, as_json: bool) -> None:
@@ -73,15 +81,15 @@ def remove(name: str) -> None:
     mounts = _mounts(name)
     if mounts:
         raise ProfileInUse(f"the profile {name} is mounted at {' and '.join(mounts)}")
-    if not config.remove_profile(name):
-        raise config.no_profile(name)
+    if not remove_profile(name):
+        raise no_profile(name)
     console.tell(f"Removed profile {name}. To see what is cached of it: `artisync cache info`.")
 
 
-def _load(name: str) -> config.Profile:
-    profile = config.load_profile(name)
+def _load(name: str) -> Profile:
+    profile = load_profile(name)
     if profile is None:
-        raise config.no_profile(name)
+        raise no_profile(name)
     return profile
 
 
@@ -90,16 +98,16 @@ def _described(name: str) -> dict[str, Any]:
     try:
         return _row(_load(name))
     except ConfigError as error:
-        return {"profile": name, "error": str(error), "file": str(config.profile_path(name))}
+        return {"profile": name, "error": str(error), "file": str(profile_path(name))}
 
 
-def _row(profile: config.Profile) -> dict[str, Any]:
+def _row(profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile.name,
         "ssh": profile.address.line(),
         "remote_root": profile.remote_root,
         "mounts": _mounts(profile.name),
-        "file": str(config.profile_path(profile.name)),
+        "file": str(profile_path(profile.name)),
     }
 
 

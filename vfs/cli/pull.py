@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.base import config, paths
+from vfs.base import paths
 from vfs.base.errors import DestinationUnusable, LinkError, UsageError
 from vfs.base.progress import Progress
+from vfs.base.quantities import parse_duration
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
 from vfs.commands.pull_dest import Destination
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
     from vfs.commands.pull import Item, Outcome, Pull
@@ -49,7 +50,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             pass
         days = text.removesuffix("d")
         try:
-            seconds = float(days) * 86400 if days != text else config.parse_duration(text)
+            seconds = float(days) * 86400 if days != text else parse_duration(text)
         except (ValueError, UsageError):
             self.fail(f"{text!r} is no time; write it like 2h, 3d or 2026-11-25T18:30", param, ctx)
         return time.time() - seconds

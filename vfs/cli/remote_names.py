@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ArtisyncError
+from vfs.base.settings import resolve
 from vfs.cli.names import Known
 from vfs.cli.options import BASE, weigh
 
@@ -62,7 +62,7 @@ def _last_known(ctx: click.Context, directory: str) -> list[str]:
     from vfs.files.records import listing_key, load_listing
 
     try:
-        settings = config.resolve(weigh(ctx, {name: ctx.params.get(name) for name in BASE}))
+        settings = resolve(weigh(ctx, {name: ctx.params.get(name) for name in BASE}))
     except ArtisyncError:
         return []
     listing = peek(settings.cache_dir, listing_key(settings.identity, os.fsencode(directory.strip("/"))))

@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfs.base import config, reexec
+from vfs.base import reexec
 from vfs.base.printable import printable
+from vfs.base.settings import Settings
 
 PLACES = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 """Variables that say where profiles, cache and logs are; the user's manager does not have those of a shell."""
 NOT_KEPT = ("--print-systemd-unit", "--foreground")
 
 
-def unit(settings: config.Settings, mountpoint: Path, words: Sequence[str]) -> str:
+def unit(settings: Settings, mountpoint: Path, words: Sequence[str]) -> str:
     """The text of the unit; `words` are options of `artisync mount` that hold in any directory."""
     name = f"artisync-{slug(mountpoint)}.service"
     variables = {key: os.environ[key] for key in PLACES if os.environ.get(key)}

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
+from vfs.base.settings import Settings
 from vfs.cli import background, console
 from vfs.cli.options import Command, command_line, settings_options
 from vfs.cli.remote_names import Experiment
 from vfs.commands import pull_dest
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 COPY_SECONDS = 60.0
 """How long the first copy may take to begin, where nothing can be mounted."""
@@ -33,7 +33,7 @@ COPY_SECONDS = 60.0
 @click.pass_context
 def command(
     ctx: click.Context,
-    settings: config.Settings,
+    settings: Settings,
     experiments: tuple[str, ...],
     port: int | None,
     open_browser: bool,
@@ -72,7 +72,7 @@ def command(
 
 
 @contextmanager
-def _root(settings: config.Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
+def _root(settings: Settings, words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]:
     """Where the experiments are: in a live mount, in one made at `place`, or in a copy that is kept up to date."""
     from vfs.commands import mount
     from vfs.control import register

@@ -12,7 +12,7 @@ from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
 from vfs.cli.options import MountPoint
 from vfs.control import client, register
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 
 PATIENCE = 20.0
 """Seconds for the mount's process to end; what it still writes to the cache takes a moment."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfs.base import config
 from vfs.base.errors import ArtisyncError, Unreachable, UsageError
+from vfs.base.quantities import parse_duration
+from vfs.base.settings import Settings
 from vfs.cli import console
 from vfs.cli.options import Command, duration_type, json_option, settings_options
 from vfs.cli.remote_names import Experiment
@@ -45,7 +46,7 @@ AGAIN_SECONDS = 5.0
 )
 @json_option("Print the experiment as JSON.")
 def command(
-    settings: config.Settings,
+    settings: Settings,
     experiment: str,
     settle: str,
     complete: bool,
@@ -64,7 +65,7 @@ def command(
         raise UsageError(
             f"{experiment!r} is not the name of an experiment (a directory in {settings.remote_root})"
         )
-    limit = math.inf if timeout is None else config.parse_duration(timeout)
+    limit = math.inf if timeout is None else parse_duration(timeout)
     end = time.monotonic() + limit
     last = ""
     kind: type[ArtisyncError] = Unreachable
@@ -80,7 +81,7 @@ def command(
         async def work(opened: Stack) -> Summary | None:
             from vfs.commands.wait import wait
 
-            quiet = config.parse_duration(settle)
+            quiet = parse_duration(settle)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if timeout is None else end - time.monotonic()):
                     return await wait(opened, experiment, quiet, complete=complete, say=tell)

@@ -16,11 +16,12 @@ from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
-from vfs.base.config import Settings
+from vfs.base.settings import Settings
 from vfs.commands.ls import listing
 from vfs.commands.prefetch import estimate, prefetch, unpin
 from vfs.control.server import announce
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
+from vfs.frontends.fuse.available import check_fuse
 from vfs.frontends.nfs.mounted import NfsMount, check_client, settings_for
 from vfs.remote.ssh.transport import Prompter
 from vfs.stack import Stack, open_stack, with_address
@@ -57,7 +58,7 @@ def check(settings: Settings) -> None:
     if settings.via == "nfs":
         check_client()
     else:
-        mountpoints.check_fuse(allow_other=settings.allow_other)
+        check_fuse(allow_other=settings.allow_other)
 
 
 def run(

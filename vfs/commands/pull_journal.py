@@ -20,9 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vfs.base import config, paths
+from vfs.base import paths
 from vfs.base.errors import DestinationBusy, StateUnusable
 from vfs.base.file_version import Change, Version, classify
+from vfs.base.places import state_dir
 from vfs.commands.pull_dest import Destination, Found
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Pulled:
     def __init__(self, directory: Path) -> None:
         name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:16]
         self._directory = directory
-        self._path = config.state_dir() / "pulls" / f"{name}.jsonl"
+        self._path = state_dir() / "pulls" / f"{name}.jsonl"
         self._left: dict[str, list[Left]] = {}
         self._temporary: set[str] = set()
         self._leftovers: set[str] = set()
@@ -212,7 +213,7 @@ class Pulled:
         lines += [_dump([name, "temporary"]) for name in self._temporary | self._leftovers]
         self._content = sum(map(len, lines))
         try:
-            config.write_atomically(self._path, b"".join(lines).decode())
+            paths.write_atomically(self._path, b"".join(lines).decode())
             before = self._journal
             self._open()
             before.close()

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.base import config, paths
+from vfs.base import paths
 from vfs.base.errors import ArtisyncError
+from vfs.base.settings import Settings
 from vfs.control import client, sockets
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def find(mountpoint: Path) -> MountRecord | None:
     return next((record for record in mounts() if record.mountpoint == mountpoint), None)
 
 
-def mount_of(settings: config.Settings) -> MountRecord | None:
+def mount_of(settings: Settings) -> MountRecord | None:
     """A live mount of the same profile (or server, without one), root and cache, or None; one that does not answer is
     none."""
     for record in mounts():

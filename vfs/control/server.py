@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import cast
 
-from vfs.base import config
+from vfs.base import paths
 from vfs.base.errors import ArtisyncError, CannotControl, UsageError
 from vfs.base.tasks import Tasks
 from vfs.control import Json, sockets
@@ -183,7 +183,7 @@ async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str 
     record = {"mountpoint": str(mountpoint), "pid": os.getpid(), "profile": profile, "started": time.time()}
     path = server.path.with_suffix(".json")
     try:
-        config.write_atomically(path, json.dumps(record))
+        paths.write_atomically(path, json.dumps(record))
     except OSError as e:
         await server.aclose()
         raise CannotControl(f"cannot write {path}: {e.strerror}") from e

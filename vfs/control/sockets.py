@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from vfs.base import config, paths
+from vfs.base import paths
 from vfs.base.errors import CannotControl
+from vfs.base.places import state_dir
 
 _SUN_PATH = 100
 """Bytes of a socket's path that fit everywhere (Linux: 108 with the NUL, unix(7))."""
@@ -32,7 +33,7 @@ def directories() -> list[Path]:
         # where others can write, they could put a directory of theirs in the place of ours
         if own and (not found.st_mode & 0o022 or found.st_mode & stat.S_ISVTX):
             candidates.append(Path(runtime) / "artisync")
-    return [*candidates, config.state_dir() / "run"]
+    return [*candidates, state_dir() / "run"]
 
 
 def key(mountpoint: Path) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.places import cache_dir, config_dir, state_dir
+from vfs.base.profiles import Profile, save_profile
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.cli import logs, mount
@@ -33,17 +34,17 @@ def others_may(home: Path) -> dict[str, str]:
 
 
 def test_a_profile(home: Path) -> None:
-    config.save_profile(config.Profile("default", Address.parse("ssh host")))
+    save_profile(Profile("default", Address.parse("ssh host")))
     assert others_may(home) == {}
 
 
 def test_known_hosts(home: Path) -> None:
-    hostkeys._rewrite(config.config_dir() / "known_hosts", "host", hostkeys.HostKey("ssh-ed25519", b"x"))
+    hostkeys._rewrite(config_dir() / "known_hosts", "host", hostkeys.HostKey("ssh-ed25519", b"x"))
     assert others_may(home) == {}
 
 
 def test_the_cache(home: Path) -> None:
-    disk = DiskCache.open(config.cache_dir(), 1 << 30)
+    disk = DiskCache.open(cache_dir(), 1 << 30)
     block = Block(100)
     block.write(0, b"x" * 100)
     disk.write(b"\x01" * 16, 0, block)
@@ -62,7 +63,7 @@ def test_the_journal_of_a_pull(home: Path) -> None:
 
 
 def test_the_place_of_control_sockets(home: Path) -> None:
-    sockets.prepare(config.state_dir() / "run")
+    sockets.prepare(state_dir() / "run")
     assert others_may(home) == {}
 
 

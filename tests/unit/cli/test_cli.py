@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import Artisync, Kernel
-from vfs.base import config, errors
+from vfs.base import errors
 from vfs.base.address import Address
-from vfs.base.config import Settings
+from vfs.base.profiles import Profile, profile_path, save_profile
+from vfs.base.settings import Settings
 from vfs.cli import COMMANDS, console, load
 from vfs.cli.options import real_path
 from vfs.control import register
@@ -130,7 +131,7 @@ def test_without_a_profile_mount_says_to_connect(artisync: Artisync) -> None:
 
 
 def test_a_corrupt_profile_is_told_with_its_file_and_the_next_step(artisync: Artisync, home: Path) -> None:
-    path = config.profile_path("default")
+    path = profile_path("default")
     path.parent.mkdir(parents=True)
     path.write_text("{")
     said = artisync("mount", "m")
@@ -229,7 +230,7 @@ def test_the_command_line_beats_the_environment_and_that_the_profile(
     host: str,
     profile: str | None,
 ) -> None:
-    config.save_profile(config.Profile("default", Address.parse("ssh saved")))
+    save_profile(Profile("default", Address.parse("ssh saved")))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert artisync("mount", "m", "--foreground", *words).code == 0

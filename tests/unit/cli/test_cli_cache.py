@@ -14,16 +14,17 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Said
-from vfs.base import config
 from vfs.base.address import Address
 from vfs.base.file_version import Version
+from vfs.base.profiles import Profile, save_profile
+from vfs.base.settings import DEFAULT_CACHE_SIZE
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.files.records import FileRecord, file_key
 
 Json = dict[str, Any]
 KIB = 1 << 10
-PROFILE = config.Profile("default", Address.parse("ssh host"), id="0f")
+PROFILE = Profile("default", Address.parse("ssh host"), id="0f")
 IDENTITY = "profile:0f:/shared/artifacts"
 
 
@@ -71,7 +72,7 @@ def told(experiment: str | None, files: int, size: int, pinned: int = 0, **more:
 def test_info_tells_the_size_of_each_experiment_to_programs(
     artisync: Artisync, disk: DiskCache, directory: Path
 ) -> None:
-    config.save_profile(PROFILE)
+    save_profile(PROFILE)
     fill(disk, "exp-1/checkpoints/a.pt", 300 * KIB)
     fill(disk, "exp-1/logs/x.log", 20 * KIB, pin=True)
     fill(disk, "exp-\udcff/x", 400 * KIB)
@@ -85,7 +86,7 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     report = json.loads(artisync("cache", "info", "--json").out)
     assert report["directory"] == str(directory)
     assert report["bytes"] == disk.usage()
-    assert report["limit"] == config.DEFAULT_CACHE_SIZE
+    assert report["limit"] == DEFAULT_CACHE_SIZE
     assert report["experiments"] == [
         told("exp-1", 1, 2, profile=None, server="me@other:/data"),
         told("exp-\udcff", 1, 400),
@@ -97,7 +98,7 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
 
 
 def test_info_for_people_is_a_table(artisync: Artisync, disk: DiskCache, directory: Path) -> None:
-    config.save_profile(PROFILE)
+    save_profile(PROFILE)
     fill(disk, "exp-1/a", 300 * KIB, pin=True)
     fill(disk, "exp-\x1b[31m/x", 100 * KIB)
     fill(disk, "x", 20 * KIB, "me@other:/data")
@@ -113,7 +114,7 @@ def test_info_for_people_is_a_table(artisync: Artisync, disk: DiskCache, directo
 
 def test_the_cache_of_a_profile_is_meant(artisync: Artisync, home: Path) -> None:
     place = home / "elsewhere"
-    config.save_profile(config.Profile("lab", Address.parse("ssh host"), options={"cache_dir": str(place)}))
+    save_profile(Profile("lab", Address.parse("ssh host"), options={"cache_dir": str(place)}))
     with_file = DiskCache.open(place, 1 << 30)
     fill(with_file, "exp-1/x", KIB)
     with_file.close()
@@ -218,7 +219,7 @@ def test_prune_says_nothing_of_pins_where_there_are_none(artisync: Artisync, dis
 def test_prune_goes_by_the_limit_of_the_cache(
     artisync: Artisync, disk: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfs.base.config.LEAST_CACHE_SIZE", 1)
+    monkeypatch.setattr("vfs.base.option_values.LEAST_CACHE_SIZE", 1)
     fill(disk, "exp-1/x", 900 * KIB)
     assert "Freed 0 B" in artisync("cache", "prune").err
     artisync("cache", "prune", "--cache-size", "500KiB")

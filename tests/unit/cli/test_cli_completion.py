@@ -16,8 +16,8 @@ from click.shell_completion import ShellComplete
 
 from tests.lab.terminal import Terminal
 from tests.unit.conftest import Artisync
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, profile_path, save_profile
 from vfs.cache.disk import DiskCache
 from vfs.cli import cli
 from vfs.cli.completion import INSTALL
@@ -43,8 +43,8 @@ def remember(disk: DiskCache, identity: str, directory: str, *names: str) -> Non
 @pytest.fixture
 def known(home: Path) -> DiskCache:
     """The default profile and what an earlier mount saw of its server; the cache stays open."""
-    config.save_profile(config.Profile("default", Address.parse("ssh host"), id="0f"))
-    config.save_profile(config.Profile("lab", Address.parse("ssh lab"), "/data", id="0e"))
+    save_profile(Profile("default", Address.parse("ssh host"), id="0f"))
+    save_profile(Profile("lab", Address.parse("ssh lab"), "/data", id="0e"))
     disk = DiskCache.open(home / "cache" / "artisync", 1 << 30)
     names = ("exp-2/", "exp-1/", "exp 'x/", "notes.txt", "exp\x1b/", "\udcff/")
     remember(disk, "profile:0f:/shared/artifacts", "", *names)
@@ -103,9 +103,9 @@ def test_profiles_are_completed() -> None:
 
 def test_without_a_profile_or_a_cache_there_is_nothing_to_complete_and_nothing_is_made(home: Path) -> None:
     assert completed("ls", "") == []
-    config.save_profile(config.Profile("default", Address.parse("ssh host")))
+    save_profile(Profile("default", Address.parse("ssh host")))
     assert completed("ls", "") == []
-    config.profile_path("default").write_text("{")
+    profile_path("default").write_text("{")
     assert completed("ls", "") == []
     assert not (home / "cache").exists()
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync
-from vfs.base import config, errors
+from vfs.base import errors
 from vfs.base.address import Address
-from vfs.base.config import Settings
+from vfs.base.profiles import load_profile, profile_names, profile_path
+from vfs.base.settings import Settings
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -86,7 +87,7 @@ def test_an_option_of_ssh_with_a_letter_of_ours_in_it_is_not_torn_apart(
 
 def test_an_option_whose_value_is_ssh_does_not_start_the_line(artisync: Artisync, probes: Probes) -> None:
     assert artisync("connect", "--profile", "ssh", LINE).code == 0
-    assert config.profile_names() == ["ssh"]
+    assert profile_names() == ["ssh"]
 
 
 def test_connect_saves_a_profile_and_says_what_it_found(artisync: Artisync, probes: Probes) -> None:
@@ -95,7 +96,7 @@ def test_connect_saves_a_profile_and_says_what_it_found(artisync: Artisync, prob
     )
     assert said.code == 0
     assert "Connected to host (50 ms away); /data holds 3 entries." in said.err
-    profile = config.load_profile("default")
+    profile = load_profile("default")
     assert profile is not None
     assert (profile.address.line(), profile.remote_root) == (LINE, "/data")
     assert profile.options == {
@@ -109,10 +110,10 @@ def test_connect_on_a_saved_profile_changes_the_address_and_keeps_the_rest(
     artisync: Artisync, probes: Probes
 ) -> None:
     artisync("connect", LINE, "--remote-root", "/data", "--ttl", "9s")
-    before = config.load_profile("default")
+    before = load_profile("default")
     assert artisync("connect", "ssh -p 2 user@new").code == 0
     assert before is not None
-    assert config.load_profile("default") == replace(before, address=Address.parse("ssh -p 2 user@new"))
+    assert load_profile("default") == replace(before, address=Address.parse("ssh -p 2 user@new"))
     assert probes[0][-1].ttl == 9.0
 
 
@@ -121,7 +122,7 @@ def test_what_only_the_environment_says_is_not_saved(
 ) -> None:
     monkeypatch.setenv("ARTISYNC_TIMEOUT", "7s")
     artisync("connect", LINE)
-    profile = config.load_profile("default")
+    profile = load_profile("default")
     assert probes[0][0].timeout == 7.0
     assert profile is not None
     assert "timeout" not in profile.options
@@ -152,7 +153,7 @@ def test_a_server_that_cannot_be_used_is_not_saved(
     assert said.code == 1
     assert error.hint in said.err
     assert len(probes[0]) == 1
-    assert config.profile_names() == []
+    assert profile_names() == []
 
 
 @pytest.fixture
@@ -211,13 +212,13 @@ def test_without_ssh_on_the_machine_there_is_no_second_try(
 
 
 def test_a_corrupt_profile_is_written_anew(artisync: Artisync, probes: Probes) -> None:
-    path = config.profile_path("default")
+    path = profile_path("default")
     path.parent.mkdir(parents=True)
     path.write_text("{")
     said = artisync("connect", LINE)
     assert said.code == 0
     assert "corrupt" in said.err
-    assert config.load_profile("default") is not None
+    assert load_profile("default") is not None
 
 
 def test_connect_moves_the_live_mounts_of_that_profile_only(artisync: Artisync, probes: Probes) -> None:
@@ -250,4 +251,4 @@ def test_a_mount_that_cannot_move_is_told_and_fails_the_command(artisync: Artisy
     assert said.code == 1
     assert "could not move the mount at /mnt/a" in said.err
     assert "does not answer" in said.err
-    assert config.load_profile("default") is not None
+    assert load_profile("default") is not None

@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def commands(home: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    monkeypatch.setattr("vfs.base.config.LEAST_CACHE_SIZE", MIB)
+    monkeypatch.setattr("vfs.base.option_values.LEAST_CACHE_SIZE", MIB)
     commands = Commands.on(monkeypatch)
     commands.file(b"exp-1/a.pt", os.urandom(3 * MIB))
     commands.file(b"exp-1/b.pt", os.urandom(3 * MIB))

@@ -9,21 +9,21 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Said
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, profile_names, profile_path, save_profile
 
 LINE = "ssh -p 30022 user@host"
 
 
 @pytest.fixture
-def profiles(home: Path) -> list[config.Profile]:
+def profiles(home: Path) -> list[Profile]:
     """Two profiles, of which `lab` is not all defaults."""
     saved = [
-        config.Profile("default", Address.parse(LINE), id="0f"),
-        config.Profile("lab", Address.parse("ssh lab"), "/data", {"cache_size": "1GiB"}, id="0e"),
+        Profile("default", Address.parse(LINE), id="0f"),
+        Profile("lab", Address.parse("ssh lab"), "/data", {"cache_size": "1GiB"}, id="0e"),
     ]
     for profile in saved:
-        config.save_profile(profile)
+        save_profile(profile)
     return saved
 
 
@@ -41,7 +41,7 @@ def test_profiles_are_listed_with_where_they_are_mounted(artisync: Artisync) -> 
         "ssh": LINE,
         "remote_root": "/shared/artifacts",
         "mounts": ["/mnt/a", "/mnt/b"],
-        "file": str(config.profile_path("default")),
+        "file": str(profile_path("default")),
     }
     assert rows[1]["mounts"] == []
 
@@ -55,7 +55,7 @@ def test_without_profiles_the_list_is_empty_and_says_how_to_make_one(artisync: A
 
 @pytest.mark.usefixtures("profiles")
 def test_a_profile_that_cannot_be_read_is_listed_with_the_cause(artisync: Artisync) -> None:
-    config.profile_path("lab").write_text("{")
+    profile_path("lab").write_text("{")
     said = artisync("profile", "list")
     assert said.code == 1
     assert said.out.startswith("default\t")
@@ -66,7 +66,7 @@ def test_a_profile_that_cannot_be_read_is_listed_with_the_cause(artisync: Artisy
 
 @pytest.mark.usefixtures("profiles")
 def test_a_profile_is_shown_with_all_that_it_says(artisync: Artisync) -> None:
-    file = config.profile_path("lab")
+    file = profile_path("lab")
     assert artisync("profile", "show", "lab") == Said(
         0,
         f"profile\tlab\nssh\tssh lab\nremote_root\t/data\ncache_size\t1GiB\nid\t0e\nfile\t{file}\n",
@@ -98,14 +98,14 @@ def test_on_a_terminal_it_is_a_table_with_a_head(
 @pytest.mark.usefixtures("profiles")
 def test_a_removed_profile_is_gone(artisync: Artisync) -> None:
     assert artisync("profile", "remove", "lab").code == 0
-    assert config.profile_names() == ["default"]
+    assert profile_names() == ["default"]
 
 
 @pytest.mark.usefixtures("profiles")
 def test_a_corrupt_profile_can_be_removed(artisync: Artisync) -> None:
-    config.profile_path("lab").write_text("{")
+    profile_path("lab").write_text("{")
     assert artisync("profile", "remove", "lab").code == 0
-    assert config.profile_names() == ["default"]
+    assert profile_names() == ["default"]
 
 
 @pytest.mark.usefixtures("profiles")
@@ -116,7 +116,7 @@ def test_a_profile_that_is_mounted_is_not_removed(artisync: Artisync) -> None:
     assert said.code == 1
     assert "the profile lab is mounted at /mnt/a" in said.err
     assert "artisync unmount" in said.err
-    assert config.profile_names() == ["lab"]
+    assert profile_names() == ["lab"]
 
 
 @pytest.mark.usefixtures("profiles")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import Artisync
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, save_profile
 from vfs.cli.systemd import quoted
 
 AWKWARD = "a \"b\" \\c %d $HOME\t\udcff é 'q'"
@@ -22,7 +22,7 @@ AWKWARD = "a \"b\" \\c %d $HOME\t\udcff é 'q'"
 
 @pytest.fixture
 def profile(home: Path) -> None:
-    config.save_profile(config.Profile("default", Address.parse("ssh host")))
+    save_profile(Profile("default", Address.parse("ssh host")))
 
 
 def commands(text: str, home: Path) -> dict[str, list[str]]:

@@ -15,8 +15,8 @@ import pytest
 from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import MemoryTree
 from vfs import stack
-from vfs.base import config
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, save_profile
 from vfs.cli import logs, run
 from vfs.commands import cat, prefetch, pull, wait
 from vfs.files import experiments
@@ -61,7 +61,7 @@ class Commands:
         monkeypatch.setattr(stack, "Pool", lambda _dialer, timeout: Remote(files, timeout=timeout))
         monkeypatch.setattr(stack, "SftpRemote", lambda pool, metered=False: pool)
         monkeypatch.setattr(logs, "_verbosity", 0)
-        config.save_profile(config.Profile("default", Address.parse("ssh host"), id="0f"))
+        save_profile(Profile("default", Address.parse("ssh host"), id="0f"))
         return cls(files)
 
     def file(self, path: bytes, data: bytes) -> None:

@@ -14,14 +14,15 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync
-from vfs.base import config
 from vfs.base.address import Address
 from vfs.base.errors import MountSilent, NfsMissing, RootUnusable
+from vfs.base.profiles import Profile, profile_path, save_profile
 from vfs.commands.doctor import machine, network
 from vfs.commands.doctor.examine import CHECKS
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.commands.doctor.server import clock_finding
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
+from vfs.frontends.fuse import available
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import resolve
 
@@ -51,7 +52,7 @@ def test_without_a_profile_the_server_is_not_looked_at_and_this_machine_is(artis
 
 
 def test_a_corrupt_profile_is_told_with_its_file(artisync: Artisync) -> None:
-    path = config.profile_path("default")
+    path = profile_path("default")
     path.parent.mkdir(parents=True)
     path.write_text("{")
     found = checks(artisync)
@@ -61,7 +62,7 @@ def test_a_corrupt_profile_is_told_with_its_file(artisync: Artisync) -> None:
 
 def test_nothing_of_the_ssh_line_but_where_it_leads_is_told(artisync: Artisync) -> None:
     line = "ssh -p 1 -o 'ProxyCommand=tunnel --token s3cret %h' me@localhost"
-    config.save_profile(config.Profile("default", Address.parse(line)))
+    save_profile(Profile("default", Address.parse(line)))
     said = artisync("doctor")
     assert "default: me@localhost port 1, /shared/artifacts, paramiko" in said.out
     assert "s3cret" not in said.out + said.err
@@ -88,7 +89,7 @@ def test_the_cause_and_the_next_step_come_from_the_error() -> None:
 def test_without_fuse_the_next_step_is_to_install_it(
     artisync: Artisync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mountpoints, "DEVICE", Path("/no/such/device"))
+    monkeypatch.setattr(available, "DEVICE", Path("/no/such/device"))
     found = checks(artisync)["fuse"]
     assert found["result"] == "failed"
     assert "modprobe fuse" in found["text"]
@@ -108,8 +109,8 @@ def test_of_two_kinds_of_mount_only_the_usual_one_is_missed(
         "text": "there is none",
         "next": None,
     }
-    monkeypatch.setattr(config, "DEFAULT_VIA", "nfs")
-    monkeypatch.setattr(mountpoints, "DEVICE", Path("/no/such/device"))
+    monkeypatch.setattr("vfs.commands.doctor.machine.DEFAULT_VIA", "nfs")
+    monkeypatch.setattr(available, "DEVICE", Path("/no/such/device"))
     found = checks(artisync)
     assert (found["nfs"]["result"], found["fuse"]["result"]) == ("failed", "skipped")
     assert "--via fuse" in found["nfs"]["next"]

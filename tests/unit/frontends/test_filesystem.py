@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("fsspec")
 
-from vfs.base import config, errors
+from vfs.base import errors
 from vfs.base.address import Address
+from vfs.base.profiles import Profile, save_profile
 from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem, _os_error
 
 SERVER = {"ssh": "ssh -p 30022 user@127.0.0.1", "remote_root": "/r"}
@@ -56,7 +57,7 @@ def test_options_that_fsspec_gives_to_any_file_system_are_taken(fs: ArtisyncFile
 
 
 def test_without_options_the_default_profile_answers(home: Path) -> None:
-    config.save_profile(config.Profile("default", Address.parse(SERVER["ssh"]), "/r", {"timeout": "7s"}))
+    save_profile(Profile("default", Address.parse(SERVER["ssh"]), "/r", {"timeout": "7s"}))
     assert ArtisyncFileSystem(skip_instance_cache=True)._timeout == 7
 
 

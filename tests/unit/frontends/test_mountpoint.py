@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from vfs.base import errors
-from vfs.frontends.fuse import mountpoint
-from vfs.frontends.fuse.mountpoint import MountInfo
+from vfs.frontends import mountpoint
+from vfs.frontends.fuse import available
+from vfs.frontends.mountpoint import MountInfo
 
 MOUNTINFO = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
 36 22 0:31 / /home/u/a\040b\134c\011d\012e rw,nosuid,nodev shared:18 master:2 - fuse.sshfs host:/a,\040b rw,user_id=1000
@@ -79,7 +80,7 @@ def test_without_proc_the_mount_command_is_asked(monkeypatch: pytest.MonkeyPatch
 
 
 def test_commas_and_backslashes_are_escaped_in_option_values() -> None:
-    assert mountpoint.escape("host:/a,b\\c") == "host:/a\\,b\\\\c"
+    assert available.escape("host:/a,b\\c") == "host:/a\\,b\\\\c"
 
 
 # --- can it be mounted there? -------------------------------------------------------------------------------------
@@ -143,15 +144,15 @@ def test_what_is_not_mounted_is_not_dead_and_cannot_be_unmounted(tmp_path: Path)
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "fuse"
     place.write_bytes(b"")
-    monkeypatch.setattr(mountpoint, "DEVICE", place)
-    monkeypatch.setattr(mountpoint.sys, "platform", "linux")
+    monkeypatch.setattr(available, "DEVICE", place)
+    monkeypatch.setattr(available.sys, "platform", "linux")
     return place
 
 
 def test_without_the_device_fuse_is_missing(device: Path) -> None:
     device.unlink()
     with pytest.raises(errors.FuseMissing, match="modprobe fuse"):
-        mountpoint.check_fuse()
+        available.check_fuse()
 
 
 @pytest.mark.parametrize(("number", "advice"), [(errno.EACCES, "chmod 666"), (errno.EPERM, "SYS_ADMIN")])
@@ -163,34 +164,34 @@ def test_a_device_that_may_not_be_opened_is_told_with_the_remedy(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(errors.FuseMissing, match=advice):
-        mountpoint.check_fuse()
+        available.check_fuse()
 
 
 def test_a_user_needs_the_helper_program_and_root_does_not(
     device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mountpoint.shutil, "which", lambda name: None)
+    monkeypatch.setattr(available.shutil, "which", lambda name: None)
     monkeypatch.setattr(os, "getuid", lambda: 0)
-    mountpoint.check_fuse()
+    available.check_fuse()
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     with pytest.raises(errors.FuseMissing, match="fusermount3"):
-        mountpoint.check_fuse()
+        available.check_fuse()
 
 
 def test_allow_other_is_told_to_need_a_line_in_fuse_conf(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = tmp_path / "fuse.conf"
-    monkeypatch.setattr(mountpoint, "FUSE_CONF", conf)
-    monkeypatch.setattr(mountpoint.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(available, "FUSE_CONF", conf)
+    monkeypatch.setattr(available.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     for text in (None, "#user_allow_other\nmount_max = 1000\n"):
         if text is not None:
             conf.write_text(text)
         with pytest.raises(errors.MountError, match=f"echo user_allow_other . sudo tee -a {conf}"):
-            mountpoint.check_fuse(allow_other=True)
+            available.check_fuse(allow_other=True)
     conf.write_text("mount_max = 1000\n user_allow_other \n")
-    mountpoint.check_fuse(allow_other=True)
+    available.check_fuse(allow_other=True)
 
 
 def test_a_mount_by_nfs_is_dead_when_nobody_listens_at_its_port(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vfs.frontends.fuse.mountpoint import MountInfo
+from vfs.frontends import mountpoint
+from vfs.frontends.mountpoint import MountInfo, port_of
 from vfs.frontends.nfs import command
-from vfs.frontends.nfs.tickets import Tickets, port_of
+from vfs.frontends.nfs.tickets import Tickets
 
 PLACE = Path("/mnt/a b")
 
@@ -64,17 +65,26 @@ def test_a_client_waits_longer_than_a_call_may_take_and_not_much_longer(timeout:
 
 
 def test_the_command_that_unmounts() -> None:
-    assert command.unmount_command(PLACE, force=False, system="linux") == ["umount", "-i", "-c", "/mnt/a b"]
-    assert command.unmount_command(PLACE, force=True, system="linux")[3:] == ["-l", "/mnt/a b"]
-    assert command.unmount_command(PLACE, force=True, system="darwin") == ["/sbin/umount", "-f", "/mnt/a b"]
+    assert mountpoint.unmount_command(PLACE, force=False, system="linux") == [
+        "umount",
+        "-i",
+        "-c",
+        "/mnt/a b",
+    ]
+    assert mountpoint.unmount_command(PLACE, force=True, system="linux")[3:] == ["-l", "/mnt/a b"]
+    assert mountpoint.unmount_command(PLACE, force=True, system="darwin") == [
+        "/sbin/umount",
+        "-f",
+        "/mnt/a b",
+    ]
 
 
 def test_on_linux_only_root_mounts_and_macos_lets_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 1000)
-    assert command.with_right(words("linux"))[:3] == ["sudo", "-n", "mount"]
-    assert command.with_right(words("darwin"))[0] == "/sbin/mount_nfs"
+    assert mountpoint.with_right(words("linux"))[:3] == ["sudo", "-n", "mount"]
+    assert mountpoint.with_right(words("darwin"))[0] == "/sbin/mount_nfs"
     monkeypatch.setattr("os.getuid", lambda: 0)
-    assert command.with_right(words("linux"))[0] == "mount"
+    assert mountpoint.with_right(words("linux"))[0] == "mount"
 
 
 def test_a_mount_of_ours_is_known_by_its_source() -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from tests.lab.memory_stack import MemoryStack
 from tests.lab.nfs_client import NfsClient, NfsError, marked
-from vfs.base import config
 from vfs.base.errors import MountError, NfsMissing
-from vfs.frontends.fuse.mountpoint import MountInfo
+from vfs.base.settings import resolve
+from vfs.frontends.mountpoint import MountInfo
 from vfs.frontends.nfs import mounted, server
 from vfs.frontends.nfs.mounted import NfsMount
 
@@ -115,7 +115,7 @@ def test_it_is_mounted_by_the_command_and_unmounted_at_the_end(live: Callable[..
 
 
 def test_what_the_client_keeps_is_taken_off_the_ttl_below(tmp_path: Path) -> None:
-    settings = config.resolve({"ssh": "ssh me@host", "cache_dir": tmp_path, "ttl": "2s"})
+    settings = resolve({"ssh": "ssh me@host", "cache_dir": tmp_path, "ttl": "2s"})
     assert mounted.settings_for(settings).ttl == 1.0
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from vfs.base.config import Settings
 from vfs.base.errors import Unreachable
+from vfs.base.settings import Settings
 from vfs.frontends.fsspec import stacks
 
 OPTIONS = {"ssh": "ssh user@127.0.0.1", "remote_root": "/r"}

@@ -23,10 +23,10 @@ from typing import NoReturn, Protocol
 
 from vfs.base import paths, reexec
 from vfs.base.address import Address
-from vfs.base.config import Settings
 from vfs.base.errors import MountError
+from vfs.base.settings import Settings
 from vfs.commands.demo.server import REMOTE_ROOT, USER, Announcement
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 
-from vfs.base import config
-from vfs.base.config import Settings
 from vfs.base.errors import ConfigError, ConnectError
+from vfs.base.settings import Settings, cache_place
 from vfs.commands.doctor import machine, network, server
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.remote.ssh.transport import Prompter
@@ -43,7 +42,7 @@ def examine(
 ) -> Iterator[Finding]:
     """A finding for each of CHECKS, as they come. Blocks, for a bounded time at each.
 
-    `given` are the options as for `config.resolve`; `prompter` is asked for passphrases. Raises UsageError.
+    `given` are the options as for `resolve`; `prompter` is asked for passphrases. Raises UsageError.
     """
     found, settings = machine.profile(given)
     yield machine.fuse()
@@ -52,9 +51,7 @@ def examine(
     yield from _chain(found, _to_experiment(settings, experiment, prompter))
     seconds = settings.timeout if settings is not None else machine.STEP_SECONDS
     try:
-        directory, limit = (
-            (settings.cache_dir, settings.cache_size) if settings else config.cache_place(given)
-        )
+        directory, limit = (settings.cache_dir, settings.cache_size) if settings else cache_place(given)
     except ConfigError:
         yield from (_skipped(check, found) for check in ("disk", "cache"))
     else:

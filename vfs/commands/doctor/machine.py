@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vfs.base import config, paths
-from vfs.base.config import Settings
+from vfs.base import paths
 from vfs.base.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted
+from vfs.base.option_values import DEFAULT_VIA
+from vfs.base.settings import Settings, resolve
 from vfs.base.timeouts import within
 from vfs.base.units import size
 from vfs.cache import disk
 from vfs.cache.database import DATABASE, DatabaseBusy
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.control import client, register
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
+from vfs.frontends.fuse.available import check_fuse
 from vfs.frontends.nfs.mounted import check_client
 from vfs.remote.ssh.prompts import Deadline
 
@@ -35,11 +37,11 @@ LITTLE = 256 << 20
 def fuse() -> Finding:
     """Whether this user can mount by FUSE. Where mounts are made by NFS anyway, it is no failure if not."""
     try:
-        mountpoints.check_fuse()
+        check_fuse()
         from vfs.frontends.fuse.library import VERSION  # loads libfuse
     except MountError as error:
         finding = Finding.of_error("fuse", error)
-        if config.DEFAULT_VIA == "fuse":
+        if DEFAULT_VIA == "fuse":
             return finding
         return replace(finding, result=Result.SKIPPED, next="")
     return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]}")
@@ -51,13 +53,13 @@ def nfs() -> Finding:
         return Finding("nfs", Result.OK, check_client())
     except MountError as error:
         finding = Finding.of_error("nfs", error)
-        return finding if config.DEFAULT_VIA == "nfs" else replace(finding, result=Result.SKIPPED, next="")
+        return finding if DEFAULT_VIA == "nfs" else replace(finding, result=Result.SKIPPED, next="")
 
 
 def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:
     """Which server is meant. Raises UsageError for options that cannot be understood."""
     try:
-        settings = config.resolve(given)
+        settings = resolve(given)
     except ConfigError as error:
         return Finding.of_error("profile", error), None
     if given.get("timeout") is None:

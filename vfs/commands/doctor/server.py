@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vfs import stack
 from vfs.base import errors
-from vfs.base.config import Settings
+from vfs.base.settings import Settings
 from vfs.base.units import ago, count, duration, size
 from vfs.cache.blocks import BlockCache
 from vfs.commands.doctor.finding import Finding, Result

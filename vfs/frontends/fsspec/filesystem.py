@@ -19,9 +19,9 @@ from typing import Any, NoReturn, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
-from vfs.base import config
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, ConfigError, RemoteError, StaleVersion, UsageError
+from vfs.base.settings import resolve
 from vfs.files.read_whole import CHUNK
 from vfs.files.reader import Piece, Reader
 from vfs.frontends.fsspec import browse, stacks
@@ -40,7 +40,7 @@ OPTIONS = (
     "transport",
     "accept_new_host_key",
 )
-"""Storage options, by their names in `config.resolve`."""
+"""Storage options, by their names in `resolve`."""
 OPTIONS_OF_FSSPEC = {
     *("use_listings_cache", "listings_expiry_time", "max_paths"),
     *("asynchronous", "loop", "batch_size", "skip_instance_cache"),
@@ -69,7 +69,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
             raise ValueError(f"artisync has no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
         super().__init__(**options)
         try:
-            self._timeout = config.resolve(self._options).timeout
+            self._timeout = resolve(self._options).timeout
         except (ConfigError, UsageError) as error:
             raise ValueError(f"{error}. {error.hint}") from error
 

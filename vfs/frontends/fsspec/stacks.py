@@ -23,8 +23,8 @@ from typing import TypeVar
 import vfs.remote.ssh.fallback
 import vfs.remote.ssh.openssh
 import vfs.remote.ssh.paramiko_dialer
-from vfs.base import config
 from vfs.base.errors import ArtisyncError
+from vfs.base.settings import resolve
 from vfs.stack import Stack, open_stack
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Stacks:
         self._thread.start()
 
     def run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
-        """What `work` returns, given the stack that `options` (those of `config.resolve`) stand for. Blocks.
+        """What `work` returns, given the stack that `options` (those of `resolve`) stand for. Blocks.
 
         Raises as `open_stack`, what `work` raises, and OSError when the stacks are closed, also meanwhile.
         """
@@ -125,7 +125,7 @@ class Stacks:
             self._opened.pop(key, None)  # the next call tries again
 
     async def _open(self, options: Options) -> Stack:
-        opening = open_stack(config.resolve(options), offline=True)
+        opening = open_stack(resolve(options), offline=True)
         stack = await self._closing.enter_async_context(opening)
         self._following.add(asyncio.ensure_future(_follow_profile(options, stack)))
         return stack
@@ -160,7 +160,7 @@ async def _follow_profile(options: Options, stack: Stack) -> None:
         if stack.remote.link.online:
             continue
         try:
-            settings = config.resolve(options)
+            settings = resolve(options)
             same_files = settings.identity == stack.settings.identity
             if same_files and settings.address != stack.settings.address:
                 await stack.move(settings)

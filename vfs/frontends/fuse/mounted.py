@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vfs.base.config import Settings
+from vfs.base.settings import Settings
 from vfs.files.service import Files
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends.fuse.available import escape
 from vfs.frontends.fuse.operations import Operations
 from vfs.frontends.fuse.session import Session
 
@@ -57,7 +57,7 @@ class FuseMount:
 
 def mount_options(settings: Settings) -> list[str]:
     """What the mount is mounted with."""
-    name = mountpoints.escape(f"{settings.address.host}:{settings.remote_root}")
+    name = escape(f"{settings.address.host}:{settings.remote_root}")
     options = [
         "ro",
         "nosuid",

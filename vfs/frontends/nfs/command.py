@@ -6,16 +6,12 @@ Sources: nfs(5) and mount(8) of Linux; mount_nfs(8) and umount(8) of macOS.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from vfs.frontends.nfs.tickets import HOST
+from vfs.frontends.mountpoint import HOST, MOUNT_NFS
 
 SPARE_SECONDS = 5.0
 """How much longer the client waits than a call may take here, so that the error is ours."""
-MOUNT_NFS, UMOUNT = "/sbin/mount_nfs", "/sbin/umount"
-"""macOS's."""
 MOST_CACHED = 60.0
 """Seconds for which a client keeps attributes at most."""
 
@@ -57,18 +53,3 @@ def mount_command(
     kernel = [f"addr={HOST}", f"mountaddr={HOST}", "mountproto=tcp", "mountvers=3"]
     options = ["ro", "nosuid", "nodev", "noatime", *options, *kernel]
     return ["mount", "-i", "-t", "nfs", "-o", ",".join(options), source, str(mountpoint)]
-
-
-def unmount_command(mountpoint: Path, *, force: bool, system: str) -> list[str]:
-    """The words of the command that unmounts; with `force` also what is in use, or of a server that is gone."""
-    if system == "darwin":
-        return [UMOUNT, *(["-f"] if force else []), str(mountpoint)]
-    # -i: as above; -c: it looks at nothing in a mount that may not answer
-    return ["umount", "-i", "-c", *(["-l"] if force else []), str(mountpoint)]
-
-
-def with_right(words: Sequence[str]) -> list[str]:
-    """The command with the right that it needs: macOS lets users mount, Linux only root. sudo asks nothing."""
-    if words[0] in (MOUNT_NFS, UMOUNT) or os.getuid() == 0:
-        return list(words)
-    return ["sudo", "-n", *words]

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vfs.base.config import Settings
 from vfs.base.errors import MountError, NfsMissing
+from vfs.base.settings import Settings
 from vfs.files.service import Files
-from vfs.frontends.fuse import mountpoint as mountpoints
+from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.nfs import command
 from vfs.frontends.nfs.export import Export
 
@@ -68,7 +68,7 @@ class NfsMount:
     async def mount(self) -> None:
         """Serve, and mount. Raises MountError; then nothing that was given out opens anything any more."""
         self._export.start()
-        code, said = await _run(command.with_right(self._words(COMMAND_SECONDS)))
+        code, said = await _run(mountpoints.with_right(self._words(COMMAND_SECONDS)))
         if code != 0 and self._export.mounts == 0 and _lacks_right(said):
             await self._mounted_by_hand()
         elif code != 0 or not self._there():
@@ -116,8 +116,8 @@ class NfsMount:
             await asyncio.gather(self._watching, return_exceptions=True)
         for force in (False, True):
             if self._there():
-                words = command.unmount_command(self._mountpoint, force=force, system=sys.platform)
-                code, said = await _run(command.with_right(words))
+                words = mountpoints.unmount_command(self._mountpoint, force=force, system=sys.platform)
+                code, said = await _run(mountpoints.with_right(words))
                 if code != 0:
                     log.warning("%s cannot be unmounted: %s", self._mountpoint, said)
         self._export.close()
@@ -159,8 +159,8 @@ def _failure(mountpoint: Path, said: str) -> MountError:
 def check_client() -> str:
     """What this machine's NFS client is, and how it mounts. Raises NfsMissing."""
     if sys.platform == "darwin":
-        if not Path(command.MOUNT_NFS).exists():
-            raise NfsMissing(f"there is no {command.MOUNT_NFS}")
+        if not Path(mountpoints.MOUNT_NFS).exists():
+            raise NfsMissing(f"there is no {mountpoints.MOUNT_NFS}")
         return "the system's NFS client can be used, by any user"
     if sys.platform != "linux":
         raise NfsMissing(f"mounting by NFS was never tried on {sys.platform}")

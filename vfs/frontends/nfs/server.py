@@ -15,9 +15,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from vfs.frontends.mountpoint import HOST
 from vfs.frontends.nfs.programs import Client, Programs, Reply
 from vfs.frontends.nfs.rpc import Records
-from vfs.frontends.nfs.tickets import HOST
 from vfs.frontends.nfs.xdr import Malformed
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,11 @@ import secrets
 import struct
 from collections.abc import Callable
 
+from vfs.frontends.mountpoint import PREFIX
+
 MAC_BYTES = 16
 HANDLE_BYTES = 8 + MAC_BYTES
 _ID = struct.Struct(">Q")
-
-HOST = "127.0.0.1"
-PREFIX = "/artisync/"
-"""How the paths of our exports begin; the port and the secret follow."""
 
 
 class Handles:
@@ -68,12 +66,3 @@ class Tickets:
             del self._until[known]
         self.used += len(found)
         return bool(found)
-
-
-def port_of(source: str) -> int | None:
-    """The server's port, of the source of a mount (`127.0.0.1:/artisync/PORT/…`); None if it is not ours."""
-    host, _, path = source.partition(":")
-    port = path.removeprefix(PREFIX).partition("/")[0]
-    if host != HOST or not path.startswith(PREFIX) or not (port.isascii() and port.isdigit()):
-        return None
-    return int(port)

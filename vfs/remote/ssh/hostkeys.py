@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base import errors, paths
-from vfs.base.config import write_atomically
+from vfs.base.paths import write_atomically
 from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ import paramiko
 
 from vfs.base import errors
 from vfs.base.address import Address
-from vfs.base.config import local_user
+from vfs.base.places import local_user
 from vfs.remote.ssh import ssh_errors
 from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.hostkeys import host_name

@@ -14,19 +14,22 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base import paths
-from vfs.base.config import MOUNT_KIND
-from vfs.base.errors import FuseMissing, MountBusy, MountError, MountPointTaken, MountPointUnusable
-from vfs.frontends.nfs.command import unmount_command, with_right
-from vfs.frontends.nfs.tickets import HOST, port_of
+from vfs.base.errors import MountBusy, MountError, MountPointTaken, MountPointUnusable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-FUSE_CONF = Path("/etc/fuse.conf")
-DEVICE = Path("/dev/fuse")
+
+MOUNT_KIND = "fuse.artisync"
+"""The type under which the kernel lists our mounts by FUSE."""
+HOST = "127.0.0.1"
+PREFIX = "/artisync/"
+"""How the paths of our exports by NFS begin; the port and the secret follow."""
+MOUNT_NFS, UMOUNT = "/sbin/mount_nfs", "/sbin/umount"
+"""macOS's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,6 @@ class MountInfo:
 def unescape(field: str) -> str:
     """A field of mountinfo with its octal escapes (space, tab, newline, backslash) resolved; see proc(5)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def escape(name: str) -> str:
-    r"""A value for a mount option: libfuse takes `\,` for a comma and `\\` for a backslash."""
-    return name.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def parse_mountinfo(text: str) -> list[MountInfo]:
@@ -258,39 +256,28 @@ def check_usable(path: Path) -> None:
         raise MountPointUnusable(f"{path} cannot be used: {error.strerror}") from error
 
 
-def check_fuse(*, allow_other: bool = False) -> None:
-    """See whether this user can mount. Raises FuseMissing, or MountError when `allow_other` is forbidden."""
-    if sys.platform == "linux":
-        _check_device()
-        if os.getuid() != 0 and shutil.which("fusermount3") is None:
-            raise FuseMissing("there is no fusermount3, which mounts for users")
-    if allow_other and os.getuid() != 0 and not _allows_other():
-        raise MountError(
-            f"allow_other needs the line `user_allow_other` in {FUSE_CONF}: "
-            f"`echo user_allow_other | sudo tee -a {FUSE_CONF}`"
-        )
+# --- by NFS ----------------------------------------------------------------------------------------------------
 
 
-def _check_device() -> None:
-    try:
-        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError as error:
-        raise FuseMissing(
-            f"there is no {DEVICE}: `sudo modprobe fuse` "
-            "(a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
-        ) from error
-    except PermissionError as error:
-        if error.errno == errno.EPERM:
-            raise FuseMissing(
-                f"{DEVICE} is forbidden here: a container needs `--device /dev/fuse --cap-add SYS_ADMIN`"
-            ) from error
-        raise FuseMissing(f"this user may not open {DEVICE}: `sudo chmod 666 {DEVICE}`") from error
-    except OSError as error:
-        raise FuseMissing(f"{DEVICE} cannot be opened: {error.strerror}") from error
+def port_of(source: str) -> int | None:
+    """The server's port, of the source of a mount (`127.0.0.1:/artisync/PORT/…`); None if it is not ours."""
+    host, _, path = source.partition(":")
+    port = path.removeprefix(PREFIX).partition("/")[0]
+    if host != HOST or not path.startswith(PREFIX) or not (port.isascii() and port.isdigit()):
+        return None
+    return int(port)
 
 
-def _allows_other() -> bool:
-    try:
-        return any(line.strip() == "user_allow_other" for line in FUSE_CONF.read_text().splitlines())
-    except OSError:
-        return False
+def unmount_command(mountpoint: Path, *, force: bool, system: str) -> list[str]:
+    """The words of the command that unmounts; with `force` also what is in use, or of a server that is gone."""
+    if system == "darwin":
+        return [UMOUNT, *(["-f"] if force else []), str(mountpoint)]
+    # -i: as above; -c: it looks at nothing in a mount that may not answer
+    return ["umount", "-i", "-c", *(["-l"] if force else []), str(mountpoint)]
+
+
+def with_right(words: Sequence[str]) -> list[str]:
+    """The command with the right that it needs: macOS lets users mount, Linux only root. sudo asks nothing."""
+    if words[0] in (MOUNT_NFS, UMOUNT) or os.getuid() == 0:
+        return list(words)
+    return ["sudo", "-n", *words]

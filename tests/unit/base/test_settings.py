@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from vfs.base import config
 from vfs.base.address import Address
-from vfs.base.config import Profile, load_profile, parse_duration, parse_size, resolve, save_profile
 from vfs.base.errors import ConfigError, UsageError
+from vfs.base.option_values import DEFAULT_VIA
+from vfs.base.profiles import (
+    Profile,
+    load_profile,
+    profile_names,
+    profile_path,
+    profiles_dir,
+    remove_profile,
+    save_profile,
+)
+from vfs.base.quantities import parse_duration, parse_size
+from vfs.base.settings import DEFAULT_CACHE_SIZE, cache_place, resolve
 
 LINE = "ssh -p 30022 user@host"
 
@@ -25,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(text: str, name: str = "default") -> Path:
-    path = config.profile_path(name)
+    path = profile_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
@@ -70,11 +80,11 @@ def test_a_number_alone_is_asked_for_its_unit() -> None:
 
 @pytest.mark.parametrize("size", ["1MiB", "63.9MiB", 10, "60MB"])
 def test_a_cache_too_small_to_work_is_refused(home: Path, size: object) -> None:
-    for merged in (resolve, config.cache_place):
+    for merged in (resolve, cache_place):
         with pytest.raises(UsageError, match="too small; the least is 64"):
             merged({"ssh": "ssh host", "cache_size": size})
     assert resolve({"ssh": "ssh host", "cache_size": "64MiB"}).cache_size == 64 << 20
-    assert config.cache_place({"cache_size": 1 << 30})[1] == 1 << 30
+    assert cache_place({"cache_size": 1 << 30})[1] == 1 << 30
 
 
 @pytest.mark.parametrize(
@@ -94,12 +104,12 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
 def test_a_saved_profile_comes_back_equal() -> None:
     profile = saved(transport="openssh", cache_size="1GiB")
     assert load_profile("default") == profile
-    assert config.profile_names() == ["default"]
+    assert profile_names() == ["default"]
 
 
 def test_a_profile_is_for_its_owner_only_and_leaves_no_temporary_file() -> None:
     saved()
-    path = config.profile_path("default")
+    path = profile_path("default")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert os.listdir(path.parent) == ["default.json"]
@@ -121,7 +131,7 @@ def test_a_failed_write_keeps_the_old_profile(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ConfigError, match="No space left"):
         save_profile(Profile("default", Address.parse("ssh other"), "/other"))
     assert load_profile("default") == profile
-    assert os.listdir(config.profiles_dir()) == ["default.json"]
+    assert os.listdir(profiles_dir()) == ["default.json"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,7 @@ def test_a_corrupt_profile_says_which_file_and_what_to_do(text: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", ".hidden", "a\nb", "-x", "é", "a" * 101])
 def test_a_name_that_could_leave_the_directory_is_no_profile(name: str) -> None:
     with pytest.raises(UsageError, match="profile"):
-        config.profile_path(name)
+        profile_path(name)
 
 
 def test_without_any_profile_the_error_says_to_connect() -> None:
@@ -173,7 +183,7 @@ def test_a_missing_profile_is_told_with_the_ones_there_are() -> None:
 def test_what_is_given_beats_the_profile_which_beats_the_default() -> None:
     saved(timeout="10s", ttl="5s", transport="openssh")
     settings = resolve({"ttl": "1s"})
-    assert (settings.ttl, settings.timeout, settings.cache_size) == (1.0, 10.0, config.DEFAULT_CACHE_SIZE)
+    assert (settings.ttl, settings.timeout, settings.cache_size) == (1.0, 10.0, DEFAULT_CACHE_SIZE)
     assert (settings.transport, settings.remote_root) == ("openssh", "/data")
     assert settings.address == Address.parse(LINE)
 
@@ -183,7 +193,7 @@ def test_a_profile_says_how_it_is_mounted() -> None:
     assert resolve({}).via == "nfs"
     assert resolve({"via": "fuse"}).via == "fuse"
     saved()
-    assert resolve({}).via == config.DEFAULT_VIA
+    assert resolve({}).via == DEFAULT_VIA
     with pytest.raises(UsageError, match="'smb' is no way to mount; there are fuse and nfs"):
         resolve({"via": "smb"})
 
@@ -270,6 +280,6 @@ def test_places_follow_the_xdg_variables(home: Path) -> None:
 
 def test_a_removed_profile_is_gone_and_removing_it_again_says_so() -> None:
     saved()
-    assert config.remove_profile("default")
-    assert not config.remove_profile("default")
-    assert config.profile_names() == []
+    assert remove_profile("default")
+    assert not remove_profile("default")
+    assert profile_names() == []
