@@ -18,7 +18,7 @@ from tests.lab.memory_tree import Inode, MemoryTree
 from vfs.base.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
 from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
-from vfs.remote.sftp.connectivity import SILENCE
+from vfs.remote.sftp.connectivity import AWAY, SILENCE
 
 T = TypeVar("T")
 
@@ -62,12 +62,24 @@ class MemoryLink:
     def __init__(self, remote: MemoryRemote) -> None:
         self._remote = remote
         self._loop = asyncio.get_running_loop()
-        self.online = True
-        self.since = self._loop.time()
+        self.connected = True
+        self._changed = self._loop.time()
         self.tells_time = True
         self.waiting: dict[object, float] = {}
         """When each request that is under way was sent."""
-        self.last_received = self.since
+        self.last_received = self._changed
+
+    @property
+    def online(self) -> bool:
+        return self.connected and self.silence <= max(AWAY, 2 * self.patience)
+
+    @property
+    def since(self) -> float:
+        return self._loop.time() - self.silence if self.connected and not self.online else self._changed
+
+    def changed(self, connected: bool, at: float) -> None:
+        """As of the real link; `at` -inf: for good."""
+        self.connected, self._changed = connected, at
 
     @property
     def silence(self) -> float:
@@ -141,15 +153,15 @@ class MemoryRemote:
 
     def go_offline(self) -> None:
         """Break the link: what is under way is asked again on the next one."""
-        if self.link.online:
-            self.link.online, self.link.since = False, self._loop.time() - self.link.silence
+        if self.link.connected:
+            self.link.changed(connected=False, at=self._loop.time() - self.link.silence)
             self._up = self._loop.create_future()
             self._broken.set_result(None)
 
     def go_online(self) -> None:
         """Have a link again; the server's handles of the old one are gone."""
         if self._up is not None:
-            self.link.online, self.link.since = True, self._loop.time()
+            self.link.changed(connected=True, at=self._loop.time())
             self._broken = self._loop.create_future()
             self._up.set_result(None)
             self._up = None
@@ -226,7 +238,7 @@ class MemoryRemote:
     async def aclose(self) -> None:
         """Break the link for good."""
         self.go_offline()
-        self.link.since = float("-inf")
+        self.link.changed(connected=False, at=float("-inf"))
 
     # --- below --------------------------------------------------------------------------------------------------------
 
@@ -273,7 +285,7 @@ class MemoryRemote:
         left = self.link.since + self.timeout - self._loop.time()
         if left > 0:
             await asyncio.wait({self._up}, timeout=left)
-        if not self.link.online:
+        if not self.link.connected:
             raise Unreachable("the link is down")
 
     async def _pass(self, seconds: float) -> None:

@@ -100,7 +100,10 @@ class LinkState(Protocol):
     """What is known of the link just now. All properties are cheap and are read on the event loop's thread."""
 
     @property
-    def online(self) -> bool: ...
+    def online(self) -> bool:
+        """Whether the server can be asked: there is a connection, and no answer has been due for long without a byte."""
+        ...
+
     @property
     def since(self) -> float:
         """When the present state began, in the event loop's time (seconds): offline, when the server ceased to answer."""

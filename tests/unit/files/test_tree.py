@@ -25,6 +25,7 @@ from vfs.files.requests import fresh_only
 from vfs.files.tree import CROWD
 from vfs.remote import api
 from vfs.remote.api import Attributes
+from vfs.remote.sftp.connectivity import AWAY
 
 
 async def names(stack: MemoryStack, path: bytes = b"") -> list[bytes]:
@@ -365,19 +366,28 @@ def test_over_a_silent_link_what_was_not_fresh_when_the_silence_began_is_waited_
     play(story, latency=0.01)
 
 
-def test_a_silent_link_that_goes_down_gives_what_was_last_known_however_old() -> None:
+@pytest.mark.parametrize("down", [1.0, None])
+def test_a_link_that_goes_down_or_stays_silent_gives_what_was_last_known_however_old(
+    down: float | None,
+) -> None:
     async def story(stack: MemoryStack) -> None:
         loop = asyncio.get_running_loop()
         stack.old(ROOT + b"/f", b"12345")
         await names(stack)
         await asyncio.sleep(100 * TTL)
         stack.remote.go_silent()
-        later(5, stack.remote.go_offline)
+        if down is not None:
+            later(down, stack.remote.go_offline)
+        until = down or AWAY
         began = loop.time()
         assert (await stack.node(b"f")).version.size == 5
-        assert 5 <= loop.time() - began <= 5.2
+        assert until <= loop.time() - began <= until + 0.2
         assert await names(stack) == [b"f"]
-        assert loop.time() - began <= 5.2
+        assert loop.time() - began <= until + 0.2
+        if down is None:
+            stack.remote.go_on()
+            await asyncio.sleep(0.1)
+            assert stack.remote.link.online
 
     play(story, latency=0.01)
 
@@ -390,8 +400,8 @@ def test_what_an_earlier_mount_left_is_not_given_over_a_silent_link(tmp_path: Pa
         stack.remote.go_silent()
         stack.old(ROOT + b"/g", b"1")
         waiting = asyncio.ensure_future(stack.node(b"g"))
-        later(2, stack.remote.go_on)
-        await asyncio.sleep(1)
+        later(AWAY - 0.1, stack.remote.go_on)
+        await asyncio.sleep(0.5)
         assert await names(stack) == [b"f", b"g"]
         await waiting
 

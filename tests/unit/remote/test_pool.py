@@ -15,7 +15,7 @@ from tests.unit.remote.one_pool import CONTENT, FILE, TIMEOUT, drop, fails, now,
 from vfs.base.errors import ConnectError, NoAnswer, Refused, Unreachable
 from vfs.remote.sftp import connection as sftp
 from vfs.remote.sftp import pool as pools
-from vfs.remote.sftp.connectivity import backoff
+from vfs.remote.sftp.connectivity import AWAY, backoff
 from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
@@ -110,10 +110,32 @@ def test_how_long_a_link_has_been_down_counts_from_when_the_server_ceased_to_ans
         server.sessions[-1].silent = True
         began = now()
         await asyncio.sleep(9)
-        assert pool.link.online
+        assert pool.link.connected
+        assert not pool.link.online
         assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) <= 2.5
         assert began <= pool.link.since <= began + sftp.KEEPALIVE + 0.1
         assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_a_server_that_is_silent_for_long_counts_as_offline_until_it_answers_on_the_same_connection() -> None:
+    async def main(threads: Threads) -> None:
+        server, dialer, pool = await online(threads)
+        server.sessions[-1].silent = True
+        began = now()
+        waiting = asyncio.ensure_future(SftpRemote(pool).lstat(FILE))
+        await asyncio.sleep(AWAY - 0.1)
+        assert pool.link.online
+        await asyncio.sleep(0.2)
+        assert not pool.link.online
+        assert began <= pool.link.since <= began + 0.1
+        server.sessions[-1].silent = False
+        assert (await pool.alive[0].lstat(FILE)).size == len(CONTENT)
+        assert pool.link.online
+        assert len(dialer.at) == 1
+        waiting.cancel()
         await pool.aclose()
 
     run_engine(main)

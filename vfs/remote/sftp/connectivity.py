@@ -17,6 +17,9 @@ GROWTH = 1.3
 """Each wait is so much longer than the one before: at most a third of the time that the link has been down."""
 SILENCE = 0.08
 """Seconds without a byte, while an answer is due, that make no link a silent one."""
+AWAY = 1.2
+"""Seconds without a byte, while an answer is due, after which the link counts as offline until the next byte comes.
+The connections are kept: most such silences end."""
 DAY = 86400.0
 
 
@@ -36,8 +39,9 @@ class Link:
 
     def __init__(self, silence: Callable[[], float] = lambda: 0.0) -> None:
         self._silence = silence
-        self.online = False
-        self.since = asyncio.get_running_loop().time()
+        self.connected = False
+        """Whether there is a connection, which may be a silent one."""
+        self._changed = asyncio.get_running_loop().time()
         self.path = PathModel()
         self._smoothed = 0.0
         self._deviation = 0.0
@@ -46,6 +50,18 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<Link {'online' if self.online else 'offline'}, rtt {self.rtt * 1000:.1f} ms>"
+
+    @property
+    def online(self) -> bool:
+        """See `api.LinkState`."""
+        return self.connected and self._silence() <= max(AWAY, 2 * self.patience)
+
+    @property
+    def since(self) -> float:
+        """See `api.LinkState`."""
+        if self.connected and not self.online:
+            return asyncio.get_running_loop().time() - self._silence()
+        return self._changed
 
     @property
     def silence(self) -> float:
@@ -62,10 +78,10 @@ class Link:
         """See `api.LinkState`: four round trips as they are lately, or as long as RFC 6298 waits, whichever is longer."""
         return max(SILENCE, 4 * self._smoothed, self._smoothed + 4 * self._deviation)
 
-    def changed(self, online: bool, at: float) -> None:
-        """The link came up, or went down, at that time of the loop."""
-        if online != self.online:
-            self.online, self.since = online, at
+    def changed(self, connected: bool, at: float) -> None:
+        """The first connection was made, or the last one lost, at that time of the loop."""
+        if connected != self.connected:
+            self.connected, self._changed = connected, at
 
     def new_way(self) -> None:
         """The path to the server may be another one: what was measured does not count."""

@@ -162,7 +162,7 @@ class Pool:
         self._far = False
         self._saw_rtt(connection.rtt)
         self.last_error = None
-        self.link.changed(online=True, at=asyncio.get_running_loop().time())
+        self.link.changed(connected=True, at=asyncio.get_running_loop().time())
         self._up.set()
 
     def _see_clock(self, connection: Connection) -> None:
@@ -188,7 +188,7 @@ class Pool:
             self._up.clear()
             self.last_error = connection.ended
             log.warning("offline: %s", connection.ended)
-            self.link.changed(online=False, at=self._sound_until)
+            self.link.changed(connected=False, at=self._sound_until)
             self._reconnect()
 
     def _count(self, connection: Connection) -> None:
@@ -270,7 +270,7 @@ class Pool:
             alive = self.alive
             if alive:
                 return min(alive, key=lambda connection: connection.in_flight)
-            down_since = began if self.link.online else self.link.since
+            down_since = began if self.link.connected else self.link.since
             left = down_since + self.timeout - loop.time()
             if left <= 0 or self._closed:
                 raise Unreachable(str(self.last_error or "the link is down"))
