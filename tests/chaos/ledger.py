@@ -79,8 +79,12 @@ class Ledger:
         self._states: dict[str, list[State]] = {}
         self.silence = Times(clock)
         """While the server could not be asked, and the moments that a mount needs to find it again."""
+        self.lost = Times(clock)
+        """While a mount may know that the link is down: it shows what it last knew, however old that is."""
         self.unmounted = Times(clock)
         """While there was no mount."""
+        self._shown: dict[tuple[str, str], tuple[float, float]] = {}
+        """By deed and path: when an answer that was right came, and when the newest state that it fits began."""
 
     def have(self, path: str, what: str | int) -> None:
         """Begin with this state of a path."""
@@ -106,23 +110,25 @@ class Ledger:
             return WRONG
         if seen.path not in self._states or seen.saw == RIGHT:
             return RIGHT
-        start = self.silence.before(seen.since, TTL + SLACK)
-        if _fits(seen.saw, self._window(seen.path, start, seen.until)):
+        window = self._true(seen, seen.since)
+        if _fits(seen.saw, window):
+            if window[-1].what == seen.saw:
+                self._shown[seen.deed, seen.path] = seen.until, window[-1].since
             return RIGHT
-        return STALE if _fits(seen.saw, self._window(seen.path, -math.inf, seen.until)) else WRONG
+        return STALE if _fits(seen.saw, self._until(seen)) else WRONG
 
     def explain(self, seen: Seen) -> str:
         """The answer beside the states that it could have shown."""
         start = self.silence.before(seen.since, TTL + SLACK)
         states = [
             f"{state.what} from {state.since - seen.since:+.2f} to {state.until - seen.since:+.2f}"
-            for state in self._window(seen.path, start - 60, seen.until)
+            for state in self._until(seen)[-4:]
         ]
         said = errno.errorcode[seen.errno] if seen.errno else f"saw {seen.saw}"
         took = seen.until - seen.since
         return (
             f"{seen.deed} {seen.path}: {said} after {took:.3f} s; fresh from {start - seen.since:+.2f}; "
-            f"opened {seen.opened - seen.since:+.2f}; states {states[-4:]} {seen.note}"
+            f"opened {seen.opened - seen.since:+.2f}; states {states} {seen.note}"
         )
 
     def _failure(self, seen: Seen) -> str:
@@ -135,12 +141,10 @@ class Ledger:
             case errno.ENOENT | errno.ENOTDIR | errno.EISDIR:
                 if self.unmounted.touch(seen.since, seen.until):
                     return "ENOTCONN"  # the empty directory below the mount
-                start = self.silence.before(seen.since, TTL + SLACK)
-                states = {state.what for state in self._window(seen.path, start, seen.until)}
+                states = {state.what for state in self._true(seen, seen.since)}
                 return name if states & _SAYS[seen.errno] else LIE
             case errno.ESTALE:
-                start = self.silence.before(seen.opened, TTL + SLACK) - SETTLING
-                window = self._window(seen.path, start, seen.until)
+                window = self._true(seen, seen.opened, SETTLING)
                 if window and isinstance(window[-1].what, int):
                     waited = seen.opened >= seen.since and seen.until - seen.since >= PATIENCE
                     return name if waited else STALE_GROWTH
@@ -149,15 +153,31 @@ class Ledger:
                 return name if self.silence.touch(seen.since, seen.until) else NO_ANSWER
         return OTHER
 
-    def _window(self, path: str, start: float, end: float) -> list[State]:
-        """What a path was at any moment of that time, oldest first."""
+    def _true(self, seen: Seen, moment: float, more: float = 0.0) -> list[State]:
+        """The states that an answer of that moment may show, oldest first; `more`: seconds that they may be older.
+
+        While the link is lost that is also what was last known: all that there was, but nothing older than was shown.
+        """
+        start = self.silence.before(moment, TTL + SLACK) - more
+        known = math.inf
+        if self.lost.touch(moment, seen.until):
+            shown, known = self._shown.get((seen.deed, seen.path), (-math.inf, -math.inf))
+            if shown > moment or self.unmounted.touch(shown, seen.until):
+                known = -math.inf
         found: list[State] = []
-        for state in reversed(self._states.get(path, [])):
-            if state.until < start:
+        for state in reversed(self._until(seen)):
+            if state.until < start and state.since < known:
                 break
-            if state.since <= end:
-                found.append(state)
+            found.append(state)
         return found[::-1]
+
+    def _until(self, seen: Seen) -> list[State]:
+        """All states that there were until the answer came."""
+        states = self._states.get(seen.path, [])
+        count = len(states)
+        while count and states[count - 1].since > seen.until:
+            count -= 1
+        return states[:count]
 
 
 def _fits(saw: str | int, states: list[State]) -> bool:

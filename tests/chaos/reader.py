@@ -16,6 +16,7 @@ import signal
 import stat
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,7 @@ class Program:
             saw = deed(path)
         except OSError as error:
             number = error.errno or errno.EPROTO
+            self._note = f"in {traceback.extract_tb(error.__traceback__)[-2].name}"
             if number != errno.EINTR and path in self._held:
                 os.close(self._held.pop(path)[0])
         return Seen(deed.__name__, path, opened, began, time.monotonic(), saw, number, self._note)

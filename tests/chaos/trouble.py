@@ -77,7 +77,7 @@ class Trouble:
 
     def _lost(self, action: Action) -> Action:
         def act(seconds: float) -> None:
-            with self._ledger.silence.during(RECOVERY):
+            with self._ledger.silence.during(RECOVERY), self._ledger.lost.during(RECOVERY):
                 action(seconds)
 
         return act

@@ -70,3 +70,25 @@ def test_a_link_that_died_while_nobody_asked_is_found_and_its_timeout_has_run(tm
         assert eventually(lambda: world.status()["state"] == "offline", 3)
         assert failure(world.path / "exp/new")[0] == errno.EHOSTUNREACH
         world.relay.blackhole(False)
+
+
+def test_a_file_that_became_a_fifo_unseen_is_one_at_the_next_open_and_blocks_nobody_for_long(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, "--ttl", "60s", timeout=20)
+    world.file("exp/x")
+    want = world.file("exp/f")
+    with world:
+        assert len(os.listdir(world.path / "exp")) == 2
+        os.stat(world.path / "exp/x")
+        (world.root / "exp/x").unlink()
+        os.mkfifo(world.root / "exp/x")
+        began = time.monotonic()
+        file = os.open(world.path / "exp/x", os.O_RDONLY | os.O_NONBLOCK)
+        assert stat.S_ISFIFO(os.fstat(file).st_mode)
+        os.close(file)
+        assert read(world.path / "exp/f") == want
+        assert (
+            time.monotonic() - began < 10 + SLACK
+        )  # a connection that is blocked is given up after five to seven
+        assert world.log.count("no answer for") == 1

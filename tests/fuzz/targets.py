@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.unit.fetch.simulated_reads import LongLink
-from tests.unit.formats import made_files, test_inspect
+from tests.unit.formats import made_files, test_describe
 from tests.unit.remote.wire_streams import Expectation, Fed, made
 from vfs.base.errors import UnreadableFormat
 from vfs.formats import Misfit, verdict_for
@@ -126,7 +126,7 @@ def _decoder(data: bytes) -> None:
 
 
 def _files() -> list[bytes]:
-    return [make()[1] for make in test_inspect.FILES]
+    return [make()[1] for make in test_describe.FILES]
 
 
 def _pickles() -> list[bytes]:

@@ -257,6 +257,8 @@ class Session:
         if kind == Kind.FSTAT:
             return packet(Kind.ATTRS, number, self._attributes(held) or b"")
         offset, size = struct.unpack(">QI", tail)
+        if held not in self.server.files:  # a directory by now
+            return status(number, Code.FAILURE, b"is a directory")
         content = self.server.files[held][offset : offset + self.server.shorten(size)]
         return data(number, content) if content else status(number, Code.EOF)
 

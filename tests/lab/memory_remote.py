@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.lab.memory_tree import Inode, MemoryTree
-from vfs.base.errors import AccessDenied, ListingTooLong, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.base.errors import (
+    AccessDenied,
+    ListingTooLong,
+    NoSuchPath,
+    NotAFile,
+    RemoteError,
+    ServerFailure,
+    Unreachable,
+)
 from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.sftp.connectivity import AWAY, SILENCE
@@ -326,6 +334,8 @@ class MemoryFile:
             inode = self._remote.tree.find(self.path)
             _readable(inode)
             self.attributes = attributes_of(inode)
+            if not stat.S_ISREG(inode.mode):
+                raise NotAFile(repr(self.path))
             return inode
 
         inode = await self._remote._ask("open", self.path, answer)
@@ -349,8 +359,6 @@ class MemoryFile:
             await self.reopen()
         inode = self._inode
         assert inode is not None
-        if stat.S_ISDIR(inode.mode):
-            raise OSError(errno.EISDIR, "is a directory")
         count = 0
         while count < len(into):
             if count:

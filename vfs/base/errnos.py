@@ -11,6 +11,7 @@ ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NoSuchPath, errno.ENOENT),
     (errors.AccessDenied, errno.EACCES),
     (errors.NotDirectory, errno.ENOTDIR),
+    (errors.NotAFile, errno.ESTALE),
     (errors.NameTooLong, errno.ENAMETOOLONG),
     (errors.Unsupported, errno.EOPNOTSUPP),
     (errors.StaleVersion, errno.ESTALE),

@@ -44,6 +44,10 @@ class NotDirectory(RemoteError):
     """The path is not a directory on the server."""
 
 
+class NotAFile(RemoteError):
+    """What was a file is something else on the server now; look at it again."""
+
+
 class NameTooLong(RemoteError):
     """The path or a name in it is too long for the server; mount a directory closer to it with `--remote-root`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vfs.base.errors import NoSuchPath, StaleVersion
+from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion
 from vfs.cache.block import Block
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher, Moved
@@ -86,7 +86,7 @@ class Reader:
                 await versions.moved(self.node, moved.attributes, moved.at)
                 lenient = True
                 continue
-            except NoSuchPath as error:
+            except (NoSuchPath, NotAFile) as error:
                 self.tree.names.remove(self.node)
                 raise StaleVersion(f"{content.path!r} is gone") from error
             pieces = self.fetcher.ready(content, start, end)

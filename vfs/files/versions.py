@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from vfs import formats
-from vfs.base.errors import NoSuchPath, StaleVersion, Unreachable
+from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion, Unreachable
 from vfs.base.file_version import Change, classify, settled
 from vfs.base.tasks import SingleFlight
 from vfs.cache.blocks import BlockCache
@@ -157,7 +157,7 @@ class Versions:
         clock = self.fetcher.remote.link.past
         try:
             alike, attributes = await self.fetcher.compare(content)
-        except NoSuchPath:
+        except (NoSuchPath, NotAFile):
             self.names.remove(node)
             return
         if node.stale:
@@ -212,6 +212,13 @@ class Versions:
         Waits until a file that is being rewritten is settled. Raises StaleVersion when it never is, and when the node
         is not, or no longer, what the name stands for; RemoteError and Unreachable as the remote does.
         """
+        try:
+            return await self._open(node)
+        except NotAFile as error:
+            self.names.remove(node)
+            raise StaleVersion(f"{node.path!r} was replaced") from error
+
+    async def _open(self, node: Node) -> Content:
         content = await self._content(node)
         if not content.held and content.version.size > 0:
             attributes, at = await self.fetcher.open(content)
@@ -313,7 +320,7 @@ class Versions:
         buffer, at = memoryview(bytearray(end - start)), asyncio.get_running_loop().time()
         try:
             count, attributes = await self.fetcher.read_past_cache(content, start, buffer)
-        except NoSuchPath:
+        except (NoSuchPath, NotAFile):
             self.names.remove(node)
             return
         if version_of(attributes) != version:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from vfs.base.errors import NoSuchPath, StaleVersion
+from vfs.files.node import Kind
 from vfs.files.reader import Reader
 
 FILE = ROOT + b"/ck.pt"
@@ -171,6 +172,28 @@ def test_a_handle_of_a_removed_file_is_stale_and_a_new_open_finds_no_file(idle: 
             await stack.open(b"ck.pt")
         with pytest.raises(StaleVersion):
             await read(reader, 1 << 20, 10)
+
+    play(story)
+
+
+@pytest.mark.parametrize("known", ["some", "all, not compared", "none"])
+def test_a_file_that_became_a_directory_is_stale_and_the_next_look_finds_the_directory(known: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        if known == "all, not compared":
+            stack.files.write(FILE, tagged(b"old", 1000))
+        reader = await stack.open(b"ck.pt")
+        if known != "none":
+            await read(reader, 0, 1000)
+        await asyncio.sleep(60)  # the server's handle is closed
+        await stack.node(b"ck.pt")
+        stack.files.remove(FILE)
+        stack.files.mkdir(FILE)
+        if known == "none":
+            stack.fetcher.handles.reopen(reader.content)
+        with pytest.raises(StaleVersion):
+            await read(reader, 0 if known == "all, not compared" else BIG // 2, 1000)
+        assert (await stack.node(b"ck.pt")).kind is Kind.DIRECTORY
 
     play(story)
 

@@ -108,6 +108,22 @@ def test_a_silence_that_began_too_late_excuses_nothing(ledger: Ledger, clock: Cl
         assert ledger.verdict(seen("f", 10.5, "old")) == ledgers.STALE
 
 
+def test_while_the_link_is_lost_what_was_last_known_is_right_and_nothing_older_than_was_shown(
+    ledger: Ledger, clock: Clock
+) -> None:
+    clock.now = 1100
+    with ledger.silence.during(0), ledger.lost.during(0):
+        clock.now = 1101
+        assert ledger.verdict(seen("f", 101, "old")) == RIGHT
+        assert ledger.verdict(seen("f", 101, error=errno.ESTALE)) == "ESTALE"
+        assert ledger.verdict(seen("f", 101.1, "new")) == RIGHT
+        assert ledger.verdict(seen("f", 101.2, "old")) == ledgers.STALE
+        with ledger.unmounted.during(0):
+            clock.now = 1102
+        assert ledger.verdict(seen("f", 102.1, "old")) == RIGHT
+    assert ledger.verdict(seen("f", 102 + ALLOWED, "old")) == ledgers.STALE
+
+
 def test_silences_that_follow_each_other_count_once(ledger: Ledger, clock: Clock) -> None:
     for start, end in ((1001.0, 1002.0), (1003.0, 1004.0), (1006.0, 1006.5)):
         clock.now = start

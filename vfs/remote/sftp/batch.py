@@ -7,9 +7,10 @@ loop's thread alone uses the rest, before and after that.
 from __future__ import annotations
 
 import asyncio
+import stat
 from dataclasses import dataclass, field
 
-from vfs.base.errors import ArtisyncError, LinkLost
+from vfs.base.errors import ArtisyncError, LinkLost, NotAFile
 from vfs.remote.api import Attributes
 from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.wire import Code, Status, Value, error_of
@@ -89,7 +90,7 @@ class Batch:
         if not self.handle.open:
             return LinkLost("the server gave out the handle for another file, too")
         if self.error is not None:
-            return error_of(self.error, self.about)
+            return _no_file(self.attributes, self.about) or error_of(self.error, self.about)
         if unfinished:
             return LinkLost("the connection ended")
         if self.attributes is None:
@@ -113,3 +114,15 @@ class Batch:
         while got := self._came.get(count, 0):
             count += got
         return count
+
+
+def only_file(attributes: Attributes, path: bytes) -> None:
+    """Raises NotAFile if the server says that the path is something else than a regular file."""
+    error = _no_file(attributes, path)
+    if error is not None:
+        raise error
+
+
+def _no_file(attributes: Attributes | None, path: bytes) -> NotAFile | None:
+    kind = stat.S_IFMT(attributes.mode) if attributes is not None else 0
+    return NotAFile(f"{path!r} is no file any more") if kind not in (0, stat.S_IFREG) else None

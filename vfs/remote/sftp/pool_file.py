@@ -9,9 +9,11 @@ import asyncio
 import math
 from functools import partial
 
+from vfs.base.errors import LinkLost, ServerFailure
 from vfs.remote.api import Attributes
 from vfs.remote.sftp import substitutes
-from vfs.remote.sftp.connection import Connection, seen
+from vfs.remote.sftp.batch import only_file
+from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.pool import Pool
 
@@ -34,11 +36,24 @@ class PoolFile:
         self._handles: dict[Connection, asyncio.Future[Handle]] = {}
         self._reading = 0
         self._closed = False
+        self._wary = False
+        """Whether a connection ended at an OPEN of it: that of a FIFO blocks the server's process."""
 
     async def open_on(self, connection: Connection) -> None:
-        """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own."""
-        handle = self._handle(connection)
-        self.attributes = (await asyncio.gather(handle, substitutes.stat(connection, self.path)))[1]
+        """Open it on a connection; STAT goes out with OPEN, so that its attributes cost no round trip of their own.
+
+        Raises NotAFile when it is no regular file; else as the server says.
+        """
+        opened, told = await asyncio.gather(
+            self._handle(connection), substitutes.stat(connection, self.path), return_exceptions=True
+        )
+        if isinstance(told, Attributes):
+            only_file(told, self.path)
+        for answer in (opened, told):
+            if isinstance(answer, BaseException):
+                raise answer
+        assert isinstance(told, Attributes)
+        self.attributes = told
         if self.attributes.size > LARGE and not self._closed:
             useful = math.ceil(self.attributes.size / self._pool.share.size)
             for wide in sorted(self._pool.wide, key=_load)[:useful]:
@@ -48,9 +63,18 @@ class PoolFile:
         handle = self._handles.get(connection)
         if handle is None or (handle.done() and not _is_open(handle)):
             self._handles = {one: there for one, there in self._handles.items() if one.alive}
-            handle = self._handles[connection] = connection.open(self.path)
-            handle.add_done_callback(seen)
+            asked = asyncio.ensure_future(self._look_first(connection)) if self._wary else None
+            handle = self._handles[connection] = asked or connection.open(self.path)
+            handle.add_done_callback(self._seen)
         return handle
+
+    async def _look_first(self, connection: Connection) -> Handle:
+        only_file(await substitutes.stat(connection, self.path), self.path)
+        return await connection.open(self.path)
+
+    def _seen(self, handle: asyncio.Future[Handle]) -> None:
+        if not handle.cancelled() and isinstance(handle.exception(), LinkLost):
+            self._wary = True
 
     async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
@@ -109,6 +133,9 @@ class PoolFile:
             connection.in_flight += len(into)  # the next read shall find another connection idler
             try:
                 await asyncio.shield(handle)
+            except ServerFailure:  # some refuse to open a directory
+                only_file(await substitutes.stat(connection, self.path), self.path)
+                raise
             finally:
                 connection.in_flight -= len(into)
         value = handle.result()
