@@ -543,3 +543,20 @@ def test_nothing_large_is_read_over_the_connection_for_what_is_small() -> None:
         await pool.aclose()
 
     run_engine(main)
+
+
+def test_a_link_that_is_lost_again_and_again_and_answers_in_between_is_tried_every_second() -> None:
+    """However little it was asked."""
+
+    async def main(threads: Threads) -> list[float]:
+        server, dialer, pool = await online(threads)
+        remote, end = SftpRemote(pool), now() + 300
+        while now() < end:
+            drop(server)
+            assert (await remote.lstat(FILE)).size == len(CONTENT)
+        await pool.aclose()
+        return [later - earlier for earlier, later in itertools.pairwise(dialer.at[1:])]
+
+    waits = run_engine(main)
+    assert max(waits) <= 1.01
+    assert min(waits[1:]) >= 0.49

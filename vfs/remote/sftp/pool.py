@@ -92,6 +92,8 @@ class Pool:
         self._attempts = 0
         self._came_up = 0.0, 0
         """When the link last did, and the bytes that had been delivered until then."""
+        self._answered = False
+        """Whether the link has answered a program's request since it came up."""
         self._sound_until = 0.0
         """When a connection that was lost last worked."""
         self._up = asyncio.Event()
@@ -156,6 +158,7 @@ class Pool:
                 log.warning("online after %.0f s", asyncio.get_running_loop().time() - self.link.since)
             self.link.new_way()
             self._came_up = asyncio.get_running_loop().time(), self.link.path.delivered
+            self._answered = False
         self._see_clock(connection)
         connection.saw_rtt, connection.load = self._saw_rtt, self._load
         self._connections.append(connection)
@@ -185,6 +188,8 @@ class Pool:
             up_since, delivered = self._came_up
             if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.path.delivered > delivered:
                 self._attempts = 0
+            elif self._answered:  # soon again, and not without a pause
+                self._attempts = 1
             self._up.clear()
             self.last_error = connection.ended
             log.warning("offline: %s", connection.ended)
@@ -302,7 +307,9 @@ class Pool:
                 if choose is not None:
                     connection = choose(connection)
                 try:
-                    return await question(connection)
+                    answer = await question(connection)
+                    self._answered = True
+                    return answer
                 except ProtocolViolation as error:
                     violations += error.known or suspect
                     suspect = True
