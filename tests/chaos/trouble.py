@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,8 @@ RECOVERY = 6.0
 """Seconds in which a mount finds a server again that it has lost: it tries after 1 s, 1.3 s, …"""
 PAUSE = (0.3, 3.0)
 """Seconds that a server is silent and nothing is lost."""
+OFFLINE = 1.0
+"""Seconds of silence after which a mount may count the link as down."""
 SIGNAL_EVERY = 0.02
 SETTLED = 0.1
 """Seconds that a slow link may be behind when it counts as sound again."""
@@ -147,8 +150,8 @@ class Trouble:
     # --- nothing is lost --------------------------------------------------------------------------------------------
 
     def _pause_server(self, _: float) -> None:
-        with self._ledger.silence.during(0):
-            self._stop_server(self._chance.uniform(*PAUSE))
+        with self._silent() as seconds:
+            self._stop_server(seconds)
 
     def _pause_often(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -157,8 +160,16 @@ class Trouble:
             time.sleep(self._chance.uniform(0.1, 1))
 
     def _hold_link(self, _: float) -> None:
-        with self._ledger.silence.during(0):
-            self._black_hole(self._chance.uniform(*PAUSE))
+        with self._silent() as seconds:
+            self._black_hole(seconds)
+
+    @contextlib.contextmanager
+    def _silent(self) -> Iterator[float]:
+        """A silence that is too short to lose a connection, and perhaps not to count as offline; its seconds."""
+        seconds = self._chance.uniform(*PAUSE)
+        lost = self._ledger.lost.during(0) if seconds > OFFLINE else contextlib.nullcontext()
+        with self._ledger.silence.during(0), lost:
+            yield seconds
 
     def _replace(self, _: float) -> None:
         self._life.replace(self._chance.randrange(LIVE))
