@@ -127,6 +127,8 @@ class MemoryRemote:
         self.piece = 1 << 20
         self.spare = 64 << 20
         self.metered = False
+        self.name_max = 255
+        """Bytes of a name that the server's file system takes."""
         self.in_flight = 0
         self.backlogs: list[int] = []
         self.requests: Counter[str] = Counter()
@@ -191,7 +193,12 @@ class MemoryRemote:
         self.backlogs.append(waiting)
 
     async def lstat(self, path: bytes) -> Attributes:
-        return await self._ask("lstat", path, lambda: attributes_of(self.tree.find(path, follow=False)))
+        def answer() -> Attributes:
+            if len(path.rpartition(b"/")[2]) > self.name_max:
+                raise OSError(errno.ENAMETOOLONG, "name too long")
+            return attributes_of(self.tree.find(path, follow=False))
+
+        return await self._ask("lstat", path, answer)
 
     async def stat(self, path: bytes) -> Attributes:
         return await self._ask("stat", path, lambda: attributes_of(self.tree.find(path)))
@@ -234,7 +241,7 @@ class MemoryRemote:
     async def statvfs(self, path: bytes) -> FsStats | None:
         def answer() -> FsStats:
             self.tree.find(path)
-            return FsStats(4096, 4096, 1000, 500, 400, 100, 50, 40, 255)
+            return FsStats(4096, 4096, 1000, 500, 400, 100, 50, 40, self.name_max)
 
         return await self._ask("statvfs", path, answer)
 

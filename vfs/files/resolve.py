@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vfs.base.errors import NoSuchPath, NotDirectory
+from vfs.base.errors import NameTooLong, NoSuchPath, NotDirectory, ServerFailure
 from vfs.files.following import follow
 from vfs.files.namespace import Namespace, join
 from vfs.files.node import Kind, Node
@@ -38,10 +38,15 @@ class Resolver:
                 self._names.observe_node(node, attributes, at)
 
     async def name(self, parent: Node, name: bytes) -> None:
-        """Ask what a name stands for. Raises NoSuchPath, ServerFailure, Unreachable."""
+        """Ask what a name stands for. Raises NoSuchPath, NameTooLong, ServerFailure, Unreachable."""
         at = _now()
         try:
             attributes = await self._remote.lstat(join(parent.path, name))
+        except ServerFailure:  # SFTP has no word for a name that is too long
+            system = await self._remote.statvfs(parent.path)
+            if system is not None and 0 < system.name_max < len(name):
+                raise NameTooLong(f"{name!r} on a file system of {system.name_max}") from None
+            raise
         except NoSuchPath:
             child = parent.children.get(name)
             if child is not None and child.checked <= at:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from vfs.base.errnos import errno_of
-from vfs.base.errors import NameTooLong, ServerFailure
+from vfs.base.errors import NameTooLong, NoSuchPath, ServerFailure
 from vfs.files.node import Node
 from vfs.remote.api import LONGEST_NAME, LONGEST_PATH
 from vfs.remote.sftp.wire import Code, Status, error_of
@@ -70,6 +70,21 @@ def test_a_path_that_is_too_long_is_said_to_be_and_nobody_is_asked() -> None:
             with pytest.raises(NameTooLong):
                 await stack.tree.lookup(bottom, name)
         assert not stack.remote.requests
+
+    play(story)
+
+
+def test_a_name_that_is_too_long_for_the_servers_file_system_is_said_to_be() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.remote.name_max = 143  # as below ecryptfs
+        stack.remote.fail("scandir", ServerFailure("the disk fails"), times=9)
+        with pytest.raises(NameTooLong):
+            await stack.node(b"n" * 144)
+        with pytest.raises(NoSuchPath):
+            await stack.node(b"n" * 143)
+        stack.remote.fail("lstat", ServerFailure("the disk fails"))
+        with pytest.raises(ServerFailure):
+            await stack.node(b"m" * 143)
 
     play(story)
 
