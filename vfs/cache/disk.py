@@ -46,11 +46,13 @@ _TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    record, `index` for a group of blocks whose record cannot be read."""
+    record, `index` for a group of blocks whose record cannot be read. `gone`: its bytes are not there, as a process
+    leaves it that is killed while it evicts."""
 
     lineage: bytes | None
     index: int | None
     error: str | None
+    gone: bool = False
 
 
 def _on_store(
@@ -341,7 +343,7 @@ class DiskCache:
                     verdicts.append(Verdict(*place, None))
             except DamagedBlock as error:
                 self._forget(functools.partial(store.ledger.forget, place, error.checksum))
-                verdicts.append(Verdict(*place, str(error)))
+                verdicts.append(Verdict(*place, str(error), error.gone))
         return verdicts
 
 

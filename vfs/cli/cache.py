@@ -64,24 +64,27 @@ def info(given: dict[str, Any], as_json: bool) -> None:
 def verify(given: dict[str, Any], as_json: bool) -> int:
     """Verify every block in the cache.
 
-    Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any.
+    Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any. Blocks whose bytes
+    are no longer there, as after a crash during an eviction, are forgotten.
     """
     from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
     with _opened(given) as disk:
-        known, entries, blocks = places(disk), disk.entries(), 0
+        known, entries, blocks, gone = places(disk), disk.entries(), 0, 0
         counted = Progress(total=sum(size for _, size in entries.values()))
         with progress.shown(counted):
             for verdict in disk.verify():
                 place = known.get(verdict.lineage or b"")
                 path = os.fsdecode(place.path) if place is not None and place.path is not None else None
-                if verdict.lineage is not None:
+                if verdict.gone:
+                    gone += 1
+                elif verdict.lineage is not None:
                     blocks += 1
                     count, size = entries.get(verdict.lineage, (1, 0))
                     counted.done += size // count
                     counted.doing = path or ""
-                if verdict.error is not None:
+                if verdict.error is not None and not verdict.gone:
                     bad.append({"path": path, "block": verdict.index, "error": verdict.error})
     if as_json:
         report = {"directory": str(disk.directory), "blocks": blocks, "damaged": bad}
@@ -90,10 +93,11 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
     for one in bad:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
         console.say(f"{what}: {one['error']}")
-    if bad:
-        console.tell(f"{console.count(blocks, 'block')} verified, {len(bad)} damaged and dropped.")
-    else:
-        console.tell(f"{console.count(blocks, 'block')} verified.")
+    found = [f"{console.count(blocks, 'block')} verified"]
+    found += [f"{len(bad)} damaged and dropped"] * bool(bad) + [
+        f"{gone} no longer there and forgotten"
+    ] * bool(gone)
+    console.tell(f"{', '.join(found)}.")
     return 1 if bad else 0
 
 
