@@ -47,12 +47,16 @@ class Crawl:
         self._at = at
         self._sorted = False
         self._guesses = 0
+        self._latest: dict[Node, Node] = {} if at.parent is None else {at.parent: at}
+        """Which directory the walker opened last in a directory."""
         self._ahead: dict[Node, float] = {}
         """Directories listed ahead and not opened yet, with the time of the request; oldest first."""
         self._seen: set[Node] = {at}
         """Opened in this round."""
         self._passed: set[Node] = {at}
         """Opened, or listed ahead."""
+        self._early: set[Node] = set()
+        """Listed ahead, and not opened while that was fresh."""
         self._round = self.last
         """When the walker began, or began again."""
         self._paces = deque([pace], maxlen=PACES)
@@ -77,15 +81,22 @@ class Crawl:
         self._paces.append(pace)
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
+            self._latest.clear()
+            self._early.clear()
             self._forget_rows()
         if self._ahead.pop(directory, None) is not None:
             self._opened += 1
             self._reach = min(self._reach + 1, MOST_AHEAD)
+        elif directory in self._early:
+            self._early.remove(directory)
+            self._missed -= 1
         elif directory not in self._passed:
             self._guess_order(directory)
         self._seen.add(directory)
         self._passed.add(directory)
         self._at = directory
+        if directory.parent is not None:
+            self._latest[directory.parent] = directory
         self._steps += 1
         if self._steps > self._most() // 8:
             self._look_ahead()
@@ -114,7 +125,7 @@ class Crawl:
             if directory in self._passed or directory.large:
                 continue
             self._passed.add(directory)
-            if self._tree.names.listed(directory):
+            if not directory.stale and now - directory.listed < self._tree.names.ttl / 2:
                 continue
             self._ahead[directory] = now
             self._tasks.spawn(self._list(directory))
@@ -134,6 +145,7 @@ class Crawl:
             if now - self._ahead[directory] < self._tree.names.ttl:
                 break
             del self._ahead[directory]
+            self._early.add(directory)
         if missed := before - len(self._ahead):
             self._missed += missed
             self._reach = max(1, self._reach // 2)
@@ -202,12 +214,12 @@ class Crawl:
 
     def _guess_order(self, directory: Node) -> None:
         """The walker came to a directory that was not expected: perhaps it sorts."""
-        before = self._at
-        if self._guesses >= GUESSES or directory.parent is None or before.parent is not directory.parent:
+        before = self._latest.get(directory.parent) if directory.parent is not None else None
+        if self._sorted or self._guesses >= GUESSES or directory.parent is None or before is None:
             return
         self._guesses += 1
         names = [child.name for child in self._row(directory.parent) if child.name > before.name]
-        if not self._sorted and names and min(names) == directory.name:
+        if names and min(names) == directory.name:
             self._sorted = True
             self._passed = set(self._seen)  # what was listed in the other order comes too late
             self._ahead.clear()

@@ -156,11 +156,11 @@ class Tree:
             directory.waiters -= 1
 
     async def list_ahead(self, directory: Node) -> None:
-        """As `refresh_listing`, while no program waits: raises ListingTooLong when there are very many names."""
-        if not self.names.listed(directory):
-            heard = directory.listed if directory.listed > NEVER else None
-            key = "list", directory.path
-            await self.requests.ask(key, lambda: self._listings.listing(directory), heard=heard)
+        """List a directory, whatever the age of its listing. Raises as `refresh_listing`; ListingTooLong when no
+        program waits and there are very many names."""
+        heard = directory.listed if directory.listed > NEVER else None
+        key = "list", directory.path
+        await self.requests.ask(key, lambda: self._listings.listing(directory), heard=heard)
 
     async def listing(self, directory: Node) -> list[Node]:
         """The children of a directory, fresh. Raises as `refresh_listing`."""
