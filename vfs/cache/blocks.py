@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from cachetools import LRUCache
@@ -66,9 +67,9 @@ class _Index:
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """A block that is being read from the disk. `wanted` is False once its lineage was dropped."""
+    """A block that is being read from the disk, and who is told of it. `wanted` is False once its lineage was dropped."""
 
-    future: asyncio.Future[Block | None]
+    waiters: list[Callable[[Block | None], None]]
     wanted: bool = True
 
 
@@ -127,32 +128,35 @@ class BlockCache:
 
     async def load(self, lineage: bytes, index: int) -> Block | None:
         """A block from memory, from what waits to be written, or from the disk; None where there is none."""
-        block = self.get(lineage, index)
-        if block is not None:
-            return block
+        known = self._known.get(lineage)
+        if (lineage, index) not in self._memory and (known is None or known.since is None):
+            await self.index(lineage)
+        loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
+        self.start_load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
+        return await loaded
+
+    def start_load(self, lineage: bytes, index: int, then: Callable[[Block | None], None]) -> None:
+        """As `load`, as far as is known now of what the disk has. `then` is called with the block, perhaps at once."""
         disk, key = self._disk, (lineage, index)
-        if disk is not None and not self._closed:
+        block = self._memory.get(key)
+        if block is None and disk is not None and not self._closed:
             block = disk.pending(lineage, index)
             if block is not None:
                 self._remember(key, block)
-                self.hits += 1
-                return block
-            known = self._known.get(lineage)
-            if known is None or known.since is None:
-                await self.index(lineage)
-                known = self._known.get(lineage)
-            if known is not None and index in known.blocks and not self._closed:
+            elif index in self.known(lineage):
                 load = self._loading.get(key)
-                if load is None:
-                    load = _Load(self._call(disk.read, lineage, index))
-                    self._loading[key] = load
-                    load.future.add_done_callback(lambda _: self._loaded(key, load))
-                await asyncio.shield(load.future)
-                if load.wanted:
-                    block = self._memory.get(key) or load.future.result()
+                if load is not None:
+                    load.waiters.append(then)
+                else:
+                    self._loading[key] = load = _Load([then])
+                    self._call(disk.read, *key).add_done_callback(partial(self._loaded, key, load))
+                return
+        self._found(block, then)
+
+    def _found(self, block: Block | None, then: Callable[[Block | None], None]) -> None:
         self.hits += block is not None
         self.misses += block is None
-        return block
+        then(block)
 
     def put(self, lineage: bytes, index: int, block: Block, persist: bool) -> None:
         """Keep a block in memory, and on the disk with `persist`: the ranges that are valid now. A block that
@@ -361,23 +365,33 @@ class BlockCache:
             if not held:
                 del self._held[lineage]
 
-    def _loaded(self, key: Key, load: _Load) -> None:
-        if not load.wanted:
-            return
-        self._loading.pop(key, None)
-        block = None if load.future.cancelled() else load.future.result()
-        if block is None:
-            known = self._known.get(key[0])
-            if known is not None and self._disk is not None and self._disk.pending(*key) is None:
-                known.blocks.pop(key[1], None)
-            return
+    def _loaded(self, key: Key, load: _Load, future: asyncio.Future[Block | None]) -> None:
+        block = None if future.cancelled() or not load.wanted else future.result()
+        if load.wanted:
+            del self._loading[key]
+            if block is not None:
+                block = self._merge(key, block)
+            elif self._disk is not None and self._disk.pending(*key) is None:
+                self._forget_known(key)
+            block = self._memory.get(key) or block
+        for then in load.waiters:
+            self._found(block, then)
+
+    def _merge(self, key: Key, block: Block) -> Block:
         held = self._memory.get(key)
         if held is None:
             self._remember(key, block)
-            return
+            return block
         for first, last in block.extents:  # fetched meanwhile: what the disk knows beyond that is added
             for start, end in held.missing(first, min(last, held.capacity)):
                 held.write(start, block.view(start, end))
+        return held
+
+    def _forget_known(self, key: Key) -> None:
+        known = self._known.get(key[0])
+        if known is not None:
+            known.blocks.pop(key[1], None)
+            known.news.pop(key[1], None)
 
     def _indexed(self, known: _Index, future: asyncio.Future[dict[int, int]]) -> None:
         known.reading = None
@@ -400,9 +414,7 @@ class BlockCache:
             if known is not None:
                 known.store(index, valid)
         for lineage, index in report.lost:
-            known = self._known.get(lineage)
-            if known is not None and (self._disk is None or self._disk.pending(lineage, index) is None):
-                known.blocks.pop(index, None)
-                known.news.pop(index, None)
+            if self._disk is None or self._disk.pending(lineage, index) is None:
+                self._forget_known((lineage, index))
         if self._progress is not None and not self._progress.done():
             self._progress.set_result(None)

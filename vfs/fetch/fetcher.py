@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
@@ -125,6 +125,31 @@ class Fetcher:
         if loads:
             await asyncio.gather(*loads)
 
+    def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
+        """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
+        is called when all of them were read, perhaps at once."""
+        lineage, known = content.lineage, self.cache.known(content.lineage)
+        lacking = []
+        for index, a, b in split(start, end):
+            block = self.cache.get(lineage, index)
+            if block is None:
+                if index not in known or index not in content.on_disk:
+                    return False
+                lacking.append(index)
+            elif not block.covers(a, b):
+                return False
+        left = len(lacking)
+
+        def took(_: Block | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for index in lacking:
+            self._start_load(content, index, took)
+        return bool(lacking)
+
     def ahead(
         self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]], *, hint: bool = False
     ) -> None:
@@ -137,7 +162,7 @@ class Fetcher:
                 if block is not None and block.covers(a, b):
                     continue
                 if block is None and index in content.on_disk:
-                    self._tasks.spawn(self._load_ahead(content, index, a, b))
+                    self._load_ahead(content, index, a, b)
                     continue
                 for job in self._jobs(content, index, a, b, self.remote.piece):
                     if not job.sent and job.waiters == 0:
@@ -395,24 +420,39 @@ class Fetcher:
 
     async def _load(self, content: Content, index: int) -> None:
         """Bring what the disk has of a block to memory."""
-        block = self.cache.get(content.lineage, index)
-        if block is None:
-            block = await self.cache.load(content.lineage, index)
-            capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
-            if block is not None:
-                block.clip(capacity)  # what was written beyond the recorded version is nobody's
-            if block is None or not block.extents:
-                content.on_disk.discard(index)
-                return
-            if block.capacity < capacity:
-                self.cache.put(content.lineage, index, block.grown(capacity), persist=False)
-        content.ends.note(block, index * BLOCK)
+        self._took(content, index, await self.cache.load(content.lineage, index))
 
-    async def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
-        await self._load(content, index)
-        block = self.cache.get(content.lineage, index)
-        if block is None or not block.covers(a, b):
-            self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
+    def _start_load(self, content: Content, index: int, then: Callable[[Block | None], None]) -> None:
+        def loaded(block: Block | None) -> None:
+            then(self._took(content, index, block))
+
+        self.cache.start_load(content.lineage, index, loaded)
+
+    def _took(self, content: Content, index: int, block: Block | None) -> Block | None:
+        """Take in what was loaded of a block; what there is of it now."""
+        capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
+        if block is not None:
+            block.clip(capacity)  # what was written beyond the recorded version is nobody's
+        if block is None or not block.extents:
+            content.on_disk.discard(index)
+            return None
+        if block.capacity < capacity:
+            block = block.grown(capacity)
+            self.cache.put(content.lineage, index, block, persist=False)
+        content.ends.note(block, index * BLOCK)
+        return block
+
+    def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
+        def loaded(block: Block | None) -> None:
+            if block is None or not block.covers(a, b):
+                self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
+
+        if index in self.cache.known(content.lineage):
+            self._start_load(content, index, loaded)
+        else:
+            self._tasks.spawn(self._load(content, index)).add_done_callback(
+                lambda _: loaded(self.cache.get(content.lineage, index))
+            )
 
 
 def _closed() -> ServerFailure:

@@ -1,6 +1,6 @@
 """How an open file is read, and which range to ask for next. Pure.
 
-The kernel reads ahead 128 KiB at most, so filling a long link is our work. A run of adjacent requests opens a window
+The kernel reads ahead 128 KiB, 1 MiB at most, so filling a long link is our work. A run of adjacent requests opens a window
 in proportion to its length; a seek closes it. The caller bounds the window by what fills the link, and by what may be
 fetched for nobody.
 """
@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KIB = 1 << 10
-RUN_TO_OPEN = 192 * KIB
-"""Contiguous bytes after which a handle counts as sequential: one and a half of the kernel's readahead requests."""
+USUAL, MOST = 128 * KIB, 1024 * KIB
+"""What the kernel asks for ahead of a program by itself, and at most."""
 GROWTH = 8
 """The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`."""
 PAGE = 4 * KIB
 GROWTH_FROM_0 = 32
 """The same for a file that is read from its beginning in large pieces: it is most likely read whole."""
-SLACK = 128 * KIB
-"""The kernel sends its own readahead out of order by about this much; that is no seek."""
 RANDOM_UNIT = 32 * KIB
 """What a small read at a random place is rounded to, unless the link is slow."""
 ROUNDED = 16
@@ -48,14 +46,17 @@ class Readahead:
     """Everything of the run before this was asked for already."""
     eager: bool = True
     """Whether a large first read at the beginning opens a window at once."""
+    kernel: int = USUAL
+    """What the kernel asks for ahead: it sends such requests out of order by about as much, which is no seek."""
 
     @property
     def sequential(self) -> bool:
-        return self.run >= RUN_TO_OPEN
+        """Whether the run is as long as one and a half of the kernel's readahead requests."""
+        return 2 * self.run >= 3 * self.kernel
 
     def touch(self, start: int, end: int) -> None:
         """Note a request for [start, end)."""
-        if self.run_start <= start <= self.position + SLACK and self.position >= 0:
+        if self.run_start <= start <= self.position + self.kernel and self.position >= 0:
             self.run += max(0, end - max(start, self.position))
             self.position = max(self.position, end)
         else:
@@ -96,3 +97,9 @@ class Readahead:
             return None
         self.frontier = end
         return start, end
+
+
+def kernel_readahead(spare: int) -> int:
+    """How many bytes the kernel should ask for ahead of a program: what comes within 16 ms, so that nobody waits long for
+    the last of them. `spare`: bytes that may be fetched for nobody."""
+    return max(USUAL, min(MOST, 1 << max(spare // ROUNDED, 1).bit_length() - 1))

@@ -7,12 +7,13 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion
-from vfs.cache.block import Block
+from vfs.cache.block import BLOCK, Block
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher, Moved
-from vfs.fetch.readahead import GROWTH, Readahead
+from vfs.fetch.readahead import GROWTH, USUAL, Readahead, kernel_readahead
 from vfs.files.node import Node
 from vfs.files.tree import Tree
 from vfs.formats import Advisor, Range, advisor_for, mapped
@@ -46,6 +47,18 @@ class Reader:
         """Whether the kernel may go on using the pages that it has of this file."""
         return not self.content.doubts
 
+    @property
+    def ahead_wanted(self) -> int:
+        """Bytes that the kernel should ask for ahead of a program: a block of a file that the disk has, else what comes
+        within some milliseconds."""
+        if len(self.content.on_disk) * BLOCK >= self.size:
+            return BLOCK
+        return kernel_readahead(self.fetcher.remote.spare) if self._pattern.eager else USUAL
+
+    def asked_ahead(self, size: int) -> None:
+        """The kernel will ask for `size` bytes ahead."""
+        self._pattern.kernel = size
+
     def read_now(self, start: int, length: int) -> list[Piece] | None:
         """The pieces of [start, start + length), clipped at the end of the file, if no waiting is needed."""
         content = self.content
@@ -57,6 +70,28 @@ class Reader:
             self.fetcher.used += end - start
             self._note(start, end)
         return pieces
+
+    def read_soon(self, start: int, length: int, then: Callable[[list[Piece] | None], None]) -> bool:
+        """As `read_now`, if nothing has to be asked and the disk is known to have what memory lacks: `then` gets the pieces
+        once they are in memory, or None when `read` must be awaited after all."""
+        content = self.content
+        if content.stale or content.doubts or not self.tree.versions.at_once(content):
+            return False
+        end = min(start + length, content.version.size)
+
+        def loaded() -> None:
+            pieces = None
+            if not content.stale and not content.doubts:
+                pieces = self.fetcher.ready(content, start, end)
+            if pieces is not None:
+                self.fetcher.used += end - start
+                self.tree.refresh_soon(self.node)
+            then(pieces)
+
+        if not self.fetcher.load_soon(content, start, end, loaded):
+            return False
+        self._note(start, end)
+        return True
 
     async def read(self, start: int, length: int) -> list[Piece]:
         """As `read_now`, fetching what is not in memory.

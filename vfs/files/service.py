@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from vfs.base import calls
@@ -160,6 +160,12 @@ class Files:
         The pieces keep their blocks alive: no byte is copied before the kernel, or the caller, does so.
         """
         return reader.read_now(offset, size)
+
+    def read_soon(
+        self, reader: Reader, offset: int, size: int, then: Callable[[list[Piece] | None], None]
+    ) -> bool:
+        """As `read_now`, from the disk's cache: whether `then` will get the pieces, perhaps at once; None: await `read`."""
+        return reader.read_soon(offset, size, then)
 
     async def read(self, reader: Reader, offset: int, size: int) -> list[Piece]:
         """As `read_now`. Raises StaleVersion when the reader's version is gone, Unreachable, RemoteError."""

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vfs.base import paths
@@ -34,11 +34,12 @@ MOUNT_NFS, UMOUNT = "/sbin/mount_nfs", "/sbin/umount"
 
 @dataclass(frozen=True, slots=True)
 class MountInfo:
-    """A mount: its path, type (`fuse.sshfs`) and source."""
+    """A mount: its path, type (`fuse.sshfs`), source, and device number (`0:52`)."""
 
     path: Path
     kind: str
     source: str
+    device: str = field(default="", compare=False)
 
     @property
     def port(self) -> int | None:
@@ -65,7 +66,9 @@ def parse_mountinfo(text: str) -> list[MountInfo]:
             continue
         dash = fields.index("-")
         mounts.append(
-            MountInfo(Path(unescape(fields[4])), unescape(fields[dash + 1]), unescape(fields[dash + 2]))
+            MountInfo(
+                Path(unescape(fields[4])), unescape(fields[dash + 1]), unescape(fields[dash + 2]), fields[2]
+            )
         )
     return mounts
 

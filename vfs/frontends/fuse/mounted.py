@@ -9,6 +9,7 @@ from pathlib import Path
 from vfs.base.settings import Settings
 from vfs.files.service import Files
 from vfs.frontends.fuse.available import escape
+from vfs.frontends.fuse.kernel_readahead import KernelReadahead
 from vfs.frontends.fuse.operations import Operations
 from vfs.frontends.fuse.session import Session
 
@@ -24,6 +25,7 @@ class FuseMount:
         self._session = Session(self._operations, mountpoint, mount_options(settings))
         files.tree.versions.outdated = lambda node: self._session.forget_attributes(node.id)
         self._fd: int | None = None
+        self._readahead: KernelReadahead | None = None
 
     @property
     def open_files(self) -> int:
@@ -35,6 +37,8 @@ class FuseMount:
 
     async def mount(self) -> None:
         self._session.mount()
+        self._readahead = KernelReadahead(self._session.mountpoint)
+        self._operations.kernel_readahead = self._readahead.set
         self._fd = self._session.fileno()
         asyncio.get_running_loop().add_reader(self._fd, self._process)
 
@@ -51,6 +55,8 @@ class FuseMount:
     async def aclose(self) -> None:
         self._stop_reading()
         await self._operations.aclose()
+        if self._readahead is not None:
+            self._readahead.close()
         self._session.unmount()
         self._session.destroy()
 

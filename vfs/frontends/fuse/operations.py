@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,15 @@ from vfs.files.reader import Piece, Reader
 from vfs.files.service import Files
 from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
+from vfs.frontends.fuse.kernel_readahead import USUAL
 from vfs.frontends.fuse.reply import DirectoryBuffer, Entry
 from vfs.frontends.fuse.requests import Request, caller, forget_interrupt, on_interrupt
 
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
+
+DISK_PATIENCE = 0.05
+"""Seconds that a read waits for the disk before it becomes a task, which can be interrupted and has a deadline."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,8 @@ class Operations:
         self._threads: dict[asyncio.Task[None], int] = {}
         """Who waits for each task."""
         self._closing = False
+        self.kernel_readahead: Callable[[int], int] = lambda size: USUAL
+        """Says how many bytes the kernel is to ask for ahead in files opened from now on; returns how many it will."""
 
     @property
     def open_files(self) -> int:
@@ -131,6 +137,7 @@ class Operations:
         reader = await self.files.open(node)
         fh = next(self._numbers)
         self._handles[fh] = reader
+        reader.asked_ahead(self.kernel_readahead(reader.ahead_wanted))
         if not reply.opened(req, fh, keep_cache=reader.keep_pages):
             self._close(fh)
 
@@ -141,9 +148,29 @@ class Operations:
         if pieces is not None:
             at_once("read", reader.node, off=offset, len=size)
             _data(req, pieces)
-        else:
+            return
+        over = False
+
+        def work() -> None:
+            nonlocal over
+            over = True
             call = Call("read", reader.node, off=offset, len=size)
             self._spawn(req, call, self._read(req, reader, offset, size))
+
+        def loaded(pieces: list[Piece] | None) -> None:
+            if over:
+                return
+            if pieces is not None:
+                at_once("read", reader.node, off=offset, len=size)
+                _data(req, pieces)
+            timer.cancel()
+            if pieces is None:
+                work()
+
+        timer = asyncio.get_running_loop().call_later(DISK_PATIENCE, work)
+        if not self.files.read_soon(reader, offset, size, loaded):
+            timer.cancel()
+            work()
 
     async def _read(self, req: Request, reader: Reader, offset: int, size: int) -> None:
         _data(req, await self.files.read(reader, offset, size))
