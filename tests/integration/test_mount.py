@@ -181,6 +181,19 @@ def test_a_second_read_and_one_after_a_remount_move_no_data(mounted: Mounted, ro
     assert received(mounted) < 100_000
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may say how much the kernel asks for")
+def test_what_the_disk_has_is_asked_for_in_large_pieces(root: Path, tmp_path: Path) -> None:
+    name = "exp-1/checkpoints/best_model.pt"
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path, "-vv")
+        with mounted as path:
+            want = (path / name).read_bytes()
+        mounted.log.unlink()
+        with mounted as path:
+            assert (path / name).read_bytes() == want
+    assert "len=1048576}" in mounted.log.read_text()
+
+
 def test_mappings_show_the_same_bytes(mounted: Mounted, root: Path) -> None:
     name = "exp-1/checkpoints/best_model.pt"
     want = (root / name).read_bytes()

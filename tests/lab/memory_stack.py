@@ -16,7 +16,7 @@ from vfs.fetch.fetcher import Fetcher
 from vfs.files.fetch_ahead import FetchAhead
 from vfs.files.list_ahead import ListAhead
 from vfs.files.node import Node
-from vfs.files.reader import Reader, open_reader
+from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.service import Files
 from vfs.files.tree import Tree
 
@@ -113,8 +113,12 @@ class MemoryStack:
 
 
 async def read(reader: Reader, start: int = 0, length: int = 1 << 30) -> bytes:
-    """What a program gets from one read."""
+    """What a program gets from one read, by the ways that a frontend tries in turn."""
     pieces = reader.read_now(start, length)
+    if pieces is None:
+        soon: asyncio.Future[list[Piece] | None] = asyncio.get_running_loop().create_future()
+        if reader.read_soon(start, length, lambda found: soon.done() or soon.set_result(found)):
+            pieces = await soon
     if pieces is None:
         pieces = await reader.read(start, length)
     return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, GROWTH_FROM_0, KIB, Readahead
+from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, GROWTH_FROM_0, KIB, Readahead, kernel_readahead
 
 MIB = 1024 * KIB
 SIZE = 500 * MIB
@@ -146,3 +146,18 @@ def test_a_small_read_is_rounded_to_what_the_link_carries_in_some_milliseconds()
         start, end = pattern.demand(100_000_000, 100_000_100, SIZE, spare)
         sizes.append(end - start)
     assert sizes == [4 * KIB, 8 * KIB, 32 * KIB]
+
+
+def test_what_the_kernel_asks_for_comes_within_some_milliseconds() -> None:
+    assert kernel_readahead(0) == 128 * KIB
+    assert kernel_readahead(125_000_000 // 40) == 128 * KIB  # 100 Mbit/s
+    assert kernel_readahead(125_000_000 // 4) == MIB  # 1 Gbit/s
+    assert kernel_readahead(1 << 40) == MIB
+
+
+def test_the_larger_the_kernels_requests_the_more_of_them_make_a_run() -> None:
+    pattern = Readahead(kernel=MIB)
+    assert read(pattern, 7 * MIB, 8 * MIB) is None
+    assert not pattern.sequential
+    assert read(pattern, 9 * MIB, 10 * MIB) is not None  # out of order by one request
+    assert pattern.sequential

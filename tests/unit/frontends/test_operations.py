@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
+from pathlib import Path
 
 import pytest
 
-from tests.lab.memory_stack import ROOT, MemoryStack, play
+from tests.lab.memory_stack import ROOT, TIMEOUT, MemoryStack, play
+from vfs.cache.block import Block
+from vfs.cache.disk import DiskCache
 from vfs.frontends.fuse import reply, requests
-from vfs.frontends.fuse.operations import OpenDirectory, Operations
+from vfs.frontends.fuse.operations import DISK_PATIENCE, OpenDirectory, Operations
 
 GONE = 7
 """A request that the kernel has given up."""
@@ -70,3 +75,77 @@ def test_who_waits_at_the_end_is_told_that_the_mount_is_gone_and_not_of_a_signal
 
     play(story)
     assert answers == [errno.ENOTCONN]
+
+
+async def from_disk(stack: MemoryStack) -> Operations:
+    """Handle 1 is of a file that the disk has and memory lacks; the server is gone."""
+    stack.old(ROOT + b"/f", b"content" * 1000)
+    await stack.read(b"f")
+    await stack.restart(offline=True)
+    served = operations(stack)
+    await served._open(GONE, await stack.node(b"f"))
+    served._handles[1] = await stack.open(b"f")
+    return served
+
+
+def test_what_the_disk_has_is_answered_without_a_task(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(reply, "memory", lambda _, pieces: answers.append(sum(size for _, size in pieces)))
+
+    async def story(stack: MemoryStack) -> None:
+        served = await from_disk(stack)
+        served.read(GONE, 0, 1, 4096, 100)
+        assert served.waiting == []
+        await asyncio.sleep(DISK_PATIENCE / 2)
+        assert answers == [4096]
+        await asyncio.sleep(DISK_PATIENCE * 2)
+        assert answers == [4096]
+        await served.aclose()
+
+    play(story, place=tmp_path)
+
+
+def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(reply, "memory", lambda _, pieces: answers.append(sum(size for _, size in pieces)))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.caller", lambda _: requests.Caller(0, 0, 1))
+    hangs = threading.Event()
+    read = DiskCache.read
+
+    def slow(cache: DiskCache, lineage: bytes, index: int) -> Block | None:
+        hangs.wait(20)
+        return read(cache, lineage, index)
+
+    async def story(stack: MemoryStack) -> None:
+        served = await from_disk(stack)
+        monkeypatch.setattr(DiskCache, "read", slow)
+        served.read(GONE, 0, 1, 4096, 100)
+        await asyncio.sleep(DISK_PATIENCE * 2)
+        assert served.waiting == [1]
+        hangs.set()
+        await asyncio.sleep(1)
+        assert answers == [4096]
+        assert served.waiting == []
+        await served.aclose()
+
+    play(story, place=tmp_path)
+
+
+def test_what_the_disk_lost_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.caller", lambda _: requests.Caller(0, 0, 1))
+
+    async def story(stack: MemoryStack) -> None:
+        served = await from_disk(stack)
+        monkeypatch.setattr(DiskCache, "read", lambda *_: None)
+        served.read(GONE, 0, 1, 4096, 100)
+        await asyncio.sleep(TIMEOUT + 1)
+        assert answers == [errno.ETIMEDOUT]
+        await served.aclose()
+
+    play(story, place=tmp_path)
