@@ -789,4 +789,20 @@ def test_a_mount_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
         began = time.monotonic()
         assert not mountpoint.is_dead(tmp_path, timeout=0.3)
         assert time.monotonic() - began < 2.0
+        mountpoint.unmount(tmp_path)  # whoever looked does not keep it busy
         process.send_signal(signal.SIGCONT)
+
+
+def test_a_look_at_a_mount_asks_nothing_that_waits_for_the_server(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def waits(req: Request, *_: object) -> None:
+        asked.set()  # and is not answered before the end of the mount
+
+    for name in ("statfs", "getattr", "access", "lookup"):
+        monkeypatch.setattr(mounted.handler, name, waits)
+    assert not mountpoint.is_dead(mounted.path, timeout=SOON)
+    assert not asked.is_set()
+    mountpoint.unmount(mounted.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -47,11 +46,7 @@ class Mounted(Client):
         return self.path
 
     def unmount(self) -> None:
-        # a `doctor` of another test looks for dead mounts, and may wait in this one for two seconds
         done = self.artisync("unmount", str(self.path))
-        end = time.monotonic() + 5
-        while "waiting for the server" in done.stderr and time.monotonic() < end:
-            done = self.artisync("unmount", str(self.path))
         assert done.returncode == 0, done.stderr
         assert not os.path.ismount(self.path)
 

@@ -116,7 +116,7 @@ def is_dead(path: Path, timeout: float = 2.0) -> bool:
         return False
     if found.port is not None:
         return _is_closed(found.port, timeout)
-    # in a process of its own, which is left behind if it hangs: nothing could kill it
+    # in a process of its own, which is left behind if not even a kill ends it
     asking = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _ASK, str(real(path))],
         stdin=subprocess.DEVNULL,
@@ -127,6 +127,7 @@ def is_dead(path: Path, timeout: float = 2.0) -> bool:
     try:
         return asking.wait(timeout) == errno.ENOTCONN
     except subprocess.TimeoutExpired:
+        asking.kill()  # else it would keep the mount busy
         _hanging[:] = [process for process in (*_hanging, asking) if process.poll() is None]
         return False
 
@@ -145,7 +146,11 @@ _hanging: list[subprocess.Popen[bytes]] = []
 _ASK = """
 import os, sys
 try:
-    os.statvfs(sys.argv[1])  # stat may be answered from the kernel's memory
+    if hasattr(os, 'getxattr'):
+        # never answered from the kernel's memory, needs no permission, and we answer it without the server
+        os.getxattr(sys.argv[1], 'system.artisync')
+    else:
+        os.statvfs(sys.argv[1])
 except OSError as error:
     sys.exit(error.errno)
 """
