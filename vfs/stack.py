@@ -32,7 +32,7 @@ from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.fetch_ahead import FetchAhead
-from vfs.files.following import without_links
+from vfs.files.following import without_symlinks
 from vfs.files.list_ahead import ListAhead
 from vfs.files.service import Files
 from vfs.files.tree import Tree
@@ -216,11 +216,11 @@ def run(
 
 
 async def real_root(remote: Remote, root: bytes) -> bytes:
-    """The root with links resolved. Raises RootUnusable when it is not a directory that can be listed."""
+    """The root with symlinks resolved. Raises RootUnusable when it is not a directory that can be listed."""
     shown = root.decode(errors="replace")
     try:
         real = await remote.realpath(root)
-        attributes, real = await asyncio.gather(remote.stat(real), without_links(remote, real))
+        attributes, real = await asyncio.gather(remote.stat(real), without_symlinks(remote, real))
     except NoSuchPath as error:
         raise RootUnusable(f"there is no {shown} on the server") from error
     except AccessDenied as error:

@@ -82,8 +82,8 @@ class SmallHandler:
         size = file.size or len(file.target)
         return Shown(nodeid + 1000, mode, 1, os.getuid(), os.getgid(), size, file.mtime)
 
-    def entry(self, nodeid: int) -> reply.Entry:
-        return reply.Entry(nodeid, self.attributes(nodeid), 60.0, 60.0)
+    def entry(self, nodeid: int) -> reply.NameReply:
+        return reply.NameReply(nodeid, self.attributes(nodeid), 60.0, 60.0)
 
     def hold(self, operation: str, req: int, size: int = 0) -> None:
         def interrupted() -> None:
@@ -798,7 +798,7 @@ def test_a_look_at_a_mount_asks_nothing_that_waits_for_the_server(
 ) -> None:
     asked = threading.Event()
 
-    def waits(req: Request, *_: object) -> None:
+    def waits(req: int, *_: object) -> None:
         asked.set()  # and is not answered before the end of the mount
 
     for name in ("statfs", "getattr", "access", "lookup"):

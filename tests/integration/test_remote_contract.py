@@ -155,7 +155,7 @@ def test_attributes_tell_kind_mode_size_and_whole_seconds(play: Play) -> None:
         assert await remote.stat(root + b"/f") == file
         assert (await remote.lstat(root)).is_dir
         link = await remote.lstat(root + b"/l")
-        assert link.is_link
+        assert link.is_symlink
         assert link.size == 1
         assert await remote.stat(root + b"/l") == file
 
@@ -172,7 +172,7 @@ def test_what_is_not_there_is_no_such_path(play: Play) -> None:
             for question in (remote.lstat, remote.stat, remote.scandir, remote.open, remote.readlink):
                 await fails(NoSuchPath, question(root + path))
         for path in (b"/dangling", b"/loop"):
-            assert (await remote.lstat(root + path)).is_link
+            assert (await remote.lstat(root + path)).is_symlink
             await fails(NoSuchPath, remote.stat(root + path))
             await fails(NoSuchPath, remote.realpath(root + path))
         await fails(NoSuchPath, remote.scandir(root + b"/f"))

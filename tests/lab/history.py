@@ -142,10 +142,10 @@ class History:
 
     def symlink(self, path: bytes, target: bytes = b"a.pt") -> None:
         """Make a link, or have the one that is there lead elsewhere."""
-        new = State(0, Kind.LINK, target)
+        new = State(0, Kind.SYMLINK, target)
         if self._vacant(path):
             self._change(path, new, lambda: self.changes.symlink(self._at(path), target))
-        elif self.now(path).kind is Kind.LINK:
+        elif self.now(path).kind is Kind.SYMLINK:
             self._change(path, new, lambda: self._move_link(self._at(path), target))
 
     def _move_link(self, path: bytes, target: bytes) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-MOST_LINKS = 40
+MOST_SYMLINKS = 40
 """Links followed in one path, as Linux does."""
 
 
@@ -165,7 +165,7 @@ class MemoryTree:
                 raise _error(errno.ENOENT, path)
             if stat.S_ISLNK(inode.mode) and (todo or follow):
                 hops += 1
-                if hops > MOST_LINKS:
+                if hops > MOST_SYMLINKS:
                     raise _error(errno.ELOOP, path)
                 if inode.target.startswith(b"/"):
                     at.clear()

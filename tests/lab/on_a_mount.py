@@ -84,7 +84,7 @@ class OnAMount:
         found = self.during(later, lambda: os.lstat(self.at(path)))
         if stat.S_ISREG(found.st_mode):
             return Kind.FILE, found.st_size
-        return (Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.LINK), 0
+        return (Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.SYMLINK), 0
 
     def names(self, path: bytes, later: Later) -> set[bytes]:
         return self.during(later, lambda: set(os.listdir(self.at(path))))

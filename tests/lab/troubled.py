@@ -133,7 +133,7 @@ class Troubled(Machine):
         self._ask(
             LINK,
             lambda: self.client.target(LINK, self._later(several)),
-            lambda state, seen, _: state.kind is Kind.LINK and seen in (state.data, NOWHERE + state.data),
+            lambda state, seen, _: state.kind is Kind.SYMLINK and seen in (state.data, NOWHERE + state.data),
         )
 
     def _explain_error(self, path: bytes, error: OSError, start: float, opened: Opened | None = None) -> None:

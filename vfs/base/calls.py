@@ -26,7 +26,7 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
-class Node(Protocol):
+class Subject(Protocol):
     """What a call is about: an inode number, and a path on the server."""
 
     @property
@@ -43,7 +43,7 @@ class Call:
 
     __slots__ = ("details", "node", "number", "operation")
 
-    def __init__(self, operation: str, node: Node, **details: object) -> None:
+    def __init__(self, operation: str, node: Subject, **details: object) -> None:
         self.number = next(_numbers)
         self.operation = operation
         self.node = node
@@ -70,7 +70,7 @@ def _shown(value: object) -> str:
     return printable(os.fsdecode(value)) if isinstance(value, bytes) else str(value)
 
 
-def at_once(operation: str, node: Node, number: int = 0, **details: object) -> None:
+def at_once(operation: str, node: Subject, number: int = 0, **details: object) -> None:
     """Log a call that was answered without waiting; `number` is the errno."""
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s: %s at once", Call(operation, node, **details), _word(number))

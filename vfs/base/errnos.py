@@ -7,7 +7,7 @@ import errno
 from vfs.base import errors
 
 ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
-    (errors.EndlessLink, errno.ELOOP),
+    (errors.EndlessSymlink, errno.ELOOP),
     (errors.NoSuchPath, errno.ENOENT),
     (errors.AccessDenied, errno.EACCES),
     (errors.NotDirectory, errno.ENOTDIR),

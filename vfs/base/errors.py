@@ -32,7 +32,7 @@ class NoSuchPath(RemoteError):
     """No such file on the server; `artisync ls` lists what is there."""
 
 
-class EndlessLink(NoSuchPath):
+class EndlessSymlink(NoSuchPath):
     """Symbolic links on the server form a loop; `ls -l` there shows where each one points."""
 
 

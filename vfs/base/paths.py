@@ -28,11 +28,11 @@ def make_private(directory: Path) -> None:
         place.mkdir(mode=0o700, exist_ok=True)
     directory.mkdir(
         mode=0o700, exist_ok=True
-    )  # fails where a file, or a link that leads nowhere, is in the way
+    )  # fails where a file, or a symlink that leads nowhere, is in the way
 
 
 def own_private(directory: Path) -> None:
-    """As `make_private`; one that is there becomes private. Raises OSError if there is a link, or another user's."""
+    """As `make_private`; one that is there becomes private. Raises OSError if there is a symlink, or another user's."""
     make_private(directory)
     if directory.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link")
@@ -48,7 +48,7 @@ def own_private(directory: Path) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether the path is there and this user's own; of a link, both it and what it leads to."""
+    """Whether the path is there and this user's own; of a symlink, both it and what it leads to."""
     try:
         return os.lstat(path).st_uid == os.stat(path).st_uid == os.getuid()
     except OSError:

@@ -61,13 +61,13 @@ async def _files(
         yield await _row(stack, top, path, pinned)
         return
     async for node in experiments.walk(tree, top, unlisted):
-        if node.kind in (Kind.FILE, Kind.LINK):
+        if node.kind in (Kind.FILE, Kind.SYMLINK):
             name = os.fsdecode(posixpath.relpath(node.path, top.path))
             yield await _row(stack, node, posixpath.join(path, name) if several else name, pinned)
 
 
 async def _row(stack: Stack, node: Node, name: str, pinned: set[bytes]) -> Row:
-    link = node.kind is Kind.LINK
+    link = node.kind is Kind.SYMLINK
     return {
         "name": name + (f" -> {os.fsdecode(node.target)}" if link else ""),
         "size": 0 if link else node.version.size,

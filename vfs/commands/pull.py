@@ -203,7 +203,7 @@ class Pull:
             if current is None:
                 return []
             node = current
-        if node.kind is Kind.LINK:
+        if node.kind is Kind.SYMLINK:
             return await self._link(node, top, name)
         if node.kind is Kind.DIRECTORY:
             return self._directory(node, name)

@@ -78,7 +78,7 @@ def short(path: Path) -> Iterator[str]:
             return
         with tempfile.TemporaryDirectory(
             dir="/tmp"
-        ) as directory:  # where nobody else can put a link of theirs
+        ) as directory:  # where nobody else can put a symlink of theirs
             link = os.path.join(directory, "d")
             os.symlink(path.parent, link)
             yield os.path.join(link, path.name)

@@ -19,7 +19,7 @@ from vfs.cache.block import BLOCK, Block, Extent, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content, Job
 from vfs.fetch.queues import Queues
-from vfs.fetch.server_handles import Handles
+from vfs.fetch.server_handles import ServerHandles
 from vfs.remote.api import Attributes, Remote
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Fetcher:
         self._flying = 0
         self._pumping = False
         self._closed = False
-        self.handles = Handles(remote)
+        self.handles = ServerHandles(remote)
         self._tasks = Tasks()
 
     # --- what readers call ------------------------------------------------------------------------------------

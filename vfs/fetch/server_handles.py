@@ -21,7 +21,7 @@ EARLY_SECONDS = 1.0
 Opening = asyncio.Task[RemoteFile]
 
 
-class Handles:
+class ServerHandles:
     """The open files of a remote, by content."""
 
     def __init__(self, remote: Remote) -> None:

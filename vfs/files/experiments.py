@@ -72,9 +72,9 @@ def choose(name: str, names: Sequence[str]) -> str:
 
 
 async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
-    """All directories of the root by name, in order, links to directories included.
+    """All directories of the root by name, in order, symlinks to directories included.
 
-    A link that cannot be followed just now is left out; with `sure` that raises Unreachable.
+    A symlink that cannot be followed just now is left out; with `sure` that raises Unreachable.
     """
     found: dict[str, Node] = {}
     for node in await tree.listing(tree.root):
@@ -118,8 +118,8 @@ async def find_path(tree: Tree, path: str) -> Node:
 
 
 async def resolved(tree: Tree, node: Node, *, sure: bool = False) -> Node | None:
-    """What a link inside the root leads to; None when that cannot be told; with `sure` not for want of an answer."""
-    if node.kind is not Kind.LINK:
+    """What a symlink inside the root leads to; None when that cannot be told; with `sure` not for want of an answer."""
+    if node.kind is not Kind.SYMLINK:
         return node
     try:
         return await tree.find(node.relative)

@@ -1,6 +1,6 @@
 """Asks where a symlink on the server leads, and tells what it is shown as.
 
-Its text says where, mostly: then READLINK and STAT are asked together, and nothing else. REALPATH is asked only about a link
+Its text says where, mostly: then READLINK and STAT are asked together, and nothing else. REALPATH is asked only about a symlink
 that leads somewhere, since some servers die of it on a circle; and not believed where it only tidies the text of a path.
 
 Owned by the event loop's thread; there are no locks.
@@ -15,20 +15,20 @@ from typing import NamedTuple
 from vfs.base.errors import NoSuchPath, RemoteError, ServerFailure
 from vfs.files import symlinks
 from vfs.files.node import UNKNOWN, Node
-from vfs.remote.api import LONGEST_PATH, MOST_LINKS, Attributes, Remote
+from vfs.remote.api import LONGEST_PATH, MOST_SYMLINKS, Attributes, Remote
 
 
-class ShownLink(NamedTuple):
-    """What stands at a link's name: a link with the text `target`; or what it leads to, which is at `real` and has the
-    attributes `followed`. Without `real` there is no link any more, but something with those attributes."""
+class ShownSymlink(NamedTuple):
+    """What stands at a symlink's name: a symlink with the text `target`; or what it leads to, which is at `real` and has the
+    attributes `followed`. Without `real` there is no symlink any more, but something with those attributes."""
 
     target: bytes
     followed: Attributes | None = None
     real: bytes | None = None
 
 
-async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> ShownLink:
-    """Find out what the link at `path`, in the directory `parent`, is shown as.
+async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> ShownSymlink:
+    """Find out what the symlink at `path`, in the directory `parent`, is shown as.
 
     Raises ServerFailure when that cannot be told just now, and Unreachable.
     """
@@ -42,43 +42,43 @@ async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Show
         directory = _real_directory(root, parent)
         plain = symlinks.plain(directory, text) if directory and isinstance(text, bytes) else None
         if plain is not None and symlinks.inside(root, plain) and plain != path:
-            return ShownLink(symlinks.relative(root, path, plain))
+            return ShownSymlink(symlinks.relative(root, path, plain))
         if plain is None and directory and isinstance(text, bytes):
             # some servers tidy the text before they look
             real: bytes | None = await resolve(remote, directory, text, root)
         else:
             real = await _real(remote, root, directory, path, text if isinstance(text, bytes) else None)
         if real is None:
-            return ShownLink(b"", followed)
+            return ShownSymlink(b"", followed)
         if symlinks.inside(root, real):
-            return ShownLink(symlinks.relative(root, path, real))
+            return ShownSymlink(symlinks.relative(root, path, real))
         if not _endless(root, parent, real):
-            return ShownLink(b"", followed, real)
+            return ShownSymlink(b"", followed, real)
     if not isinstance(text, bytes):
-        return ShownLink(symlinks.nowhere(root, path, b"unreadable"))
+        return ShownSymlink(symlinks.nowhere(root, path, b"unreadable"))
     if isinstance(followed, NoSuchPath) and b".." in text:
         target = await _found_by_names(remote, root, parent, text)
         if target is not None:
-            return ShownLink(symlinks.relative(root, path, target))
+            return ShownSymlink(symlinks.relative(root, path, target))
     if isinstance(followed, NoSuchPath) and await _circular(remote, path, text):
-        return ShownLink(posixpath.basename(path))  # following a symlink to itself is ELOOP
-    return ShownLink(symlinks.nowhere(root, path, text))
+        return ShownSymlink(posixpath.basename(path))  # following a symlink to itself is ELOOP
+    return ShownSymlink(symlinks.nowhere(root, path, text))
 
 
 async def _real(
     remote: Remote, root: bytes, directory: bytes | None, path: bytes, text: bytes | None
 ) -> bytes | None:
-    """Where the link leads, without links; None if it is no link any more."""
+    """Where the symlink leads, without symlinks; None if it is no symlink any more."""
     real = await remote.realpath(path)
     if real != path:
         return real
     if text is not None:
         return await resolve(remote, directory or posixpath.dirname(path), text, root)
-    return path if (await remote.lstat(path)).is_link else None
+    return path if (await remote.lstat(path)).is_symlink else None
 
 
 async def _found_by_names(remote: Remote, root: bytes, parent: Node, text: bytes) -> bytes | None:
-    """Where a link leads that the server does not find: some take `..` out of its text before they follow links in it."""
+    """Where a symlink leads that the server does not find: some take `..` out of its text before they follow symlinks in it."""
     directory = _real_directory(root, parent)
     if not directory or symlinks.plain(directory, text) is not None:
         return None
@@ -91,9 +91,9 @@ async def _found_by_names(remote: Remote, root: bytes, parent: Node, text: bytes
 
 
 async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = b"") -> bytes:
-    """The absolute path that `text` stands for in `directory`, links on the way followed by READLINK.
+    """The absolute path that `text` stands for in `directory`, symlinks on the way followed by READLINK.
 
-    `known`: a path that holds no link. It is one round trip for each name that is not in it.
+    `known`: a path that holds no symlink. It is one round trip for each name that is not in it.
     """
     here, todo, hops = directory, _words(text), 0
     if text.startswith(b"/"):
@@ -104,7 +104,7 @@ async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = 
             here = posixpath.dirname(here)
             continue
         step = posixpath.join(here, word)
-        if (known and symlinks.inside(step, known)) or hops == MOST_LINKS:
+        if (known and symlinks.inside(step, known)) or hops == MOST_SYMLINKS:
             here = step
             continue
         try:
@@ -119,8 +119,8 @@ async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = 
     return here
 
 
-async def without_links(remote: Remote, path: bytes) -> bytes:
-    """An absolute path, as REALPATH told it, where that only tidied its text. One round trip if it holds no link."""
+async def without_symlinks(remote: Remote, path: bytes) -> bytes:
+    """An absolute path, as REALPATH told it, where that only tidied its text. One round trip if it holds no symlink."""
     words = _words(path)
     steps = [b"/" + b"/".join(words[:count]) for count in range(1, len(words) + 1)]
     texts = await asyncio.gather(*(remote.readlink(step) for step in steps), return_exceptions=True)
@@ -135,7 +135,7 @@ def _words(path: bytes) -> list[bytes]:
 
 
 def _real_directory(root: bytes, parent: Node) -> bytes | None:
-    """The directory's path on the server without links; None if it is not known."""
+    """The directory's path on the server without symlinks; None if it is not known."""
     for node in (parent, *parent.ancestors()):
         if node.follow:
             below = parent.path[len(node.path) :]
@@ -144,9 +144,9 @@ def _real_directory(root: bytes, parent: Node) -> bytes | None:
 
 
 async def _circular(remote: Remote, path: bytes, text: bytes) -> bool:
-    """Whether a link that cannot be followed leads back to itself or to another such link."""
+    """Whether a symlink that cannot be followed leads back to itself or to another such symlink."""
     seen = {path}
-    while len(seen) < MOST_LINKS:
+    while len(seen) < MOST_SYMLINKS:
         path = symlinks.step(path, text)
         if path in seen:
             return True
@@ -161,6 +161,6 @@ async def _circular(remote: Remote, path: bytes, text: bytes) -> bool:
 
 
 def _endless(root: bytes, parent: Node, real: bytes) -> bool:
-    """Whether a directory shown in place of a link would hold itself again."""
+    """Whether a directory shown in place of a symlink would hold itself again."""
     nodes = (parent, *parent.ancestors())
     return any(symlinks.encloses(real, node.real or (b"\0" if node.parent else root)) for node in nodes)

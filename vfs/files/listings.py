@@ -22,7 +22,7 @@ from vfs.remote.api import DirEntry, Remote
 
 log = logging.getLogger(__name__)
 
-LINKS_AT_ONCE = 256
+SYMLINKS_AT_ONCE = 256
 """Symlinks of one directory that are asked about at a time."""
 
 
@@ -67,7 +67,7 @@ class Listings:
                 return
             for entry in some:
                 names.add(entry.name)
-                if entry.attributes.is_link:
+                if entry.attributes.is_symlink:
                     linked.append(entry)
                 else:
                     self._names.observe(directory, entry.name, entry.attributes, at)
@@ -81,7 +81,7 @@ class Listings:
                     self._names.remove(child)
 
     async def _follow(self, directory: Node, linked: Sequence[DirEntry], at: float) -> None:
-        """Ask what symlinks are shown as, LINKS_AT_ONCE at a time. Raises Unreachable."""
+        """Ask what symlinks are shown as, SYMLINKS_AT_ONCE at a time. Raises Unreachable."""
         todo = iter(linked)
 
         async def some() -> None:
@@ -89,7 +89,7 @@ class Listings:
                 if not directory.stale:
                     await self._observe(directory, entry, at)
 
-        tasks = [asyncio.ensure_future(some()) for _ in range(min(LINKS_AT_ONCE, len(linked)))]
+        tasks = [asyncio.ensure_future(some()) for _ in range(min(SYMLINKS_AT_ONCE, len(linked)))]
         try:
             await asyncio.gather(*tasks)
         finally:

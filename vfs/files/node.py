@@ -23,7 +23,7 @@ UNKNOWN = b""
 class Kind(Enum):
     DIRECTORY = "directory"
     FILE = "file"
-    LINK = "link"
+    SYMLINK = "link"
     OTHER = "other"
     """A FIFO, a socket or a device: shown, never opened."""
 
@@ -33,7 +33,7 @@ def kind_of(mode: int) -> Kind:
     if stat.S_ISDIR(mode):
         return Kind.DIRECTORY
     if stat.S_ISLNK(mode):
-        return Kind.LINK
+        return Kind.SYMLINK
     return Kind.FILE if stat.S_ISREG(mode) else Kind.OTHER
 
 

@@ -91,9 +91,9 @@ class KnownEntry:
     name: bytes
     attributes: Attributes
     follow: bool
-    """Shown in place of a link that leaves the root."""
+    """Shown in place of a symlink that leaves the root."""
     target: bytes
-    """The text of a shown link."""
+    """The text of a shown symlink."""
 
 
 def dump_listing(entries: Iterable[KnownEntry]) -> bytes:

@@ -28,11 +28,11 @@ class Resolver:
             node.attributes, node.checked = await self._remote.stat(node.path), at
             if not node.attributes.is_dir:
                 raise NotDirectory(f"{node.path!r}")
-        elif node.kind is Kind.LINK or node.follow:
+        elif node.kind is Kind.SYMLINK or node.follow:
             await self.name(node.parent, node.name)
         else:
             attributes = await self._remote.lstat(node.path)
-            if attributes.is_link:
+            if attributes.is_symlink:
                 await self.symlink(node.parent, node.name, attributes, at)
             else:
                 self._names.observe_node(node, attributes, at)
@@ -52,7 +52,7 @@ class Resolver:
             if child is not None and child.checked <= at:
                 self._names.remove(child)
             raise
-        if attributes.is_link:
+        if attributes.is_symlink:
             await self.symlink(parent, name, attributes, at)
         else:
             self._names.observe(parent, name, attributes, at)

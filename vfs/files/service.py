@@ -92,7 +92,7 @@ class Files:
         return node
 
     async def lookup(self, directory: Node, name: bytes) -> Node:
-        """What a name in a directory stands for; links are not followed.
+        """What a name in a directory stands for; symlinks are not followed.
 
         Raises NoSuchPath, NameTooLong, Unreachable, RemoteError.
         """
@@ -101,7 +101,7 @@ class Files:
         return node
 
     async def find(self, path: bytes) -> Node:
-        """What a path below the root stands for, links followed. Raises as `lookup`, NotDirectory and EndlessLink."""
+        """What a path below the root stands for, symlinks followed. Raises as `lookup`, NotDirectory and EndlessSymlink."""
         return await self.tree.find(path)
 
     def attributes_now(self, node: Node) -> Shown | None:

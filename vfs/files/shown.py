@@ -35,6 +35,6 @@ def shown(node: Node, uid: int, gid: int) -> Shown:
     mode, size = attributes.mode & ~0o222, attributes.size
     if node.kind is Kind.DIRECTORY:
         size = DIRECTORY_SIZE
-    elif node.kind is Kind.LINK:
+    elif node.kind is Kind.SYMLINK:
         mode, size = attributes.mode, len(node.target)
     return Shown(node.ino, mode, 1, uid, gid, size, attributes.mtime)

@@ -1,8 +1,8 @@
 """What a symbolic link from the server is shown as. Pure.
 
 Nothing that the server says may make a program follow a path out of the mount: a link to a place inside the root
-becomes a relative link; one that leaves it is shown as what it points to (read over SFTP), and one that leads nowhere
-stays a link whose text cannot resolve to anything outside.
+becomes a relative symlink; one that leaves it is shown as what it points to (read over SFTP), and one that leads nowhere
+stays a symlink whose text cannot resolve to anything outside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 
 NOWHERE = b".artisync-no-such-target"
-"""A name that no server directory is expected to have; a dangling link's text goes through it."""
+"""A name that no server directory is expected to have; a dangling symlink's text goes through it."""
 
 
 def inside(root: bytes, path: bytes) -> bool:
@@ -19,16 +19,16 @@ def inside(root: bytes, path: bytes) -> bool:
 
 
 def relative(root: bytes, link: bytes, target: bytes) -> bytes:
-    """The text of a link at `link` that leads to `target`; both are absolute, real, and inside `root`."""
+    """The text of a symlink at `link` that leads to `target`; both are absolute, real, and inside `root`."""
     assert inside(root, link)
     assert inside(root, target)
     return posixpath.relpath(target, posixpath.dirname(link))
 
 
 def plain(directory: bytes, text: bytes) -> bytes | None:
-    """The absolute path that a link's text names in the real `directory`, whatever is a link on the way.
+    """The absolute path that a symlink's text names in the real `directory`, whatever is a symlink on the way.
 
-    None if that depends on it: `..` behind a name leads to where the link's target is.
+    None if that depends on it: `..` behind a name leads to where the symlink's target is.
     """
     words = [word for word in text.split(b"/") if word not in (b"", b".")]
     ups = 0
@@ -40,14 +40,14 @@ def plain(directory: bytes, text: bytes) -> bytes | None:
 
 
 def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
-    """The text of a link that dangles: it resolves inside the mount only, to a name that is not there."""
+    """The text of a symlink that dangles: it resolves inside the mount only, to a name that is not there."""
     up = posixpath.relpath(root, posixpath.dirname(link))
     words = [word for word in target.split(b"/") if word not in (b"", b".", b"..")]
     return b"/".join([up, NOWHERE, *words])[:4095]
 
 
 def step(link: bytes, target: bytes) -> bytes:
-    """The path that the text `target` of a link at the absolute path `link` names."""
+    """The path that the text `target` of a symlink at the absolute path `link` names."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from vfs.base.errors import AccessDenied, EndlessLink, NoSuchPath, NotDirectory
+from vfs.base.errors import AccessDenied, EndlessSymlink, NoSuchPath, NotDirectory
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.forgetting import Forgetting
@@ -20,7 +20,7 @@ from vfs.files.node import LONG_AGO, NEVER, Kind, Node
 from vfs.files.requests import Requests
 from vfs.files.resolve import Resolver
 from vfs.files.versions import Versions
-from vfs.remote.api import MOST_LINKS, Remote
+from vfs.remote.api import MOST_SYMLINKS, Remote
 
 SINGLY = 4
 """After this many lookups in one directory within a TTL, the directory is listed."""
@@ -87,7 +87,7 @@ class Tree:
     async def find(self, path: bytes) -> Node:
         """The node at a path relative to the root, symlinks inside the root followed.
 
-        Raises as `lookup`, NotDirectory and EndlessLink.
+        Raises as `lookup`, NotDirectory and EndlessSymlink.
         """
         node, hops = self.root, 0
         todo = [word for word in path.split(b"/") if word not in (b"", b".")]
@@ -99,10 +99,10 @@ class Tree:
             if node.kind is not Kind.DIRECTORY:
                 raise NotDirectory(f"{node.path!r}")
             node = await self.lookup(node, word)
-            if node.kind is Kind.LINK:
+            if node.kind is Kind.SYMLINK:
                 hops += 1
-                if hops > MOST_LINKS:
-                    raise EndlessLink(f"{node.path!r}")
+                if hops > MOST_SYMLINKS:
+                    raise EndlessSymlink(f"{node.path!r}")
                 todo = [w for w in node.target.split(b"/") if w not in (b"", b".")] + todo
                 node = node.parent or self.root
         return node

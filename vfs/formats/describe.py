@@ -163,7 +163,7 @@ def _zip(report: Report, read: Read, limits: Limits) -> None:
 
 
 def _torch(
-    report: Report, read: Read, pickled: zips.Entry, members: list[zips.Entry], limits: Limits
+    report: Report, read: Read, pickled: zips.Member, members: list[zips.Member], limits: Limits
 ) -> None:
     report.kind = "torch"
     if pickled.method != 0:
@@ -236,7 +236,7 @@ def _list(report: Report, told: Outline) -> None:
         report.notes.append("It holds more than is listed here.")
 
 
-def _npz(report: Report, read: Read, members: Iterable[zips.Entry], limits: Limits) -> None:
+def _npz(report: Report, read: Read, members: Iterable[zips.Member], limits: Limits) -> None:
     report.kind = "npz"
     arrays = [m for m in members if m.name.endswith(b".npy")]
     for member in arrays[:MOST_ARRAYS]:
@@ -254,7 +254,7 @@ def _name(name: bytes) -> str:
     return name[:LONGEST_NAME].decode(errors="surrogateescape")
 
 
-def _beginning(member: zips.Entry, read: Read) -> bytes:
+def _beginning(member: zips.Member, read: Read) -> bytes:
     """The first bytes of a member, unpacked; the header of an array is among them."""
     longest = npy.LONGEST_HEADER + 12
     near = read(member.header, zips.BUFFER)

@@ -55,7 +55,7 @@ class Directory:
     shift: int
 
 
-class Entry(NamedTuple):
+class Member(NamedTuple):
     """A member: `header` is its local header's offset, `packed` and `size` its bytes in the archive and
     unpacked.
     """
@@ -99,7 +99,7 @@ def find_directory(size: int, reach: int = LONGEST_END) -> Steps[Directory]:
     return Directory(end - length, end, count, shift)
 
 
-def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
+def entries(data: bytes, shift: int = 0) -> Iterator[Member]:
     """The members that a directory lists, in its order. Raises Misfit where it is none."""
     at = 0
     while at < len(data):
@@ -110,9 +110,9 @@ def entries(data: bytes, shift: int = 0) -> Iterator[Entry]:
         yield entry
 
 
-def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Entry]]:
+def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Member]]:
     """The first `most` members of a directory, read in pieces. Raises Misfit and TooLarge."""
-    listed: list[Entry] = []
+    listed: list[Member] = []
     rest = b""
     offset = where.start
     while offset < where.end:
@@ -132,7 +132,7 @@ def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Entry]]:
     return listed
 
 
-def _entry(data: bytes, at: int, shift: int) -> tuple[Entry, int] | None:
+def _entry(data: bytes, at: int, shift: int) -> tuple[Member, int] | None:
     """The entry at `at`, and where the next one begins; None if `data` ends before."""
     if len(data) - at < ENTRY.size:
         return None
@@ -145,7 +145,7 @@ def _entry(data: bytes, at: int, shift: int) -> tuple[Entry, int] | None:
         return None
     if 0xFFFFFFFF in (packed, size, header):
         size, packed, header = _large(data[at + named : at + named + extra], size, packed, header)
-    return Entry(data[at : at + named], header + shift, packed, size, method), end
+    return Member(data[at : at + named], header + shift, packed, size, method), end
 
 
 def _large(extra: bytes, *fields: int) -> Iterator[int]:
@@ -160,7 +160,7 @@ def _large(extra: bytes, *fields: int) -> Iterator[int]:
     return iter(fields)
 
 
-def data_offset(entry: Entry) -> Steps[int]:
+def data_offset(entry: Member) -> Steps[int]:
     """Where the bytes of `entry` begin. Raises Misfit if there is no local header."""
     header = yield from need(entry.header, entry.header + LOCAL.size)
     magic, _, _, _, _, named, extra = LOCAL.unpack(header)
@@ -189,7 +189,7 @@ def advise(size: int) -> Steps[None]:
     yield from _walk(listed, things, pickled)
 
 
-def _first(listed: list[Entry], things: Items) -> list[Range]:
+def _first(listed: list[Member], things: Items) -> list[Range]:
     """The pickle, the small records beside it, and the first headers, from which a walk is told."""
     ranges = []
     data = 0
@@ -210,11 +210,11 @@ def _first(listed: list[Entry], things: Items) -> list[Range]:
     return ranges[:256]
 
 
-def _header(entry: Entry) -> Range:
+def _header(entry: Member) -> Range:
     return Range(entry.header, entry.header + BUFFER)
 
 
-def _walk(listed: list[Entry], things: Items, pickled: bool) -> Steps[None]:
+def _walk(listed: list[Member], things: Items, pickled: bool) -> Steps[None]:
     """Members whose reading begins; and all headers, once some were read in order without what is between
     them.
     """

@@ -74,7 +74,7 @@ def parse_mountinfo(text: str) -> list[MountInfo]:
 
 
 def real(path: Path) -> Path:
-    """The path with links in its parent resolved, without looking at the last component, which may be a dead mount."""
+    """The path with symlinks in its parent resolved, without looking at the last component, which may be a dead mount."""
     absolute = Path(os.path.abspath(path))
     return Path(os.path.realpath(absolute.parent)) / absolute.name
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""
-MOST_LINKS = 40
+MOST_SYMLINKS = 40
 """Links that lead to one another; the kernel follows as many."""
 MOST_AHEAD = 20_000
 """Names beyond which a directory is not listed while nobody waits for it: 2 MB on the wire."""
@@ -42,7 +42,7 @@ class Attributes(NamedTuple):
         return stat.S_ISREG(self.mode)
 
     @property
-    def is_link(self) -> bool:
+    def is_symlink(self) -> bool:
         return stat.S_ISLNK(self.mode)
 
 

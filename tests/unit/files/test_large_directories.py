@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.base.errors import NoSuchPath, Unreachable
-from vfs.files.listings import LINKS_AT_ONCE
+from vfs.files.listings import SYMLINKS_AT_ONCE
 from vfs.files.node import Node
 from vfs.files.records import listing_key
 
@@ -75,7 +75,7 @@ def test_links_of_a_directory_are_asked_about_so_many_at_a_time() -> None:
         while not asking.done():
             most = max(most, len(stack.remote.link.waiting))
             await asyncio.sleep(0.01)
-        assert LINKS_AT_ONCE <= most <= 3 * LINKS_AT_ONCE
+        assert SYMLINKS_AT_ONCE <= most <= 3 * SYMLINKS_AT_ONCE
         assert len(asking.result()) == LINKS
 
     play(story, latency=0.05)
@@ -89,7 +89,7 @@ def test_a_listing_that_fails_among_its_links_asks_about_no_more_of_them() -> No
         with pytest.raises(Unreachable):
             await stack.tree.listing(node)
         await asyncio.sleep(10)
-        assert stack.remote.requests["realpath"] <= 2 * LINKS_AT_ONCE
+        assert stack.remote.requests["realpath"] <= 2 * SYMLINKS_AT_ONCE
         assert not stack.tree.names.listed(node)
 
     play(story, latency=0.05)

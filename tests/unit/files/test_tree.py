@@ -13,7 +13,7 @@ import pytest
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.base.errors import (
     AccessDenied,
-    EndlessLink,
+    EndlessSymlink,
     NoSuchPath,
     NotDirectory,
     ServerFailure,
@@ -68,7 +68,9 @@ def test_a_change_on_the_server_is_seen_within_the_ttl(listed: bool) -> None:
             if node.kind is Kind.DIRECTORY:
                 return "directory"
             return (
-                node.target if node.kind is Kind.LINK else (node.version.size, node.attributes.mode & 0o777)
+                node.target
+                if node.kind is Kind.SYMLINK
+                else (node.version.size, node.attributes.mode & 0o777)
             )
 
         every = (b"new", b"gone", b"grown", b"rewritten", b"replaced", b"chmod", b"turned", b"link")
@@ -567,10 +569,10 @@ def test_links_inside_the_root_are_relative_and_others_are_shown_as_what_they_le
         assert shown[b"file"].kind is Kind.FILE
         assert shown[b"directory"].kind is Kind.DIRECTORY
         for name in (b"dangling", b"loop", b"endless"):
-            assert shown[name].kind is Kind.LINK
+            assert shown[name].kind is Kind.SYMLINK
             with pytest.raises(NoSuchPath):
                 await stack.node(name)
-        with pytest.raises(EndlessLink):
+        with pytest.raises(EndlessSymlink):
             await stack.node(b"loop")
         assert await stack.read(b"in") == b"inside"
         assert await stack.read(b"file") == await stack.read(b"directory/f") == b"outside"
@@ -608,8 +610,8 @@ def test_where_real_paths_are_only_tidied_links_are_followed_by_their_texts() ->
         assert (await stack.tree.lookup(stack.tree.root, b"around")).target == b"d/e/f"
         for name in (b"file", b"directory/f"):
             assert await stack.read(name) == b"outside", name
-        assert (await stack.tree.lookup(stack.tree.root, b"endless")).kind is Kind.LINK
-        with pytest.raises(EndlessLink):
+        assert (await stack.tree.lookup(stack.tree.root, b"endless")).kind is Kind.SYMLINK
+        with pytest.raises(EndlessSymlink):
             await stack.node(b"loop")
 
     play(story)
@@ -653,7 +655,7 @@ def test_a_link_inside_the_root_costs_one_round_trip_and_no_real_path() -> None:
 
         stack.remote.realpath = counted  # type: ignore[method-assign]
         shown = await stack.tree.listing(stack.tree.root)
-        assert [node.target for node in shown if node.kind is Kind.LINK] == [b"f"] * 300
+        assert [node.target for node in shown if node.kind is Kind.SYMLINK] == [b"f"] * 300
         assert asked == []
 
     play(story)
@@ -671,12 +673,12 @@ def test_links_that_lead_in_a_circle_are_told_from_those_that_dangle() -> None:
         files.symlink(ROOT + b"/second", b"nothing")
         await stack.tree.listing(stack.tree.root)
         for name in (b"a", b"c", b"into", b"d/b"):
-            with pytest.raises(EndlessLink):
+            with pytest.raises(EndlessSymlink):
                 await stack.node(name)
         for name in (b"first", b"second"):
             with pytest.raises(NoSuchPath) as caught:
                 await stack.node(name)
-            assert not isinstance(caught.value, EndlessLink)
+            assert not isinstance(caught.value, EndlessSymlink)
 
     play(story)
 

@@ -186,7 +186,7 @@ def test_the_directory_of_a_zip64_archive_is_found() -> None:
 def test_sizes_beyond_32_bits_come_from_the_extra_field() -> None:
     extra = struct.pack("<HHHHQQ", 9, 0, 1, 16, 5 << 32, 7 << 32)
     entry = struct.pack("<4s6xH8xLLHHH8xL", b"PK\x01\x02", 0, 77, 0xFFFFFFFF, 1, len(extra), 0, 0xFFFFFFFF)
-    assert list(zips.entries(entry + b"x" + extra)) == [zips.Entry(b"x", 7 << 32, 77, 5 << 32, 0)]
+    assert list(zips.entries(entry + b"x" + extra)) == [zips.Member(b"x", 7 << 32, 77, 5 << 32, 0)]
 
 
 def test_members_behind_foreign_bytes_are_found() -> None:

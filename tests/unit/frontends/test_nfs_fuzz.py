@@ -17,7 +17,7 @@ from tests.lab.nfs_client import call, marked
 from tests.unit.frontends.test_nfs_procedures import Served
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs import rpc
-from vfs.frontends.nfs.rpc import MOST_FRAGMENTS, MOST_RECORD, Records
+from vfs.frontends.nfs.rpc import MOST_FRAGMENTS, MOST_RECORD, RecordStream
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 SECONDS = float(os.environ.get("ARTISYNC_FUZZ_SECONDS", "3"))
@@ -69,7 +69,7 @@ def test_records_come_whole_however_they_are_cut(
     records: list[bytes], fragment: int, pieces: list[int]
 ) -> None:
     stream = b"".join(marked(record, fragment) for record in records)
-    reader, got, turn = Records(), [], 0
+    reader, got, turn = RecordStream(), [], 0
     while stream:
         size = pieces[turn % len(pieces)]
         got += reader.feed(stream[:size])
@@ -81,16 +81,16 @@ def test_records_come_whole_however_they_are_cut(
 @pytest.mark.parametrize("mark", [0xFFFFFFFF, 0x7FFFFFFF, 1 << 31 | MOST_RECORD + 1])
 def test_a_record_of_gigabytes_is_refused_by_its_length(mark: int) -> None:
     with pytest.raises(Malformed):
-        Records().feed(struct.pack(">I", mark))
+        RecordStream().feed(struct.pack(">I", mark))
 
 
 def test_a_record_may_not_have_fragments_without_end() -> None:
-    reader = Records()
+    reader = RecordStream()
     with pytest.raises(Malformed):
         reader.feed(b"\0\0\0\0" * (MOST_FRAGMENTS + 1))
     piece = struct.pack(">I", MOST_RECORD // 8) + bytes(MOST_RECORD // 8)
     with pytest.raises(Malformed):
-        Records().feed(piece * 9)
+        RecordStream().feed(piece * 9)
 
 
 @settings(max_examples=500)

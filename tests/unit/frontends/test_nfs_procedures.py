@@ -16,7 +16,7 @@ from vfs.frontends.nfs.mount3 import MountProgram
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Client, Programs
 from vfs.frontends.nfs.protocol import Nfs, Status
-from vfs.frontends.nfs.tickets import Handles, Tickets
+from vfs.frontends.nfs.tickets import FileHandles, Tickets
 from vfs.frontends.nfs.xdr import Packer
 
 OTHER = os.getuid() + 1000
@@ -29,7 +29,7 @@ class Served:
         self.stack = stack
         stack.service.timeout = timeout
         self.files = NfsFiles(stack.service)
-        self.program = NfsProgram(self.files, Handles(), everybody=everybody)
+        self.program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         self.tickets = Tickets(lambda: stack.files.clock())
         self.unmounts = 0
         mount = MountProgram(self.tickets.use, self.program.root, self.unmounted)

@@ -10,7 +10,7 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
 from tests.unit.remote.one_pool import FILE, fails, remote
-from vfs.base.errors import AccessDenied, EndlessLink, NoSuchPath
+from vfs.base.errors import AccessDenied, EndlessSymlink, NoSuchPath
 from vfs.remote.sftp.wire import Code, Kind
 
 LINK, LOOP = b"/a/link", b"/a/loop"
@@ -50,14 +50,14 @@ def test_names_and_links_are_told_without_lstat_and_without_stat(refused: Kind |
         serve_links(server, refused, code)
         size = len(server.files[FILE])
         for _ in range(3):
-            assert (await pool.lstat(LINK)).is_link
+            assert (await pool.lstat(LINK)).is_symlink
             assert (await pool.lstat(FILE)).size == size
             assert (await pool.lstat(b"/a")).is_dir
             assert (await pool.stat(FILE)).size == size
             assert (await pool.stat(b"/a/second")).size == size
             await fails(pool.lstat(b"/a/absent"), NoSuchPath)
             await fails(pool.stat(b"/a/absent"), NoSuchPath)
-            await fails(pool.stat(LOOP), EndlessLink)
+            await fails(pool.stat(LOOP), EndlessSymlink)
         await pool.aclose()
         return len(server.asked(refused)) if refused is not None else 0
 

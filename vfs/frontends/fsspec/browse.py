@@ -26,7 +26,7 @@ Span = tuple[str, int | None, int | None]
 
 
 async def info(files: Files, path: str) -> Info:
-    """What a path stands for, links followed."""
+    """What a path stands for, symlinks followed."""
     return _info(files, path, await files.find(os.fsencode(path)))
 
 
@@ -72,7 +72,7 @@ async def _infos(files: Files, path: str, top: Node, nodes: Iterable[Node]) -> l
         return target if target is not None and target.kind is Kind.FILE else node
 
     nodes = list(nodes)
-    asked = [node for node in nodes if node.pending is not None or node.kind is Kind.LINK]
+    asked = [node for node in nodes if node.pending is not None or node.kind is Kind.SYMLINK]
     answers = dict(zip(asked, await asyncio.gather(*map(shown, asked)), strict=True))
     start = len(top.path.rstrip(b"/")) + 1
     return [

@@ -81,12 +81,12 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
     # --- names ------------------------------------------------------------------------------------------------------
 
     def info(self, path: str, **kwargs: Any) -> browse.Info:
-        """Its name, size (bytes), type, mtime (seconds since the epoch), mode and ino; links are followed."""
+        """Its name, size (bytes), type, mtime (seconds since the epoch), mode and ino; symlinks are followed."""
         path = self._strip_protocol(path)
         return self._ask(path, lambda stack: browse.info(stack.files, path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """What is in a directory; a link to a file is told as the file, any other as a "link"."""
+        """What is in a directory; a symlink to a file is told as the file, any other as a "link"."""
         path = self._strip_protocol(path)
         infos = self._ask(path, lambda stack: browse.listing(stack.files, path))
         return infos if detail else [info["name"] for info in infos]

@@ -83,7 +83,7 @@ class Context(C.Structure):
     _fields_ = (("uid", C.c_uint), ("gid", C.c_uint), ("pid", C.c_int), ("umask", C.c_uint))
 
 
-class Buffer(C.Structure):
+class RequestBuffer(C.Structure):
     """struct fuse_buf, with room for what newer versions append."""
 
     _fields_ = (
@@ -96,7 +96,7 @@ class Buffer(C.Structure):
     )
 
 
-class Version(C.Structure):
+class LibraryVersion(C.Structure):
     """struct libfuse_version, since 3.17"""
 
     _fields_ = (("major", C.c_uint), ("minor", C.c_uint), ("hotfix", C.c_uint), ("padding", C.c_uint))
@@ -110,7 +110,7 @@ OPERATIONS = (  # noqa: SIM905 # struct fuse_lowlevel_ops, in order
 ).split()
 
 
-class Operations(C.Structure):
+class Callbacks(C.Structure):
     """struct fuse_lowlevel_ops; its size is told to libfuse, so that newer members count as absent."""
 
     _fields_ = tuple((name, P) for name in OPERATIONS)
@@ -167,7 +167,7 @@ for _library, _name, _restype, _argtypes in (
     _function.restype, _function.argtypes = _restype, _argtypes
 
 
-def new_session(args: Args, operations: Operations) -> int | None:
+def new_session(args: Args, operations: Callbacks) -> int | None:
     """fuse_session_new, or what it has become since 3.17; None when the options are refused."""
     size = C.sizeof(operations)
     versioned = getattr(lib, "fuse_session_new_versioned", None)
@@ -175,7 +175,7 @@ def new_session(args: Args, operations: Operations) -> int | None:
         found = lib.fuse_session_new(C.byref(args), C.byref(operations), size, None)
     else:
         versioned.restype, versioned.argtypes = P, [P, P, C.c_size_t, P, P]
-        version = Version(*VERSION)
+        version = LibraryVersion(*VERSION)
         found = versioned(C.byref(args), C.byref(operations), size, C.byref(version), None)
     return int(found) if found else None
 

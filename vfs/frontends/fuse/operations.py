@@ -23,7 +23,7 @@ from vfs.files.service import Files
 from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
 from vfs.frontends.fuse.kernel_readahead import USUAL
-from vfs.frontends.fuse.reply import DirectoryBuffer, Entry
+from vfs.frontends.fuse.reply import DirectoryBuffer, NameReply
 from vfs.frontends.fuse.requests import Request, caller, forget_interrupt, on_interrupt
 
 LOOK_AGAIN = 0.1
@@ -233,7 +233,7 @@ class Operations:
             elif held:
                 added = buffer.add(req, name, self._entry_of(shown), position + 1)
             else:
-                added = buffer.add(req, name, Entry(0, files.shown(shown), 0.0, 0.0), position + 1)
+                added = buffer.add(req, name, NameReply(0, files.shown(shown), 0.0, 0.0), position + 1)
             if not added:
                 break
             if held:
@@ -335,7 +335,7 @@ class Operations:
         """The name is not there: let the kernel remember that for as long as the listing is fresh."""
         seconds = self.files.absent_for(directory)
         if seconds > 0:
-            reply.entry(req, Entry(nodeid=0, attributes=NOTHING, attr_timeout=0.0, entry_timeout=seconds))
+            reply.entry(req, NameReply(nodeid=0, attributes=NOTHING, attr_timeout=0.0, entry_timeout=seconds))
         else:
             reply.error(req, errno.ENOENT)
 
@@ -345,9 +345,9 @@ class Operations:
         if not reply.entry(req, self._entry_of(node)):
             self.files.forget(node.id, 1)
 
-    def _entry_of(self, node: Node) -> Entry:
+    def _entry_of(self, node: Node) -> NameReply:
         seconds = self.files.valid_for(node)
-        return Entry(node.id, self.files.shown(node), attr_timeout=seconds, entry_timeout=seconds)
+        return NameReply(node.id, self.files.shown(node), attr_timeout=seconds, entry_timeout=seconds)
 
 
 def _data(req: Request, pieces: list[Piece]) -> None:

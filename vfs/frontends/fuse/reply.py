@@ -27,7 +27,7 @@ BLOCK_SIZE = 4096
 
 
 @dataclass(slots=True)
-class Entry:
+class NameReply:
     """What a name stands for. `nodeid` 0: it is not there, to be remembered for `entry_timeout` seconds."""
 
     nodeid: int
@@ -57,7 +57,7 @@ def none(req: Request) -> None:
     _answer(req, lib.fuse_reply_none)
 
 
-def entry(req: Request, found: Entry) -> bool:
+def entry(req: Request, found: NameReply) -> bool:
     """Answer a lookup. When True, and `nodeid` is not 0, the kernel holds one more reference to the nodeid."""
     param = EntryParam(ino=found.nodeid, attr_timeout=found.attr_timeout, entry_timeout=found.entry_timeout)
     _fill(param.attr, found.attributes)
@@ -132,7 +132,7 @@ class DirectoryBuffer:
         self._entry = EntryParam()
         self._stat = self._entry.attr
 
-    def add(self, req: Request, name: bytes, found: Entry, next_offset: int) -> bool:
+    def add(self, req: Request, name: bytes, found: NameReply, next_offset: int) -> bool:
         """Add an entry with its attributes (readdirplus); False when it does not fit.
 
         Once answered, the kernel holds a reference to its nodeid, except for `.` and `..`. `nodeid` 0: the name only.

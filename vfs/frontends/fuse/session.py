@@ -20,13 +20,13 @@ from vfs.frontends.fuse import reply, requests
 from vfs.frontends.fuse.library import (
     NODEID,
     Args,
-    Buffer,
+    Callbacks,
     ConnInfo,
     FileInfo,
     FileInfoPointer,
     ForgetData,
-    Operations,
     P,
+    RequestBuffer,
     complaints,
     free,
     lib,
@@ -128,7 +128,7 @@ class Session:
         self._session = new_session(args, self._operations)
         if self._session is None:
             raise MountError(f"libfuse does not take the mount options {','.join(options)}{_reasons()}")
-        self._buffer = Buffer()
+        self._buffer = RequestBuffer()
         self._mounted = False
         self._fd = -1
 
@@ -200,8 +200,8 @@ class Session:
 
     # --- callbacks ------------------------------------------------------------------------------------------------
 
-    def _make_operations(self) -> Operations:
-        operations = Operations(init=self._callback(_init, C.POINTER(ConnInfo)))
+    def _make_operations(self) -> Callbacks:
+        operations = Callbacks(init=self._callback(_init, C.POINTER(ConnInfo)))
         for name, arguments in _READS.items():
             setattr(operations, name, self._callback(self._served(getattr(self, f"_{name}")), *arguments))
         for name, arguments in _WRITES.items():

@@ -12,7 +12,7 @@ from vfs.frontends.nfs.mount3 import MountProgram
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Programs
 from vfs.frontends.nfs.server import Server
-from vfs.frontends.nfs.tickets import Handles, Tickets
+from vfs.frontends.nfs.tickets import FileHandles, Tickets
 
 
 class Export:
@@ -31,7 +31,7 @@ class Export:
     ) -> None:
         self.files = NfsFiles(files)
         self._tickets = Tickets(asyncio.get_running_loop().time)
-        self._program = program = NfsProgram(self.files, Handles(), everybody=everybody)
+        self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         mount = MountProgram(self._tickets.use, program.root, unmounted)
         self._server = Server(Programs([program, mount]), privileged=privileged)
 

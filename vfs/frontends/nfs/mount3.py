@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from vfs.frontends.nfs.programs import Client, Result
 from vfs.frontends.nfs.protocol import MOST_PATH, MOUNT_PROGRAM, Mount, Status
-from vfs.frontends.nfs.rpc import AUTH_SYS, Call
+from vfs.frontends.nfs.rpc import AUTH_SYS, RpcCall
 from vfs.frontends.nfs.xdr import Packer
 
 
@@ -22,7 +22,7 @@ class MountProgram:
         self._use = use
         self._root = root
         self._unmounted = unmounted
-        self._procedures: dict[int, Callable[[Call, Client], Awaitable[Result]]] = {
+        self._procedures: dict[int, Callable[[RpcCall, Client], Awaitable[Result]]] = {
             Mount.NULL: self._null,
             Mount.MNT: self._mnt,
             Mount.DUMP: self._empty,
@@ -31,23 +31,23 @@ class MountProgram:
             Mount.EXPORT: self._empty,
         }
 
-    def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
+    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
         return self._procedures.get(number)
 
-    async def _null(self, call: Call, client: Client) -> Result:
+    async def _null(self, call: RpcCall, client: Client) -> Result:
         return Result(Packer())
 
-    async def _mnt(self, call: Call, client: Client) -> Result:
+    async def _mnt(self, call: RpcCall, client: Client) -> Result:
         if not self._use(call.arguments.opaque(MOST_PATH)):
             return Result(Packer().u32(Status.ACCES))
         client.trusted = True
         return Result(Packer().u32(Status.OK).opaque(self._root()).u32(1, AUTH_SYS))
 
-    async def _umnt(self, call: Call, client: Client) -> Result:
+    async def _umnt(self, call: RpcCall, client: Client) -> Result:
         call.arguments.opaque(MOST_PATH)
         self._unmounted()
         return Result(Packer())
 
-    async def _empty(self, call: Call, client: Client) -> Result:
+    async def _empty(self, call: RpcCall, client: Client) -> Result:
         """No mounts and no exports: their paths are secrets."""
         return Result(Packer().u32(0))

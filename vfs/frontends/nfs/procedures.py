@@ -21,8 +21,8 @@ from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
 from vfs.frontends.nfs.programs import Client, Result, TooWeak
 from vfs.frontends.nfs.protocol import Nfs, Status
-from vfs.frontends.nfs.rpc import Call
-from vfs.frontends.nfs.tickets import Handles
+from vfs.frontends.nfs.rpc import RpcCall
+from vfs.frontends.nfs.tickets import FileHandles
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_LISTINGS = 16
@@ -44,14 +44,14 @@ class NfsProgram:
 
     number = p.NFS_PROGRAM
 
-    def __init__(self, files: NfsFiles, handles: Handles, *, everybody: bool) -> None:
+    def __init__(self, files: NfsFiles, handles: FileHandles, *, everybody: bool) -> None:
         self._files = files
         self._service = files.service
         self._handles = handles
         self._everybody = everybody
         self._listings: OrderedDict[int, Listing[Node]] = OrderedDict()
         self._fsid = secrets.randbits(63)
-        self._procedures: dict[int, Callable[[Call, Client], Awaitable[Result]]] = {
+        self._procedures: dict[int, Callable[[RpcCall, Client], Awaitable[Result]]] = {
             Nfs.NULL: self._null,
             **{number: functools.partial(self._refused, number) for number in p.WRITES},
         }
@@ -77,22 +77,22 @@ class NfsProgram:
         """The handle of a node."""
         return self._handles.of(self._files.number(node))
 
-    def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
+    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
         return self._procedures.get(number)
 
     # --- around every procedure -----------------------------------------------------------------------------------
 
-    async def _null(self, call: Call, client: Client) -> Result:
+    async def _null(self, call: RpcCall, client: Client) -> Result:
         return Result(Packer())
 
-    async def _refused(self, number: Nfs, call: Call, client: Client) -> Result:
+    async def _refused(self, number: Nfs, call: RpcCall, client: Client) -> Result:
         return Result(p.failure(number, Status.ROFS))
 
     async def _guarded(
         self,
         number: Nfs,
         work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, Result]],
-        call: Call,
+        call: RpcCall,
         client: Client,
     ) -> Result:
         """Find the node of the handle that comes first, see who calls, and answer within the deadline."""
@@ -149,7 +149,7 @@ class NfsProgram:
         return Result(Packer().u32(Status.OK).raw(self._known(node)).u32(wanted & granted))
 
     async def _readlink(self, node: Node, _: Unpacker, uid: int) -> Result:
-        if node.kind is not Kind.LINK:
+        if node.kind is not Kind.SYMLINK:
             raise Failure(Status.INVAL)
         return Result(Packer().u32(Status.OK).raw(self._known(node)).opaque(node.target))
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from vfs.frontends.nfs import rpc
 from vfs.frontends.nfs.protocol import VERSION
-from vfs.frontends.nfs.rpc import Accept, Auth, Call
+from vfs.frontends.nfs.rpc import Accept, Auth, RpcCall
 from vfs.frontends.nfs.xdr import Malformed, Packer
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Program(Protocol):
 
     number: int
 
-    def procedure(self, number: int) -> Callable[[Call, Client], Awaitable[Result]] | None:
+    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
         """What answers the procedure of this number; it may raise `Malformed` and `TooWeak`."""
         ...
 

@@ -41,7 +41,7 @@ class Auth(IntEnum):
     TOOWEAK = 5
 
 
-class Records:
+class RecordStream:
     """Puts the records of one connection together out of the bytes as they come.
 
     Memory is bounded by one record and the chunk that is fed. After `Malformed` it is of no more use.
@@ -83,7 +83,7 @@ class Records:
 
 
 @dataclass(slots=True)
-class Call:
+class RpcCall:
     """A call, its arguments not read yet."""
 
     xid: int
@@ -103,7 +103,7 @@ class Denied(Exception):
         self.reply = reply
 
 
-def parse(record: bytes) -> Call:
+def parse(record: bytes) -> RpcCall:
     """The call in a record.
 
     Raises `Denied` for what gets an answer, `Malformed` for what is no call: the connection is of no more use.
@@ -122,7 +122,7 @@ def parse(record: bytes) -> Call:
         uid = _uid(credential) if flavor == AUTH_SYS else None
     except Malformed:
         raise Denied(refused(xid, Auth.BADCRED)) from None
-    return Call(xid, program, version, procedure, uid, head)
+    return RpcCall(xid, program, version, procedure, uid, head)
 
 
 def _uid(credential: bytes) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from vfs.frontends.mountpoint import HOST
 from vfs.frontends.nfs.programs import Client, Programs, Reply
-from vfs.frontends.nfs.rpc import Records
+from vfs.frontends.nfs.rpc import RecordStream
 from vfs.frontends.nfs.xdr import Malformed
 
 log = logging.getLogger(__name__)
@@ -41,15 +41,17 @@ _LOOK_SECONDS = 2.0
 _PAUSE_SECONDS = 1.0
 
 
-class Connection:
+class ClientConnection:
     """One client. `closed` is called once, at the end."""
 
-    def __init__(self, sock: socket.socket, programs: Programs, closed: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, programs: Programs, closed: Callable[[ClientConnection], None]
+    ) -> None:
         self._sock = sock
         self._programs = programs
         self._closed = closed
         self._loop = asyncio.get_running_loop()
-        self._records = Records()
+        self._records = RecordStream()
         self._waiting: deque[bytes] = deque()
         self._calls: dict[bytes, asyncio.Task[None]] = {}
         self._out: deque[tuple[memoryview, Any]] = deque()
@@ -189,7 +191,7 @@ class Server:
     def __init__(self, programs: Programs, *, privileged: bool) -> None:
         self._programs = programs
         self._privileged = privileged
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._sock: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.port = 0
@@ -222,7 +224,7 @@ class Server:
         elif strangers < MOST_STRANGERS and len(self._connections) < MOST_CLIENTS:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(Connection(sock, self._programs, self._connections.discard))
+            self._connections.add(ClientConnection(sock, self._programs, self._connections.discard))
             return
         sock.close()
 

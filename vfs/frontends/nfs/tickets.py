@@ -20,7 +20,7 @@ HANDLE_BYTES = 8 + MAC_BYTES
 _ID = struct.Struct(">Q")
 
 
-class Handles:
+class FileHandles:
     """Makes and checks file handles. The key lives as long as the object."""
 
     def __init__(self) -> None:

@@ -25,8 +25,8 @@ import stat as modes
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from vfs.base.errors import AccessDenied, EndlessLink, RemoteError, ServerFailure, Unsupported
-from vfs.remote.api import LONGEST_PATH, MOST_LINKS, Attributes, FsStats
+from vfs.base.errors import AccessDenied, EndlessSymlink, RemoteError, ServerFailure, Unsupported
+from vfs.remote.api import LONGEST_PATH, MOST_SYMLINKS, Attributes, FsStats
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.wire import Kind
 
@@ -47,7 +47,7 @@ async def lstat(connection: Connection, path: bytes) -> Attributes:
 
 
 async def stat(connection: Connection, path: bytes) -> Attributes:
-    """What the name leads to. Raises as the server says; EndlessLink for links in a circle where we follow them."""
+    """What the name leads to. Raises as the server says; EndlessSymlink for links in a circle where we follow them."""
     if Kind.STAT in connection.refused:
         return await _followed(connection, path)
     try:
@@ -59,7 +59,7 @@ async def stat(connection: Connection, path: bytes) -> Attributes:
     except ServerFailure as error:  # some say so of links in a circle
         try:
             await _followed(connection, path)
-        except EndlessLink:
+        except EndlessSymlink:
             raise
         except RemoteError:
             pass
@@ -111,12 +111,12 @@ async def _looked_at(connection: Connection, path: bytes) -> Attributes:
 
 async def _followed(connection: Connection, path: bytes) -> Attributes:
     """STAT without STAT."""
-    for _ in range(MOST_LINKS):
+    for _ in range(MOST_SYMLINKS):
         attributes = await lstat(connection, path)
-        if not attributes.is_link:
+        if not attributes.is_symlink:
             return attributes
         # the server finds its way through `..` and through links before the last name
         path = posixpath.join(posixpath.dirname(path), await connection.readlink(path))
         if len(path) > LONGEST_PATH:
             break
-    raise EndlessLink(f"{path!r}")
+    raise EndlessSymlink(f"{path!r}")

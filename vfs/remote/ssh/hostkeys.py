@@ -54,7 +54,7 @@ class HostKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HostLine:
     """One line of a known_hosts file."""
 
     file: Path
@@ -106,7 +106,7 @@ class KnownHosts:
         self.others = tuple(others)
         self._accepted: set[tuple[str, HostKey]] = set()
 
-    def entries(self, name: str) -> list[Entry]:
+    def entries(self, name: str) -> list[HostLine]:
         """The lines about `name` in all files, ours first."""
         return [e for file in (self.ours, *self.others) for e in read_entries(file) if e.matches(name)]
 
@@ -114,11 +114,11 @@ class KnownHosts:
         """The kinds of keys known for `name`, to be asked of the server first, lest it shows an unknown one."""
         return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
 
-    def trusted(self, name: str) -> list[Entry]:
+    def trusted(self, name: str) -> list[HostLine]:
         """The lines whose keys prove that the server is `name`."""
         return self._deciding(name) or self._deciding(_without_port(name))
 
-    def by_authority(self, name: str) -> Entry | None:
+    def by_authority(self, name: str) -> HostLine | None:
         """The line that lets a certificate authority vouch for `name`, if there is one."""
         return next((e for e in self.entries(name) if e.marker == "@cert-authority"), None)
 
@@ -199,7 +199,7 @@ class KnownHosts:
             raise kind(self._changed_text(name, old, key))
         self._write(name, key)
 
-    def _deciding(self, name: str) -> list[Entry]:
+    def _deciding(self, name: str) -> list[HostLine]:
         """Our lines about `name` if there are any, else the others'; without those that carry a marker."""
         for files in ((self.ours,), self.others):
             found = [e for f in files for e in read_entries(f) if not e.marker and e.matches(name)]
@@ -207,7 +207,7 @@ class KnownHosts:
                 return found
         return []
 
-    def _changed_text(self, name: str, old: Entry, key: HostKey) -> str:
+    def _changed_text(self, name: str, old: HostLine, key: HostKey) -> str:
         text = f"the host key of {name} was {old.key} ({old.place}) and now is {key}"
         if old.file != self.ours:
             text += f"; if that is right, `ssh-keygen -f {old.file} -R '{name}'` makes ssh forget the old one"
@@ -221,7 +221,7 @@ class KnownHosts:
             log.warning("the host key of %s is not remembered: %s: %s", name, self.ours, e.strerror)
 
 
-def _replaced_by(key: HostKey, known: Sequence[Entry]) -> Entry:
+def _replaced_by(key: HostKey, known: Sequence[HostLine]) -> HostLine:
     return next((e for e in known if e.key.kind == key.kind), known[0])
 
 
@@ -229,7 +229,7 @@ def _without_port(name: str) -> str:
     return re.sub(r"^\[(.+)\]:[0-9]+$", r"\1", name)
 
 
-def read_entries(file: Path) -> list[Entry]:
+def read_entries(file: Path) -> list[HostLine]:
     """The valid lines of `file`; none if it cannot be read."""
     try:
         text = file.read_text("utf-8", "replace")
@@ -238,7 +238,7 @@ def read_entries(file: Path) -> list[Entry]:
     return list(_parse(file, text))
 
 
-def _parse(file: Path, text: str) -> Iterator[Entry]:
+def _parse(file: Path, text: str) -> Iterator[HostLine]:
     for number, line in enumerate(text.split("\n"), 1):
         words = line.split()
         marker = words.pop(0) if words and words[0].startswith("@") else ""
@@ -248,7 +248,7 @@ def _parse(file: Path, text: str) -> Iterator[Entry]:
             blob = base64.b64decode(words[2], validate=True)
         except (binascii.Error, ValueError):
             continue
-        yield Entry(file, number, marker, words[0], HostKey(words[1], blob))
+        yield HostLine(file, number, marker, words[0], HostKey(words[1], blob))
 
 
 def _wildcard_match(pattern: str, name: str) -> bool:
