@@ -36,21 +36,22 @@ class Subject(Protocol):
 
 
 class Call:
-    """One request of a program about a node; `details` are told behind the node's number and path.
+    """One request of a program, about a node if it is known; `details` are told behind the node's number and path.
 
     Its own number is in no other call of this process.
     """
 
     __slots__ = ("details", "node", "number", "operation")
 
-    def __init__(self, operation: str, node: Subject, **details: object) -> None:
+    def __init__(self, operation: str, node: Subject | None, **details: object) -> None:
         self.number = next(_numbers)
         self.operation = operation
         self.node = node
         self.details = details
 
     def __str__(self) -> str:
-        fields = {"req": self.number, "ino": self.node.ino, "path": self.node.path, **self.details}
+        about = {"ino": self.node.ino, "path": self.node.path} if self.node is not None else {}
+        fields = {"req": self.number, **about, **self.details}
         return f"{self.operation}{{{' '.join(f'{key}={_shown(value)}' for key, value in fields.items())}}}"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import pickle
+import re
 import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ pytest.importorskip("fsspec")
 from vfs.base import errors
 from vfs.base.address import Address
 from vfs.base.profiles import Profile, save_profile
+from vfs.frontends.fsspec import stacks
 from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem, _os_error
 
 SERVER = {"ssh": "ssh -p 30022 user@127.0.0.1", "remote_root": "/r"}
@@ -58,7 +62,7 @@ def test_options_that_fsspec_gives_to_any_file_system_are_taken(fs: ArtisyncFile
 
 def test_without_options_the_default_profile_answers(home: Path) -> None:
     save_profile(Profile("default", Address.parse(SERVER["ssh"]), "/r", {"timeout": "7s"}))
-    assert ArtisyncFileSystem(skip_instance_cache=True)._timeout == 7
+    assert ArtisyncFileSystem(skip_instance_cache=True)._options == {}
 
 
 def test_a_pickled_filesystem_carries_its_options(fs: ArtisyncFileSystem) -> None:
@@ -82,6 +86,44 @@ def test_a_pickled_filesystem_carries_its_options(fs: ArtisyncFileSystem) -> Non
 def test_a_path_is_relative_to_the_root_and_does_not_lead_out(url: Any, path: str) -> None:
     assert ArtisyncFileSystem._strip_protocol(url) == path
     assert ArtisyncFileSystem._strip_protocol([url]) == [path]
+
+
+class Absent:
+    """The files of a server that has none."""
+
+    timeout = 0.05
+
+    async def open(self, node: Any) -> Any:
+        raise AssertionError("there is nothing to open")
+
+    async def find(self, path: bytes) -> Any:
+        if path == b"slow":
+            await asyncio.sleep(60)
+        raise errors.NoSuchPath("it is not there")
+
+
+class OnTheSpot:
+    """Runs work for the stack of no server."""
+
+    def run(self, options: Any, work: Callable[[Any], Any]) -> Any:
+        return asyncio.run(work(SimpleNamespace(files=Absent())))
+
+
+def test_each_call_is_logged_with_its_path_and_errno(
+    fs: ArtisyncFileSystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stacks, "of_this_process", OnTheSpot)
+    caplog.set_level("DEBUG", "vfs.base.calls")
+    with pytest.raises(FileNotFoundError):
+        fs.info("exp-1/f")
+    with pytest.raises(FileNotFoundError):
+        fs.open("exp-1/f")
+    with pytest.raises(TimeoutError):
+        fs.ls("slow")
+    info, opened, slow = caplog.messages
+    assert re.fullmatch(r"info\{req=\d+ path=exp-1/f\}: ENOENT \(NoSuchPath: .*\) in \d+\.\d ms", info)
+    assert re.match(r"open\{req=\d+ path=exp-1/f\}: ENOENT ", opened)
+    assert re.match(r"list\{req=\d+ path=slow\}: ETIMEDOUT ", slow)
 
 
 @pytest.mark.parametrize(

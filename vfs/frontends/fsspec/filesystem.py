@@ -8,17 +8,18 @@ filesystem carries its options, and every process opens a stack of its own.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from posixpath import normpath
 from typing import Any, NoReturn, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from vfs.base import calls
+from vfs.base.calls import Call
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, ConfigError, RemoteError, StaleVersion, UsageError
 from vfs.base.settings import resolve
@@ -69,7 +70,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
             raise ValueError(f"artisync has no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
         super().__init__(**options)
         try:
-            self._timeout = resolve(self._options).timeout
+            resolve(self._options)
         except (ConfigError, UsageError) as error:
             raise ValueError(f"{error}. {error.hint}") from error
 
@@ -83,12 +84,12 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
     def info(self, path: str, **kwargs: Any) -> browse.Info:
         """Its name, size (bytes), type, mtime (seconds since the epoch), mode and ino; symlinks are followed."""
         path = self._strip_protocol(path)
-        return self._ask(path, lambda stack: browse.info(stack.files, path))
+        return self._ask("info", path, lambda stack: browse.info(stack.files, path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """What is in a directory; a symlink to a file is told as the file, any other as a "link"."""
         path = self._strip_protocol(path)
-        infos = self._ask(path, lambda stack: browse.listing(stack.files, path))
+        infos = self._ask("list", path, lambda stack: browse.listing(stack.files, path))
         return infos if detail else [info["name"] for info in infos]
 
     def find(
@@ -101,7 +102,9 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
     ) -> Any:
         """All files below a path, many directories listed at a time. Linked directories are not entered."""
         path = self._strip_protocol(path)
-        infos = self._ask(path, lambda stack: browse.below(stack.files, path, maxdepth), bounded=False)
+        infos = self._ask(
+            "find", path, lambda stack: browse.below(stack.files, path, maxdepth), bounded=False
+        )
         shown = {
             info["name"]: info
             for info in sorted(infos, key=lambda info: info["name"])
@@ -187,7 +190,13 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         """Parts of files, fetched all at once, each of one version. Gaps between them are our own business."""
         starts, ends = (each if isinstance(each, list) else [each] * len(paths) for each in (starts, ends))
         spans = list(zip(map(self._strip_protocol, paths), starts, ends, strict=True))
-        parts = self._ask("", lambda stack: browse.parts(stack.files, spans), bounded=False)
+        parts = self._ask(
+            "cat",
+            " ".join(path for path, _, _ in spans[:3]),
+            lambda stack: browse.parts(stack.files, spans),
+            bounded=False,
+            files=len(paths),
+        )
         for number, (path, _, _) in enumerate(spans):
             if isinstance(parts[number], BaseException):
                 parts[number] = _os_error(parts[number], path)
@@ -211,15 +220,26 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
 
     mkdir = makedirs = rmdir = rm = rm_file = _rm = cp_file = mv = touch = put_file = pipe_file = _read_only
 
-    def _ask(self, path: str, work: Callable[[Stack], Awaitable[T]], *, bounded: bool = True) -> T:
-        """What `work` answers; its failure as an OSError. `bounded`: within the timeout once there is a connection."""
+    def _ask(
+        self,
+        operation: str,
+        path: str,
+        work: Callable[[Stack], Coroutine[Any, Any, T]],
+        *,
+        bounded: bool = True,
+        **details: object,
+    ) -> T:
+        """What `work` answers; its failure as an OSError. It is logged as `operation` with `details`.
 
-        async def within(stack: Stack) -> T:
-            async with asyncio.timeout(self._timeout if bounded else None):
-                return await work(stack)
+        `bounded`: within the timeout once there is a connection.
+        """
+
+        async def answer(stack: Stack) -> T:
+            call = Call(operation, None, path=os.fsencode(path), **details)
+            return await calls.answer(call, stack.files.timeout if bounded else None, work(stack))
 
         try:
-            return stacks.of_this_process().run(self._options, within)
+            return stacks.of_this_process().run(self._options, answer)
         except (ArtisyncError, OSError) as error:
             raise _os_error(error, path) from error
 
@@ -230,7 +250,9 @@ class ArtisyncFile(io.BufferedReader):
     def __init__(self, fs: ArtisyncFileSystem, path: str, buffer_size: int) -> None:
         self.fs = fs
         self.path = path
-        self._file = _RawFile(fs, path, fs._ask(path, lambda stack: browse.open_file(stack.files, path)))
+        self._file = _RawFile(
+            fs, path, fs._ask("open", path, lambda stack: browse.open_file(stack.files, path))
+        )
         super().__init__(self._file, buffer_size)
 
     @property
@@ -290,7 +312,7 @@ class _RawFile(io.RawIOBase):
                 await self._open_again(stack)
             return await stack.files.read_latest(self.reader, self._position, min(length, CHUNK))
 
-        pieces = self._fs._ask(self.name, read)
+        pieces = self._fs._ask("read", self.name, read, off=self._position, len=length)
         self._position += sum(b - a for _, a, b in pieces)
         return pieces
 

@@ -74,7 +74,7 @@ class Status(NamedTuple):
     message: str
 
 
-class Version(NamedTuple):
+class VersionReply(NamedTuple):
     """What an SSH_FXP_VERSION says: extension names and their data."""
 
     number: int
@@ -276,7 +276,7 @@ def _entries(packet: bytes, *, with_attributes: bool) -> list[DirEntry]:
     return entries
 
 
-def _version(packet: bytes) -> Version:
+def _version(packet: bytes) -> VersionReply:
     number, at = _u32(packet, 1)
     if number != VERSION_NUMBER:
         raise errors.ProtocolViolation(f"the server speaks SFTP version {number}, not {VERSION_NUMBER}")
@@ -284,7 +284,7 @@ def _version(packet: bytes) -> Version:
     while at < len(packet):
         name, at = _string(packet, at)
         extensions[name], at = _string(packet, at)
-    return Version(number, extensions)
+    return VersionReply(number, extensions)
 
 
 def parse_limits(data: bytes) -> Limits:
@@ -306,7 +306,7 @@ def _rest(packet: bytes) -> bytes:
     return packet[5:]
 
 
-Value = bytes | Status | Attributes | list[DirEntry] | Version
+Value = bytes | Status | Attributes | list[DirEntry] | VersionReply
 
 _PARSERS: dict[int, Callable[[bytes], Value]] = {
     Kind.STATUS: _status,
