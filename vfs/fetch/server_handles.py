@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from vfs.base.tasks import Tasks
 from vfs.fetch.content import Content
 from vfs.remote.api import Remote, RemoteFile
 
@@ -29,8 +30,7 @@ class ServerHandles:
         self._used: OrderedDict[Content, float] = OrderedDict()
         self._early: dict[bytes, tuple[Opening, float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self._opening: set[Opening] = set()
-        """What is being opened just now, wanted or not."""
+        self._tasks = Tasks()
 
     async def file(self, content: Content) -> RemoteFile:
         """The open file. Raises as `Remote.open`."""
@@ -62,10 +62,7 @@ class ServerHandles:
         loop.call_later(EARLY_SECONDS, self._too_early, path, task)
 
     def _open(self, path: bytes) -> Opening:
-        task = asyncio.ensure_future(self._remote.open(path))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-        return task
+        return self._tasks.spawn(self._remote.open(path))
 
     def reopen(self, content: Content) -> None:
         """Let go of the server's handle, also of one that was opened early: the next fetch opens the path anew."""
@@ -89,10 +86,7 @@ class ServerHandles:
             self.reopen(content)
         for path, (task, _) in list(self._early.items()):
             self._too_early(path, task)
-        opening = list(self._opening)
-        for task in opening:
-            task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await self._tasks.aclose()
 
     def _too_early(self, path: bytes, task: Opening) -> None:
         """Close a file that was opened early and not claimed within EARLY_SECONDS."""

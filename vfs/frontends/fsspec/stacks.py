@@ -25,6 +25,7 @@ import vfs.remote.ssh.openssh
 import vfs.remote.ssh.paramiko_dialer
 from vfs.base.errors import ArtisyncError
 from vfs.base.settings import resolve
+from vfs.base.tasks import Tasks
 from vfs.stack import Stack, open_stack
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Stacks:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._opened: dict[str, asyncio.Task[Stack]] = {}
-        self._following: set[asyncio.Task[None]] = set()
+        self._following = Tasks()
         self._closing = AsyncExitStack()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -127,17 +128,17 @@ class Stacks:
     async def _open(self, options: Options) -> Stack:
         opening = open_stack(resolve(options), offline=True)
         stack = await self._closing.enter_async_context(opening)
-        self._following.add(asyncio.ensure_future(_follow_profile(options, stack)))
+        self._following.spawn(_follow_profile(options, stack))
         return stack
 
     async def _close(self) -> None:
         self._closed = True
-        tasks = [*self._opened.values(), *self._following]
-        for task in tasks:
+        await self._following.aclose()
+        opening = list(self._opened.values())
+        for task in opening:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*opening, return_exceptions=True)
         self._opened.clear()
-        self._following.clear()
         await self._closing.aclose()
 
 

@@ -29,6 +29,7 @@ from vfs.base.errors import (
     ServerFailure,
     Unreachable,
 )
+from vfs.base.tasks import Tasks
 from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link, backoff
@@ -85,7 +86,9 @@ class Pool:
         """Why there is no link; None while there is one."""
         self._dialer = dialer
         self._connections: list[Connection] = []
-        self._dialing: set[asyncio.Task[None]] = set()
+        self._dialing = Tasks()
+        """Further connections that are being made."""
+        self._tasks = Tasks()
         self._far = False
         """Whether the server was far at the last answer."""
         self._no_more_until = 0.0
@@ -98,7 +101,6 @@ class Pool:
         """When a connection that was lost last worked."""
         self._up = asyncio.Event()
         self._reconnecting: asyncio.Task[None] | None = None
-        self._clock: asyncio.Task[None] | None = None
         self._ping: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
@@ -173,7 +175,7 @@ class Pool:
         told = connection.server_clock
         self.link.saw_clock(told)
         if not self._connections and told is not None and told[0] < time.time() - LATE:
-            self._clock = asyncio.ensure_future(self._ask_clock(connection))
+            self._tasks.spawn(self._ask_clock(connection))
 
     async def _ask_clock(self, connection: Connection) -> None:
         self.link.saw_clock(await clock.of_processes(connection))
@@ -203,7 +205,7 @@ class Pool:
     def _reconnect(self) -> None:
         if self._closed or (self._reconnecting is not None and not self._reconnecting.done()):
             return
-        self._reconnecting = asyncio.ensure_future(self._keep_trying())
+        self._reconnecting = self._tasks.spawn(self._keep_trying())
 
     async def _keep_trying(self) -> None:
         while not self._connections:
@@ -244,9 +246,7 @@ class Pool:
         if not self._connections or self.link.rtt < NEAR or now < self._no_more_until or self._closed:
             return
         for _ in range(wanted - len(self._connections) - len(self._dialing)):
-            task = asyncio.ensure_future(self._one_more())
-            self._dialing.add(task)
-            task.add_done_callback(self._dialing.discard)
+            self._dialing.spawn(self._one_more())
 
     async def _one_more(self) -> None:
         dialer = self._dialer
@@ -354,7 +354,7 @@ class Pool:
         """Send the small request by which the round trip is measured anew, once little is in flight."""
         path = self.link.path
         if path.probing and self._ping is None and self._load() <= path.clear and self.alive:
-            self._ping = asyncio.ensure_future(self._measure(self.alive[0]))
+            self._ping = self._tasks.spawn(self._measure(self.alive[0]))
 
     async def _measure(self, connection: Connection) -> None:
         try:
@@ -392,11 +392,8 @@ class Pool:
         """Hang up."""
         self._closed = True
         self._up.set()  # who waits for a connection shall see that there will be none
-        dialling = list(self._dialing)
-        dialling += [task for task in (self._reconnecting, self._clock, self._ping) if task is not None]
-        for task in dialling:
-            task.cancel()
-        await asyncio.gather(*dialling, return_exceptions=True)
+        await self._dialing.aclose()
+        await self._tasks.aclose()
         for connection in list(self._connections):
             connection.close()
 
