@@ -10,7 +10,8 @@ from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import MemoryTree
 from tests.lab.virtual_time import run_virtual
 from vfs.base.errors import StaleVersion
-from vfs.cache.blocks import MEMORY_BYTES, BlockCache
+from vfs.base.memory import BLOCKS
+from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.fetch_ahead import FetchAhead
@@ -44,7 +45,7 @@ class MemoryStack:
         between: float = 0.0,
         skew: float = 0.0,
         place: Path | None = None,
-        memory: int = MEMORY_BYTES,
+        memory: int = BLOCKS,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.files = MemoryTree(lambda: BASE + loop.time() + skew)

@@ -22,7 +22,7 @@ from tests.lab.memory_tree import RealTree
 from tests.lab.mounted import Mounted, settle
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
-from vfs.cache.blocks import MEMORY_BYTES
+from vfs.base.memory import BLOCKS
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class OnAMount:
         name = "more-than-fits"
         if not (self._mounted.root / name).exists():
             with open(self._mounted.root / name, "wb") as made:
-                made.truncate(MEMORY_BYTES * 5 // 4)
+                made.truncate(BLOCKS * 5 // 4)
             settle(self._mounted.root / name)
         with contextlib.suppress(OSError), open(self._mounted.path / name, "rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -16,6 +16,7 @@ from typing import TypeVar, TypeVarTuple
 
 from cachetools import LRUCache
 
+from vfs.base import memory
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.groups import Place
@@ -23,8 +24,6 @@ from vfs.cache.writer import Report
 
 log = logging.getLogger(__name__)
 
-MEMORY_BYTES = 64 << 20
-QUEUE_BYTES = 96 << 20
 READ_THREADS = 4
 INDEX_SECONDS = 5.0
 """How old what we know of the disk may be before `index` looks again: other processes write there too."""
@@ -93,7 +92,7 @@ class BlockCache:
     """
 
     def __init__(
-        self, disk: DiskCache | None, memory_bytes: int = MEMORY_BYTES, queue_bytes: int = QUEUE_BYTES
+        self, disk: DiskCache | None, memory_bytes: int = memory.BLOCKS, queue_bytes: int = memory.QUEUE
     ) -> None:
         self._disk = disk
         self._queue_bytes = queue_bytes

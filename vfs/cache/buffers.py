@@ -19,6 +19,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from vfs.base import memory
+
 PAGE = 4096
 """The unit of O_DIRECT here: alignment of memory, file offset and length, in bytes (open(2); 4096 suits every
 disk)."""
@@ -29,11 +31,10 @@ HUGE = 2 << 20
 SIZES = (PAGE, 16 << 10, 64 << 10, 256 << 10, HUGE // 2)
 """Bytes of data that a buffer can hold: small files do not take a megabyte each."""
 
-KEEP_BYTES = 32 << 20
-"""Bytes of free buffers of each size that are kept for use again."""
-
 _free: dict[int, list[Any]] = {size: [] for size in SIZES}
 """Arrays of bytes, each of which keeps its mapping."""
+_used: dict[int, list[None]] = {size: [] for size in SIZES}
+"""One for each buffer in use; a list, since it counts right on any thread."""
 
 
 def pages(count: int) -> int:
@@ -58,6 +59,36 @@ def _fresh(size: int, untouched: bool) -> Any:
     return array.from_buffer(mapping)
 
 
+def taken() -> tuple[int, int]:
+    """Bytes of the buffers in use, and of those that are kept for use again. Any thread."""
+    used, free = (sum(size * len(these) for size, these in lists.items()) for lists in (_used, _free))
+    return used, free
+
+
+def _room(size: int) -> bool:
+    """Whether another buffer of that size may be kept; of another size that takes more, some are let go for it."""
+    used, free = taken()
+    if free + size <= memory.SPARE and used + free + size <= memory.BUFFERS:
+        return True
+    other = max(SIZES, key=lambda other: other * len(_free[other]))
+    if other == size:
+        return False
+    with suppress(IndexError):  # another thread took it
+        for _ in range(max(1, size // other)):
+            _let_go(_free[other].pop())
+    return True
+
+
+def _let_go(array: Any) -> None:
+    """Give back the memory of half a huge page, whose mapping stays as long as the other half is used."""
+    if len(array) == HUGE // 2 and hasattr(mmap, "MADV_DONTNEED"):
+        _libc.madvise(ctypes.addressof(array), len(array), mmap.MADV_DONTNEED)
+
+
+_libc: Any = ctypes.CDLL(None)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
 def _references(cell: list[Any]) -> int:
     return sys.getrefcount(cell[0])
 
@@ -79,6 +110,7 @@ class Buffer:
     def __init__(self, capacity: int, *, untouched: bool = False) -> None:
         self.size = next(size for size in SIZES if size >= capacity)
         self.untouched = untouched
+        _used[self.size].append(None)
         try:
             array = _free[self.size].pop() if not untouched else None
         except IndexError:
@@ -92,6 +124,10 @@ class Buffer:
     def __del__(self) -> None:
         # A slice of `memory` that outlives us (a read still under way) keeps a reference to the array.
         self.memory.release()
-        home = _free[self.size]
-        if len(home) * self.size < KEEP_BYTES and not self.untouched and _references(self._cell) == _ALONE:
-            home.append(self._cell[0])
+        _used[self.size].pop()
+        if self.untouched or _references(self._cell) != _ALONE:
+            return
+        if _room(self.size):
+            _free[self.size].append(self._cell[0])
+        else:
+            _let_go(self._cell[0])

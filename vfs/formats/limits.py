@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vfs.base.memory import LOOK as LOOK_BYTES
 from vfs.formats.api import Misfit
 
-MEMORY = 96 << 20
-"""Bytes. With the buffers of the readers and Python itself a process stays below 256 MiB."""
 SECONDS = 1.5
 """Of processor time; two with what is done after the last look at the clock."""
 LOOK = 10_000
@@ -32,7 +31,7 @@ class Limits:
     __slots__ = ("_clock", "_end", "_memory", "_steps")
 
     def __init__(
-        self, clock: Callable[[], float] | None = None, memory: int = MEMORY, seconds: float = SECONDS
+        self, clock: Callable[[], float] | None = None, memory: int = LOOK_BYTES, seconds: float = SECONDS
     ) -> None:
         """`clock` tells processor time; without one, steps are counted in place of seconds."""
         self._clock = clock

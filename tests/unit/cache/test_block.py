@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vfs.base import memory
 from vfs.cache import buffers
 from vfs.cache.block import BLOCK, MAX_EXTENTS, Block
 from vfs.cache.buffers import PAGE, Buffer
@@ -136,10 +137,57 @@ def test_memory_that_is_still_seen_is_not_used_again() -> None:
     assert bytes(view) == b"0123456789"
 
 
+def emptied() -> int:
+    """Let go of the buffers that are kept; bytes of those in use."""
+    gc.collect()
+    for free in buffers._free.values():
+        free.clear()
+    return buffers.taken()[0]
+
+
 def test_no_more_than_the_bound_is_kept_for_use_again() -> None:
-    held = [Buffer(BLOCK) for _ in range(buffers.KEEP_BYTES // BLOCK + 8)]
+    before = emptied()
+    held = [Buffer(BLOCK) for _ in range(memory.SPARE // BLOCK + 8)]
+    assert buffers.taken() == (before + len(held) * BLOCK, 0)
     del held
-    assert len(buffers._free[BLOCK]) == buffers.KEEP_BYTES // BLOCK
+    assert buffers.taken() == (before, memory.SPARE)
+
+
+@pytest.mark.parametrize(("first", "then"), [(64 << 10, BLOCK), (BLOCK, 64 << 10)])
+def test_buffers_kept_of_one_size_make_way_for_those_of_another(first: int, then: int) -> None:
+    emptied()
+    for size in (first, then):
+        held = [Buffer(size) for _ in range(memory.SPARE // size + 1)]
+        del held
+    _, free = buffers.taken()
+    assert free <= memory.SPARE + BLOCK  # the other half of a huge page
+    assert len(buffers._free[then]) * then >= memory.SPARE // 4
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="memory is told by Linux")
+def test_half_of_a_huge_page_takes_no_memory_once_it_is_let_go_while_the_other_is_used() -> None:
+    emptied()
+    first, other = Buffer(BLOCK), Buffer(BLOCK)
+    first.memory[:] = other.memory[:] = b"x" * BLOCK
+    full = [Buffer(BLOCK) for _ in range(memory.SPARE // BLOCK + 2)]
+    del full
+    before = resident(other.address)
+    del first
+    assert resident(other.address) <= before - BLOCK // 2
+    assert bytes(other.memory) == b"x" * BLOCK
+
+
+def resident(address: int) -> int:
+    """Bytes in memory of the mapping around an address."""
+    with open("/proc/self/smaps") as lines:
+        inside = False
+        for line in lines:
+            if "-" in (head := line.split()[0]) and not head.endswith(":"):
+                start, end = (int(word, 16) for word in head.split("-"))
+                inside = start <= address < end
+            elif inside and head == "Rss:":
+                return int(line.split()[1]) * 1024
+    raise AssertionError
 
 
 def test_a_forked_child_writes_into_no_buffer_of_its_parent() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from vfs.base import memory
 from vfs.frontends.mountpoint import HOST
 from vfs.frontends.nfs.programs import Client, Programs, Reply
 from vfs.frontends.nfs.rpc import RecordStream
@@ -32,7 +33,7 @@ STALL_SECONDS = 60.0
 """How long a client may leave half a call, or replies that it does not take."""
 MOST_CALLS = 32
 """Calls of one connection under way; more are not read."""
-MOST_QUEUED = 16 << 20
+MOST_QUEUED = memory.REPLIES
 """Bytes of replies that wait for one client; no call is begun beyond."""
 _CHUNK = 256 << 10
 _PIECES = 64

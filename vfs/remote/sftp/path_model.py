@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from vfs.base import memory
+
 KIB = 1 << 10
 MIB = 1 << 20
 START = 512 * KIB
@@ -17,7 +19,7 @@ START = 512 * KIB
 LEAST = 64 * KIB
 FEW = 16 * KIB
 """Bytes in flight that no round trip is longer for."""
-MOST = 48 * MIB
+MOST = memory.IN_FLIGHT
 STARTING, STEADY = 2.0, 1.5
 """Bytes in flight, in bandwidth × delay: until the rate grows no more, and from then on."""
 LEAP = 32
