@@ -29,7 +29,7 @@ MEMORY = 8 << 20
 """Bytes of blocks in memory: a few files as the machine makes them."""
 REQUEST = 128 << 10
 """Bytes of one of the kernel's reads."""
-KINDS = {NodeKind.FILE: Kind.FILE, NodeKind.DIRECTORY: Kind.DIRECTORY, NodeKind.LINK: Kind.SYMLINK}
+KINDS = {NodeKind.FILE: Kind.FILE, NodeKind.DIRECTORY: Kind.DIRECTORY, NodeKind.SYMLINK: Kind.SYMLINK}
 
 
 class InMemory:
