@@ -19,7 +19,7 @@ class Kind(enum.Enum):
     ABSENT = "absent"
     FILE = "file"
     DIRECTORY = "directory"
-    LINK = "link"
+    SYMLINK = "link"
 
 
 @dataclass(slots=True)
