@@ -6,6 +6,7 @@ Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermo
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -23,6 +24,8 @@ from vfs.base.errors import MountBusy, MountError, MountPointTaken, MountPointUn
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
+END_SECONDS = 0.5
+"""How long the end of a process that was killed is waited for; one that waits for a hanging mount may never end."""
 MOUNT_KIND = "fuse.artisync"
 """The type under which the kernel lists our mounts by FUSE."""
 HOST = "127.0.0.1"
@@ -128,6 +131,8 @@ def is_dead(path: Path, timeout: float = 2.0) -> bool:
         return asking.wait(timeout) == errno.ENOTCONN
     except subprocess.TimeoutExpired:
         asking.kill()  # else it would keep the mount busy
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            asking.wait(END_SECONDS)
         _hanging[:] = [process for process in (*_hanging, asking) if process.poll() is None]
         return False
 

@@ -136,7 +136,6 @@ for _library, _name, _restype, _argtypes in (
     (waiting, "fuse_session_mount", C.c_int, [P, C.c_char_p]),
     (lib, "fuse_session_fd", C.c_int, [P]),
     (lib, "fuse_session_exit", None, [P]),
-    (lib, "fuse_session_exited", C.c_int, [P]),
     (lib, "fuse_session_receive_buf", C.c_int, [P, P]),
     (lib, "fuse_session_process_buf", None, [P, P]),
     (lib, "fuse_lowlevel_notify_inval_inode", C.c_int, [P, C.c_uint64, C.c_int64, C.c_int64]),
@@ -157,7 +156,6 @@ for _library, _name, _restype, _argtypes in (
     (lib, "fuse_add_direntry", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),
     (lib, "fuse_add_direntry_plus", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),
     (lib, "fuse_req_ctx", C.POINTER(Context), [P]),
-    (lib, "fuse_req_interrupted", C.c_int, [P]),
     # its lock is held during interrupt callbacks
     (waiting, "fuse_req_interrupt_func", None, [P, INTERRUPT, P]),
 ):

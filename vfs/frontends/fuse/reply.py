@@ -71,14 +71,12 @@ def attributes(req: Request, found: Shown, timeout: float) -> bool:
     return _answer(req, lib.fuse_reply_attr, C.byref(st), timeout)
 
 
-def opened(
-    req: Request, fh: int, *, keep_cache: bool = False, direct_io: bool = False, nonseekable: bool = False
-) -> bool:
+def opened(req: Request, fh: int, *, keep_cache: bool = False) -> bool:
     """Answer an open or opendir with a handle (64 bits, the handler's own). When False, there will be no release.
 
-    `keep_cache`: the kernel keeps the pages that it has of this nodeid. `direct_io`: it keeps none.
+    `keep_cache`: the kernel keeps the pages that it has of this nodeid.
     """
-    info = FileInfo(fh=fh, keep_cache=keep_cache, direct_io=direct_io, nonseekable=nonseekable)
+    info = FileInfo(fh=fh, keep_cache=keep_cache)
     return _answer(req, lib.fuse_reply_open, C.byref(info))
 
 

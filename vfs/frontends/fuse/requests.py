@@ -64,12 +64,6 @@ def caller(req: Request) -> Caller:
     return Caller(context.uid, context.gid, context.pid)
 
 
-def interrupted(req: Request) -> bool:
-    """Whether the process that waits for `req` was interrupted; False when the request was answered already."""
-    address = _addresses.get(req)
-    return address is not None and bool(lib.fuse_req_interrupted(address))
-
-
 def on_interrupt(req: Request, callback: Callable[[], object]) -> None:
     """Call `callback` when the process that waits for `req` is interrupted or killed before the answer.
 
