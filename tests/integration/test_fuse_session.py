@@ -111,9 +111,6 @@ class SmallHandler:
     def readlink(self, req: int, nodeid: int) -> None:
         reply.text(req, self.files[nodeid].target)
 
-    def access(self, req: int, nodeid: int, mask: int) -> None:
-        reply.error(req, 0)
-
     def open(self, req: int, nodeid: int, flags: int) -> None:
         file = self.files[nodeid]
         self.calls.append(f"open {nodeid}")
@@ -809,7 +806,7 @@ def test_a_look_at_a_mount_asks_nothing_that_waits_for_the_server(
     def waits(req: int, *_: object) -> None:
         asked.set()  # and is not answered before the end of the mount
 
-    for name in ("statfs", "getattr", "access", "lookup"):
+    for name in ("statfs", "getattr", "lookup"):
         monkeypatch.setattr(mounted.handler, name, waits)
     assert not mountpoint.is_dead(mounted.path, timeout=SOON)
     assert not asked.is_set()

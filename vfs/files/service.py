@@ -35,7 +35,10 @@ NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, 0, LONGEST_NAME)
 
 
 class Files:
-    """`timeout`: seconds that one request may take. `uid`, `gid`: who owns everything that is shown."""
+    """`timeout`: seconds that one request may take. `uid`, `gid`: who owns everything that is shown.
+
+    Offsets and sizes are bytes, durations seconds, names and paths bytes as the server has them.
+    """
 
     def __init__(
         self, tree: Tree, fetcher: Fetcher, list_ahead: ListAhead, fetch_ahead: FetchAhead, timeout: float
@@ -56,6 +59,7 @@ class Files:
 
     @property
     def root(self) -> Node:
+        """The root's node, always the same and always held."""
         return self.tree.root
 
     def node(self, number: int) -> Node:
@@ -67,7 +71,7 @@ class Files:
         self.tree.names.hold(node)
 
     def forget(self, number: int, count: int) -> None:
-        """Let go of a node that was held `count` times."""
+        """Take back `count` calls of `hold`. A number that is not held is passed over."""
         self.tree.names.forget(number, count)
 
     def shown(self, node: Node) -> Shown:
@@ -85,7 +89,7 @@ class Files:
     # --- names and attributes ---------------------------------------------------------------------------------------
 
     def lookup_now(self, directory: Node, name: bytes) -> Node | None:
-        """What a name in a directory stands for. Raises NoSuchPath, NameTooLong."""
+        """What a name in a directory stands for, symlinks not followed. Raises NoSuchPath, NameTooLong."""
         node = self.tree.names.peek(directory, name)
         if node is not None:
             self.tree.list_soon(node)  # a name in it is asked for next
@@ -105,7 +109,7 @@ class Files:
         return await self.tree.find(path)
 
     def attributes_now(self, node: Node) -> Shown | None:
-        """The node's attributes. Raises StaleVersion when its name stands for another by now, and nobody reads it."""
+        """The node's attributes. Raises StaleVersion when its name stands for another node by now, and it has no reader."""
         if not self.tree.names.fresh(node) and not self._read_on(node):
             return None
         return self.shown(node)

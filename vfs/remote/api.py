@@ -79,9 +79,9 @@ class RemoteFile(Protocol):
     """As FSTAT answered right after the OPEN."""
 
     async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
-        """Fill `into` from `offset`; the count of bytes (short only at end of file) and the attributes after it.
+        """Fill `into` from `offset` (bytes); the count of bytes (short only at end of file) and the attributes after it.
 
-        `bulk`: other requests may overtake it.
+        `bulk`: other requests may overtake it. Raises RemoteError, Unreachable.
 
         The reads and the FSTAT behind them are one pipelined batch on one handle. After a failure or a cancellation
         the connection may still write to `into` until it has ended: never reuse that buffer, drop it.
@@ -97,7 +97,7 @@ class RemoteFile(Protocol):
 
 
 class LinkState(Protocol):
-    """What is known of the link just now. All properties are cheap and are read on the event loop's thread."""
+    """The state of the link just now. All properties are cheap and are read on the event loop's thread."""
 
     @property
     def online(self) -> bool:
@@ -136,10 +136,17 @@ class LinkState(Protocol):
 
 
 class Remote(Protocol):
-    """A directory tree on a server. Paths are absolute, as bytes."""
+    """A directory tree on a server. Paths are absolute, as bytes.
+
+    Every request raises NoSuchPath, AccessDenied, ServerFailure (what else the server answers) or another
+    `errors.RemoteError`, and `errors.Unreachable`; a deadline is the caller's.
+    """
 
     @property
-    def link(self) -> LinkState: ...
+    def link(self) -> LinkState:
+        """The link, always the same object."""
+        ...
+
     @property
     def window(self) -> int:
         """Bytes of reads that fill the link when they are in flight, over all connections; few on a metered link."""
@@ -174,20 +181,37 @@ class Remote(Protocol):
         """Tell how many bytes wait beyond the window, so that more connections can be opened if they would help."""
         ...
 
-    async def lstat(self, path: bytes) -> Attributes: ...
-    async def stat(self, path: bytes) -> Attributes: ...
-    async def readlink(self, path: bytes) -> bytes: ...
-    async def realpath(self, path: bytes) -> bytes: ...
-    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
-        """The whole listing (without `.` and `..`), or an error; never a part. Hostile names are left out.
+    async def lstat(self, path: bytes) -> Attributes:
+        """The attributes of what the path names, a symlink itself. One round trip."""
+        ...
 
-        A very long one is given up with ListingTooLong while `wanted` says that nobody waits for it.
+    async def stat(self, path: bytes) -> Attributes:
+        """The attributes of what the path leads to, symlinks followed. One round trip."""
+        ...
+
+    async def readlink(self, path: bytes) -> bytes:
+        """The text of a symlink. Raises RemoteError for anything else. One round trip."""
+        ...
+
+    async def realpath(self, path: bytes) -> bytes:
+        """The absolute path with symlinks resolved, as the server says: some only tidy the text. One round trip."""
+        ...
+
+    async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+        """The entries of a directory (without `.` and `..`): all of them, or an error. Hostile names are left out.
+
+        Raises ListingTooLong for one of more than `MOST_AHEAD` names while `wanted()` is False.
         """
         ...
 
     async def statvfs(self, path: bytes) -> FsStats | None:
-        """None where the server does not offer it."""
+        """The figures of the file system that holds `path`; None where the server does not tell them."""
         ...
 
-    async def open(self, path: bytes) -> RemoteFile: ...
-    async def aclose(self) -> None: ...
+    async def open(self, path: bytes) -> RemoteFile:
+        """Open a regular file for reading: of a FIFO the server's process would wait. One round trip; `close` it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Hang up. Requests in flight raise Unreachable; none may follow."""
+        ...

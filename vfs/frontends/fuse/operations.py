@@ -121,11 +121,6 @@ class Operations:
             at_once("readlink", node)
             reply.text(req, self.files.readlink(node))
 
-    def access(self, req: Request, nodeid: int, mask: int) -> None:
-        node = self._node(req, nodeid)
-        if node is not None:
-            reply.error(req, 0)
-
     # --- files ------------------------------------------------------------------------------------------------
 
     def open(self, req: Request, nodeid: int, flags: int) -> None:

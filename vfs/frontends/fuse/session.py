@@ -47,23 +47,67 @@ WANTED = (1 << 0) | (1 << 12) | READDIRPLUS | PARALLEL_DIROPS
 
 
 class Handler(Protocol):
-    """What a file system does. Each method answers `req` once, now or later, by the functions of `reply`."""
+    """What a file system does. Each method answers `req` once, now or later, by the function of `reply` that it names.
 
-    def lookup(self, req: Request, parent: int, name: bytes) -> None: ...
-    def forget(self, nodeid: int, count: int) -> None: ...
-    def getattr(self, req: Request, nodeid: int, fh: int | None) -> None: ...
-    def readlink(self, req: Request, nodeid: int) -> None: ...
-    def access(self, req: Request, nodeid: int, mask: int) -> None: ...
-    def open(self, req: Request, nodeid: int, flags: int) -> None: ...
-    def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
-    def release(self, req: Request, nodeid: int, fh: int) -> None: ...
-    def opendir(self, req: Request, nodeid: int, flags: int) -> None: ...
-    def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
-    def readdirplus(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None: ...
-    def releasedir(self, req: Request, nodeid: int, fh: int) -> None: ...
-    def statfs(self, req: Request, nodeid: int) -> None: ...
-    def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None: ...
-    def listxattr(self, req: Request, nodeid: int, size: int) -> None: ...
+    `reply.error` with an errno takes the place of any answer. `nodeid`: a number that an answer gave to the kernel, 1 for
+    the root. `fh`: the handle that `reply.opened` gave. `size` and `offset` are bytes, unless said otherwise.
+    """
+
+    def lookup(self, req: Request, parent: int, name: bytes) -> None:
+        """What `name` in a directory stands for: `reply.entry`, after which the kernel holds the nodeid once more."""
+        ...
+
+    def forget(self, nodeid: int, count: int) -> None:
+        """The kernel holds the nodeid `count` times less. There is no answer."""
+        ...
+
+    def getattr(self, req: Request, nodeid: int, fh: int | None) -> None:
+        """`reply.attributes`; `fh` is None for a path that is not open."""
+        ...
+
+    def readlink(self, req: Request, nodeid: int) -> None:
+        """The text of a symlink: `reply.text`."""
+        ...
+
+    def open(self, req: Request, nodeid: int, flags: int) -> None:
+        """Open a file with the flags of open(2), never for writing: `reply.opened`."""
+        ...
+
+    def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+        """`reply.data` or `reply.memory`, with fewer bytes than `size` at the end of the file only."""
+        ...
+
+    def release(self, req: Request, nodeid: int, fh: int) -> None:
+        """The last descriptor of the handle was closed: `reply.error(req, 0)`."""
+        ...
+
+    def opendir(self, req: Request, nodeid: int, flags: int) -> None:
+        """As `open`, for a directory."""
+        ...
+
+    def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+        """Entries behind the one whose `next_offset` is `offset` (0: from the first on): `DirectoryBuffer.reply`."""
+        ...
+
+    def readdirplus(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+        """As `readdir`, with attributes: the kernel holds each nodeid once more, except for `.` and `..`."""
+        ...
+
+    def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
+        """As `release`, for a directory."""
+        ...
+
+    def statfs(self, req: Request, nodeid: int) -> None:
+        """The figures of the file system: `reply.statfs`."""
+        ...
+
+    def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
+        """`reply.xattr` with the value of an extended attribute; ENODATA where there is none of that name."""
+        ...
+
+    def listxattr(self, req: Request, nodeid: int, size: int) -> None:
+        """`reply.xattr` with the names, each ended by a NUL."""
+        ...
 
 
 _READS: dict[str, tuple[Any, ...]] = {
@@ -72,7 +116,6 @@ _READS: dict[str, tuple[Any, ...]] = {
     "forget_multi": (C.c_size_t, C.POINTER(ForgetData)),
     "getattr": (NODEID, P),
     "readlink": (NODEID,),
-    "access": (NODEID, C.c_int),
     "open": (NODEID, FileInfoPointer),
     "read": (NODEID, C.c_size_t, C.c_int64, P),
     "release": (NODEID, P),
@@ -85,7 +128,7 @@ _READS: dict[str, tuple[Any, ...]] = {
     "getxattr": (NODEID, C.c_char_p, C.c_size_t),
     "listxattr": (NODEID, C.c_size_t),
 }
-"""What callbacks take after the request, from `fuse_lowlevel.h`."""
+"""What callbacks take after the request, from `fuse_lowlevel.h`. Without `access`, the kernel goes by the modes alone."""
 
 _WRITES: dict[str, tuple[Any, ...]] = {
     "setattr": (NODEID, P, C.c_int, P),
@@ -249,12 +292,6 @@ class Session:
 
     def _readlink(self, req: Request, nodeid: int) -> None:
         self.handler.readlink(req, nodeid)
-
-    def _access(self, req: Request, nodeid: int, mask: int) -> None:
-        if mask & os.W_OK:
-            reply.error(req, errno.EROFS)
-        else:
-            self.handler.access(req, nodeid, mask)
 
     def _open(self, req: Request, nodeid: int, info: Any) -> None:
         flags = info.contents.flags
