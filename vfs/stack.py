@@ -97,7 +97,7 @@ class Stack:
         self.cache = cache
         self.fetcher = Fetcher(remote, cache)
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
-        self.tree.versions.host = settings.address.host
+        self.tree.lineages.host = settings.address.host
         self.tree.versions.patience = settings.timeout / 2
         self.files = Files(
             self.tree,
@@ -116,7 +116,7 @@ class Stack:
         dialer = make_dialer(settings, prompter)
         await self.pool.move(dialer)
         self.settings = settings
-        self.tree.versions.host = settings.address.host
+        self.tree.lineages.host = settings.address.host
 
     def status(self) -> dict[str, Any]:
         """What `artisync status` shows, in plain types."""

@@ -29,7 +29,7 @@ async def listing(stack: Stack, paths: Sequence[str]) -> dict[str, Any]:
     "online": whether all of it is what the server says now. Raises NoSuchExperiment, NoSuchPath, Unreachable.
     """
     unlisted: Unlisted = []
-    pinned = {path for _, path in await stack.cache.records(pins_of(stack.tree.versions.identity))}
+    pinned = {path for _, path in await stack.cache.records(pins_of(stack.tree.lineages.identity))}
     if paths:
         names = await expand(stack.tree, paths)
         rows = [

@@ -56,7 +56,7 @@ async def estimate(stack: Stack, paths: Sequence[str]) -> dict[str, int]:
     nodes = await _files(stack, paths)
     here = 0
     for node in nodes:
-        content = await stack.tree.versions.known(node)
+        content = await stack.tree.lineages.known(node)
         here += (
             min(node.version.size, stack.cache.cached_bytes(content.lineage)) if content is not None else 0
         )
@@ -68,7 +68,7 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> int:
 
     Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
     """
-    pins = await stack.cache.records(pins_of(stack.tree.versions.identity))
+    pins = await stack.cache.records(pins_of(stack.tree.lineages.identity))
     gone: set[str] = set()
     for path in paths:
         found = _pins_below(pins, os.fsencode(path).strip(b"/"))
@@ -145,7 +145,7 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Co
         counted = 0
         content = reader.content
         if pin:
-            stack.tree.versions.pin(reader.node, content)
+            stack.tree.lineages.pin(reader.node, content)
         size = content.version.size
         if stack.cache.cached_bytes(content.lineage) < size:
             async for pieces in chunks(reader, 0, size):

@@ -46,6 +46,11 @@ class Content:
     meter: Meter = field(default_factory=Meter)
     """Bytes that came from the server."""
 
+    def doubt_growth(self) -> None:
+        """Have the samples that told growth from replacement compared once more when the file is settled."""
+        if not self.trusted:
+            self.doubts.add_samples(self.ends.samples())
+
 
 @dataclass(slots=True, eq=False)
 class Job:

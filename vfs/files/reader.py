@@ -200,7 +200,7 @@ async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:
     Raises StaleVersion when the node is not what its name stands for now; else as `Versions.open`.
     """
     if not tree.names.fresh(node):
-        content = await tree.versions.known(node)
+        content = await tree.lineages.known(node)
         if content is not None and (content.held or content.file is not None):
             await tree.refresh(node)  # else the server is asked by opening it there
     if node.stale:

@@ -14,6 +14,7 @@ from vfs.cache.blocks import BlockCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.forgetting import Forgetting
 from vfs.files.last_known import LastKnown
+from vfs.files.lineages import Lineages
 from vfs.files.listings import Listings
 from vfs.files.namespace import Namespace, join
 from vfs.files.node import LONG_AGO, NEVER, Kind, Node
@@ -29,7 +30,7 @@ CROWD = 32
 
 
 class Tree:
-    """`names`: what was heard. `versions`: which bytes belong to it. `requests`: what is in flight. `root`: its node.
+    """`names`: what was heard. `versions`: which bytes belong to it, `lineages`: since when. `requests`: what is in flight. `root`: its node.
 
     `root` is the real path of the root on `remote`; `identity` names the tree in the cache; `ttl` is in seconds.
     """
@@ -45,7 +46,8 @@ class Tree:
         self._resolver = Resolver(self.names, remote)
         self._last_known = LastKnown(self.names, cache, identity)
         self._listings = Listings(self.names, remote, self._resolver, self._last_known)
-        self.versions = Versions(self.names, self.requests, self._resolver, fetcher, cache, identity)
+        self.lineages = Lineages(self.requests, fetcher, cache, identity)
+        self.versions = Versions(self.names, self.requests, self._resolver, fetcher, self.lineages)
         self.forgetting = Forgetting(self.names, self._last_known)
         self.names.tell(self.versions, self.forgetting)
 
@@ -182,6 +184,7 @@ class Tree:
         await self.forgetting.aclose()
         await self.requests.aclose()
         await self.versions.aclose()
+        await self.lineages.aclose()
 
     # --- below ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,13 +16,12 @@ from vfs import formats
 from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion, Unreachable
 from vfs.base.file_version import Change, classify, settled
 from vfs.base.tasks import SingleFlight
-from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.fetch.samples import Sample
+from vfs.files.lineages import Lineages
 from vfs.files.namespace import Namespace
 from vfs.files.node import NEVER, Node, version_of
-from vfs.files.records import FileRecord, file_key, pin_key
 from vfs.files.requests import Requests
 from vfs.files.resolve import Resolver
 from vfs.remote.api import Attributes
@@ -49,17 +47,13 @@ class Versions:
         requests: Requests,
         resolver: Resolver,
         fetcher: Fetcher,
-        cache: BlockCache,
-        identity: str,
+        lineages: Lineages,
     ) -> None:
         self.names = names
         self.requests = requests
         self.resolver = resolver
         self.fetcher = fetcher
-        self.cache = cache
-        self.identity = identity
-        self.host = ""
-        """The host that answers now; bytes that came from another one are compared before they are trusted."""
+        self.lineages = lineages
         self.patience = 15.0
         """Seconds that an open waits for a file that is being written: half of what one operation may take, because
         the kernel opens once more when it is told that the file is stale."""
@@ -87,7 +81,7 @@ class Versions:
             self.fetcher.handles.reopen(content)
             if not content.held:
                 self.fetcher.void(content)
-            self._record(node)
+            self.lineages.remember(node)
 
     def confirmed(self, node: Node) -> None:
         """The server said once more that the node has these attributes: perhaps they are settled now."""
@@ -110,7 +104,7 @@ class Versions:
         """The cached bytes belong to the content's version for good."""
         content.trusted = True
         self.fetcher.persist(content)
-        self._record(node)
+        self.lineages.remember(node)
 
     def retire(self, node: Node) -> None:
         """The node's version is gone."""
@@ -118,7 +112,7 @@ class Versions:
         if content is not None:
             content.stale = True
             self.fetcher.handles.reopen(content)
-            self.cache.drop(content.lineage)
+            self.lineages.drop(content)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +158,7 @@ class Versions:
             return
         if attributes is None:  # no program was given a byte, so none can be mixed with the new ones
             content.held.clear()
-            self.cache.drop(content.lineage)
+            self.lineages.drop(content)
             self.adopt(node, pending, node.checked)
         elif not alike or classify(node.version, version_of(attributes)) is Change.REPLACED:
             self.names.replace(node, attributes, at)
@@ -175,7 +169,7 @@ class Versions:
             if settled(node.version, 0.0, clock):
                 self._settle(node)
             else:
-                self._doubt(content)
+                content.doubt_growth()
 
     async def moved(self, node: Node, attributes: Attributes, at: float) -> None:
         """A request of the time `at` found the file with other attributes than the node's.
@@ -219,7 +213,7 @@ class Versions:
             raise StaleVersion(f"{node.path!r} was replaced") from error
 
     async def _open(self, node: Node) -> Content:
-        content = await self._content(node)
+        content = await self.lineages.of(node)
         if not content.held and content.version.size > 0:
             attributes, at = await self.fetcher.open(content)
             if version_of(attributes) != content.version and at <= node.checked:
@@ -313,7 +307,7 @@ class Versions:
             if node.settled or content.append_only:
                 self._trust(node, content)
             else:
-                self._doubt(content)
+                content.doubt_growth()
 
     async def _compare_again(self, node: Node, content: Content, group: list[Sample]) -> None:
         version, start, end = content.version, group[0].start, max(sample.end for sample in group)
@@ -332,88 +326,6 @@ class Versions:
         else:
             self.names.replace(node, node.attributes, node.checked)
 
-    def _doubt(self, content: Content) -> None:
-        """Have the samples that told growth from replacement compared once more when the file is settled."""
-        if not content.trusted:
-            content.doubts.add_samples(content.ends.samples())
-
-    async def known(self, node: Node) -> Content | None:
-        """The content of a file if this or an earlier mount made one. Sends no request."""
-        if node.content is None:
-            record = FileRecord.load(await self.cache.get_record(self._key(node)))
-            if record is None or record.version != node.version or record.host != self.host:
-                return None
-        return await self._content(node)
-
-    async def _content(self, node: Node) -> Content:
-        if node.content is not None:
-            return node.content
-        await self._once("find", node, lambda: self._find_content(node))
-        assert node.content is not None
-        return node.content
-
-    async def _find_content(self, node: Node) -> None:
-        append_only = formats.append_only(node.name)
-        pin = self._pin_key(node)
-        data, pinned = await asyncio.gather(
-            self.cache.get_record(self._key(node)), self.cache.get_record(pin)
-        )
-        record = FileRecord.load(data)
-        if record is not None:
-            change = classify(record.version, node.version)
-            if change is not Change.REPLACED:
-                content = Content(node.path, record.lineage, record.version, append_only, trusted=True)
-                content.on_disk = set(await self.cache.index(record.lineage))
-                content.held = set(content.on_disk)
-                self.fetcher.note_memory(content)
-                if pinned is not None and not self.cache.pinned(record.lineage):
-                    self.cache.pin(record.lineage, pin)
-                if change is Change.SAME and record.host == self.host:
-                    node.content = content
-                    return
-                if change is Change.SAME and self.requests.silent():
-                    await self.fetcher.note_disk(content)
-                    self._borrow(node, content)
-                    return
-                alike, attributes = await self.fetcher.compare(content)
-                now = version_of(attributes) if attributes is not None else None
-                if alike and now is not None and classify(node.version, now) is not Change.REPLACED:
-                    content.version = node.version
-                    content.trusted = append_only or (node.settled and now == node.version)
-                    node.content = content
-                    self._doubt(content)
-                    self._record(node)
-                    return
-                self.fetcher.handles.reopen(content)
-            self.cache.drop(record.lineage)
-            self.cache.unpin(record.lineage)
-        lineage = os.urandom(16)
-        if pinned is not None:
-            self.cache.pin(lineage, pin)
-        node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
-        self._record(node)
-
-    # --- pins -------------------------------------------------------------------------------------------------------
-
-    def pin(self, node: Node, content: Content) -> None:
-        """Keep whatever is at the node's path from eviction; `content` is there now."""
-        key = self._pin_key(node)
-        self.cache.set_record(key, node.relative)
-        self.cache.pin(content.lineage, key)
-
-    async def pinned(self, node: Node) -> bool:
-        """Whether any process has pinned the node's path. Sends no request."""
-        return await self.cache.get_record(self._pin_key(node)) is not None
-
-    def _pin_key(self, node: Node) -> str:
-        return pin_key(self.identity, node.relative)
-
-    def _borrow(self, node: Node, content: Content) -> None:
-        """Show bytes of another host while no server answers; they are compared before any is added."""
-        content.trusted, content.foreign = False, True
-        content.doubts.add_samples(content.ends.samples())
-        node.content = content
-
     async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do that for a node, single-flight, to its end also when the waiter gives up."""
         await asyncio.shield(self._tasks.start((what, node), work))
@@ -421,12 +333,3 @@ class Versions:
     async def aclose(self) -> None:
         """End what is in flight."""
         await self._tasks.aclose()
-
-    def _record(self, node: Node) -> None:
-        content = node.content
-        if content is not None and content.trusted:
-            record = FileRecord(content.lineage, content.version, self.host, node.relative)
-            self.cache.set_record(self._key(node), record.dump())
-
-    def _key(self, node: Node) -> str:
-        return file_key(self.identity, node.path)

@@ -22,7 +22,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
     if name == COMPLETE:
         return await _complete(tree, fetcher, node)
     if name == PINNED:
-        return b"yes" if await tree.versions.pinned(node) else b"no"
+        return b"yes" if await tree.lineages.pinned(node) else b"no"
     cached = await cached_bytes(tree, node)
     if name == CACHED_BYTES:
         return b"%d" % cached
@@ -35,7 +35,7 @@ async def value(tree: Tree, fetcher: Fetcher, node: Node, name: bytes) -> bytes:
 
 async def cached_bytes(tree: Tree, node: Node) -> int:
     """Bytes of a file that are in the cache; sends no request."""
-    content = await tree.versions.known(node)
+    content = await tree.lineages.known(node)
     return tree.cache.cached_bytes(content.lineage) if content is not None else 0
 
 

@@ -200,7 +200,7 @@ class Remote(Protocol):
     async def scandir(self, path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
         """The entries of a directory (without `.` and `..`): all of them, or an error. Hostile names are left out.
 
-        Raises ListingTooLong for one of more than `MOST_AHEAD` names while `wanted()` is False.
+        Raises ListingTooLong for one of more than 250,000 names, or than `MOST_AHEAD` while `wanted()` is False.
         """
         ...
 

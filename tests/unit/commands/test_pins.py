@@ -66,7 +66,7 @@ def come_again(stack: MemoryStack) -> None:
 async def _after(stack: MemoryStack, way: str) -> None:
     if way != "same mount":
         await stack.restart()
-    stack.tree.versions.host = "two" if way == "another host" else "one"
+    stack.tree.lineages.host = "two" if way == "another host" else "one"
     await asyncio.sleep(TTL + 1)
 
 
@@ -87,7 +87,7 @@ def test_a_pin_outlives_what_is_there(
     tmp_path: Path, change: Callable[[MemoryStack], None], way: str, read: bool
 ) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.tree.versions.host = "one"
+        stack.tree.lineages.host = "one"
         stack.files.mkdir(ROOT + b"/exp")
         stack.old(FILE, tagged(b"old", BIG))
         await pin(stack, "exp")
@@ -115,7 +115,7 @@ def test_a_pin_outlives_what_is_there(
 @pytest.mark.parametrize("gone", [FILE, ROOT + b"/exp"], ids=["file", "experiment"])
 def test_a_pin_of_what_was_removed_is_found_by_its_name(tmp_path: Path, gone: bytes, way: str) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.tree.versions.host = "one"
+        stack.tree.lineages.host = "one"
         stack.files.mkdir(ROOT + b"/exp")
         stack.old(FILE, tagged(b"old", BIG))
         await pin(stack, "exp/ck.pt")

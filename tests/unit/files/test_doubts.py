@@ -136,13 +136,13 @@ def test_what_came_from_another_host_is_read_offline_and_compared_before_anythin
     tmp_path: Path,
 ) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.tree.versions.host = "one"
+        stack.tree.lineages.host = "one"
         stack.old(FILE, tagged(b"old", 3 * BIG))
         await stack.tree.start()
         assert await stack.read(b"ck.pt", 0, BIG) == tagged(b"old", BIG)
         for host, same in (("two", True), ("three", False)):
             await stack.restart(offline=True)
-            stack.tree.versions.host = host
+            stack.tree.lineages.host = host
             reader = await stack.open(b"ck.pt")
             assert await read(reader, 0, BIG) == tagged(b"old", BIG)
             if same:

@@ -253,17 +253,17 @@ def test_after_a_restart_a_replaced_file_is_the_new_one(tmp_path: Path, new: byt
 def test_on_another_host_the_ends_of_a_file_are_compared_before_the_rest_is_trusted(tmp_path: Path) -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(FILE, tagged(b"old", BIG))
-        stack.tree.versions.host = "one"
+        stack.tree.lineages.host = "one"
         await stack.read(b"ck.pt")
         await stack.restart()
-        stack.tree.versions.host = "two"
+        stack.tree.lineages.host = "two"
         assert await stack.read(b"ck.pt") == tagged(b"old", BIG)
         assert 0 < stack.remote.bytes_read < 20_000
         mtime = stack.files.find(FILE).mtime
         stack.files.write(FILE, tagged(b"other", BIG))
         stack.files.utime(FILE, mtime)
         await stack.restart()
-        stack.tree.versions.host = "three"
+        stack.tree.lineages.host = "three"
         assert await stack.read(b"ck.pt") == tagged(b"other", BIG)
 
     play(story, place=tmp_path)
