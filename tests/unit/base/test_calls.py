@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import re
@@ -42,6 +43,19 @@ def test_a_request_is_logged_once_with_its_number_node_path_errno_and_duration(
     numbers = [re.search(r"req=(\d+)", line) for line in lines]
     assert len({number.group(1) for number in numbers if number}) == 4
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_call_that_is_cancelled_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        task = asyncio.ensure_future(calls.answer(Call("read", None), None, asyncio.sleep(60)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    caplog.set_level("DEBUG", "vfs.base.calls")
+    asyncio.run(story())
+    assert re.fullmatch(r"read\{req=\d+\}: cancelled in .* ms", caplog.messages[-1])
 
 
 def test_an_unexpected_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

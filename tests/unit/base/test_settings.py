@@ -12,6 +12,7 @@ import pytest
 from vfs.base.address import Address
 from vfs.base.errors import ConfigError, UsageError
 from vfs.base.option_values import DEFAULT_VIA
+from vfs.base.places import local_user
 from vfs.base.profiles import (
     Profile,
     load_profile,
@@ -283,3 +284,23 @@ def test_a_removed_profile_is_gone_and_removing_it_again_says_so() -> None:
     assert remove_profile("default")
     assert not remove_profile("default")
     assert profile_names() == []
+
+
+@pytest.mark.parametrize("value", [7, "", object()])
+def test_what_is_no_path_of_this_machine_is_refused(value: object) -> None:
+    with pytest.raises(UsageError, match="is not a path"):
+        resolve({"ssh": "ssh host", "log_file": value})
+
+
+def test_a_profile_that_cannot_be_read_is_told(home: Path) -> None:
+    profile_path("default").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot read the profile"):
+        load_profile("default")
+
+
+def test_a_user_without_a_name_goes_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert local_user() == str(os.getuid())

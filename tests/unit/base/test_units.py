@@ -15,3 +15,9 @@ def test_one_is_not_many(number: int, text: str) -> None:
 def test_a_plural_of_its_own_is_named() -> None:
     assert units.count(1, "entry", "entries") == "1 entry"
     assert units.count(3, "entry", "entries") == "3 entries"
+
+
+def test_the_elements_of_a_shape_are_bounded() -> None:
+    assert units.elements([3, 4]) == 12
+    assert units.elements([1 << 40, 1 << 40]) == units.MOST_ELEMENTS
+    assert units.elements([1 << 40, 1 << 40, 0]) == 0

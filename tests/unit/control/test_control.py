@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from vfs.base.errors import ArtisyncError, CannotControl, MountSilent, NotMounted, Refused, UsageError
+from vfs.base.settings import Settings, resolve
 from vfs.control import client, register, sockets
 from vfs.control.server import Server, Verb, announce
 
@@ -202,6 +203,84 @@ def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
             await calling
 
     served(body, {"never": never})
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"[1\n", "broke off"),
+        (b'{"error": "no"}\n', "no answer"),
+        (b'{"error": {"class": "Path", "text": "odd"}}\n', "odd"),
+        (b'{"error": {"class": "__name__", "text": "odd"}}\n', "odd"),
+        (b"", "hung up"),
+    ],
+)
+def test_an_answer_that_is_none_is_told_as_an_error(runtime: Path, answer: bytes, says: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(runtime / "s"))
+        listening.listen()
+
+        def serve() -> None:
+            calling, _ = listening.accept()
+            with calling:
+                calling.recv(1000)
+                calling.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ArtisyncError, match=says):
+            client.call(runtime / "s", "status")
+        thread.join()
+
+
+def test_a_place_where_nobody_can_listen_is_told(runtime: Path) -> None:
+    async def nothing(_: Server) -> None:
+        raise AssertionError("it was served")
+
+    sockets.prepare(runtime / "artisync")
+    sockets.socket_path(Path("/mnt/a")).mkdir()
+    with pytest.raises(CannotControl, match="cannot listen at"):
+        served(nothing)
+
+
+def test_a_mount_that_cannot_be_entered_in_the_register_is_not_served(runtime: Path) -> None:
+    async def nothing(_: Server) -> None:
+        raise AssertionError("it was served")
+
+    sockets.prepare(runtime / "artisync")
+    record_of("/mnt/a").mkdir()
+    with pytest.raises(CannotControl, match="cannot write"):
+        served(nothing)
+    assert not sockets.socket_path(Path("/mnt/a")).exists()
+
+
+def test_the_mount_of_the_same_server_root_and_cache_is_found(tmp_path: Path) -> None:
+    settings = resolve(
+        {"ssh": "ssh -p 30022 user@127.0.0.1", "remote_root": "/r", "cache_dir": str(tmp_path)}
+    )
+    told = {"address": settings.address.line(), "root": "/r", "cache": {"directory": str(tmp_path)}}
+
+    def found(profile: str | None, said: Json | None, wanted: Settings = settings) -> bool:
+        async def status(_: Json) -> Json:
+            if said is None:
+                raise Refused("not now")
+            return said
+
+        async def run() -> bool:
+            server = await announce(Path("/mnt/a"), {"status": status}, profile=profile)
+            try:
+                record = await asyncio.to_thread(register.mount_of, wanted)
+                return record is not None and record.mountpoint == Path("/mnt/a")
+            finally:
+                await server.aclose()
+
+        return asyncio.run(run())
+
+    assert found(None, told)
+    assert not found("lab", told)
+    assert not found(None, {**told, "address": "ssh other"})
+    assert not found(None, {**told, "root": "/other"})
+    assert not found(None, None)
 
 
 def test_without_a_mount_a_call_says_so(tmp_path: Path) -> None:
