@@ -1,4 +1,4 @@
-"""Long work on the event loop in slices, so that nobody else waits for the whole of it. Pure but for the loop."""
+"""Long work on the event loop in slices, between which other work has its turn. Pure but for the loop."""
 
 from __future__ import annotations
 

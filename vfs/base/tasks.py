@@ -49,7 +49,7 @@ class Tasks:
 
 
 class SingleFlight(Tasks, Generic[K]):
-    """Tasks by key, of which one is in flight at a time; who asks for a key joins it."""
+    """Tasks by key: one per key is in flight at a time, and further callers join it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ def connect(path: Path, timeout: float) -> socket.socket:
 
 
 def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | None) -> Iterator[Json]:
-    """The answer's lines; `timeout` bounds the first, `silence` each further one (seconds; None: no limit)."""
+    """The lines of the answer: the first within `timeout` seconds, each further one within `silence` (None: no limit)."""
     try:
         with connect(path, timeout) as sock, sock.makefile("rb") as answer:
             sock.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
@@ -46,7 +46,7 @@ def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | N
 def stream(
     path: Path, verb: str, *, timeout: float = 10.0, silence: float | None = None, **args: Any
 ) -> Iterator[Json]:
-    """What an async generator behind `verb` yields, as it comes. Closing the iterator ends the work over there.
+    """The items of the async generator behind `verb`, each as soon as it is yielded. Closing the iterator ends the generator.
 
     Raises what the verb raised, `errors.NotMounted` without a mount, and `errors.MountSilent`.
     """

@@ -42,8 +42,8 @@ def mounts() -> list[MountRecord]:
 
 
 def dead(still: Callable[[Path], bool]) -> list[MountRecord]:
-    """Mounts of which the process is gone, and that are there all the same, as `still` says of a mount point. Records
-    of others that are gone are removed."""
+    """Mounts without a process whose mount point is still mounted, as `still` tells. Removes the records of other mounts
+    without a process."""
     found: list[MountRecord] = []
     for path, record in _records():
         if record is not None and _listening(record):

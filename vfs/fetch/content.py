@@ -67,7 +67,7 @@ class Job:
     bulk: bool = False
     """Sent within the window; else it overtakes what is."""
     urged: bool = False
-    """In the queue of what somebody waits for, or was."""
+    """It is, or was, in the queue of jobs with waiters."""
     void: bool = False
     """What it brings is not wanted any more."""
 

@@ -1,6 +1,6 @@
 """Who fetches which bytes, and when: one job per range and version, demand before readahead.
 
-Owned by the event loop's thread; there are no locks. A `Content` is what is known of one version lineage of one file.
+Owned by the event loop's thread; there are no locks. A `Content` has the state of one version lineage of one file.
 A job that was sent is never cancelled, because the engine may still be writing into its buffer: it ends by itself,
 with bytes or with an error, within the link's timeout.
 """
@@ -339,7 +339,7 @@ class Fetcher:
                 job.done.set_result(None)
             else:
                 job.done.set_exception(error)
-                job.done.exception()  # marked as seen: readahead has nobody who waits
+                job.done.exception()  # marked as seen: readahead has no waiter
 
     async def _run(self, job: Job) -> None:
         error: ArtisyncError | None = None

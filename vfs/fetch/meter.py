@@ -20,7 +20,7 @@ class Meter:
         self._lately = 0.0
 
     def add(self, count: int, now: float) -> None:
-        """So many bytes have come."""
+        """`count` bytes have come."""
         if self._entries and now - self._entries[-1][0] < SLOT:
             self._entries[-1][1] += count
         else:

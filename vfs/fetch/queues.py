@@ -24,7 +24,7 @@ class Queues:
         self._ahead: Turns = OrderedDict()
 
     def urge(self, job: Job) -> None:
-        """Somebody waits for `job`: it goes out in turn, before all that is ahead."""
+        """`job` has a waiter: it is sent in turn, before all readahead."""
         if not job.urged:
             job.urged = True
             self._demand.append(job)
@@ -36,7 +36,7 @@ class Queues:
         self.waiting += job.size
 
     def next_demand(self) -> Job | None:
-        """The next job that somebody waits for, or waited for when it was queued."""
+        """The next job that has a waiter, or had one when it was queued."""
         return self._taken(self._demand)
 
     def next_ahead(self) -> Job | None:

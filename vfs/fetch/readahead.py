@@ -28,7 +28,7 @@ FIRST_WINDOW = 2048 * KIB
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 STEPS = 4
-"""But in so many steps at least, so that a small window never runs dry."""
+"""Steps per window at least, so that a small window never runs dry."""
 WHOLE = 1024 * KIB
 """A window of several of these ends at a multiple of it, so that whole blocks are asked for."""
 

@@ -21,7 +21,7 @@ from vfs.files.tree import Tree
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-"""How often the tree is looked through for event files at most; a crawl may still be finding more."""
+"""Seconds between two searches of the tree for event files, at least; a crawl may find more of them meanwhile."""
 LOOKED_AT_ONCE = 1000
 """Names looked at in one step of the loop: a tree may have hundreds of thousands."""
 AT_ONCE = 64
@@ -31,7 +31,7 @@ MOST_OF_ONE = 4 << 20
 MOST = 64 << 20
 """Bytes fetched at one time, so that what was fetched is still in memory when it is read."""
 LIKELY = 8
-"""But no more than so many times what may be fetched for nobody: these are hardly ever fetched for nobody."""
+"""The same, as a multiple of the remote's `spare`: more than other guesses get, since this one is hardly ever wrong."""
 MOST_FILES = 1000
 
 

@@ -168,7 +168,11 @@ class Files:
     def read_soon(
         self, reader: Reader, offset: int, size: int, then: Callable[[list[Piece] | None], None]
     ) -> bool:
-        """As `read_now`, from the disk's cache: whether `then` will get the pieces, perhaps at once; None: await `read`."""
+        """As `read_now`, with bytes that only the disk has, and without a task.
+
+        True: `then` is called once, perhaps before this returns, with the pieces, or with None when `read` must be awaited
+        after all. False: await `read`.
+        """
         return reader.read_soon(offset, size, then)
 
     async def read(self, reader: Reader, offset: int, size: int) -> list[Piece]:

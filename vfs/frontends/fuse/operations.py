@@ -50,7 +50,7 @@ class Operations:
         self._numbers = itertools.count(1)
         self._tasks = Tasks()
         self._threads: dict[asyncio.Task[None], int] = {}
-        """Who waits for each task."""
+        """The thread of the program that waits for each task."""
         self._closing = False
         self.kernel_readahead: Callable[[int], int] = lambda size: USUAL
         """Says how many bytes the kernel is to ask for ahead in files opened from now on; returns how many it will."""

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Client:
-    """What is thought of a connection."""
+    """The state of one connection."""
 
     trusted: bool = False
     """It has shown a handle or a path of the export that was good."""

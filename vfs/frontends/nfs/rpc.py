@@ -42,7 +42,7 @@ class Auth(IntEnum):
 
 
 class RecordStream:
-    """Puts the records of one connection together out of the bytes as they come.
+    """Assembles the records of one connection from the bytes that it receives.
 
     Memory is bounded by one record and the chunk that is fed. After `Malformed` it is of no more use.
     """
@@ -91,7 +91,7 @@ class RpcCall:
     version: int
     procedure: int
     uid: int | None
-    """Who calls, as the client says; None where it says nothing."""
+    """The caller's user id, as the client tells it; None: it tells none."""
     arguments: Unpacker
 
 
@@ -147,5 +147,5 @@ def accepted(xid: int, outcome: Accept) -> Packer:
 
 
 def mark(size: int) -> bytes:
-    """What stands before a reply of so many bytes, sent as one fragment."""
+    """The record mark of a reply of `size` bytes, sent as one fragment."""
     return _MARK.pack(size | _LAST)

@@ -230,7 +230,7 @@ class Server:
         sock.close()
 
     def _pause(self) -> None:
-        """No descriptor is left: look again a little later, for the system goes on to say that somebody waits."""
+        """No descriptor is left: accept again a little later. Until then the socket would stay readable."""
         loop = asyncio.get_running_loop()
         sock = self._sock
         assert sock is not None

@@ -1,4 +1,4 @@
-"""What opens the door: file handles that nobody can make up, and a secret that is good for one mount.
+"""Access to the export: file handles that cannot be forged, and a secret that is good for one mount.
 
 A loopback port is open to every user of the machine. A handle holds the number of a node, which is one version lineage
 of a file, and a MAC of it under a key of this process. The first handle, the root's, is given for a secret in the
