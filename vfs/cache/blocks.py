@@ -24,7 +24,8 @@ from vfs.cache.writer import Report
 
 log = logging.getLogger(__name__)
 
-READ_THREADS = 4
+READ_THREADS = 2
+"""More of them pass the interpreter's lock around for longer than the disk takes."""
 INDEX_SECONDS = 5.0
 """How old what we know of the disk may be before `index` looks again: other processes write there too."""
 STALL_SECONDS = 2.0

@@ -106,11 +106,10 @@ class DataFiles:
         lineage, index = place
         sparse = little(stored.valid, stored.capacity)
         block = Block(stored.capacity, sparse=sparse)
+        direct = self._direct if stored.extents == ((0, BLOCK),) else 0
         try:
-            fd = os.open(self.path(lineage), os.O_RDONLY | _BASE)
+            fd = self._open(lineage, direct)
             try:
-                if stored.extents == ((0, BLOCK),):
-                    self._switch(fd, True)
                 for first, last in stored.extents:
                     if not _read_all(fd, block.view(first, last), index * BLOCK + first):
                         raise Damaged("the file ends early")
@@ -129,6 +128,18 @@ class DataFiles:
         for first, last in stored.extents:
             block.mark(first, last)
         return block
+
+    def _open(self, lineage: bytes, direct: int) -> int:
+        """A data file to read, past the page cache or not. Raises OSError."""
+        path, flags = self.path(lineage), os.O_RDONLY | _BASE
+        if direct:
+            try:
+                return os.open(path, flags | direct)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._direct = 0
+        return os.open(path, flags)
 
     def punch(self, lineage: bytes, start: int, count: int) -> bool:
         """Give back the room of `count` bytes at `start`, both in pages; whether that could be done."""

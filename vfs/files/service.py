@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
+OFFLINE_SECONDS = 0.5
+"""How long a client may keep what is shown while nobody can be asked. Counted with the silence, it is within the TTL."""
 NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, 0, LONGEST_NAME)
 """What statfs says of a server that has no figures."""
 
@@ -80,6 +82,8 @@ class Files:
 
     def valid_for(self, node: Node) -> float:
         """Seconds for which a client may keep the node's attributes, and that its name stands for it."""
+        if self.tree.shown_offline(node):
+            return min(OFFLINE_SECONDS, self.tree.names.ttl)
         return self.tree.names.valid_for(node)
 
     def absent_for(self, directory: Node) -> float:
@@ -110,7 +114,7 @@ class Files:
 
     def attributes_now(self, node: Node) -> Shown | None:
         """The node's attributes. Raises StaleVersion when its name stands for another node by now, and it has no reader."""
-        if not self.tree.names.fresh(node) and not self._read_on(node):
+        if not (self.tree.names.fresh(node) or self.tree.shown_offline(node) or self._read_on(node)):
             return None
         return self.shown(node)
 

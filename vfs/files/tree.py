@@ -121,6 +121,11 @@ class Tree:
                 node, None if node.checked == NEVER and node is self.root else node.checked
             )
 
+    def shown_offline(self, node: Node) -> bool:
+        """Whether the node's attributes are given however old they are, because nobody can be asked."""
+        heard = node.checked != NEVER or node is not self.root
+        return heard and not node.stale and node.pending is None and not self.remote.link.online
+
     async def look(self, node: Node) -> None:
         """Ask for a node's attributes whatever their age. Raises as `refresh`."""
         if not node.stale:

@@ -311,6 +311,27 @@ def test_offline_what_was_known_is_told_at_once_and_nothing_is_absent() -> None:
     play(story)
 
 
+def test_offline_attributes_are_given_at_once_and_kept_for_a_part_of_the_ttl() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"12345")
+        node = await stack.node(b"f")
+        await asyncio.sleep(TTL + 1)
+        assert stack.service.attributes_now(node) is None
+        assert stack.service.valid_for(node) == 0
+        stack.remote.go_offline()
+        await asyncio.sleep(100)
+        shown = stack.service.attributes_now(node)
+        assert shown is not None
+        assert shown.size == 5
+        assert 0 < stack.service.valid_for(node) < TTL
+        stack.remote.go_online()
+        await asyncio.sleep(0.1)
+        assert stack.service.attributes_now(node) is None
+        assert stack.service.valid_for(node) == 0
+
+    play(story)
+
+
 def test_offline_a_question_about_something_unknown_waits_for_the_link() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"12345")
