@@ -126,6 +126,7 @@ class MemoryRemote:
         self.window = 6 << 20
         self.piece = 1 << 20
         self.spare = 64 << 20
+        self.soon = 1 << 20
         self.metered = False
         self.name_max = 255
         """Bytes of a name that the server's file system takes."""

@@ -99,7 +99,7 @@ class Readahead:
         return start, end
 
 
-def kernel_readahead(spare: int) -> int:
-    """How many bytes the kernel should ask for ahead of a program: what comes within 16 ms, so that nobody waits long for
-    the last of them. `spare`: bytes that may be fetched for nobody."""
-    return max(USUAL, min(MOST, 1 << max(spare // ROUNDED, 1).bit_length() - 1))
+def kernel_readahead(soon: int) -> int:
+    """How many bytes the kernel should ask for at a time ahead of a program, if `soon` come within some milliseconds: a
+    request is answered when the last of them have come."""
+    return max(USUAL, min(MOST, 1 << max(soon, 1).bit_length() - 1))

@@ -53,7 +53,7 @@ class Reader:
         within some milliseconds."""
         if len(self.content.on_disk) * BLOCK >= self.size:
             return BLOCK
-        return kernel_readahead(self.fetcher.remote.spare) if self._pattern.eager else USUAL
+        return kernel_readahead(self.fetcher.remote.soon) if self._pattern.eager else USUAL
 
     def asked_ahead(self, size: int) -> None:
         """The kernel will ask for `size` bytes ahead."""

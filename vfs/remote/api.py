@@ -168,6 +168,11 @@ class Remote(Protocol):
         ...
 
     @property
+    def soon(self) -> int:
+        """Bytes that come within some milliseconds, so that nobody minds waiting for all of them to have the first."""
+        ...
+
+    @property
     def metered(self) -> bool:
         """Whether bytes cost money: nothing is listed or fetched because it is likely to be wanted soon."""
         ...

@@ -137,3 +137,16 @@ def test_nothing_that_was_not_measured_counts() -> None:
     model.saw_rtt(-1.0, 1.0, 0)
     assert (model.rtt, model.window, model.measured) == (0.0, START, False)
     assert model.allowed(1.0) == START
+
+
+def test_what_comes_soon_is_told_by_the_rate_and_before_that_by_the_round_trip() -> None:
+    model = PathModel()
+    assert model.soon == 0
+    model.saw_rtt(0.0005, 1.0, 0)
+    assert model.soon == 1 << 20
+    far = PathModel()
+    far.saw_rtt(0.05, 1.0, 0)
+    assert far.soon == 0
+    slow = Path(always(20 * MBIT), always(0.001))
+    slow.run(5)
+    assert slow.model.soon == pytest.approx(0.016 * 20 * MBIT, rel=0.1)

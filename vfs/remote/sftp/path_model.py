@@ -53,6 +53,9 @@ DOUBT_SECONDS = 1.0
 """How often the round trip is measured anew because answers take much longer than they should."""
 SPARE_SECONDS = 0.25
 """What may be fetched for nobody, in seconds of the path."""
+SOON_SECONDS = 0.016
+SHORT = 0.002
+"""A round trip in seconds that only a local network has."""
 FIRST_SPARE = 512 * KIB
 """The same in bytes, before anything was measured."""
 
@@ -116,6 +119,13 @@ class PathModel:
     def spare(self) -> int:
         """Bytes that may be fetched for nobody."""
         return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else FIRST_SPARE
+
+    @property
+    def soon(self) -> int:
+        """Bytes that come within `SOON_SECONDS`. A path that was not measured is taken for a fast one if it is short."""
+        if self.measured:
+            return int(SOON_SECONDS * self.rate)
+        return MIB if 0 < self.rtt < SHORT else 0
 
     @property
     def probing(self) -> bool:
