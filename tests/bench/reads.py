@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench import content
-from tests.bench.case import CPU, SPEED, Case, Values
+from tests.bench.case import CPU, SECONDS, SPEED, Case, Values
 from tests.bench.lab import RATE_MBIT, Failed, Lab, View
 from tests.bench.peers import Peer, Server
 from tests.bench.scale import GIB, Scale, size
@@ -19,6 +19,8 @@ from tests.bench.scale import GIB, Scale, size
 LINK = RATE_MBIT / 8 * 1e6
 """Bytes per second."""
 MB = 1e6
+PIECES = 200
+"""Reads at random places."""
 FAR_MS = 50
 """The round trip of the cases that have one only."""
 
@@ -52,6 +54,16 @@ def cases(scale: Scale) -> list[Case]:
             f"read of {wan} after a remount, the server gone and the kernel's pages dropped",
             {"speed": SPEED, "cpu": CPU},
             _offline,
+            local=True,
+        ),
+        Case(
+            "offline-random",
+            f"{PIECES} reads at random places of {wan} that are in the cache, the server gone, the kernel's pages dropped",
+            {
+                "small": SECONDS._replace(label="4 KiB", unit="ms"),
+                "medium": SECONDS._replace(label="128 KiB", unit="ms"),
+            },
+            _offline_random,
             local=True,
         ),
         Case(
@@ -140,12 +152,15 @@ def _of_link(bytes_per_second: float) -> dict[str, float]:
     return {"speed": bytes_per_second / MB, "share": bytes_per_second / LINK}
 
 
-def _offline(lab: Lab, peer: Peer) -> Values:
+@contextmanager
+def _cached(lab: Lab, peer: Peer) -> Iterator[tuple[View | None, Path, Path]]:
+    """A mount that has read a file and was mounted again, the server gone; the file in it, and on the server. The local
+    disk's: the file itself."""
     original = big_file(lab, lab.scale.wan)
     if peer.mount is None:
         _forget_pages(original.parent)
-        done = lab.program("read", original, original)
-        return {"speed": done["bytes"] / done["seconds"] / MB}
+        yield None, original, original
+        return
     with lab.fresh() as place:
         with lab.relay(0, 0) as relay:
             server = lab.server(relay.port)
@@ -153,10 +168,26 @@ def _offline(lab: Lab, peer: Peer) -> Values:
                 lab.program("read", view.path / original.relative_to(lab.root), original)
         _forget_pages(place)
         with lab.view(peer, server, place) as view:
-            before = view.cpu_seconds()
-            done = lab.program("read", view.path / original.relative_to(lab.root), original)
-            cpu = (view.cpu_seconds() - before) * GIB / done["bytes"]
-            return {"speed": done["bytes"] / done["seconds"] / MB, "cpu": cpu}
+            yield view, view.path / original.relative_to(lab.root), original
+
+
+def _offline(lab: Lab, peer: Peer) -> Values:
+    with _cached(lab, peer) as (view, path, original):
+        before = view.cpu_seconds() if view is not None else 0.0
+        done = lab.program("read", path, original)
+        values = {"speed": done["bytes"] / done["seconds"] / MB}
+        if view is not None:
+            values["cpu"] = (view.cpu_seconds() - before) * GIB / done["bytes"]
+        return values
+
+
+def _offline_random(lab: Lab, peer: Peer) -> Values:
+    values = {}
+    for name, length in (("small", 4 << 10), ("medium", 128 << 10)):
+        with _cached(lab, peer) as (_, path, original):
+            done = lab.program("pieces", path, original, "random", PIECES, length)
+            values[name] = done["seconds"] / PIECES * 1000
+    return values
 
 
 def _forget_pages(place: Path) -> None:
