@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 READ_THREADS = 2
 """More of them pass the interpreter's lock around for longer than the disk takes."""
+TOGETHER = 4
+"""Blocks that a thread reads in one go, when several are wanted at once."""
 INDEX_SECONDS = 5.0
 """How old what we know of the disk may be before `index` looks again: other processes write there too."""
 STALL_SECONDS = 2.0
@@ -96,12 +98,14 @@ class BlockCache:
         self, disk: DiskCache | None, memory_bytes: int = memory.BLOCKS, queue_bytes: int = memory.QUEUE
     ) -> None:
         self._disk = disk
+        self.memory_bytes = memory_bytes
         self._queue_bytes = queue_bytes
         self._memory = _Memory(memory_bytes, self._forgotten)
         self._held: dict[bytes, set[int]] = {}
         self._unpersisted: set[Key] = set()
         self._known: dict[bytes, _Index] = {}
         self._loading: dict[Key, _Load] = {}
+        self._to_load: list[tuple[Key, _Load]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         self._threads.submit(int)  # the first one is there before threads may become scarce
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -149,7 +153,9 @@ class BlockCache:
                     load.waiters.append(then)
                 else:
                     self._loading[key] = load = _Load([then])
-                    self._call(disk.read, *key).add_done_callback(partial(self._loaded, key, load))
+                    if not self._to_load:
+                        asyncio.get_running_loop().call_soon(self._load_all, disk)
+                    self._to_load.append((key, load))
                 return
         self._found(block, then)
 
@@ -365,8 +371,25 @@ class BlockCache:
             if not held:
                 del self._held[lineage]
 
-    def _loaded(self, key: Key, load: _Load, future: asyncio.Future[Block | None]) -> None:
-        block = None if future.cancelled() or not load.wanted else future.result()
+    def _load_all(self, disk: DiskCache) -> None:
+        """Have the threads read what this step of the loop asked for: the first, which somebody waits for most likely, and
+        then the others, some at a time: handing over costs more than reading."""
+        loads, self._to_load = self._to_load, []
+        for some in (loads[:1], *(loads[i : i + TOGETHER] for i in range(1, len(loads), TOGETHER))):
+            if self._closed:
+                self._all_loaded(some, None)
+            else:
+                read = self._call(lambda some: [disk.read(*key) for key, _ in some], some)
+                read.add_done_callback(partial(self._all_loaded, some))
+
+    def _all_loaded(
+        self, loads: list[tuple[Key, _Load]], read: asyncio.Future[list[Block | None]] | None
+    ) -> None:
+        blocks = [None] * len(loads) if read is None or read.cancelled() else read.result()
+        for (key, load), block in zip(loads, blocks, strict=True):
+            self._loaded(key, load, block)
+
+    def _loaded(self, key: Key, load: _Load, block: Block | None) -> None:
         if load.wanted:
             del self._loading[key]
             if block is not None:
@@ -374,6 +397,8 @@ class BlockCache:
             elif self._disk is not None and self._disk.pending(*key) is None:
                 self._forget_known(key)
             block = self._memory.get(key) or block
+        else:
+            block = None
         for then in load.waiters:
             self._found(block, then)
 

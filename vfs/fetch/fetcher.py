@@ -67,6 +67,8 @@ class Fetcher:
         """Bytes of file data that came from the server."""
         self.used = 0
         """Bytes of file data that readers were given, from wherever they came."""
+        self.readers = 0
+        """Files that are open for reading."""
         self._queues = Queues()
         self._flying = 0
         self._pumping = False
@@ -168,6 +170,18 @@ class Fetcher:
                     if not job.sent and job.waiters == 0:
                         self._queues.ahead(owner, job, hint)
         self._pump_soon()
+
+    def load_ahead(self, content: Content, start: int, end: int) -> bool:
+        """Begin to load what memory lacks of [start, end), which nobody waits for yet; whether the disk has all of it."""
+        if content.stale or self._closed:
+            return False
+        for index, a, b in split(start, min(end, content.version.size)):
+            block = self.cache.get(content.lineage, index)
+            if block is None and index in content.on_disk:
+                self._load_ahead(content, index, a, b)
+            elif block is None or not block.covers(a, b):
+                return False
+        return True
 
     def cancel(self, owner: Hashable) -> None:
         """Drop what `owner` asked for ahead and what was not sent yet."""

@@ -27,6 +27,8 @@ FIRST_WINDOW = 2048 * KIB
 """What is asked for beyond such a first request, one round trip before the run shows."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
+FROM_DISK = 16 * KIB * KIB
+"""What is read ahead from the disk, in steps of a quarter."""
 STEPS = 4
 """Steps per window at least, so that a small window never runs dry."""
 WHOLE = 1024 * KIB
@@ -72,12 +74,14 @@ class Readahead:
         unit = min(RANDOM_UNIT, max(PAGE, 1 << (spare // ROUNDED).bit_length() - 1))
         return start - start % unit, min(size, end + -end % unit)
 
-    def ahead(self, size: int, limit: int, spare: int, growth: int = GROWTH) -> tuple[int, int] | None:
+    def ahead(
+        self, size: int, limit: int, spare: int, growth: int = GROWTH, unit: int = AHEAD_UNIT
+    ) -> tuple[int, int] | None:
         """The range to fetch beyond the run now, or None.
 
         `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched for nobody; a run that was
         longer has earned as much. `growth`: how many times the run the window may be; 1 for a reader that is known to
-        jump.
+        jump. `unit`: bytes that are worth asking for.
         """
         whole = self.eager and growth > 1 and self.run_start == 0
         if self.sequential:
@@ -91,7 +95,7 @@ class Readahead:
         if window >= STEPS * WHOLE and growth > 1:
             end += -end % WHOLE
         end = min(size, end)
-        if end - start < min(AHEAD_UNIT, window // STEPS) and end < size:
+        if end - start < min(unit, window // STEPS) and end < size:
             return None
         if end <= start:
             return None

@@ -13,7 +13,7 @@ from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion
 from vfs.cache.block import BLOCK, Block
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher, Moved
-from vfs.fetch.readahead import GROWTH, USUAL, Readahead, kernel_readahead
+from vfs.fetch.readahead import FROM_DISK, GROWTH, STEPS, USUAL, Readahead, kernel_readahead
 from vfs.files.node import Node
 from vfs.files.tree import Tree
 from vfs.formats import Advisor, Range, advisor_for, mapped
@@ -35,7 +35,10 @@ class Reader:
         self._sparse = False
         self._going_on = False
         """The advisor goes on in a later step of the loop."""
+        self._on_disk = len(content.on_disk) * BLOCK >= content.version.size
+        """Whether the disk has something of every block, as far as was looked."""
         content.readers += 1
+        fetcher.readers += 1
 
     @property
     def size(self) -> int:
@@ -51,7 +54,7 @@ class Reader:
     def ahead_wanted(self) -> int:
         """Bytes that the kernel should ask for ahead of a program: a block of a file that the disk has, else what comes
         within some milliseconds."""
-        if len(self.content.on_disk) * BLOCK >= self.size:
+        if self._on_disk:
             return BLOCK
         return kernel_readahead(self.fetcher.remote.soon) if self._pattern.eager else USUAL
 
@@ -137,6 +140,7 @@ class Reader:
         self.fetcher.cancel((self, "hint"))
         self._advisor = None
         self.content.readers -= 1
+        self.fetcher.readers -= 1
 
     def _demand(self, start: int, end: int) -> tuple[int, int]:
         content = self.content
@@ -154,7 +158,14 @@ class Reader:
         if pattern.run_start != was:
             self.fetcher.cancel(self)
         self._advise(start, end)
-        remote, growth = self.fetcher.remote, 1 if self._sparse else GROWTH
+        growth = 1 if self._sparse else GROWTH
+        if self._on_disk:
+            most = min(FROM_DISK, self.fetcher.cache.memory_bytes // (2 * self.fetcher.readers))
+            ahead = pattern.ahead(content.version.size, most, most, growth, unit=most // STEPS)
+            if ahead is not None:
+                self._on_disk = self.fetcher.load_ahead(content, *ahead)
+            return
+        remote = self.fetcher.remote
         ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
