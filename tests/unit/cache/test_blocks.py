@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vfs.cache.block import BLOCK, Block
-from vfs.cache.blocks import BlockCache
+from vfs.cache.blocks import TOGETHER, BlockCache
 from vfs.cache.data import DataFiles, Ranges
 from vfs.cache.disk import DiskCache
 
@@ -203,6 +203,45 @@ def test_loads_of_one_block_at_once_read_the_disk_once(tmp_path: Path, reads: li
         assert blocks[0] is not None
         assert all(block is blocks[0] for block in blocks)
         assert reads == [0]
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_blocks_that_are_wanted_together_come_in_few_hand_overs(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[int] = []
+
+    async def first(cache: BlockCache) -> None:
+        for index in range(9):
+            cache.put(LINEAGE, index, whole(), persist=True)
+
+    async def second(cache: BlockCache) -> None:
+        await cache.index(LINEAGE)
+        call = cache._call
+        monkeypatch.setattr(cache, "_call", lambda read, some: handed.append(len(some)) or call(read, some))
+        blocks = await asyncio.gather(*(cache.load(LINEAGE, index) for index in range(9)))
+        assert all(block is not None and block.whole for block in blocks)
+        assert sorted(reads) == list(range(9))
+        assert handed == [1, TOGETHER, TOGETHER]
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
+def test_who_waits_for_the_disk_when_the_cache_is_closed_gets_nothing(tmp_path: Path) -> None:
+    got: list[Block | None] = []
+
+    async def first(cache: BlockCache) -> None:
+        cache.put(LINEAGE, 0, whole(), persist=True)
+
+    async def second(cache: BlockCache) -> None:
+        await cache.index(LINEAGE)
+        cache.start_load(LINEAGE, 0, got.append)
+        await cache.close()
+        await asyncio.sleep(0)
+        assert got == [None]
 
     run(tmp_path, first)
     run(tmp_path, second)

@@ -214,3 +214,27 @@ def test_bytes_of_an_earlier_mount_are_not_given_of_what_was_replaced_longer_ago
             await open_reader(stack.tree, stack.fetcher, node)
 
     play(story, latency=0.01, place=tmp_path)
+
+
+def test_what_the_disk_has_is_read_ahead_from_there_and_what_it_lost_is_fetched_as_ever(
+    tmp_path: Path,
+) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        await stack.read(b"data.bin")
+        await stack.restart()
+        await stack.tree.start()
+        reader = await stack.open(b"data.bin")
+        for start in range(0, 3 * MIB, MIB):
+            await read(reader, start, MIB)
+        await asyncio.sleep(1)
+        assert all(reader.read_now(start, MIB) is not None for start in range(0, 8 * MIB, MIB))
+        assert stack.remote.read_ranges == []
+        lost = 15
+        stack.cache._memory.pop((reader.content.lineage, lost), None)
+        reader.content.on_disk.discard(lost)
+        for start in range(3 * MIB, BIG, MIB):
+            assert await read(reader, start, MIB) == DATA[start : start + MIB]
+        assert {start // MIB for start, _ in stack.remote.read_ranges} == {lost}
+
+    play(story, place=tmp_path)
