@@ -118,6 +118,7 @@ def test_a_small_block_takes_little_memory() -> None:
 
 
 def test_memory_is_used_again_when_a_block_is_gone() -> None:
+    emptied()
     block = Block(BLOCK)
     address = block.address(0)
     del block
