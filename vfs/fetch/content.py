@@ -30,6 +30,8 @@ class Content:
     trusted: bool = False
     stale: bool = False
     readers: int = 0
+    told: int = 0
+    """The size that clients were told last, while readers had it open."""
     on_disk: set[int] = field(default_factory=set)
     held: set[int] = field(default_factory=set)
     """Blocks of which some bytes were in memory or on disk; eviction does not take them out."""

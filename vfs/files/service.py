@@ -78,6 +78,8 @@ class Files:
 
     def shown(self, node: Node) -> Shown:
         """The node's attributes, however old."""
+        if node.content is not None:
+            node.content.told = node.version.size
         return shown(node, self.uid, self.gid)
 
     def valid_for(self, node: Node) -> float:

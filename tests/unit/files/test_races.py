@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.lab.memory_stack import ROOT, MemoryStack, play, read, tagged
+from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from vfs.base.errors import StaleVersion
 
 LOG = ROOT + b"/console.log"
@@ -221,3 +221,26 @@ def test_a_log_that_is_replaced_while_its_growth_is_read_is_not_mixed() -> None:
         assert await stack.read(b"console.log") == new
 
     play(story, latency=0.1)
+
+
+@pytest.mark.parametrize("name", [b"console.log", b"ck.pt"])
+def test_a_read_whose_answer_is_late_is_as_long_as_the_file_was_said_to_be_meanwhile(name: bytes) -> None:
+    """The kernel fills up with zeros what is short below a size that it was told."""
+
+    async def story(stack: MemoryStack) -> None:
+        path, size = ROOT + b"/" + name, 3 << 20
+        stack.old(path, tagged(b"old", size - 1000))
+        reader = await stack.open(name)
+        await read(reader, 0, 1000)
+        await asyncio.sleep(0.1)
+        stack.evict()
+        stack.remote.delay("read", after=5 * TTL)
+        late = asyncio.ensure_future(read(reader, size - 4096, 4096))
+        await asyncio.sleep(TTL)
+        stack.files.append(path, tagged(b"new", 1000))
+        await stack.tree.look(reader.node)
+        assert stack.service.shown(reader.node).size == size
+        assert not late.done()
+        assert await late == (tagged(b"old", size - 1000) + tagged(b"new", 1000))[size - 4096 :]
+
+    play(story, latency=0.01)
