@@ -43,7 +43,10 @@ def usage(pid: int, operations: int = 0) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How one thing grew over the last third of a series, by the median of all slopes (Theil and Sen)."""
+    """How one thing grew over the last third of a series, by the median of all slopes (Theil and Sen).
+
+    Memory goes up and down with the garbage collector's rounds: of it, what the lowest level rose by counts if that is less.
+    """
 
     name: str
     first: float
@@ -71,7 +74,11 @@ def growth(series: Sequence[Usage], per_operation: float = PER_OPERATION) -> lis
             limit += per_operation * operations
         first = statistics.median(getattr(sample, name) for sample in early)
         last = statistics.median(y for _, y in points)
-        found.append(Growth(name, first, last, slope * operations, limit))
+        grown = slope * operations
+        if name == "memory":
+            before = min(sample.memory for sample in series[third:-third])
+            grown = min(grown, min(y for _, y in points) - before)
+        found.append(Growth(name, first, last, grown, limit))
     return found
 
 

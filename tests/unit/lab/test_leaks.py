@@ -54,6 +54,15 @@ def test_what_was_taken_once_and_single_peaks_are_no_growth() -> None:
     assert growing(warm) == set()
 
 
+@pytest.mark.parametrize(("each", "grows"), [(0, set()), (5_000, {"memory"})])
+def test_garbage_that_is_collected_now_and_then_is_no_growth(each: int, grows: set[str]) -> None:
+    sawtooth = [
+        Usage(number, 50 * MIB + number * each + number % 230 * 20_000, 20, 10, 0)
+        for number in range(0, 1000, 20)
+    ]
+    assert growing(sawtooth) == grows
+
+
 def test_a_report_fails_by_what_grows() -> None:
     report = Report()
     report.add("opens", growth(numbers()))
