@@ -168,7 +168,7 @@ class SmallHandler:
         reply.error(req, 0)
 
     def statfs(self, req: int, nodeid: int) -> None:
-        reply.statfs(req, FsStats(4096, 512, 1000, 400, 300, 20, 10, 10, 200))
+        reply.statfs(req, FsStats(4096, 512, 1000, 400, 300, 20, 10, 200))
 
     def getxattr(self, req: int, nodeid: int, name: bytes, size: int) -> None:
         if name != b"user.colour":

@@ -242,7 +242,7 @@ class MemoryRemote:
     async def statvfs(self, path: bytes) -> FsStats | None:
         def answer() -> FsStats:
             self.tree.find(path)
-            return FsStats(4096, 4096, 1000, 500, 400, 100, 50, 40, self.name_max)
+            return FsStats(4096, 4096, 1000, 500, 400, 100, 50, self.name_max)
 
         return await self._ask("statvfs", path, answer)
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from vfs.frontends.nfs.protocol import FATTR_BYTES, MOUNT_PROGRAM, NFS_PROGRAM, Mount, Nfs, Status
+from vfs.frontends.nfs.protocol import MOUNT_PROGRAM, NFS_PROGRAM, Mount, Nfs, Status
 from vfs.frontends.nfs.xdr import Packer, Unpacker
 
 Send = Callable[[bytes], Awaitable[bytes]]
@@ -182,6 +182,3 @@ class NfsClient:
             entries += page
             if end:
                 return entries
-
-
-assert FATTR_BYTES == 84

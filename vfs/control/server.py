@@ -42,9 +42,6 @@ class Server:
         self._tasks = Tasks()
         self._files: dict[Path, int] = {}
 
-    def __repr__(self) -> str:
-        return f"<Server {self.path} {'listening' if self._server else 'closed'}, {len(self._tasks)} calls>"
-
     def own(self, path: Path) -> None:
         """Remove this file at the end, if it is still the one that lies there now."""
         self._files[path] = _inode(path)

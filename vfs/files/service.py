@@ -32,7 +32,7 @@ FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
 OFFLINE_SECONDS = 0.5
 """How long a client may keep what is shown while nobody can be asked. Counted with the silence, it is within the TTL."""
-NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, 0, LONGEST_NAME)
+NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, LONGEST_NAME)
 """What statfs says of a server that has no figures."""
 
 

@@ -64,7 +64,6 @@ class FsStats:
     available: int
     files: int
     files_free: int
-    files_available: int
     name_max: int
 
 

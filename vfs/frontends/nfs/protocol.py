@@ -150,7 +150,6 @@ _TYPES = {
     stat.S_IFIFO: 7,
 }
 _FATTR = struct.Struct(">5IQQIIQQ6I")
-FATTR_BYTES = _FATTR.size
 
 
 def fattr(shown: Shown, *, fsid: int, change: int) -> bytes:

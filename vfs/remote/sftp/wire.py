@@ -298,8 +298,8 @@ def parse_statvfs(data: bytes) -> FsStats:
     """The reply to `statvfs@openssh.com` (PROTOCOL 4.5). Raises `ProtocolViolation`."""
     if len(data) != 88:
         raise errors.ProtocolViolation(f"a statvfs of {len(data)} bytes")
-    bsize, frsize, blocks, free, available, files, ffree, favail, _, _, name_max = struct.unpack(">11Q", data)
-    return FsStats(bsize, frsize, blocks, free, available, files, ffree, favail, name_max)
+    bsize, frsize, blocks, free, available, files, ffree, _, _, _, name_max = struct.unpack(">11Q", data)
+    return FsStats(bsize, frsize, blocks, free, available, files, ffree, name_max)
 
 
 def _rest(packet: bytes) -> bytes:
