@@ -15,7 +15,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import copies, costs, formats, links, patterns, plot, reads, results, table, trees
+from tests.bench import (
+    copies,
+    costs,
+    formats,
+    links,
+    neighbours,
+    patterns,
+    plot,
+    reads,
+    results,
+    table,
+    trees,
+)
 from tests.bench.case import Case, run
 from tests.bench.lab import Lab
 from tests.bench.machine import REPOSITORY, machine, versions
@@ -32,7 +44,7 @@ def all_cases(scale: Scale) -> dict[str, Case]:
     """Every case at a scale, by name."""
     return {
         case.name: case
-        for module in (reads, links, patterns, formats, trees, costs, copies)
+        for module in (reads, links, patterns, neighbours, formats, trees, costs, copies)
         for case in module.cases(scale)
     }
 

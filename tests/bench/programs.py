@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -132,6 +135,42 @@ def together(path: str, original: str) -> Result:
         with open(os.path.join(original, name), "rb") as file:
             _check(data == file.read())
     return {"seconds": seconds, "bytes": sum(map(len, found))}
+
+
+def in_turn(path: str, original: str) -> Result:
+    """Read all files of a directory one after the other, sorted."""
+    names = sorted(os.listdir(original))
+    began = time.monotonic()
+    found = []
+    for name in names:
+        with open(os.path.join(path, name), "rb") as file:
+            found.append(file.read())
+    seconds = time.monotonic() - began
+    for name, data in zip(names, found, strict=True):
+        with open(os.path.join(original, name), "rb") as file:
+            _check(data == file.read())
+    return {"seconds": seconds, "bytes": sum(map(len, found))}
+
+
+def copytree(path: str, original: str) -> Result:
+    """`shutil.copytree` into an empty directory."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = os.path.join(place, "copy")
+        began = time.monotonic()
+        shutil.copytree(path, copy)
+        seconds = time.monotonic() - began
+        _check(not subprocess.run(["diff", "-r", original, copy], check=False).returncode)
+    return {"seconds": seconds}
+
+
+def git_status(path: str, original: str) -> Result:
+    """`git status`; nothing has changed."""
+    began = time.monotonic()
+    options = ["-c", "safe.directory=*", "--no-optional-locks", "-C", path]
+    found = subprocess.run(["git", *options, "status", "--porcelain"], capture_output=True, check=True)
+    seconds = time.monotonic() - began
+    _check(not found.stdout)
+    return {"seconds": seconds}
 
 
 def torch_load(path: str, original: str, name: str, mapped: str) -> Result:
@@ -270,6 +309,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     program.__name__: program
     for program in (
         *(read, drain, first, part, pieces, singly, together),
+        *(in_turn, copytree, git_status),
         *(torch_load, safetensors, shard, distcp, npy, npz, zipped, hdf5, parquet),
     )
 }

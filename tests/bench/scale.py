@@ -35,6 +35,7 @@ class Scale:
     memory_seconds: float = 45.0
     idle: float = 60.0
     small_files: int = 500
+    images: int = 200
     large_copy: int = 2 * GIB
     limit: float = 120.0
 
@@ -75,6 +76,7 @@ TINY = Scale(
     random_size=2 * MIB,
     random_reads=2,
     small_files=20,
+    images=6,
     large_copy=2 * MIB,
 )
 

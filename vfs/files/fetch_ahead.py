@@ -1,7 +1,8 @@
-"""Event files ahead of TensorBoard: a program that opens those of several runs, one after the other, will open the rest.
+"""Files ahead of the programs that will open them: event files of all runs here, `neighbours.py` those of a directory.
 
 Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes event files of two
-directories, opened within a few seconds; then those below the place that both have in common are fetched, all at once.
+directories, opened within a few seconds, as TensorBoard does; then those below the place that both have in common are
+fetched, all at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from vfs.base.errors import ArtisyncError
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.neighbours import Neighbours
 from vfs.files.node import NEVER, Kind, Node
 from vfs.files.tree import Tree
 
@@ -36,7 +38,7 @@ MOST_FILES = 1000
 
 
 class FetchAhead:
-    """Notices readers of many event files, and fetches the files that they will open next."""
+    """Notices readers of many files, and fetches those that they will open next."""
 
     def __init__(self, tree: Tree, fetcher: Fetcher) -> None:
         self._tree = tree
@@ -45,10 +47,14 @@ class FetchAhead:
         """For each directory: when one of its event files was last opened."""
         self._tasks = Tasks()
         self._looked = NEVER
+        self._neighbours = Neighbours(tree, fetcher)
 
     def note(self, node: Node) -> None:
         """A program opened a file."""
-        if self._fetcher.remote.metered or node.parent is None or not formats.is_events(node.name):
+        if not formats.is_events(node.name):
+            self._neighbours.note(node)
+            return
+        if self._fetcher.remote.metered or node.parent is None:
             return
         now = asyncio.get_running_loop().time()
         self._opened[node.parent] = now
@@ -93,6 +99,7 @@ class FetchAhead:
 
     async def aclose(self) -> None:
         """Stop fetching."""
+        await self._neighbours.aclose()
         await self._tasks.aclose()
 
 

@@ -1,0 +1,361 @@
+"""Small files ahead of a program that opens those of a directory one after the other: images, a checkout, chunks.
+
+Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes two neighbours, in the
+order of the listing or sorted, opened within PATTERN_SECONDS. Then the next ones are fetched, first a few, more with each
+that was foreseen rightly, always within what may be fetched for nobody. What the program passes over counts against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfs.base.errors import ArtisyncError
+from vfs.base.tasks import Tasks
+from vfs.fetch.fetcher import SINGLE_READ, Fetcher
+from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.node import NEVER, Kind, Node
+from vfs.files.tree import Tree
+from vfs.remote.api import MOST_AHEAD
+
+log = logging.getLogger(__name__)
+
+LARGEST = 4 << 20
+"""Bytes of a file that counts as small."""
+EACH = 4 << 10
+"""Bytes that the requests for one file are reckoned with."""
+FIRST = 256 << 10
+"""Bytes fetched ahead at first."""
+MOST = 16 << 20
+"""Bytes fetched ahead at most, so that they are still in memory when they are read."""
+AT_ONCE = 64
+"""Files opened and read, or directories listed, at a time."""
+LISTED_AT_ONCE = 16
+"""Directories listed ahead in one step."""
+LOOKED_AT_ONCE = 1000
+"""Names looked at in one step of the loop."""
+PASSED_SECONDS = 1.0
+"""After this time a file that the program passed over will not be opened: programs of several threads open them crosswise."""
+DIRECTORIES = 64
+"""Directories of which the file that was opened last is remembered."""
+GUESSES, GUESS_SECONDS = 8, 0.25
+"""So many files opened in a directory are compared with the one before, to guess an order; then one in this time."""
+TURN = FIRST // 16
+"""What a file that was not foreseen costs of the credit."""
+
+
+class Neighbours:
+    """Notices programs that open neighbours, and fetches the files that they will open next."""
+
+    def __init__(self, tree: Tree, fetcher: Fetcher) -> None:
+        self._tree = tree
+        self._fetcher = fetcher
+        self._last: OrderedDict[Node, Last] = OrderedDict()
+        """The file of each directory that was opened last."""
+        self._series: list[Series] = []
+        self._tasks = Tasks()
+
+    def note(self, node: Node) -> None:
+        """A program opened a file."""
+        directory = node.parent
+        if self._fetcher.remote.metered or directory is None or node.attributes.size > LARGEST:
+            return
+        now = asyncio.get_running_loop().time()
+        last = self._last.pop(directory, None)
+        if last is None or now - last.at >= PATTERN_SECONDS:
+            last = Last(node, now)
+        self._last[directory] = last
+        if len(self._last) > DIRECTORIES:
+            self._last.popitem(last=False)
+        before, last.node, last.at = last.node, node, now
+        self._series = [one for one in self._series if one.credit > 0 and now - one.last < PATTERN_SECONDS]
+        for takes in (Series.foresaw, Series.takes):
+            for series in self._series:
+                if takes(series, node):
+                    series.opened(node)
+                    return
+        if before is not node and (last.guesses < GUESSES or now - last.guessed >= GUESS_SECONDS):
+            last.guesses, last.guessed = last.guesses + 1, now
+            order = order_of(before, node)
+            if order is not None:
+                last.guesses = 0
+                self._series.append(Series(self._tree, self._fetcher, self._tasks, node, *order))
+
+    async def aclose(self) -> None:
+        """Stop fetching."""
+        await self._tasks.aclose()
+
+
+@dataclass(slots=True)
+class Last:
+    """The file of a directory that was opened last, and when; how many showed no order, and when one was looked for."""
+
+    node: Node
+    at: float
+    guesses: int = 0
+    guessed: float = NEVER
+
+
+class Series:
+    """Fetches ahead of one program, which has come to the file `at`. `by_name`: in sorted order, else as listed.
+
+    `suffix`: files of this suffix only; None: all.
+    """
+
+    def __init__(
+        self, tree: Tree, fetcher: Fetcher, tasks: Tasks, at: Node, by_name: bool, suffix: bytes | None
+    ) -> None:
+        assert at.parent is not None
+        self._tree = tree
+        self._fetcher = fetcher
+        self._tasks = tasks
+        self._by_name = by_name
+        self._suffix = suffix
+        self._top = at.parent
+        """The directory that all opened files are below."""
+        self._deep = False
+        """Whether files of more than one directory were opened."""
+        self._at = at
+        self.last = _now()
+        """When the program last opened a file."""
+        self.credit = FIRST
+        """Bytes that may be ahead: more by each file that was foreseen rightly, less by each that was not."""
+        self._ahead: dict[Node, int] = {}
+        """Fetched and not opened yet, in the order in which they are expected: what each costs."""
+        self._passed: dict[Node, tuple[int, float]] = {}
+        """Fetched, and passed over: what each costs, and when a later one was opened."""
+        self._cost = 0
+        """Of both."""
+        self._listed: dict[Node, float] = {}
+        """When a directory was last listed for this."""
+        self._listing = False
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._start(at)
+        self._go_on()
+
+    def foresaw(self, node: Node) -> bool:
+        """Whether the file was fetched for this program."""
+        return node in self._ahead or node in self._passed
+
+    def takes(self, node: Node) -> bool:
+        """Whether a file that was not foreseen is this program's: below the same directory, or beyond its end."""
+        return self._top in node.ancestors() or (not self._ahead and self._next is None)
+
+    def opened(self, node: Node) -> None:
+        """The program opened a file."""
+        self.last = now = _now()
+        if not self.foresaw(node) and node.content is not None and node.content.held:
+            return  # its bytes were here before
+        passed = self._passed.pop(node, None)
+        if passed is not None:
+            self._right(passed[0])
+        elif node in self._ahead:
+            self._pass(node, now)
+            self._right(self._ahead.pop(node))
+        else:
+            self._turn(node, now)
+        self._at = node
+        self._write_off(now)
+        self._go_on()
+
+    def _turn(self, node: Node, now: float) -> None:
+        """Go on from a file that was not foreseen."""
+        assert node.parent is not None
+        self.credit -= TURN
+        if self._top not in node.ancestors():
+            self._top = _common(self._top, node.parent)
+        self._deep |= node.parent is not self._at.parent
+        order = order_of(self._at, node)
+        if order is not None:
+            self._by_name = order[0]
+        if self._suffix not in (None, _suffix(node)):
+            self._suffix = None
+        self._pass(None, now)
+        self._start(node)
+
+    def _start(self, node: Node) -> None:
+        self._following = self._after(node)
+        self._next = next(self._following, None)
+
+    def _pass(self, node: Node | None, now: float) -> None:
+        """What was expected before `node`, or at all, is passed over."""
+        for one in list(self._ahead):
+            if one is node:
+                break
+            self._passed[one] = self._ahead.pop(one), now
+
+    def _right(self, cost: int) -> None:
+        self._cost -= cost
+        self.credit = min(self.credit + cost, MOST)
+
+    def _write_off(self, now: float) -> None:
+        """What was passed over for long was fetched for nobody."""
+        while self._passed:
+            node, (cost, when) = next(iter(self._passed.items()))
+            if now - when < PASSED_SECONDS:
+                break
+            del self._passed[node]
+            self._cost -= cost
+            self.credit -= cost
+
+    # --- fetching ---------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Fetch what comes next, as far as the credit goes."""
+        most = min(self.credit, self._fetcher.remote.spare)
+        for _ in range(LOOKED_AT_ONCE):
+            node = self._next
+            if node is None or self._listing or self._tree.requests.silent():
+                return
+            directory = node.parent if node.kind is Kind.FILE else node
+            if directory is not None and self._unlisted(node, directory):
+                self._listing = True
+                self._tasks.spawn(self._list(directory)).add_done_callback(self._went_on)
+                return
+            if node.kind is Kind.FILE and self._wanted(node):
+                cost = node.attributes.size + EACH
+                if self._cost + cost > most:
+                    return
+                self._cost += cost
+                self._ahead[node] = cost
+                self._tasks.spawn(self._fetch(node))
+            self._next = next(self._following, None)
+
+    def _unlisted(self, node: Node, directory: Node) -> bool:
+        """Whether a directory has to be listed first: its files' attributes are too old, or it never was."""
+        if self._tree.names.listed(directory) or directory.large or node.content is not None:
+            return False
+        if node.kind is Kind.FILE and self._tree.names.fresh(node):
+            return False
+        return _now() - self._listed.get(directory, NEVER) >= self._tree.names.ttl
+
+    def _wanted(self, node: Node) -> bool:
+        """Whether to fetch a file: a small one without a cached byte, which the server has just said to be a file.
+
+        One that is being written is left to whoever opens it.
+        """
+        size = node.attributes.size
+        return (
+            node.content is None
+            and 0 < size <= LARGEST
+            and (node.settled or size <= SINGLE_READ)
+            and self._suffix in (None, _suffix(node))
+            and self._tree.names.fresh(node)
+        )
+
+    async def _fetch(self, node: Node) -> None:
+        async with self._room:
+            try:
+                content = await self._tree.versions.open(node)
+            except (ArtisyncError, TimeoutError) as error:
+                log.debug("cannot fetch %r ahead: %s", node.path, error)
+                return
+            self._fetcher.ahead(self, content, [(0, content.version.size)])
+            jobs = [job.done for jobs in content.jobs.values() for job in jobs]
+            await asyncio.gather(*map(asyncio.shield, jobs), return_exceptions=True)
+            if not content.readers:
+                self._fetcher.handles.reopen(content)  # it is here: nobody needs the server's handle
+
+    async def _list(self, directory: Node) -> None:
+        """List a directory, and have some of those behind it listed."""
+        assert directory.parent is not None or directory is self._tree.root
+        todo = [directory]
+        if directory.parent is not None and directory is not self._top:
+            row = self._row(directory.parent)
+            todo += [one for one in row[row.index(directory) + 1 :] if one.kind is Kind.DIRECTORY]
+        now = _now()
+        todo = [one for one in todo[:LISTED_AT_ONCE] if not self._tree.names.listed(one) and not one.large]
+        self._listed.update((one, now) for one in todo)
+        for other in todo[1:]:
+            self._tasks.spawn(self._list_one(other))
+        await self._list_one(directory)
+
+    async def _list_one(self, directory: Node) -> None:
+        async with self._room:
+            try:
+                await self._tree.list_ahead(directory)
+            except (ArtisyncError, TimeoutError) as error:
+                log.debug("cannot list %r ahead: %s", directory.path, error)
+
+    def _went_on(self, task: asyncio.Task[None]) -> None:
+        self._listing = False
+        if not task.cancelled():
+            self._go_on()
+
+    # --- the order --------------------------------------------------------------------------------------------------
+
+    def _after(self, node: Node) -> Iterator[Node]:
+        """The files behind `node` in its directory and, if the program goes through several, those behind it; each
+        directory before what is in it."""
+        while node is not self._top and node.parent is not None:
+            row = self._row(node.parent)
+            later = row[row.index(node) + 1 :] if node in row else []
+            yield from (one for one in later if one.kind is Kind.FILE)
+            for one in later:
+                if self._deep and one.kind is Kind.DIRECTORY and not one.follow:
+                    yield from self._below(one)
+            node = node.parent
+
+    def _below(self, directory: Node) -> Iterator[Node]:
+        todo = [directory]
+        while todo:
+            directory = todo.pop()
+            yield directory
+            row = self._row(directory)
+            yield from (one for one in row if one.kind is Kind.FILE)
+            todo += [one for one in reversed(row) if one.kind is Kind.DIRECTORY and not one.follow]
+
+    def _row(self, directory: Node) -> list[Node]:
+        return row_of(directory, self._by_name)
+
+    async def aclose(self) -> None:
+        """End what is being fetched."""
+        await self._tasks.aclose()
+
+
+def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
+    """How `node` is the next file after `before`: whether sorted or as listed, of which suffix (None: of any); or None."""
+    directory, suffix = node.parent, _suffix(node)
+    if directory is None or before.parent is not directory or len(directory.children) > MOST_AHEAD:
+        return None
+    names = [one.name for one in directory.children.values() if one.kind is Kind.FILE]
+    for alike in (None, suffix) if suffix and before.name.endswith(suffix) else (None,):
+        if alike is not None:
+            names = [name for name in names if name.endswith(alike)]
+        if min((name for name in names if name > before.name), default=None) == node.name:
+            return True, alike
+        if before.name in names and names[names.index(before.name) + 1 :][:1] == [node.name]:
+            return False, alike
+    return None
+
+
+def row_of(directory: Node, by_name: bool) -> list[Node]:
+    """What is in a directory, in one of two orders; a very large one only as it is listed."""
+    row = list(directory.children.values())
+    if by_name and len(row) <= MOST_AHEAD:
+        row.sort(key=_name)
+    return row
+
+
+def _name(node: Node) -> bytes:
+    return node.name
+
+
+def _suffix(node: Node) -> bytes:
+    return os.path.splitext(node.name)[1]
+
+
+def _common(one: Node, other: Node) -> Node:
+    """The lowest directory that is both of them, or above them."""
+    above = [*other.ancestors(), other]
+    while one not in above and one.parent is not None:
+        one = one.parent
+    return one
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
