@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from vfs.base.errors import UnreadableFormat
+from vfs.base.units import elements
 from vfs.formats import (
     Format,
     dcp,
@@ -24,6 +25,7 @@ from vfs.formats import (
     format_by_head,
     format_by_name,
     hdf5,
+    hdf5_tree,
     npy,
     parquet,
     safetensors,
@@ -306,11 +308,35 @@ def _safetensors(report: Report, read: Read, limits: Limits) -> None:
 def _parquet(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "parquet"
     report.whole = _whole(parquet.FORMAT, report.size, read)
+    if report.whole is False:
+        report.notes.append("It has no footer: it is being written, or was cut short.")
+    elif report.whole:
+        try:
+            report.rows, report.columns = run(parquet.table(report.size, limits), read)
+        except TooLarge:
+            raise
+        except UNFIT as e:
+            report.notes.append(f"Its columns cannot be listed: {e}.")
 
 
 def _hdf5(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "hdf5"
     report.whole = _whole(hdf5.FORMAT, report.size, read)
+    if report.whole is False:
+        report.notes.append("It is cut short, or was not closed.")
+        return
+    try:
+        found = run(hdf5_tree.datasets(limits), _Window(read).get)
+    except TooLarge:
+        raise
+    except UNFIT as e:
+        report.notes.append(f"Its datasets cannot be listed: {e}.")
+        return
+    report.tensors = [
+        TensorInfo(name, kind, shape, elements(shape) * width) for name, kind, shape, width in found.datasets
+    ]
+    if found.hidden:
+        report.notes.append(f"{found.hidden} of its groups are of the latest kind, which is not listed.")
 
 
 class _Window:

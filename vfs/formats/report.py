@@ -12,8 +12,9 @@ from vfs.base.printable import printable
 from vfs.base.units import count, elements, size
 
 LONGEST_CELL = 2000
-SHOWN = 20
-"""Lines of tensors, columns, tags and values that `render` shows of each, unless it is asked for all."""
+LINES = 24
+"""Lines of `render`, unless it is asked for all: a terminal has as many."""
+MOST_NOTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Report:
     metadata: dict[str, str] = field(default_factory=dict)
     tags: list[TagInfo] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
-    """Of a table, or the datasets of an HDF5 file: the type of each."""
+    """Of a table: the type of each."""
     rows: int | None = None
     records: int | None = None
     first_step: int | None = None
@@ -102,26 +103,45 @@ def render(report: Report, *, everything: bool = False) -> str:
     lines = [f"{printable(report.name)}: {title}, {size(report.size)}, {whole}"]
     if report.records is not None:
         lines.append(_span(report))
+    word = "dataset" if report.kind == "hdf5" else "tensor"
     if report.tensors:
-        lines += _totals(report.tensors)
+        lines += _totals(report.tensors, word)
     if report.rows is not None:
         lines.append(f"{count(report.rows, 'row')}, {count(len(report.columns), 'column')}")
-    limit = None if everything else SHOWN
-    for title, pairs in (("value", report.values), ("metadata", report.metadata)):
-        lines += _table([(title, ""), *((k, str(v)) for k, v in pairs.items())], limit)
+    values, metadata = ([(k, str(v)) for k, v in pairs.items()] for pairs in (report.values, report.metadata))
     tags = [(t.tag, t.kind, str(t.count), str(t.first_step), str(t.last_step)) for t in report.tags]
-    lines += _table([("tag", "kind", "points", "first", "last"), *tags], limit, right=(2, 3, 4))
-    lines += _table([("column", "type"), *report.columns.items()], limit)
     tensors = [(t.name, t.dtype, _shape(t.shape), size(t.nbytes)) for t in report.tensors]
-    lines += _table([("tensor", "dtype", "shape", "size"), *tensors], limit, right=(3,))
-    if report.notes:
-        lines += ["", *(printable(note) for note in report.notes)]
-    return "\n".join(lines)
+    tables: list[tuple[list[tuple[str, ...]], tuple[int, ...]]] = [
+        ([("value", ""), *values], ()),
+        ([("metadata", ""), *metadata], ()),
+        ([("tag", "kind", "points", "first", "last"), *tags], (2, 3, 4)),
+        ([("column", "type"), *report.columns.items()], ()),
+        ([(word, "dtype", "shape", "size"), *tensors], (3,)),
+    ]
+    tables = [(rows, right) for rows, right in tables if len(rows) > 1]
+    notes = [printable(note) for note in (report.notes if everything else report.notes[:MOST_NOTES])]
+    limits = _limits([len(rows) - 1 for rows, _ in tables], LINES - len(lines) - len(notes) - bool(notes))
+    for (rows, right), limit in zip(tables, limits, strict=True):
+        lines += _table(rows, None if everything else limit, right)
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _totals(tensors: list[TensorInfo]) -> list[str]:
+def _limits(lengths: list[int], room: int) -> list[int]:
+    """How many rows of each table to show in so many lines: all of a short one, and the others share what is left.
+
+    Each table takes a line before it, one of titles and, if it is cut, one that says how many more there are.
+    """
+    limits = [0] * len(lengths)
+    for done, i in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
+        share = room // (len(lengths) - done) - 2
+        limits[i] = lengths[i] if lengths[i] <= share else max(1, share - 1)
+        room -= limits[i] + 2 + (limits[i] < lengths[i])
+    return limits
+
+
+def _totals(tensors: list[TensorInfo], word: str) -> list[str]:
     total = sum(elements(t.shape) for t in tensors)
-    told = f"{count(len(tensors), 'tensor')}, {total:,} elements, {size(sum(t.nbytes for t in tensors))}"
+    told = f"{count(len(tensors), word)}, {total:,} elements, {size(sum(t.nbytes for t in tensors))}"
     dtypes = Counter(t.dtype for t in tensors)
     if len(dtypes) == 1:
         return [f"{told}, {printable(next(iter(dtypes)))}"]
@@ -142,10 +162,8 @@ def _span(report: Report) -> str:
 
 
 def _table(rows: list[tuple[str, ...]], limit: int | None, right: tuple[int, ...] = ()) -> list[str]:
-    """An empty line, and the lines of `rows`, the first of them the titles; nothing if there are only those."""
+    """An empty line, and the lines of `rows`, the first of them the titles."""
     shown = [tuple(printable(cell[:LONGEST_CELL]) for cell in row) for row in rows[: limit and limit + 1]]
-    if len(shown) < 2:
-        return []
     widths = [min(80, max(len(row[i]) for row in shown)) for i in range(len(shown[0]))]
     lines = [""]
     for row in shown:

@@ -121,3 +121,19 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes(out) + bytes([value])
+
+
+def parquet_file(rows: int, columns: list[str]) -> bytes:
+    """A Parquet file of doubles without data: what its footer says first, in Thrift's compact protocol."""
+
+    def text(value: str) -> bytes:
+        return bytes([len(value)]) + value.encode()
+
+    def signed(value: int) -> bytes:
+        return bytes([2 * value])
+
+    root = b"\x48" + text("schema") + b"\x15" + signed(len(columns)) + b"\0"
+    leaves = [b"\x15" + signed(5) + b"\x38" + text(column) + b"\0" for column in columns]
+    schema = bytes([(1 + len(columns)) << 4 | 12]) + root + b"".join(leaves)
+    footer = b"\x15" + signed(1) + b"\x19" + schema + b"\x16" + signed(rows) + b"\x19\x0c\0"
+    return b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"

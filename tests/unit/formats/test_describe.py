@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import json
 import os
@@ -25,6 +27,7 @@ from vfs.formats.checkpoints import outline
 from vfs.formats.describe import Report, inspect_file, render
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import Tensor, rebuild
+from vfs.formats.report import LINES, _limits
 
 
 def look(name: str, data: bytes) -> Report:
@@ -359,6 +362,7 @@ FILES: list[Callable[[], tuple[str, bytes]]] = [
     lambda: ("events.out.tfevents.1.h", version_event(1.0) + scalar_event("loss", 1, 2.0) * 3),
     lambda: ("a.npy", npy("(3,)", bytes(24))),
     lambda: ("t.parquet", b"PAR1" + bytes(50) + (20).to_bytes(4, "little") + b"PAR1"),
+    lambda: ("t.parquet", made_files.parquet_file(3, ["step", "loss"])),
     lambda: ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)),
     lambda: ("noise", b""),
 ]
@@ -402,9 +406,121 @@ def test_names_cannot_drive_the_terminal() -> None:
 
 
 def test_long_lists_are_shown_in_part() -> None:
+    report = look("m.pt", torch_archive(500, 16, {f"value-{i}": i for i in range(3)}))
+    report.notes = [f"note {i}" for i in range(9)]
+    text = render(report)
+    assert len(text.splitlines()) == LINES
+    assert "value-2" in text
+    assert "more, with --all" in text
+    assert "value-2" in render(report, everything=True)
+    assert len(render(report, everything=True).splitlines()) > 500
+
+
+@pytest.mark.parametrize("lengths", [[], [3], [500], [500, 500], [2, 500, 1], [500] * 5, [5, 6, 7]])
+def test_tables_share_the_lines_that_there_are(lengths: list[int]) -> None:
+    limits = _limits(lengths, LINES - 2)
+    assert all(0 < limit <= length for limit, length in zip(limits, lengths, strict=True))
+    used = sum(limit + 2 + (limit < length) for limit, length in zip(limits, lengths, strict=True))
+    assert used <= LINES - 2
+    assert limits == lengths or used > LINES - 2 - len(lengths)
+
+
+def test_long_lists_tell_their_totals() -> None:
     text = render(look("m.pt", torch_archive(500, 16)))
-    assert "… 480 more, with --all" in text
     assert "500 tensors, 2,000 elements, 7.8 KiB, float32" in text
+
+
+# --- tables and arrays
+# --------------------------------------------------------------------------------------------------
+
+
+def test_a_parquet_file_tells_its_rows_and_columns() -> None:
+    report = look("t.parquet", made_files.parquet_file(3, ["step", "loss"]))
+    assert (report.rows, report.columns, report.whole) == (3, {"step": "float64", "loss": "float64"}, True)
+    assert "3 rows, 2 columns" in render(report)
+
+
+def test_a_real_parquet_file_is_told() -> None:
+    arrow = pytest.importorskip("pyarrow")
+    files = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "step": arrow.array([1, 2]),
+        "loss": arrow.array([1.0, 2.0], arrow.float32()),
+        "name": ["a", "b"],
+        "ok": [True, False],
+        "at": arrow.array([1, 2], arrow.timestamp("us")),
+        "embedding": [[1.0], [2.0]],
+        "nested": [{"a": 1, "b": {"c": "d"}}] * 2,
+        "scores": arrow.array([[("k", 1)]] * 2, arrow.map_(arrow.string(), arrow.int64())),
+        "raw": [b"1", b"2"],
+        "small": arrow.array([1, 2], arrow.uint8()),
+    }
+    to = io.BytesIO()
+    files.write_table(arrow.table(columns), to, row_group_size=1)
+    report = look("t.parquet", to.getvalue())
+    assert report.rows == 2
+    assert report.columns == {
+        "step": "int64",
+        "loss": "float32",
+        "name": "string",
+        "ok": "bool",
+        "at": "timestamp",
+        "embedding": "list of float64",
+        "nested.a": "int64",
+        "nested.b.c": "string",
+        "scores": "map of string, int64",
+        "raw": "bytes",
+        "small": "uint8",
+    }
+    assert look("t.parquet", to.getvalue()[:-5]).columns == {}
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_real_hdf5_file_tells_its_datasets(libver: str) -> None:
+    h5py, numpy = pytest.importorskip("h5py"), pytest.importorskip("numpy")
+    to = io.BytesIO()
+    with h5py.File(to, "w", libver=libver) as file:
+        file.create_dataset("model/layer/weight", data=numpy.zeros((3, 4), "float32"), chunks=(3, 2))
+        file["steps"] = numpy.arange(10)
+        file["name"] = "text"
+        file["loss"] = 1.5
+        file["soft"] = h5py.SoftLink("/steps")
+        file["hard"] = file["steps"]
+        file["model"]["above"] = file["/"]
+        file["steps"].attrs["long"] = "y" * 2000
+        for i in range(200):
+            file[f"many/{i:03}"] = numpy.zeros(2, "u1")
+    report = look("a.h5", to.getvalue())
+    told = {t.name: (t.dtype, t.shape, t.nbytes) for t in report.tensors}
+    assert told["model/layer/weight"] == ("float32", (3, 4), 48)
+    assert told["loss"] == ("float64", (), 8)
+    assert told["name"][0] == "string"
+    assert ("steps" in told) != ("hard" in told)
+    assert len([name for name in told if name.startswith("many/")]) == (200 if libver == "earliest" else 0)
+    assert ("1 of its groups" in render(report)) is (libver == "latest")
+    assert look("a.h5", to.getvalue()[:-100]).whole is False
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6000), st.binary(min_size=1, max_size=9)), min_size=1, max_size=8))
+def test_a_damaged_hdf5_file_gives_a_report(damage: list[tuple[int, bytes]]) -> None:
+    data = bytearray(_hdf5())
+    for at, change in damage:
+        at = 8 + at % (len(data) - 8)
+        data[at : at + len(change)] = change
+    with contextlib.suppress(UnreadableFormat):
+        assert look("a.h5", bytes(data)).kind == "hdf5"
+
+
+@functools.cache
+def _hdf5() -> bytes:
+    h5py, numpy = pytest.importorskip("h5py"), pytest.importorskip("numpy")
+    to = io.BytesIO()
+    with h5py.File(to, "w") as file:
+        for i in range(30):
+            file[f"a/b{i % 3}/{i}"] = numpy.zeros(2, "u1")
+    return to.getvalue()
 
 
 # --- real files
