@@ -1,10 +1,13 @@
-"""Numbers as people read them. Pure."""
+"""Numbers as people read them. Pure, but for the date of something long ago."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from datetime import date
 
 MOST_ELEMENTS = 1 << 63
+DATED = 30 * 86400
 
 
 def size(count: float) -> str:
@@ -43,7 +46,9 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """190 → "3 min ago"; less than two seconds, and the future, are "just now"."""
+    """190 → "3 min ago", and the date after `DATED` seconds; less than two seconds, and the future, are "just now"."""
+    if seconds >= DATED:
+        return date.fromtimestamp(time.time() - seconds).isoformat()
     return "just now" if seconds < 2 else f"{duration(seconds)} ago"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -130,11 +129,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _tell_usage(error: click.ClickException) -> None:
-    """What click says of wrong usage, in as many lines as click has in mind."""
-    said = io.StringIO()
-    error.show(said)
-    text = said.getvalue().replace(error.message, console.printable(error.message))
-    console.tell(*text.rstrip("\n").expandtabs(4).split("\n"))
+    """Wrong usage, as all other errors are told; the whole help where there are no words to be wrong."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    text = error.format_message()
+    if context is not None and text == context.get_help():
+        console.tell(*text.split("\n"))
+        return
+    stop = "" if text.endswith((".", "?", "?)")) else "."
+    console.tell(f"artisync: {console.printable(text[:1].lower() + text[1:])}{stop}")
+    if context is not None:
+        console.tell(f"See `{context.command_path} --help`.")
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -200,7 +200,8 @@ async def _watch(pull: Pull, wanted: list[str] | None, resting: Resting) -> int:
                 raise
             looked = 0.0
             if not offline:
-                console.tell(f"artisync: {error or error.hint} Waiting for the server.")
+                why = (str(error) or error.hint).rstrip(".")
+                console.tell(f"artisync: {why}. Waiting for the server.")
             offline = True
             state = "Offline"
         else:

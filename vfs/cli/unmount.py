@@ -43,6 +43,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
         raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
     if record is None:
         _unmount_dead(mountpoint, force=force)
+        console.tell(f"Unmounted {mountpoint}, whose process had died.")
         return 0
     with Process(record.pid) as process:
         if found is not None and not _unmount(mountpoint, record, force=force):
@@ -58,6 +59,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
                 "`artisync unmount --force` ends it"
             )
             return 1
+    console.tell(f"Unmounted {mountpoint}.")
     return 0
 
 

@@ -33,6 +33,8 @@ AT_ONCE = 64
 """Directories of one experiment listed at a time."""
 TOGETHER = 32
 """Experiments looked through at a time."""
+ALIKE = 0.75
+"""How alike two names are, from 0 to 1, for one of them to have been meant by the other; most names begin alike."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 
 
@@ -42,12 +44,12 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
     word = name.lower()
 
     def likeness(other: str) -> float:
-        begins, inside = word and other.lower().startswith(word), word in other.lower()
+        begins, inside = word and other.lower().startswith(word), len(word) > 2 and word in other.lower()
         ratio = difflib.SequenceMatcher(None, word, other.lower()).ratio()
-        return 1.0 + ratio if begins else max(ratio, 0.5 if inside else 0.0)
+        return 1.0 + ratio if begins else max(ratio, ALIKE if inside else 0.0)
 
     likely = sorted((-likeness(other), other) for other in names)
-    return [other for distance, other in likely[:3] if distance <= -0.5]
+    return [other for distance, other in likely[:3] if distance <= -ALIKE]
 
 
 def choose(name: str, names: Sequence[str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from vfs.base.settings import Settings
 from vfs.cli import COMMANDS, console, load
 from vfs.cli.options import real_path
 from vfs.control import register
+from vfs.files.experiments import nearest
 
 LINE = "ssh -p 30022 user@host"
 Json = dict[str, Any]
@@ -81,7 +84,7 @@ def test_the_version_is_told(artisync: Artisync) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dance"], "No such command 'dance'"),
+        (["dance"], "no such command 'dance'"),
         (["mount"], "MOUNTPOINT"),
         (["mount", ""], "empty path"),
         (["mount", "m", "--cache-size", "20Gib8"], "20GiB"),
@@ -102,15 +105,19 @@ def test_the_version_is_told(artisync: Artisync) -> None:
         (["connect", "ssh user@host 'unclosed"], "cannot be taken apart"),
         (["connect", "--remoteroot", "/x", "ssh host"], "--remoteroot"),
         (["status", "--yaml"], "--yaml"),
-        (["conect"], "No such command 'conect'. Did you mean connect?"),
-        (["stat"], "No such command 'stat'. Did you mean status?"),
-        (["xyz"], "No such command 'xyz'.\n"),
+        (["conect"], "no such command 'conect'. Did you mean connect?"),
+        (["stat"], "no such command 'stat'. Did you mean status?"),
+        (["xyz"], "no such command 'xyz'.\n"),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(artisync: Artisync, words: list[str], said: str) -> None:
+def test_wrong_usage_is_told_as_other_errors_are_with_exit_code_2(
+    artisync: Artisync, words: list[str], said: str
+) -> None:
     result = artisync(*words)
     assert result.code == 2
     assert said in result.err
+    assert result.err.startswith("artisync: ")
+    assert result.err.splitlines()[0].endswith((".", "?", "?)")) or "--help" not in result.err
     assert result.out == ""
 
 
@@ -289,10 +296,32 @@ def test_sizes_are_told_in_units_that_users_know(count: int, text: str) -> None:
         (190, "3 min ago"),
         (7500, "2 h 5 min ago"),
         (90000, "1 d 1 h ago"),
+        (29 * 86400, "29 d ago"),
     ],
 )
 def test_times_are_told_relative_to_now(seconds: float, text: str) -> None:
     assert console.ago(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "like"),
+    [
+        ("exp-gpt", ["exp-gpt-small-lr1e-4"]),
+        ("gpt", ["exp-gpt-small-lr1e-4"]),
+        ("exp_beta", ["exp-beta"]),
+        ("exp", ["exp-beta", "exp-alpha", "exp-gpt-small-lr1e-4"]),
+        ("exp-resnet", []),
+        ("zz", []),
+        ("a", []),
+        ("", []),
+    ],
+)
+def test_only_what_may_have_been_meant_is_suggested(word: str, like: list[str]) -> None:
+    assert sorted(nearest(word, ["exp-alpha", "exp-beta", "exp-gpt-small-lr1e-4"])) == sorted(like)
+
+
+def test_what_is_long_ago_has_a_date() -> None:
+    assert console.ago(time.time() - datetime(2023, 11, 14, 12).timestamp()) == "2023-11-14"
 
 
 def test_without_a_terminal_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:

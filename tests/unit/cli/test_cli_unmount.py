@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.lab.live_mount import live
-from tests.unit.conftest import Artisync, Kernel
+from tests.unit.conftest import Artisync, Kernel, Said
 from vfs.control import register, sockets
 
 LINE = "ssh -p 30022 user@host"
@@ -52,7 +52,7 @@ def test_unmount_returns_after_the_end_of_the_mounts_process(
     artisync: Artisync, kernel: Kernel, home: Path
 ) -> None:
     with mount_process(home / "m", ENDS_LATER) as process:
-        assert artisync("unmount", "m").code == 0
+        assert artisync("unmount", "m") == Said(0, "", f"Unmounted {home / 'm'}.\n")
         assert process.poll() == 0
     assert kernel.asked == [(home / "m", False)]
 
@@ -120,7 +120,8 @@ def test_a_dead_mount_is_cleaned_up_also_when_a_shell_stands_in_it(
     artisync: Artisync, kernel: Kernel, home: Path
 ) -> None:
     kernel.busy = kernel.dead = True
-    assert artisync("unmount", "m").code == 0
+    said = artisync("unmount", "m")
+    assert said == Said(0, "", f"Unmounted {home / 'm'}, whose process had died.\n")
     assert kernel.mounted == {}
 
 
