@@ -184,9 +184,10 @@ def test_two_pulls_into_one_place(client: Client, root: Path, tmp_path: Path) ->
     first = client.start("pull", "exp-1", tmp_path / "out", "--watch")
     try:
         assert eventually(lambda: (tmp_path / "out/exp-1/logs/console.log").exists(), 20)
-        done = client.ask("pull", "exp-2", tmp_path / "out")
+        done = client.ask("pull", "exp-1", tmp_path / "out")
         assert done.returncode == 1
         assert "another pull is writing" in done.stderr
+        assert client.ask("pull", "exp-2", tmp_path / "out").returncode == 0
     finally:
         first.send_signal(signal.SIGINT)
         assert first.wait(10) == 0

@@ -272,7 +272,7 @@ class StateUnusable(ArtisyncError):
 
 
 class DestinationBusy(ArtisyncError):
-    """Wait until it has finished, or pull into another directory."""
+    """Wait until it has finished; other experiments can be pulled into the same directory meanwhile."""
 
 
 class UnreadableFormat(ArtisyncError):

@@ -283,7 +283,9 @@ def _tell_some(lines: list[str]) -> None:
 def _count(outcome: Outcome) -> str:
     """What was brought: "pulled 2 files, 1.0 MiB, 4 up to date"."""
     if not (outcome.files or outcome.same):
-        return "nothing to pull"
+        return (
+            "nothing was pulled" if outcome.failed or outcome.kept or outcome.unsettled else "nothing to pull"
+        )
     if not outcome.files:
         return f"up to date: {console.count(outcome.same, 'file')}"
     there = f", {outcome.same} up to date" if outcome.same else ""

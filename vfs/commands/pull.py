@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from vfs.base.errors import (
     ArtisyncError,
     ChangedHere,
+    DestinationBusy,
     DestinationUnusable,
     LinkError,
     NoSuchPath,
@@ -135,6 +136,7 @@ class Pull:
         known = await experiments.experiments(tree, sure=True)
         wanted, inside = (known, {}) if names is None else await self._named(names, known)
         self.outcome.same = 0
+        wanted = self._locked(wanted)
         items: list[Item] = []
         for found in await experiments.look_through(
             wanted.items(), lambda name, top: self._look(name, top, inside.get(name, ""))
@@ -149,6 +151,21 @@ class Pull:
         self.progress.total = sum(item.size for item in items)
         self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
         return items
+
+    def _locked(self, wanted: dict[str, Node]) -> dict[str, Node]:
+        """Those into whose copies no other pull is writing; the others have failed. Raises DestinationBusy if all have."""
+        free = {}
+        busy: DestinationBusy | None = None
+        for name, node in wanted.items():
+            try:
+                self._pulled.take(name)
+                free[name] = node
+            except DestinationBusy as error:
+                busy = error
+                self.outcome.failed.append((name, "another pull is writing it"))
+        if busy is not None and not free:
+            raise busy
+        return free
 
     async def _named(
         self, names: Iterable[str], known: Mapping[str, Node]

@@ -1,9 +1,9 @@
 """What `pull` put into a directory of this machine: tells a file that is as we left it from one that was changed here.
 
-A journal of one JSON line per file or link, kept with the program's state and not in the directory. A line is written
-before the file takes its place, so that after a kill at any moment each file is one that some line describes; another
-names the temporary file, so that the next pull removes it. One process writes into one directory at a time, which a lock
-on the journal sees to.
+For each experiment in the directory a journal of one JSON line per file or link, kept with the program's state and not in
+the directory. A line is written before the file takes its place, so that after a kill at any moment each file is one that
+some line describes; another names the temporary file, so that the next pull removes it. One process at a time writes into
+the copy of one experiment, which a lock sees to.
 """
 
 from __future__ import annotations
@@ -90,149 +90,195 @@ def decide(found: Found | None, left: Left | None, version: Version, *, overwrit
 
 
 class Pulled:
-    """The journal of one directory. `with Pulled(directory) as pulled:` holds its lock.
+    """The journals of one directory. Names are relative to it; an experiment is the first word of a name.
 
-    Raises DestinationBusy when another process pulls into the same directory, StateUnusable when it cannot be written.
+    `with Pulled(directory) as pulled:` holds the locks of those that were taken. Raises StateUnusable when nothing can be
+    written there, as all that writes here.
     """
 
     def __init__(self, directory: Path) -> None:
-        name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:16]
         self._directory = directory
-        self._path = state_dir() / "pulls" / f"{name}.jsonl"
-        self._left: dict[str, list[Left]] = {}
-        self._temporary: set[str] = set()
-        self._leftovers: set[str] = set()
-        """Temporary files of pulls that were killed."""
-        self._written = 0
-        """Bytes in the journal."""
-        self._content = 0
-        """Bytes in it after it was last compacted."""
+        self._real = os.fsencode(os.path.realpath(directory))
+        self._journals: dict[str, Journal] = {}
 
     def __enter__(self) -> Pulled:
+        lock = self._place(b"").with_suffix(".lock")
         try:
-            paths.make_private(self._path.parent)
-            self._lock = os.open(
-                self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            paths.make_private(lock.parent)
+            self._lock = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise self._unusable(error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            whole = self._load()
-            self._open()
-            if not whole:
-                self._write(b"\n")
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise DestinationBusy(f"another pull is writing into {self._directory}") from error
-        except OSError as error:
-            os.close(self._lock)
-            raise self._unusable(error) from error
-        except BaseException:
-            os.close(self._lock)
-            raise
+            raise _unusable(lock, error) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._compact()
-            self._journal.close()
-        finally:
-            os.close(self._lock)
+        for name, journal in self._journals.items():
+            journal.close()
+            _HELD.discard((self._real, name))
+        os.close(self._lock)
+
+    def take(self, name: str) -> Journal:
+        """The journal that a name is in, locked. Raises DestinationBusy when another process pulls that experiment here."""
+        experiment = name.partition("/")[0]
+        journal = self._journals.get(experiment)
+        if journal is None:
+            path = self._place(os.fsencode(experiment)).with_suffix(".jsonl")
+            held = self._real, experiment
+            try:
+                if held in _HELD:  # by this process, which no lock of its own keeps out
+                    raise BlockingIOError
+                # one byte of the file for each experiment
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(path.stem, 16) >> 2)
+            except (BlockingIOError, PermissionError) as error:
+                raise DestinationBusy(f"another pull is writing {self._directory / experiment}") from error
+            except OSError as error:
+                raise _unusable(path, error) from error
+            try:
+                journal = Journal(path)
+            except OSError as error:
+                raise _unusable(path, error) from error
+            _HELD.add(held)
+            self._journals[experiment] = journal
+        return journal
+
+    def _place(self, experiment: bytes) -> Path:
+        name = hashlib.sha256(self._real + b"\0" + experiment).hexdigest()[:16]
+        return state_dir() / "pulls" / name
 
     def left(self, name: str, found: Found) -> Left | None:
         """How we left the file or link, if what was `found` is that."""
-        return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
+        return self.take(name).left(name, found)
 
     def knows(self, name: str) -> bool:
         """Whether a pull put a file or a link there once."""
+        return self.take(name).knows(name)
+
+    def note(self, name: str, left: Left) -> None:
+        """The file will be, or is, as `left` says. The line before it counts too, until the next one."""
+        self.take(name).note(name, left)
+
+    def settle(self, name: str, left: Left) -> None:
+        """The file is as `left` says, and as nothing else."""
+        self.take(name).settle(name, left)
+
+    def forget(self, name: str) -> None:
+        """Nothing of ours is there any more."""
+        self.take(name).forget(name)
+
+    def begin(self, name: str, temporary: str) -> None:
+        """A temporary file will be made, which is to become `name`."""
+        self.take(name).begin(temporary)
+
+    def over(self, name: str, temporary: str) -> None:
+        """The temporary file is gone, or in its place."""
+        self.take(name).over(temporary)
+
+    def clean(self, destination: Destination) -> None:
+        """Remove what killed pulls left half-made."""
+        for journal in self._journals.values():
+            journal.clean(destination)
+
+
+_HELD: set[tuple[bytes, str]] = set()
+"""Directories and experiments that this process has taken."""
+
+
+class Journal:
+    """What was left of one experiment. Whoever has it holds the lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._left: dict[str, list[Left]] = {}
+        self._temporary: set[str] = set()
+        self._leftovers: set[str] = set()
+        """Temporary files of pulls that were killed."""
+        self._written = self._content = self._load()
+        """Bytes in it now, and after it was last compacted."""
+
+    def left(self, name: str, found: Found) -> Left | None:
+        return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
+
+    def knows(self, name: str) -> bool:
         return name in self._left
 
     def note(self, name: str, left: Left) -> None:
-        """The file will be, or is, as `left` says. The line before it counts too, until the next one.
-
-        Raises StateUnusable, as the rest that writes here.
-        """
         before = self._left.get(name, [])[-1:]
         if before != [left]:
             self._write(_line(name, left))
             self._left[name] = [*before, left]
 
     def settle(self, name: str, left: Left) -> None:
-        """The file is as `left` says, and as nothing else."""
         self._write(_line(name, left))
         self._left[name] = [left]
         if self._written > max(SMALL, COMPACT * self._content):
-            self._compact()
+            self.compact()
 
     def forget(self, name: str) -> None:
-        """Nothing of ours is there any more."""
         if self._left.pop(name, None) is not None:
             self._write(_dump([name]))
 
     def begin(self, temporary: str) -> None:
-        """A temporary file of that name will be made."""
         self._write(_dump([temporary, "temporary"]))
         self._temporary.add(temporary)
 
     def over(self, temporary: str) -> None:
-        """The temporary file is gone, or in its place."""
         self._temporary.discard(temporary)
 
     def clean(self, destination: Destination) -> None:
-        """Remove what killed pulls left half-made."""
         for name in sorted(self._leftovers):
             try:
                 destination.remove(name)
             except OSError as error:
                 log.info("%s stays: %s", name, error)
-        self._leftovers.clear()
+        if self._leftovers:
+            self._leftovers.clear()
+            self.compact()
 
     def _write(self, line: bytes) -> None:
         try:
-            if self._journal.write(line) != len(line):
-                self._journal.truncate(self._written)  # half a line would spoil the next one
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # opened for each line: there may be more experiments than a process may have open files
+            with open(self._path, "ab", buffering=0, opener=_private) as journal:
+                if journal.write(line) != len(line):
+                    journal.truncate(self._written)  # half a line would spoil the next one
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._path, error) from error
         self._written += len(line)
 
-    def _unusable(self, error: OSError) -> StateUnusable:
-        return StateUnusable(f"{self._path} cannot be written: {error.strerror}")
+    def close(self) -> None:
+        """Leave it short, if anything was written."""
+        if self._written != self._content:
+            self.compact()
 
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._journal = os.fdopen(os.open(self._path, flags, 0o600), "ab", buffering=0)
-        self._written = self._journal.tell()
-
-    def _compact(self) -> None:
-        """Write the journal anew, without what does not count any more. It stays as it is where there is no room."""
+    def compact(self) -> None:
+        """Write it anew, without what does not count any more. It stays as it is where there is no room."""
         lines = [_line(name, left) for name, lefts in self._left.items() for left in lefts]
         lines += [_dump([name, "temporary"]) for name in self._temporary | self._leftovers]
-        self._content = sum(map(len, lines))
         try:
             paths.write_atomically(self._path, b"".join(lines).decode())
-            before = self._journal
-            self._open()
-            before.close()
+            self._written = sum(map(len, lines))
         except OSError as error:
-            log.warning("the journal is not compacted: %s", self._unusable(error))
-            self._content = self._written
+            log.warning("the journal is not compacted: %s", _unusable(self._path, error))
+        self._content = self._written
 
-    def _load(self) -> bool:
-        """Read the journal; whether its last line is whole."""
+    def _load(self) -> int:
+        """Read it, and end a line that a kill cut off; how long it is."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
-            return True
+            return 0
         for line in data.splitlines():
             try:
                 self._take(*json.loads(line))
-            except (ValueError, TypeError):  # cut off by a kill
+            except (ValueError, TypeError):
                 continue
-        return not data or data.endswith(b"\n")
+        if not data or data.endswith(b"\n"):
+            return len(data)
+        with open(self._path, "ab", opener=_private) as journal:
+            journal.write(b"\n")
+        return len(data) + 1
 
     def _take(self, name: str, *rest: Any) -> None:
         if not rest:
@@ -243,6 +289,14 @@ class Pulled:
             size, mtime_ns, lineage, growing_to, *text = rest
             left = Left(int(size), int(mtime_ns), str(lineage), growing_to, *text)
             self._left[name] = [*self._left.get(name, [])[-1:], left]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _unusable(path: Path, error: OSError) -> StateUnusable:
+    return StateUnusable(f"{path} cannot be written: {error.strerror}")
 
 
 def _line(name: str, left: Left) -> bytes:

@@ -127,7 +127,7 @@ class Writer:
         """A name to make something under; with the end of the block it takes its place, and is as `left` says."""
         temporary = pull_dest.temporary_name()
         full = posixpath.join(posixpath.dirname(name), temporary)
-        self._pulled.begin(full)
+        self._pulled.begin(name, full)
         try:
             yield temporary
             await self._make_way(place, name)
@@ -136,7 +136,7 @@ class Writer:
             place.put(temporary)
         finally:
             place.discard(temporary)
-            self._pulled.over(full)
+            self._pulled.over(name, full)
         self._pulled.settle(name, left)
 
     async def _make_way(self, place: Place, name: str) -> None:

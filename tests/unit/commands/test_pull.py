@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.lab.memory_remote import MemoryFile
 from tests.lab.memory_stack import MemoryStack, play
 from tests.lab.pulling import copy_at, pull
-from vfs.base.errors import Unreachable
+from vfs.base.errors import DestinationBusy, Unreachable
 from vfs.base.file_version import Version
 from vfs.commands import prefetch, pull_dest, pull_journal
 from vfs.commands import wait as waiting
@@ -273,13 +273,36 @@ def test_what_a_killed_pull_left_half_made_is_removed_by_the_next(out: Path) -> 
         names = [pull_dest.temporary_name() for _ in range(2)]
         with Pulled(out) as journal:
             for name in names:
-                journal.begin(f"e/{name}")
+                journal.begin("e/other", f"e/{name}")
             (out / "e" / names[0]).write_text("half")
-            copied = journal._path.read_bytes()
-        journal._path.write_bytes(copied)  # as after a kill
+            path = journal.take("e")._path
+            copied = path.read_bytes()
+        path.write_bytes(copied)  # as after a kill
         await pull(stack, out)
         assert sorted(os.listdir(out / "e")) == ["other"]
-        assert b"artisync-" not in journal._path.read_bytes()
+        assert b"artisync-" not in path.read_bytes()
+
+    play(story)
+
+
+def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        for name in (b"e", b"f"):
+            stack.files.mkdir(b"/r/" + name)
+            stack.old(b"/r/" + name + b"/file", b"bytes")
+        with Pulled(out) as other:
+            other.take("e")
+            outcome = await pull(stack, out)
+            assert outcome.failed == [("e", "another pull is writing it")]
+            assert os.listdir(out) == ["f"]
+            with pytest.raises(DestinationBusy, match=r"writing .*e$"):
+                await pull(stack, out, "e")
+            other.settle("e/mine", pull_journal.Left(1, 1, "aa"))
+        assert not (await pull(stack, out)).failed
+        with Pulled(out) as journal:
+            assert journal.knows("e/mine")
+            assert journal.knows("e/file")
+            assert journal.knows("f/file")
 
     play(story)
 
@@ -581,13 +604,14 @@ def test_whatever_changes_its_kind_the_copy_is_the_servers_or_the_failure_is_nam
 
 def test_the_journal_of_a_long_watch_is_compacted_on_the_way(out: Path) -> None:
     with Pulled(out) as journal:
+        path = journal.take("e")._path
         for size in range(20_000):
             journal.settle("e/log", pull_journal.Left(size, size, "aa"))
-            assert journal._path.stat().st_size < 2 * pull_journal.SMALL
+            assert path.stat().st_size < 2 * pull_journal.SMALL
         name = f"e/{pull_dest.temporary_name()}"
-        journal.begin(name)
+        journal.begin("e/other", name)
         for size in range(5_000):
             journal.settle("e/other", pull_journal.Left(size, size, "aa"))
-        assert name.encode() in journal._path.read_bytes()
-        journal.over(name)
-    assert len(journal._path.read_bytes().splitlines()) == 2
+        assert name.encode() in path.read_bytes()
+        journal.over("e/other", name)
+    assert len(path.read_bytes().splitlines()) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,7 @@ def test_a_file_is_known_before_and_after_it_takes_its_place(tmp_path: Path) -> 
         pulled.settle("f", LEFT)
         pulled.note("f", after)
         # as after a kill: nothing more is written, and the next process reads the journal as it is
-        pulled._load()
+        pulled.take("f")._load()
         assert pulled.left("f", put(tmp_path / "f", 100, 50)) == LEFT
         assert pulled.left("f", put(tmp_path / "f", 7, 60)) == after
         assert pulled.left("f", put(tmp_path / "f", 8, 60)) is None
@@ -77,31 +79,64 @@ def test_a_file_is_known_before_and_after_it_takes_its_place(tmp_path: Path) -> 
 def test_a_line_that_a_kill_cut_off_is_skipped(tmp_path: Path) -> None:
     with Pulled(tmp_path) as pulled:
         pulled.settle("f", LEFT)
-    with open(pulled._path, "ab") as journal:
+        path = pulled.take("f")._path
+    with open(path, "ab") as journal:
         journal.write(b'["g", 10')
     with Pulled(tmp_path) as pulled:
         assert pulled.left("f", put(tmp_path / "f", 100, 50)) == LEFT
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with Pulled(tmp_path), pytest.raises(DestinationBusy), Pulled(tmp_path):
-        pass
-    with Pulled(tmp_path):
-        pass
+HOLDS = """
+import sys
+from pathlib import Path
+from vfs.commands.pull_journal import Pulled
+with Pulled(Path(sys.argv[1])) as pulled:
+    pulled.take("exp-1/a")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_writes_an_experiment(tmp_path: Path) -> None:
+    with Pulled(tmp_path) as one, Pulled(tmp_path) as other:
+        one.take("exp-1/a")
+        one.take("exp-1")
+        other.take("exp-2/a")
+        with pytest.raises(DestinationBusy, match="exp-1"):
+            other.take("exp-1/b")
+    words = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with Pulled(tmp_path) as pulled:
+            pulled.take("exp-2")
+            with pytest.raises(DestinationBusy, match="exp-1"):
+                pulled.settle("exp-1/b", LEFT)
+        process.communicate()
+    with Pulled(tmp_path) as pulled:
+        pulled.settle("exp-1/b", LEFT)
+
+
+def test_very_many_experiments_take_one_descriptor(tmp_path: Path) -> None:
+    with Pulled(tmp_path) as pulled:
+        before = len(os.listdir("/dev/fd"))
+        for number in range(300):
+            pulled.settle(f"exp-{number}/f", LEFT)
+        assert len(os.listdir("/dev/fd")) == before
 
 
 def test_a_line_after_one_that_a_kill_cut_off_counts(tmp_path: Path) -> None:
     with Pulled(tmp_path) as pulled:
         pulled.settle("f", LEFT)
-        journal = pulled._path
+        journal = pulled.take("f")._path
     with journal.open("ab") as file:
         file.write(b'["g", 10')
     with Pulled(tmp_path) as pulled:
-        pulled.settle("h", LEFT)
+        pulled.settle("f", Left(1, 1, "h"))
         copied = journal.read_bytes()
     journal.write_bytes(copied)  # as after a kill
     with Pulled(tmp_path) as pulled:
-        assert pulled.left("h", put(tmp_path / "h", 100, 50)) == LEFT
+        assert pulled.left("f", put(tmp_path / "f", 1, 1e-9)) == Left(1, 1, "h")
 
 
 def test_a_state_directory_that_cannot_be_written_is_told(
@@ -118,20 +153,21 @@ def test_a_journal_for_which_there_is_no_room_is_no_worse_for_it(tmp_path: Path)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with Pulled(tmp_path) as pulled:
-        pulled.settle("f", LEFT)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (pulled._written + 5, limit[1]))
+        pulled.settle("e/f", LEFT)
+        journal = pulled.take("e")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (journal._written + 5, limit[1]))
         try:
             with pytest.raises(StateUnusable):
-                pulled.settle("g", LEFT)
-            pulled._compact()
+                pulled.settle("e/g", LEFT)
+            journal.compact()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
             signal.signal(signal.SIGXFSZ, before)
-        pulled.settle("h", LEFT)
-        copied = pulled._path.read_bytes()
+        pulled.settle("e/h", LEFT)
+        copied = journal._path.read_bytes()
     assert len(copied.splitlines()) == 2
     with Pulled(tmp_path) as pulled:
-        assert pulled.left("f", found) == pulled.left("h", found) == LEFT
+        assert pulled.left("e/f", found) == pulled.left("e/h", found) == LEFT
 
 
 def test_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
