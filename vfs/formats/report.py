@@ -12,8 +12,8 @@ from vfs.base.printable import printable
 from vfs.base.units import count, elements, size
 
 LONGEST_CELL = 2000
-LINES = 24
-"""Lines of `render`, unless it is asked for all: a terminal has as many."""
+LINES = 22
+"""Lines of `render`, unless it is asked for all: a terminal has 24, two of them for a prompt."""
 MOST_NOTES = 5
 
 
