@@ -129,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _tell_usage(error: click.ClickException) -> None:
-    """Wrong usage, as all other errors are told; the whole help where there are no words to be wrong."""
+    """Print wrong usage as all other errors are printed; a group without a subcommand prints its help."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     text = error.format_message()
     if context is not None and text == context.get_help():

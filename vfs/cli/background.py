@@ -131,7 +131,7 @@ def detach(pipe: int, log: int) -> None:
 
 
 class Process:
-    """A process that is not our child, held (where the system can) such that its number cannot come to mean another."""
+    """A process that is not our child, held by a pidfd where the system has them, so that its number is not reused."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

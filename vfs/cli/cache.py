@@ -1,4 +1,4 @@
-"""`artisync cache`: what the cache holds, whether it is sound, less of it, none of it."""
+"""`artisync cache`: info, verify, prune and clear."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vfs.stack import Stack
 
 LINES = 10
-"""With which `--follow` begins, as tail(1)."""
+"""Lines that `--follow` prints first, as tail(1) does."""
 
 
 @click.command(name="cat", cls=Command)

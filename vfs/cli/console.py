@@ -41,7 +41,7 @@ def stdout() -> Console:
     """A rich console for results; plain text when stdout is not a terminal or NO_COLOR is set."""
     from rich.console import Console
 
-    # piped, nothing is cut or wrapped to a width that nobody has
+    # a pipe has no width to cut or wrap at
     return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 

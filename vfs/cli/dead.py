@@ -1,4 +1,4 @@
-"""Mounts whose process was killed: the kernel has them, and nobody answers."""
+"""Mounts whose process was killed: the kernel still has them, and every access fails."""
 
 from __future__ import annotations
 

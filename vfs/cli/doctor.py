@@ -1,4 +1,4 @@
-"""`artisync doctor`: the troubleshooting, walked by the program."""
+"""`artisync doctor`: runs the checks of `commands/doctor` and prints what they find."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKS = {
 
 
 class _NoNewHosts(console.TerminalPrompter):
-    """Asks for passphrases; a host key is looked at, and accepted elsewhere."""
+    """Asks for passphrases and never accepts a host key: the check of the key reports it."""
 
     def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
         return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Known(click.types.StringParamType):
-    """A text of which the beginning can be completed. Taken as it is."""
+    """A text that the shell can complete. Taken as it is."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -25,7 +25,7 @@ class Known(click.types.StringParamType):
         return [CompletionItem(name) for name in names if name.isprintable()]
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        """Names of which one may be meant."""
+        """Names to choose from."""
         raise NotImplementedError
 
 

@@ -63,7 +63,7 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
     if len({mount.mountpoint if mount is not None else None for mount, _ in meant}) > 1:
         raise UsageError("the paths are in different places; give those of one mount or server at a time")
     mount = meant[0][0] if meant else None
-    # a mount of that server does the work, so that nobody logs in again
+    # a mount of that server does the work: no second login
     return Where(given, mount or register.mount_of(resolve(given)), [path for _, path in meant])
 
 

@@ -23,7 +23,7 @@ SILENCE_SECONDS = 60.0
 
 
 def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
-    """Adds PATHs and the options that say of which server."""
+    """Adds PATH arguments and the options that select a server."""
     paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
     return given_options(*BASE, "cache_size", "transport", "accept_new_host_key", "metered")(paths(command))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 """How long `--watch` rests between two looks at least; a look that takes long is followed by a longer rest."""
 REST = 10
-"""A rest is so many times as long as the look before it, so that a large tree is not asked for all the time."""
+"""A rest is this many times as long as the look before it, so that a large tree is not listed without pause."""
 LONGEST_REST = 60.0
 MOST_TOLD = 20
 """Files that are told of one by one."""

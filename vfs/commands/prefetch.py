@@ -108,9 +108,7 @@ async def _fetch(
     *,
     pin: bool,
 ) -> None:
-    with (
-        contextlib.nullcontext() if pin else fresh_only()
-    ):  # what is known may be pinned without a connection
+    with contextlib.nullcontext() if pin else fresh_only():  # what is cached can be pinned offline
         nodes = await _files(stack, paths)
     progress.files = len(nodes)
     progress.total = sum(node.version.size for node in nodes)

@@ -153,7 +153,7 @@ class Pull:
         return items
 
     def _locked(self, wanted: dict[str, Node]) -> dict[str, Node]:
-        """Those into whose copies no other pull is writing; the others have failed. Raises DestinationBusy if all have."""
+        """The experiments that no other pull is writing here; the others failed. Raises DestinationBusy if none is left."""
         free = {}
         busy: DestinationBusy | None = None
         for name, node in wanted.items():
@@ -170,7 +170,7 @@ class Pull:
     async def _named(
         self, names: Iterable[str], known: Mapping[str, Node]
     ) -> tuple[dict[str, Node], dict[str, str]]:
-        """What is asked for, by the last word of its path, under which it is copied; and where in its experiment it is."""
+        """The nodes to copy by the names of their copies (a path's last word), and each one's path in its experiment."""
         found: dict[str, Node] = {}
         inside: dict[str, str] = {}
         for path in await expand(self._tree, names):
@@ -294,7 +294,7 @@ class Pull:
         return [Item(node, name, Action.NEW if found is None else Action.REPLACE, 0, text)]
 
     def _fitting(self, items: list[Item]) -> list[Item]:
-        """Those that there is room for, the small ones first; the others have failed."""
+        """The items that the disk has room for, small ones first; the others failed."""
         free = self._destination.free()
         needed = 0
         refused = set()
@@ -319,7 +319,7 @@ class Pull:
             await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
 
     def _make_directories(self, items: list[Item]) -> list[Item]:
-        """Make them; what is left to be brought into those that are there."""
+        """Make the directories; returns the files and links to put into them."""
         self._pulled.clean(self._destination)
         todo, shut = [], set()
         for item in items:

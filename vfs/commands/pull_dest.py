@@ -1,7 +1,7 @@
 """The directory that a pull writes into, held open: everything below it is reached by descriptors, through no link.
 
 No path below the directory is ever given to the kernel: each component is opened by itself, in the directory before it,
-and never when it is a link. So whatever a server names its files, and whoever swaps directories meanwhile, nothing is
+and never when it is a link. So however a server names its files, and even if directories are swapped meanwhile, nothing is
 touched outside; and a path may be longer than PATH_MAX. Any thread.
 """
 

@@ -29,7 +29,7 @@ from vfs.commands.pull_dest import Destination, Found
 log = logging.getLogger(__name__)
 
 COMPACT = 4
-"""A journal so many times as large as its content is written anew, once it is larger than this:"""
+"""A journal that has grown to COMPACT times its last compacted size, and beyond SMALL bytes, is written anew."""
 SMALL = 64 << 10
 
 
@@ -47,7 +47,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A file as we left it: size in bytes, mtime in nanoseconds, of which lineage its bytes are; or a link.
+    """A file as we left it: size in bytes, mtime in nanoseconds, the lineage of its bytes; or a link.
 
     `growing_to` is set while a tail is being appended: then any size in between is our own doing.
     """

@@ -70,7 +70,7 @@ class Writer:
                 place.link(temporary, text)
 
     async def file(self, name: str, reader: Reader, *, grow: bool, wrote: Callable[[int], None]) -> None:
-        """Have the version there that the reader has now, whole; `wrote` is told of each so many bytes.
+        """Put the reader's present version in place, whole; `wrote` is called with the size of each piece written.
 
         `grow`: append to the file that is there, if it is the beginning. Raises as `check`, as the reader does,
         StateUnusable.

@@ -45,8 +45,9 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
 
     def likeness(other: str) -> float:
         begins, inside = word and other.lower().startswith(word), len(word) > 2 and word in other.lower()
-        begin = other.lower()[: len(word)] if len(word) > 5 else ""
-        ratio = max(difflib.SequenceMatcher(None, word, one).ratio() for one in (other.lower(), begin))
+        whole = other.lower()
+        begin = whole[: len(word)] if len(word) > 5 else whole
+        ratio = max(difflib.SequenceMatcher(None, word, one).ratio() for one in (whole, begin))
         return 1.0 + ratio if begins else max(ratio, ALIKE if inside else 0.0)
 
     likely = sorted((-likeness(other), other) for other in names)

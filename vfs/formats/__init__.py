@@ -69,8 +69,7 @@ def format_by_head(head: bytes) -> Format | None:
 
 
 def advisor_for(name: bytes, size: int) -> Advisor | None:
-    """Who foresees the reads of a file called `name`, of `size` bytes, that is being opened; None: nobody
-    can.
+    """The advisor for a file called `name`, of `size` bytes, that is being opened; None: there is none.
 
     A file whose name does not tell its format is recognised by its first bytes, once they are known.
     """

@@ -47,7 +47,7 @@ class Budget:
         self._flowing = True
 
     def within(self, spare: int) -> None:
-        """Stay within `spare` bytes, too: what may be fetched for nobody at the moment."""
+        """Also stay within `spare` bytes, the link's present allowance for speculative reads."""
         self.limit = min(self._most, spare)
         if self.unread <= self.limit // 2:
             self._flowing = True
@@ -83,7 +83,7 @@ class Budget:
             self._waiting.extend(joined)
 
     def read(self, touched: Range) -> None:
-        """`touched` is being read: what was granted up to its end was not in vain."""
+        """`touched` is being read: ranges granted up to its end count as used."""
         i = bisect_right(self._ends, touched.start)
         while i < len(self._starts) and self._starts[i] < touched.end:
             start, end = self._starts[i], self._ends[i]

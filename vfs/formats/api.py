@@ -4,7 +4,7 @@
 A format is a generator: it yields what it needs to know or would like to have, and goes on when that is
 there. It does no I/O, so the same code serves hints inside the mount (`advisor.Advisor`, which fetches
 nothing itself), `complete` (`advisor.judge`) and `artisync inspect` (`advisor.run`, which reads at once).
-Nothing here is shared between threads; a generator belongs to whoever drives it.
+Nothing here is shared between threads; a generator belongs to its driver.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
     """The fields of a protobuf message: varints as int, fixed ones as float, the rest as bytes (clipped at
     the end).
 
-    Source: protobuf.dev, Encoding. Raises Misfit for groups, which nobody writes, and for what is no message.
+    Source: protobuf.dev, Encoding. Raises Misfit for groups (obsolete) and for what is no message.
     """
     at = 0
     while at < len(data):

@@ -127,7 +127,7 @@ def render(report: Report, *, everything: bool = False) -> str:
 
 
 def _limits(lengths: list[int], room: int) -> list[int]:
-    """How many rows of each table to show in so many lines: all of a short one, and the others share what is left.
+    """How many rows of each table to show within `room` lines: all of a short one, and the others share what is left.
 
     Each table takes a line before it, one of titles and, if it is cut, one that says how many more there are.
     """
