@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.base.errors import ArtisyncError, Unreachable, UsageError
+from vfs.base import errors
+from vfs.base.errors import ArtisyncError, MountSilent, NotMounted, Unreachable, UsageError
 from vfs.base.quantities import parse_duration
-from vfs.base.settings import Settings
-from vfs.cli import console
-from vfs.cli.options import Command, duration_type, json_option, settings_options
+from vfs.cli import console, places
+from vfs.cli.options import BASE, Command, duration_type, given_options, json_option
 from vfs.cli.remote_names import Experiment
+from vfs.control import client, register
 
 if TYPE_CHECKING:
-    from vfs.files.experiments import Summary
     from vfs.stack import Stack
 
 
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect."""
+SILENCE_SECONDS = 120.0
+"""A mount tells what it sees every second, unless it waits for the server."""
 
 
 @click.command(name="wait", cls=Command)
-@settings_options("transport", "accept_new_host_key")
+@given_options(*BASE, "transport", "accept_new_host_key")
 @click.argument("experiment", type=Experiment())
 @click.option(
     "--settle",
@@ -46,7 +46,7 @@ AGAIN_SECONDS = 5.0
 )
 @json_option("Print the experiment as JSON.")
 def command(
-    settings: Settings,
+    given: dict[str, Any],
     experiment: str,
     settle: str,
     complete: bool,
@@ -56,50 +56,78 @@ def command(
     """Wait until an experiment has been synced.
 
     Returns when EXPERIMENT is on the server and nothing in it has changed for a while. A sync takes minutes to appear.
+    A live mount is asked if there is one.
     """
     from vfs import stack
     from vfs.commands.wait import SILENT
 
+    where = places.where(given, ())
     experiment = experiment.strip("/")
     if not experiment or "/" in experiment:
-        raise UsageError(
-            f"{experiment!r} is not the name of an experiment (a directory in {settings.remote_root})"
-        )
+        root = where.settings.remote_root
+        raise UsageError(f"{experiment!r} is not the name of an experiment (a directory in {root})")
     limit = math.inf if timeout is None else parse_duration(timeout)
+    quiet = parse_duration(settle)
     end = time.monotonic() + limit
     last = ""
     kind: type[ArtisyncError] = Unreachable
+    found: dict[str, Any] | None = None
+
+    def left() -> float | None:
+        return None if timeout is None else max(0.0, end - time.monotonic())
 
     with _spinner() as say:
 
-        def tell(text: str, error: type[ArtisyncError]) -> None:
-            nonlocal last, kind
-            if text != last:
-                say(text)
-            last, kind = text, error
+        def take(report: dict[str, Any]) -> None:
+            nonlocal last, kind, found
+            found = report.get("found")
+            if found is None:
+                if report["text"] != last:
+                    say(report["text"])
+                last, kind = report["text"], getattr(errors, report["kind"])
 
-        async def work(opened: Stack) -> Summary | None:
-            from vfs.commands.wait import wait
+        async def work(opened: Stack) -> None:
+            from vfs.commands.wait import reports
 
-            quiet = parse_duration(settle)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if timeout is None else end - time.monotonic()):
-                    return await wait(opened, experiment, quiet, complete=complete, say=tell)
-            return None
+            async for report in reports(opened, experiment, quiet, complete=complete, seconds=left()):
+                take(report)
 
-        found = None
         while found is None and time.monotonic() < end:
             try:
-                found = stack.run(settings, work, console.prompter())
+                if where.mount is not None:
+                    for report in _asked(where.mount, experiment, quiet, complete=complete, seconds=left()):
+                        take(report)
+                else:
+                    stack.run(where.settings, work, console.prompter())
+            except (NotMounted, MountSilent):
+                where = places.Where(
+                    given, None, []
+                )  # it has ended, or hangs: on a connection of our own, then
             except stack.AWAY as error:
-                tell(f"{SILENT} ({error})", Unreachable)
+                take({"text": f"{SILENT} ({error})", "kind": "Unreachable"})
                 time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))
     if found is None:
         raise kind(f"after {limit:g} s: {last}")
     if as_json:
-        console.print_json(asdict(found))
-    console.tell(f"{experiment} is there: {console.count(found.files, 'file')}, {console.size(found.size)}.")
+        console.print_json(found)
+    files, total = console.count(found["files"], "file"), console.size(found["size"])
+    console.tell(f"{experiment} is there: {files}, {total}.")
     return 0
+
+
+def _asked(
+    mount: register.MountRecord, experiment: str, settle: float, *, complete: bool, seconds: float | None
+) -> Iterator[dict[str, Any]]:
+    return client.stream(
+        mount.socket,
+        "wait",
+        timeout=SILENCE_SECONDS,
+        silence=SILENCE_SECONDS,
+        experiment=experiment,
+        settle=settle,
+        complete=complete,
+        seconds=seconds,
+    )
 
 
 @contextmanager

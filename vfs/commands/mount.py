@@ -19,6 +19,7 @@ from vfs.base.collector import short_rounds
 from vfs.base.settings import Settings
 from vfs.commands.ls import listing
 from vfs.commands.prefetch import estimate, prefetch, unpin
+from vfs.commands.wait import reports
 from vfs.control.server import announce
 from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse.available import check_fuse
@@ -185,6 +186,10 @@ def _verbs(
     def ls(arguments: dict[str, Any]) -> Awaitable[dict[str, Any]]:
         return listing(stack, arguments["paths"])
 
+    def wait(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        name, settle, seconds = arguments["experiment"], arguments["settle"], arguments["seconds"]
+        return reports(stack, name, settle, complete=arguments["complete"], seconds=seconds)
+
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
         return {"threads": list(mounted.waiting)}
 
@@ -197,4 +202,5 @@ def _verbs(
         "estimate": ahead,
         "unpin": let_go,
         "ls": ls,
+        "wait": wait,
     }

@@ -1,10 +1,15 @@
-"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread."""
+"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread.
+
+Used by a mount, for a command that asks it, and by a command on a stack of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
 
 from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
 from vfs.base.file_version import Version
@@ -71,6 +76,38 @@ async def wait(
             text, kind = SILENT, Unreachable
         say(text, kind)
         await asyncio.sleep(POLL)
+
+
+async def reports(
+    stack: Stack, name: str, settle: float, *, complete: bool, seconds: float | None
+) -> AsyncIterator[dict[str, Any]]:
+    """As `wait` for `seconds` at most (None: for ever), in plain types: at each look the "text" and the "kind" of error,
+    at the end "found", unless the time was too short."""
+    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                found = await wait(
+                    stack,
+                    name,
+                    settle,
+                    complete=complete,
+                    say=lambda text, kind: queue.put_nowait({"text": text, "kind": kind.__name__}),
+                )
+            queue.put_nowait({"found": asdict(found)})
+        except TimeoutError:
+            pass
+        finally:
+            queue.put_nowait({})
+
+    task = asyncio.ensure_future(work())
+    try:
+        while report := await queue.get():
+            yield report
+        await task
+    finally:
+        task.cancel()
 
 
 async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.lab.live_mount import live
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.unit.commands.in_memory import Commands, Remote
-from vfs.base.errors import ArtisyncError, NoAnswer
+from tests.unit.conftest import Artisync, Said
+from vfs.base.address import Address
+from vfs.base.errors import ArtisyncError, MountSilent, NoAnswer
+from vfs.base.profiles import Profile, save_profile
+from vfs.base.settings import resolve
 from vfs.commands import wait
 
 SOON = "was it started"
@@ -101,5 +108,87 @@ def test_an_outage_is_told_once_and_nothing_else_meanwhile() -> None:
         stack.files.mkdir(ROOT + b"/exp-2")
         stack.old(ROOT + b"/exp-2/f", b"1")
         assert (await waiting).files == 1
+
+    play(story)
+
+
+async def _looks(*reports: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    for report in reports:
+        yield report
+
+
+FOUND = {"found": {"name": "exp-9", "files": 3, "size": 5}}
+NEWS = {"text": "exp-9 is not there yet", "kind": "WaitedTooLong"}
+
+
+def mounted(home: Path, monkeypatch: pytest.MonkeyPatch, verb: Any) -> Any:
+    save_profile(Profile("default", Address.parse("ssh -p 1 user@host")))
+    monkeypatch.setattr("vfs.stack.run", lambda *_, **__: pytest.fail("a connection of its own"))
+    settings = resolve({})
+
+    async def status(_: dict[str, Any]) -> dict[str, Any]:
+        return {"root": settings.remote_root, "cache": {"directory": str(settings.cache_dir)}}
+
+    return live(home / "m", {"wait": verb, "status": status})
+
+
+def test_a_live_mount_waits(artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def verb(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        asked.append(arguments)
+        return _looks(NEWS, NEWS, FOUND)
+
+    with mounted(home, monkeypatch, verb):
+        said = artisync("wait", "exp-9", "--settle", "1s", "--complete")
+    assert said == Said(0, "", "exp-9 is not there yet\nexp-9 is there: 3 files, 5 B.\n")
+    assert asked == [{"experiment": "exp-9", "settle": 1.0, "complete": True, "seconds": None}]
+
+
+def test_a_live_mount_waits_no_longer_than_it_shall(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verb(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        assert 0 < arguments["seconds"] <= 0.3
+        time.sleep(arguments["seconds"])
+        return _looks(NEWS)
+
+    with mounted(home, monkeypatch, verb):
+        said = artisync("wait", "exp-9", "--timeout", "0.3")
+    assert said.code == 1
+    assert "after 0.3 s: exp-9 is not there yet" in said.err
+
+
+def test_a_mount_that_ends_is_no_end_of_the_wait(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verb(_: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        raise MountSilent("it hangs")
+
+    took: list[str] = []
+
+    def alone(*_: Any, **__: Any) -> None:
+        took.append("own")
+        raise NoAnswer("no answer")
+
+    with mounted(home, monkeypatch, verb):
+        monkeypatch.setattr("vfs.stack.run", alone)
+        said = artisync("wait", "exp-9", "--timeout", "0.3")
+    assert took
+    assert "the server does not answer; waiting for it (no answer)" in said.err
+
+
+def test_a_wait_for_another_process_tells_each_look_and_the_end() -> None:
+    async def story(stack: MemoryStack) -> None:
+        opened: Any = SimpleNamespace(tree=stack.tree, fetcher=stack.fetcher, remote=stack.remote)
+        told = [one async for one in wait.reports(opened, "exp-1", 0.0, complete=False, seconds=5)]
+        assert {one["kind"] for one in told} == {"WaitedTooLong"}
+        stack.files.mkdir(ROOT + b"/exp-1")
+        stack.old(ROOT + b"/exp-1/f", b"1")
+        *_, last = [one async for one in wait.reports(opened, "exp-1", 1.0, complete=True, seconds=None)]
+        assert last["found"]["files"] == 1
+        going = wait.reports(opened, "exp-2", 0.0, complete=False, seconds=None)
+        assert "not there yet" in (await anext(going))["text"]
+        await going.aclose()
 
     play(story)
