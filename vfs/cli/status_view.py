@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold red"}
 _BAR = 20
+_WIDTH = 67
+"""Columns of a terminal of 80, without the label and what is between two words."""
 _FETCHES = 10
 """How many fetches under way are listed of one mount."""
 
@@ -38,7 +40,7 @@ def _block(mount: Mapping[str, Any]) -> Text:
     head.append(f" for {duration(mount.get('since_seconds', 0))}")
     rows = [_line("problem", printable(str(mount["problem"])))] if mount.get("problem") else []
     rows += [
-        _server(mount),
+        *_server(mount),
         _mounted(mount),
         _cache(mount.get("cache", {})),
         _remote(mount.get("remote", {})),
@@ -61,9 +63,12 @@ def _line(label: str, text: str) -> Text:
     return Text.assemble(f"  {label:<9}", text, style="") if label else Text(f"  {'':<9}{text}")
 
 
-def _server(mount: Mapping[str, Any]) -> Text:
-    place = f"{mount.get('address', '?')}  {mount.get('root', '')}"
-    return _line("server", printable(place))
+def _server(mount: Mapping[str, Any]) -> list[Text]:
+    """The address and the root, in a line of their own where both are too long for one."""
+    address, root = printable(str(mount.get("address", "?"))), printable(str(mount.get("root", "")))
+    if len(address) + len(root) < _WIDTH:
+        return [_line("server", f"{address}  {root}")]
+    return [_line("server", address), _line("root", root)]
 
 
 def _mounted(mount: Mapping[str, Any]) -> Text:

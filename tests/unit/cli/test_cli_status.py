@@ -82,6 +82,17 @@ def test_status_tells_what_each_mount_answers(artisync: Artisync) -> None:
     ]
 
 
+def test_a_long_address_and_a_long_root_have_a_line_each(artisync: Artisync) -> None:
+    address = "ssh -p 30022 -i /home/me/.ssh/id_ed25519_cluster me@trainer-7.example.org"
+
+    async def far(_: Json) -> Json:
+        return {**STATUS, "address": address, "root": "/shared/artifacts"}
+
+    with live(Path("/mnt/a"), {"status": far}):
+        lines = artisync("status").out.splitlines()
+    assert lines[1:3] == [f"  server   {address}", "  root     /shared/artifacts"]
+
+
 def test_status_tells_that_programs_had_to_wait_for_one_another(artisync: Artisync) -> None:
     async def busy(_: Json) -> Json:
         return STATUS | {"loop": {"held": 3, "longest_ms": 210}}
