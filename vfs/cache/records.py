@@ -238,10 +238,10 @@ class Records:
     def counts(self) -> Iterator[tuple[bytes, int, int]]:
         """The lineage of each sound group, its blocks and the valid bytes in them."""
         for name, value in self.scan("b:"):
-            key = parse_key(name)
-            if key is not None:
-                with suppress(Damaged):
-                    yield key[0], *counted(value)
+            try:
+                yield bytes.fromhex(name[2:34]), *counted(value)
+            except (ValueError, Damaged):
+                continue
 
     def has(self, lineage: bytes, beside: GroupKey | None = None) -> bool:
         """Whether there is a group of a lineage, `beside` that one."""
