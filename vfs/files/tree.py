@@ -132,10 +132,14 @@ class Tree:
             await self.versions.ask(node, None)
 
     def refresh_soon(self, node: Node) -> None:
-        """Ask in the background, when half of the TTL is over."""
-        old = asyncio.get_running_loop().time() - node.checked > self.names.ttl / 2
-        if old and not node.stale and not self.requests.silent():
-            self.versions.ask_soon(node)
+        """Ask in the background for what is past half of the TTL: the node, and the directories that lead to it.
+
+        Who opens a file beside one that is being read then waits for nothing above it.
+        """
+        half = asyncio.get_running_loop().time() - self.names.ttl / 2
+        for one in (node, *node.ancestors()):
+            if one.checked < half and not one.stale and not self.requests.silent():
+                self.versions.ask_soon(one)
 
     # --- listings ---------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,24 @@ def test_who_reads_on_without_ever_asking_for_attributes_has_them_asked_for_in_t
     play(story)
 
 
+def test_who_opens_a_file_beside_one_that_is_being_read_waits_for_the_file_alone() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/run")
+        stack.files.mkdir(ROOT + b"/run/1")
+        stack.old(ROOT + b"/run/1/big.bin", DATA)
+        stack.old(ROOT + b"/run/1/small.txt", b"small")
+        await stack.tree.listing(await stack.node(b"run/1"))
+        reader = await stack.open(b"run/1/big.bin")
+        for number in range(19, 0, -1):
+            await read(reader, number * MIB, 1000)
+            await asyncio.sleep(0.5)
+        began = now()
+        assert await stack.read(b"run/1/small.txt") == b"small"
+        assert now() - began == pytest.approx(0.2)  # LSTAT beside OPEN, and READ
+
+    play(story, latency=0.1)
+
+
 def test_a_reader_in_sequence_has_the_next_bytes_asked_for_and_one_who_jumps_does_not() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(FILE, DATA)

@@ -89,6 +89,8 @@ class Batch:
         """The count and the attributes, or what to raise. `LinkLost`: ask again, with a handle that is opened anew."""
         if not self.handle.open:
             return LinkLost("the server gave out the handle for another file, too")
+        if self.error is not None and self.error.code == Code.NO_SUCH_FILE:  # as of EBADF: only an OPEN knows of paths
+            return LinkLost("the server does not know the handle any more")
         if self.error is not None:
             return _no_file(self.attributes, self.about) or error_of(self.error, self.about)
         if unfinished:
@@ -97,6 +99,8 @@ class Batch:
             status = self.attributes_error
             if status is None:
                 return LinkLost("the connection ended")
+            if self.handle.before is None and status.code == Code.NO_SUCH_FILE:
+                return LinkLost("the server does not know the handle any more")
             if self.handle.before is None and status.code in REFUSALS:
                 return Refused(status.message or f"status {status.code}")
             return error_of(status, self.about)

@@ -20,11 +20,11 @@ LEAST = 64 * KIB
 FEW = 16 * KIB
 """Bytes in flight that no round trip is longer for."""
 MOST = memory.IN_FLIGHT
-STARTING, STEADY = 2.0, 1.5
+STARTING, STEADY = 2.0, 1.25
 """Bytes in flight, in bandwidth × delay: until the rate grows no more, and from then on."""
 LEAP = 32
 """The window grows by so much in one round trip at most."""
-SLACK, SLACK_SECONDS = 256 * KIB, 0.03
+SLACK, SLACK_SECONDS = 256 * KIB, 0.02
 """Bytes in flight beyond that, for what comes in bursts; no more than the path carries in these seconds."""
 OURS = 0.012
 """Seconds that an answer and the next request may wait in our own process: the least delay to reckon with."""
@@ -49,8 +49,9 @@ JITTER = 0.03
 """Seconds by which the usual round trip is longer than the lowest at most; more is somebody's queue."""
 MARGIN = 0.02
 """Seconds that are not worth a thought."""
-DOUBT_SECONDS = 1.0
-"""How often the round trip is measured anew because answers take much longer than they should."""
+DOUBTS, DOUBT_SECONDS = 2, 1.0
+"""The round trip is measured anew, so often at most, when so many answers in turn took much longer than they should: one
+does in a moment's stall."""
 SPARE_SECONDS = 0.25
 """What may be fetched for nobody, in seconds of the path."""
 SOON_SECONDS = 0.016
@@ -87,7 +88,7 @@ class PathModel:
         self.delay = 0.0
         """The usual round trip with nothing of ours in the way: jitter is a part of it."""
         self._clean_at = 0.0
-        self._slow = 0
+        self._slow = self._late = 0
         self._probe_until = 0.0
         self._probed = 0.0
         self._forget_rate()
@@ -168,8 +169,9 @@ class PathModel:
         if not self.rtt:
             self.delay = seconds
         elif in_flight > self.clear and seconds >= self.rtt:
-            late = seconds > 2 * (self.delay + in_flight / max(self.rate, 1.0)) + MARGIN
-            if late and self.measured and now - self._probed > DOUBT_SECONDS:
+            late = self.measured and seconds > 2 * (self.delay + in_flight / max(self.rate, 1.0)) + MARGIN
+            self._late = self._late + 1 if late else 0
+            if self._late >= DOUBTS and now - self._probed > DOUBT_SECONDS:
                 self._probe(now)  # either the rate fell or the way is longer
             return
         slow = bool(self.rtt) and seconds > 2 * self.rtt + MARGIN
@@ -219,6 +221,8 @@ class PathModel:
             rate = max(rate, (arrived - before) / max(INSTANT, now - began - self.rtt))
             full = True
         self.measured |= full
+        if late:
+            self._rates.clear()  # it fell: what was carried before does not count
         if full or rate > self.rate:
             self._add(rate, now)
         if self.measured:
