@@ -176,7 +176,7 @@ async def open_stack(
     try:
         key = f"r:{settings.identity}"
         try:
-            await pool.connect()
+            await pool.connect(measure=not settings.metered)
             root = await real_root(SftpRemote(pool), settings.root)
             stack = Stack(settings, pool, cache, root)
             cache.set_record(key, root)

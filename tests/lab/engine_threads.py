@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from tests.lab.virtual_time import run_virtual
-from vfs.remote.sftp import connection, pool
+from vfs.remote.sftp import connection, dialing
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def run_engine(main: Callable[[Threads], Coroutine[Any, Any, T]]) -> T:
     with (
         mock.patch.object(connection, "threading", threads),
         mock.patch.object(connection, "queue", threads),
-        mock.patch.object(pool, "threading", threads),
+        mock.patch.object(dialing, "threading", threads),
     ):
         result = run_virtual(main(threads), busy=threads.busy)
     assert threads.left() == []

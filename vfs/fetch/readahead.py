@@ -22,9 +22,8 @@ RANDOM_UNIT = 32 * KIB
 ROUNDED = 16
 """A rounded read costs no more than this fraction of `spare`, 16 ms of the link."""
 FIRST = 128 * KIB
-"""The kernel's request when a program reads a file from its beginning in large pieces."""
-FIRST_WINDOW = 2048 * KIB
-"""What is asked for beyond such a first request, one round trip before the run shows."""
+"""The kernel's request when a program reads a file from its beginning in large pieces. As much is asked for beyond it as
+fills the link, one round trip before the run shows."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 FROM_DISK = 16 * KIB * KIB
@@ -87,7 +86,7 @@ class Readahead:
         if self.sequential:
             window = min(limit, (GROWTH_FROM_0 if whole else growth) * self.run, max(spare, self.run))
         elif whole and self.run >= FIRST:
-            window = min(limit, FIRST_WINDOW, spare)
+            window = min(limit, spare)
         else:
             return None
         start = max(self.frontier, self.position)

@@ -1,9 +1,10 @@
 """How reads are told apart, and what is asked for ahead of them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs.fetch.readahead import FIRST_WINDOW, GROWTH, GROWTH_FROM_0, KIB, Readahead, kernel_readahead
+from vfs.fetch.readahead import GROWTH, GROWTH_FROM_0, KIB, Readahead, kernel_readahead
 
 MIB = 1024 * KIB
 SIZE = 500 * MIB
@@ -22,10 +23,13 @@ def test_one_small_read_asks_for_nothing_ahead() -> None:
     assert read(Readahead(), 7 * MIB, 7 * MIB + 128 * KIB) is None
 
 
-def test_a_large_read_at_the_beginning_opens_a_small_window_at_once() -> None:
-    start, end = read(Readahead(), 0, 128 * KIB) or (0, 0)
+@pytest.mark.parametrize(("limit", "spare"), [(4 * MIB, 9 * MIB), (9 * MIB, 4 * MIB)])
+def test_a_large_read_at_the_beginning_opens_a_window_at_once_within_what_may_be_fetched_for_nobody(
+    limit: int, spare: int
+) -> None:
+    start, end = read(Readahead(), 0, 128 * KIB, limit, spare) or (0, 0)
     assert start == 128 * KIB
-    assert 2 * MIB <= end <= 3 * MIB
+    assert 4 * MIB <= end <= 5 * MIB
 
 
 def test_a_reader_that_is_known_to_jump_gets_none_for_its_first_read() -> None:
@@ -47,8 +51,8 @@ def test_a_second_adjacent_read_opens_a_window() -> None:
 
 
 def test_the_window_grows_with_the_run_up_to_the_limit() -> None:
-    pattern, ends, position = Readahead(), [], 0
-    while position < 32 * MIB:
+    pattern, ends, position = Readahead(), [], MIB
+    while position < 33 * MIB:
         ahead = read(pattern, position, position + 128 * KIB, limit=16 * MIB)
         position += 128 * KIB
         if ahead is not None:
@@ -107,7 +111,7 @@ def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[t
             run = pattern.run
             assert ahead[0] >= pattern.position
             assert ahead[0] < ahead[1] <= SIZE
-            first = FIRST_WINDOW if pattern.run_start == 0 else 0
+            first = LIMIT if pattern.run_start == 0 else 0
             growth = GROWTH_FROM_0 if pattern.run_start == 0 else GROWTH
             assert ahead[1] - pattern.position <= max(first, min(LIMIT, growth * run)) + MIB
 

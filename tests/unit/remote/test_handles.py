@@ -10,7 +10,7 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
 from tests.unit.remote.one_pool import FILE, fails, now, remote
-from vfs.base.errors import ServerFailure
+from vfs.base.errors import ServerFailure, Unreachable
 from vfs.remote.api import RemoteFile
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Code, Kind
@@ -154,6 +154,30 @@ def test_a_read_under_way_on_a_handle_that_was_given_out_twice_is_asked_again() 
         await asyncio.sleep(0.01)
         assert await read(first) == paths[0] * 100
         assert await read(await opening) == paths[1] * 100
+        await pool.aclose()
+
+    run_engine(main)
+
+
+@pytest.mark.parametrize("kind", [Kind.READ, Kind.FSTAT], ids=["READ", "FSTAT"])
+def test_a_handle_that_the_server_has_lost_is_opened_anew_and_no_file_is_gone(kind: Kind) -> None:
+    async def main(threads: Threads) -> None:
+        server, pool = await remote(threads)
+        left = [1]
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.kind == kind and left[0]:
+                left[0] -= 1
+                return fake.status(asked.id, Code.NO_SUCH_FILE)  # as OpenSSH says EBADF
+            return honest
+
+        file = await pool.open(FILE)
+        server.twist = twist
+        assert (await read(file))[:100] == bytes(range(100))
+        assert left == [0]
+        left[0] = 1 << 30
+        with pytest.raises(Unreachable):
+            await read(file)
         await pool.aclose()
 
     run_engine(main)

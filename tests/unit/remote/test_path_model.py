@@ -8,7 +8,7 @@ from tests.lab.bottleneck import MBIT, Path, always
 from vfs.remote.sftp.path_model import FIRST_SPARE, SPARE_SECONDS, START, PathModel
 
 BEGIN = 100.0
-KIB = 1 << 10
+KIB, MIB = 1 << 10, 1 << 20
 
 
 def share(path: Path, since: float, until: float) -> float:
@@ -52,6 +52,21 @@ def test_the_start_assumes_little_and_finds_the_rate_within_a_few_round_trips(
     assert share(path, BEGIN + 4 * rtt, BEGIN + 10 * rtt) >= 0.9
 
 
+@pytest.mark.parametrize(("mbit", "rtt"), [(20, 0.06), (400, 0.05), (400, 0.1), (1000, 0.1)])
+@pytest.mark.parametrize("told", [0.1, 0.5, 1.0])
+def test_what_a_few_bytes_told_of_the_rate_fills_the_path_from_the_first_round_trip_on(
+    mbit: float, rtt: float, told: float
+) -> None:
+    path = Path(always(mbit * MBIT), always(rtt))
+    path.model.saw_rtt(rtt, path.now, 0)
+    path.model.saw_first(told * mbit * MBIT)
+    path.run(3)
+    fills = mbit * MBIT * rtt
+    assert share(path, BEGIN + rtt, BEGIN + 2 * rtt) >= 0.8 * min(1, 2 * told)
+    assert in_flight(path, BEGIN, BEGIN + rtt) <= max(START, 2 * told * fills + MIB)
+    assert share(path, BEGIN + 1, BEGIN + 3) >= 0.9
+
+
 @pytest.mark.parametrize("mbit", [20, 100, 400])
 def test_jitter_is_not_taken_for_a_shorter_path(mbit: float) -> None:
     path = Path(always(mbit * MBIT), always(0.06), jitter=0.03)
@@ -63,8 +78,8 @@ def test_jitter_is_not_taken_for_a_shorter_path(mbit: float) -> None:
 def test_stalls_are_not_taken_for_a_slower_path() -> None:
     path = Path(always(20 * MBIT), always(0.06), stalls=lambda now: max(0.0, 0.3 - now % 3))
     path.run(40)
-    assert share(path, BEGIN + 3, BEGIN + 39) >= 0.9
-    assert waits(path, BEGIN + 3, BEGIN + 39)[-1] <= 0.6
+    assert share(path, BEGIN + 3, BEGIN + 39) >= 0.95
+    assert waits(path, BEGIN + 3, BEGIN + 39)[-1] <= 0.5
 
 
 def test_a_rate_that_falls_and_rises_is_followed() -> None:
@@ -78,9 +93,9 @@ def test_a_rate_that_falls_and_rises_is_followed() -> None:
         assert share(path, fast, slow) >= 0.9
         assert share(path, slow, slow + 10) >= 0.9
         assert waits(path, fast + 1, slow - 0.2)[-1] <= 0.5
-        # what was on its way when the rate fell is in front of everybody: 1.5 MB, which take 2.5 s
-        assert waits(path, slow, slow + 10)[-1] <= 3
-        assert waits(path, slow + 3, slow + 10)[-1] <= 0.5
+        # what was on its way when the rate fell is in front of everybody: 1.2 MB, which take 1.9 s; 0.75 MB fill the path
+        assert waits(path, slow, slow + 10)[-1] <= 2
+        assert waits(path, slow + 2, slow + 10)[-1] <= 0.5
 
 
 def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> None:

@@ -98,6 +98,7 @@ class PathModel:
         """Whether `rate` is what the path carries, and not only what was asked of it."""
         self._rates: deque[tuple[float, float]] = deque()
         self._starting = True
+        self._first_spare = FIRST_SPARE
         self._window = float(START)
         self._flight = 0.0, 0
         self._round_end = 0
@@ -119,7 +120,7 @@ class PathModel:
     @property
     def spare(self) -> int:
         """Bytes that may be fetched for nobody."""
-        return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else FIRST_SPARE
+        return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else self._first_spare
 
     @property
     def soon(self) -> int:
@@ -195,6 +196,13 @@ class PathModel:
         self._probed, self._probe_until = now, now + PROBE_SECONDS + 2 * self.delay
 
     # --- reads ----------------------------------------------------------------------------------------------------
+
+    def saw_first(self, rate: float) -> None:
+        """A few bytes came at so many per second, before any read: the path carries as much, and perhaps far more."""
+        if not self.measured:
+            self._first_spare = max(FIRST_SPARE, int(SPARE_SECONDS * rate))
+            self._window = min(max(START, STARTING * rate * self.delay), MOST)
+            self._round_window = self._window
 
     def sent(self, size: int, now: float, in_flight: int, arrived: int) -> Sent:
         """A read of `size` is sent, with `in_flight` bytes of reads before it; `arrived`: all bytes that have come."""

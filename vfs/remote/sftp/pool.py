@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -19,11 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from vfs.base.errors import (
     ArtisyncError,
     ConnectError,
-    HungUp,
     LinkLost,
-    NoAnswer,
-    NoSftp,
-    NoThread,
     ProtocolViolation,
     RemoteError,
     ServerFailure,
@@ -33,7 +28,9 @@ from vfs.base.tasks import Tasks
 from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link, backoff
-from vfs.remote.ssh.transport import Dialer, Transport
+from vfs.remote.sftp.dialing import dial
+from vfs.remote.sftp.first_rate import first_rate
+from vfs.remote.ssh.transport import Dialer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -109,10 +106,16 @@ class Pool:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    async def connect(self, *, keep_trying: bool = True) -> None:
-        """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background."""
+    async def connect(self, *, keep_trying: bool = True, measure: bool = False) -> None:
+        """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background.
+
+        `measure`: fetch some bytes to see how fast a far server is.
+        """
         try:
-            self._adopt(await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS)), self._dialer)
+            connection = await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS))
+            self._adopt(connection, self._dialer)
+            if measure and connection.rtt >= NEAR:
+                self._tasks.spawn(self._see_rate(connection))
         except ConnectError as error:
             self.last_error = error
             if keep_trying:
@@ -130,25 +133,7 @@ class Pool:
             old.close()
 
     async def _dial(self, dialer: Dialer, timeout: float) -> Connection:
-        """A connection that has shaken hands. Raises ConnectError."""
-        transport = await _in_thread(lambda: dialer.dial(timeout))
-        connection = Connection(transport, self._lost)
-        try:
-            async with asyncio.timeout(timeout):
-                await connection.start()
-            if not connection.alive:
-                raise LinkLost("the server closed the connection")
-        except TimeoutError as error:
-            connection.close()
-            raise NoAnswer("the server does not answer the SFTP greeting") from error
-        except LinkLost as error:
-            connection.close()
-            kind = NoSftp if isinstance(error, ProtocolViolation) else HungUp
-            raise kind(str(error)) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return await dial(dialer, timeout, self._lost)
 
     def _adopt(self, connection: Connection, dialer: Dialer) -> None:
         """Use a connection, unless the pool has been closed or moved since `dialer` began to make it."""
@@ -176,6 +161,9 @@ class Pool:
         self.link.saw_clock(told)
         if not self._connections and told is not None and told[0] < time.time() - LATE:
             self._tasks.spawn(self._ask_clock(connection))
+
+    async def _see_rate(self, connection: Connection) -> None:
+        self.link.path.saw_first(await first_rate(connection))
 
     async def _ask_clock(self, connection: Connection) -> None:
         self.link.saw_clock(await clock.of_processes(connection))
@@ -396,44 +384,3 @@ class Pool:
         await self._tasks.aclose()
         for connection in list(self._connections):
             connection.close()
-
-
-async def _in_thread(work: Callable[[], Transport]) -> Transport:
-    """The result of blocking `work`, on a thread that nobody waits for at exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Transport] = loop.create_future()
-
-    def deliver(transport: Transport | None, error: Exception | None) -> None:
-        if future.cancelled() or future.done():
-            if transport is not None:
-                transport.close()
-        elif transport is not None:
-            future.set_result(transport)
-        else:
-            future.set_exception(error or ConnectError("no connection"))
-
-    def run() -> None:
-        transport, failure = None, None
-        try:
-            transport = work()
-        except ArtisyncError as error:
-            failure = error
-        except OSError as error:
-            failure = ConnectError(str(error))
-        except Exception as error:
-            if NoThread.caused(error):  # SSH needs threads of its own
-                failure = NoThread(str(error))
-            else:
-                log.exception("connecting failed")
-                failure = ConnectError(str(error))
-        try:
-            loop.call_soon_threadsafe(deliver, transport, failure)
-        except RuntimeError:
-            if transport is not None:
-                transport.close()
-
-    try:
-        threading.Thread(target=run, name="connector", daemon=True).start()
-    except RuntimeError as error:
-        raise NoThread(str(error)) from error
-    return await future

@@ -1,0 +1,56 @@
+"""How fast a path is, told before anybody reads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.lab.engine_threads import Threads, run_engine
+from tests.lab.fake_server import FakeDialer, FakeServer
+from tests.unit.remote.one_pool import TIMEOUT
+from vfs.remote.sftp.first_rate import SOURCE
+from vfs.remote.sftp.path_model import START
+from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.wire import Kind
+
+RTT = 0.05
+
+
+async def opened(
+    threads: Threads, files: dict[bytes, bytes], *, latency: float = RTT, measure: bool = True
+) -> Pool:
+    server = FakeServer(threads, files, latency=latency)
+    pool = Pool(FakeDialer(server), TIMEOUT)
+    await pool.connect(measure=measure)
+    await asyncio.sleep(1)
+    assert not server.sessions[0].handles
+    assert bool(server.asked(Kind.OPEN)) == (measure and latency > 0.003)
+    return pool
+
+
+def test_a_fast_path_to_a_far_server_is_known_before_the_first_read() -> None:
+    async def main(threads: Threads) -> None:
+        pool = await opened(threads, {SOURCE: bytes(1 << 20)})
+        assert pool.link.path.window > 4 * START
+        assert pool.link.path.spare > 4 * START
+        assert not pool.link.path.measured
+        await pool.aclose()
+
+    run_engine(main)
+
+
+@pytest.mark.parametrize(
+    ("latency", "measure", "files"),
+    [(RTT, True, {}), (RTT, False, {SOURCE: bytes(1 << 20)}), (0.0, True, {SOURCE: bytes(1 << 20)})],
+    ids=["a server without the device", "metered", "a near server"],
+)
+def test_nothing_is_assumed_where_nothing_is_told(
+    latency: float, measure: bool, files: dict[bytes, bytes]
+) -> None:
+    async def main(threads: Threads) -> None:
+        pool = await opened(threads, files, latency=latency, measure=measure)
+        assert pool.link.path.window == START
+        await pool.aclose()
+
+    run_engine(main)
