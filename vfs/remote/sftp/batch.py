@@ -89,7 +89,7 @@ class Batch:
         """The count and the attributes, or what to raise. `LinkLost`: ask again, with a handle that is opened anew."""
         if not self.handle.open:
             return LinkLost("the server gave out the handle for another file, too")
-        if self.error is not None and self.error.code == Code.NO_SUCH_FILE:  # as of EBADF: only an OPEN knows of paths
+        if any(status is not None and status.code == Code.NO_SUCH_FILE for status in self._of_the_handle):
             return LinkLost("the server does not know the handle any more")
         if self.error is not None:
             return _no_file(self.attributes, self.about) or error_of(self.error, self.about)
@@ -99,8 +99,6 @@ class Batch:
             status = self.attributes_error
             if status is None:
                 return LinkLost("the connection ended")
-            if self.handle.before is None and status.code == Code.NO_SUCH_FILE:
-                return LinkLost("the server does not know the handle any more")
             if self.handle.before is None and status.code in REFUSALS:
                 return Refused(status.message or f"status {status.code}")
             return error_of(status, self.about)
@@ -110,6 +108,11 @@ class Batch:
             if not known or before.result()[:3] != self.attributes[:3]:
                 return LinkLost("the path changed since it was opened")
         return self.count, self.attributes
+
+    @property
+    def _of_the_handle(self) -> tuple[Status | None, ...]:
+        """What was answered about the handle, of which OpenSSH says EBADF as it says ENOENT of a path."""
+        return (self.error, self.attributes_error) if self.handle.before is None else (self.error,)
 
     @property
     def count(self) -> int:
