@@ -11,10 +11,12 @@ import pytest
 from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked
+from tests.lab.waiting import now
 from tests.unit.remote import one_pool
 from tests.unit.remote.one_connection import FILE, connected, lstat, read, scandir
 from vfs.base.errors import LinkLost
 from vfs.remote.sftp import connection as sftp
+from vfs.remote.sftp import listing
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.wire import Kind
 
@@ -30,6 +32,19 @@ def test_a_connection_closed_in_the_middle_of_an_answer_is_lost() -> None:
         with pytest.raises(LinkLost):
             await reading
         assert lost == [connection]
+
+    run_engine(main)
+
+
+@pytest.mark.parametrize(("names", "round_trips"), [(1, 2), (98, 2), (99, 3)])
+def test_most_directories_are_listed_in_two_round_trips(names: int, round_trips: int) -> None:
+    async def main(threads: Threads) -> None:
+        server, _, connection, _ = await connected(threads, latency=0.1)
+        server.files.update({b"/many/%d" % number: b"" for number in range(names)})
+        began = now()
+        assert len(await listing.scandir(connection, b"/many")) == names
+        assert now() - began == pytest.approx(round_trips * 0.1)
+        connection.close()
 
     run_engine(main)
 

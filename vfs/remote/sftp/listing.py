@@ -39,12 +39,14 @@ async def scandir(
     handle = await connection.opendir(path)
     entries: list[DirEntry] = []
     under_way: deque[asyncio.Future[Any]] = deque()
-    depth, more, count, empty = 2, True, 0, 0
+    depth, more, count, empty, answers = 2, True, 0, 0, 0
     try:
         while more or under_way:
-            while more and len(under_way) < depth:
+            # the second answer comes with the first, and is the end of most directories
+            while more and len(under_way) < depth and answers != 1:
                 under_way.append(connection.readdir(handle, path))
             answer = await under_way.popleft()
+            answers += 1
             if isinstance(answer, Status):
                 more = False
                 continue
