@@ -6,9 +6,11 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vfs.base.file_version import Version
+from vfs.cache.block import Extent
 from vfs.fetch.meter import Meter
 from vfs.fetch.samples import Doubts, Ends
 from vfs.remote.api import RemoteFile
@@ -53,6 +55,27 @@ class Content:
         if not self.trusted:
             self.doubts.add_samples(self.ends.samples())
 
+    def jobs_for(self, index: int, missing: list[Extent], piece: int, lenient: bool) -> list[Job]:
+        """The jobs, old and new, that together bring what is missing of a block; new ones of `piece` bytes at most.
+
+        `missing` is sorted. `lenient` as for `Job`: an old job that is not will not do for one that is.
+        """
+        if not missing:
+            return []
+        start, end = missing[0][0], missing[-1][1]
+        result = [
+            job
+            for job in self.jobs.get(index, ())
+            if job.start < end and start < job.end and job.lenient >= lenient
+        ]
+        loop = asyncio.get_running_loop()
+        for gap, gap_end in without(missing, sorted((job.start, job.end) for job in result)):
+            for a, b in _cut(gap, gap_end, piece):
+                job = Job(self, index, a, b, loop.create_future(), lenient)
+                self.jobs.setdefault(index, []).append(job)
+                result.append(job)
+        return result
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -76,3 +99,37 @@ class Job:
     @property
     def size(self) -> int:
         return self.end - self.start
+
+    def forget(self) -> None:
+        """No other reader shall wait for it. Idempotent."""
+        jobs = self.content.jobs.get(self.index, [])
+        if self in jobs:
+            jobs.remove(self)
+            if not jobs:
+                del self.content.jobs[self.index]
+
+
+def _cut(start: int, end: int, piece: int) -> Iterator[tuple[int, int]]:
+    """[start, end) in ranges that end at multiples of `piece`."""
+    while start < end:
+        stop = min(end, start - start % piece + piece)
+        yield start, stop
+        start = stop
+
+
+def without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:
+    """What is left of `gaps` without `taken`; both sorted, and no gap touches another."""
+    left = []
+    i = 0
+    for start, end in gaps:
+        while i < len(taken) and taken[i][0] < end:
+            first, last = taken[i]
+            if start < first:
+                left.append((start, first))
+            start = max(start, last)
+            if last > end:
+                break  # it may reach into the next gap
+            i += 1
+        if start < end:
+            left.append((start, end))
+    return left

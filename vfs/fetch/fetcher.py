@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
 from vfs.base.file_version import Change, Version, classify
 from vfs.base.tasks import Tasks
-from vfs.cache.block import BLOCK, Block, Extent, little, split
+from vfs.cache.block import BLOCK, Block, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content, Job
 from vfs.fetch.queues import Queues
@@ -247,7 +247,7 @@ class Fetcher:
         for job in [job for jobs in content.jobs.values() for job in jobs]:
             if job.sent:
                 job.void = True
-                self._forget(job)
+                job.forget()
             elif not job.waiters:
                 self._end(job, None)
 
@@ -281,19 +281,7 @@ class Fetcher:
         """The jobs, old and new, that together bring what is missing of [a, b) of a block; new ones of `piece` at most."""
         block = self.cache.get(content.lineage, index)
         missing = [(a, b)] if block is None else block.missing(a, b)
-        if not missing:
-            return []
-        result = []
-        for job in content.jobs.get(index, ()):
-            if job.start < b and a < job.end and job.lenient >= lenient:
-                result.append(job)
-        loop = asyncio.get_running_loop()
-        for gap, gap_end in _without(missing, sorted((job.start, job.end) for job in result)):
-            for start, end in _cut(gap, gap_end, piece):
-                job = Job(content, index, start, end, loop.create_future(), lenient)
-                content.jobs.setdefault(index, []).append(job)
-                result.append(job)
-        return result
+        return content.jobs_for(index, missing, piece, lenient)
 
     def _pump_soon(self, seconds: float = 0.0) -> None:
         """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
@@ -339,15 +327,8 @@ class Fetcher:
         self._flying += job.size
         self._tasks.spawn(self._run(job))
 
-    def _forget(self, job: Job) -> None:
-        jobs = job.content.jobs.get(job.index, [])
-        if job in jobs:
-            jobs.remove(job)
-            if not jobs:
-                del job.content.jobs[job.index]
-
     def _end(self, job: Job, error: ArtisyncError | None) -> None:
-        self._forget(job)
+        job.forget()
         if not job.done.done():
             if error is None:
                 job.done.set_result(None)
@@ -471,29 +452,3 @@ class Fetcher:
 
 def _closed() -> ServerFailure:
     return ServerFailure("closed while reading")
-
-
-def _cut(start: int, end: int, piece: int) -> Iterator[tuple[int, int]]:
-    """[start, end) in ranges that end at multiples of `piece`."""
-    while start < end:
-        stop = min(end, start - start % piece + piece)
-        yield start, stop
-        start = stop
-
-
-def _without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:
-    """What is left of `gaps` without `taken`; both sorted, and no gap touches another."""
-    left = []
-    i = 0
-    for start, end in gaps:
-        while i < len(taken) and taken[i][0] < end:
-            first, last = taken[i]
-            if start < first:
-                left.append((start, first))
-            start = max(start, last)
-            if last > end:
-                break  # it may reach into the next gap
-            i += 1
-        if start < end:
-            left.append((start, end))
-    return left

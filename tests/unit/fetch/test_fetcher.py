@@ -334,7 +334,7 @@ def test_what_is_left_of_gaps_is_what_no_job_brings(wanted: set[int], taken: lis
             gaps[-1] = gaps[-1][0], n + 1
         else:
             gaps.append((n, n + 1))
-    left = fetcher._without(gaps, sorted(taken))
+    left = content.without(gaps, sorted(taken))
     covered = {n for a, b in taken for n in range(a, b)}
     assert [n for a, b in left for n in range(a, b)] == sorted(wanted - covered)
 
