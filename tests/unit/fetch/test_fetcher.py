@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
 from vfs.base.errors import AccessDenied, NoSuchPath, ServerFailure, Unreachable
 from vfs.base.file_version import Version
-from vfs.fetch import fetcher, server_handles
-from vfs.fetch.content import Content, Job
+from vfs.fetch import server_handles
+from vfs.fetch.content import Content, Job, without
 from vfs.fetch.queues import Queues
 
 FILE = ROOT + b"/ck.pt"
@@ -334,7 +334,7 @@ def test_what_is_left_of_gaps_is_what_no_job_brings(wanted: set[int], taken: lis
             gaps[-1] = gaps[-1][0], n + 1
         else:
             gaps.append((n, n + 1))
-    left = content.without(gaps, sorted(taken))
+    left = without(gaps, sorted(taken))
     covered = {n for a, b in taken for n in range(a, b)}
     assert [n for a, b in left for n in range(a, b)] == sorted(wanted - covered)
 
