@@ -15,6 +15,7 @@ from vfs.base.errors import AccessDenied, NoSuchPath, ServerFailure, Unreachable
 from vfs.base.file_version import Version
 from vfs.fetch import server_handles
 from vfs.fetch.content import Content, Job, without
+from vfs.fetch.fetcher import URGENT
 from vfs.fetch.queues import Queues
 
 FILE = ROOT + b"/ck.pt"
@@ -86,7 +87,7 @@ def test_a_small_read_goes_at_once_whatever_is_under_way() -> None:
         large = asyncio.ensure_future(stack.fetcher.need(content, 12 * MIB, 14 * MIB))
         await asyncio.sleep(0)
         began = asyncio.get_running_loop().time()
-        await stack.fetcher.need(content, 15 * MIB, 15 * MIB + fetcher.URGENT)
+        await stack.fetcher.need(content, 15 * MIB, 15 * MIB + URGENT)
         assert asyncio.get_running_loop().time() - began < 0.11
         await large
 
