@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+
+import pytest
 
 from tests.lab.virtual_time import run_virtual
 from vfs.remote.sftp.connectivity import SILENCE, Link
@@ -39,6 +42,26 @@ def test_patience_follows_the_round_trips_of_late_up_and_down() -> None:
         link.saw_rtt(1.0)
         link.new_way()
         assert (link.rtt, link.patience) == (0.0, SILENCE)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("rtt", [0.03, 0.06, 0.15])
+def test_stalls_of_300_ms_on_a_link_that_jitters_make_it_neither_offline_nor_impatient_for_long(
+    rtt: float,
+) -> None:
+    async def main() -> None:
+        silence = 0.0
+        link = Link(lambda: silence)
+        link.changed(True, 0.0)
+        chance = random.Random(1)
+        for number in range(1000):
+            stall = 0.3 if number % 30 == 29 else 0.0
+            silence = max(0.0, rtt + chance.uniform(-0.03, 0.03)) + stall
+            assert link.online
+            assert stall or link.patience >= silence or number == 0
+            link.saw_rtt(silence)
+            assert link.patience < 0.3 + 8 * (rtt + 0.03)
 
     run_virtual(main())
 
