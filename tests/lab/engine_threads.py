@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from tests.lab.virtual_time import run_virtual
-from vfs.remote.sftp import connection, dialing
+from vfs.remote.sftp import dialing, exchange
 
 T = TypeVar("T")
 
@@ -104,8 +104,8 @@ def run_engine(main: Callable[[Threads], Coroutine[Any, Any, T]]) -> T:
     """Run `main` on a loop with virtual time, the engine's threads watched; none of them may be left afterwards."""
     threads = Threads()
     with (
-        mock.patch.object(connection, "threading", threads),
-        mock.patch.object(connection, "queue", threads),
+        mock.patch.object(exchange, "threading", threads),
+        mock.patch.object(exchange, "queue", threads),
         mock.patch.object(dialing, "threading", threads),
     ):
         result = run_virtual(main(threads), busy=threads.busy)

@@ -13,7 +13,7 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeDialer, FakeServer, Session
 from tests.unit.remote.one_pool import CONTENT, FILE, TIMEOUT, drop, fails, now, online
 from vfs.base.errors import ConnectError, NoAnswer, Refused, Unreachable
-from vfs.remote.sftp import connection as sftp
+from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.connectivity import AWAY, backoff
 from vfs.remote.sftp.path_model import PathModel

@@ -15,7 +15,7 @@ from tests.lab.waiting import now
 from tests.unit.remote import one_pool
 from tests.unit.remote.one_connection import FILE, connected, lstat, read, scandir
 from vfs.base.errors import LinkLost
-from vfs.remote.sftp import connection as sftp
+from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import listing
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.wire import Kind

@@ -12,7 +12,8 @@ from vfs.base.errors import ListingTooLong, NoSuchPath, RemoteError, ServerFailu
 from vfs.remote import api
 from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
 from vfs.remote.sftp import substitutes, wire
-from vfs.remote.sftp.connection import Connection, seen
+from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.exchange import seen
 from vfs.remote.sftp.wire import Status
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,329 @@
+"""Requests out, answers in, over one transport: a reader thread and a writer thread.
+
+The event loop's thread asks; the writer thread sends; the reader thread receives, straight into the destination of a
+READ, and hands whole answers to the loop, many with one wake-up. `_queue` (a lock of its own inside `SimpleQueue`) is
+all that the threads share besides the decoder's table, whose single operations are atomic.
+
+A request fails with `LinkLost` only after the reader thread has ended: from then on nobody writes into its buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vfs.base.errors import LinkError, LinkLost, NoThread, ProtocolViolation
+from vfs.remote.sftp import wire
+from vfs.remote.sftp.batch import Batch
+from vfs.remote.sftp.decoder import Decoder, Reply
+from vfs.remote.sftp.wire import Code, Kind, Status
+from vfs.remote.ssh.transport import Transport, receive
+
+log = logging.getLogger(__name__)
+
+DEAD_AFTER = 5.0
+"""Seconds without a byte, while an answer is due, after which a connection is given up."""
+KEEPALIVE = 5.0
+"""Seconds without traffic after which the server is asked for a sign of life: within ten, a dead link is found."""
+HANG_UP_AGAIN = 1.0
+"""Seconds until a transport that could not be closed, since no thread can be started, is closed after all."""
+OVERTAKEN = 30.0
+"""Seconds by which requests sent later may be answered earlier; then a server is not going to answer at all."""
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request of one answer."""
+
+    future: asyncio.Future[Any]
+    about: bytes
+    sent: float
+    expected: Kind
+    behind: int
+    """Bytes that were due before its answer."""
+
+
+class Exchange(ABC):
+    """Made on the loop's thread; `_begin` starts it; `close` may be called at any time."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._decoder: Decoder[Ask | Batch] = Decoder()
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._ids = 0
+        self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
+        self._scheduled = False
+        self._waiting: dict[Ask | Batch, None] = {}
+        self._ended: LinkError | None = None
+        self._error: LinkError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._latest = 0.0
+        """When the youngest request that was answered so far was sent."""
+        self.last_received = self._loop.time()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.requests = 0
+        self.rtt = 0.0
+        """The smallest time to an answer so far, in seconds."""
+        self.saw_rtt: Callable[[float, int], None] | None = None
+        """Told the time to an answer, in seconds, and the bytes that were due before it, once in each round trip."""
+        self.load: Callable[[], int] = lambda: 0
+        """Bytes that are due on the link."""
+        self._measured = 0.0
+        """When a round trip was last measured."""
+        self.sound_until = 0.0
+        """When it ended or, with an answer due then, from when on nothing came."""
+        self._threads = [
+            threading.Thread(target=self._receive, name="sftp reader", daemon=True),
+            threading.Thread(target=self._send, name="sftp writer", daemon=True),
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be sent."""
+        return self._ended is None and self._error is None
+
+    @property
+    def ended(self) -> LinkError | None:
+        """Why it has ended; None while it has not."""
+        return self._ended
+
+    @property
+    def due(self) -> float | None:
+        """When the oldest request that is not answered was sent; None if there is none."""
+        return next(iter(self._waiting)).sent if self._waiting else None
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which an answer is due and no byte has come."""
+        due = self.due
+        return 0.0 if due is None else max(0.0, self._loop.time() - max(due, self.last_received))
+
+    def close(self) -> None:
+        """Hang up. What waits fails with LinkLost once the reader thread has ended."""
+        self._give_up(LinkLost("the connection was closed"))
+
+    @abstractmethod
+    def _finish(self, batch: Batch) -> None:
+        """All answers of a batch are there."""
+
+    @abstractmethod
+    def _over(self) -> None:
+        """Nothing more comes; what waits is about to fail."""
+
+    @abstractmethod
+    def _gone(self) -> None:
+        """It has ended, and nobody waits."""
+
+    # --- requests (loop's thread) -----------------------------------------------------------------------------------
+
+    def _begin(self) -> asyncio.Future[Any]:
+        """Start the threads, and say hello; the server's version. Raises NoThread."""
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            raise NoThread(str(error)) from error
+        self._tick()
+        ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION, 0)
+        self._decoder.expect_version(ask)
+        self._await(ask)
+        self._queue.put(wire.init())
+        return ask.future
+
+    def _request(
+        self, expected: Kind, encode: Any, kind: Kind | None, text: bytes, *, about: bytes | None = None
+    ) -> asyncio.Future[Any]:
+        number = self._next_id()
+        packet = encode(number, text) if kind is None else encode(kind, number, text)
+        return self._put(expected, number, packet, text if about is None else about)
+
+    def _put(self, expected: Kind, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
+        ask = Ask(self._loop.create_future(), about, self._loop.time(), expected, self.load())
+        if not self.alive:
+            ask.future.set_exception(LinkLost("the connection has ended"))
+            return ask.future
+        self._decoder.expect(number, expected, ask)
+        self._await(ask)
+        self.requests += 1
+        self._queue.put(packet)
+        return ask.future
+
+    def _await(self, item: Ask | Batch) -> None:
+        if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:
+            self._timer.cancel()  # it was set when nothing was due
+            self._timer = self._loop.call_later(DEAD_AFTER, self._tick)
+        self._waiting[item] = None
+
+    def _next_id(self) -> int:
+        self._ids = (self._ids + 1) & 0xFFFFFFFF
+        return self._ids
+
+    def violated(self, what: str) -> ProtocolViolation:
+        """What to raise; the connection is dropped."""
+        log.warning("the connection is dropped: %s", what)
+        self._give_up(LinkLost(what))
+        return ProtocolViolation(what)
+
+    # --- answers (loop's thread) ------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        while self._done:
+            item = self._done.popleft()
+            if isinstance(item, Batch):
+                self._finish(item)
+            elif isinstance(item, tuple):
+                self._answer(*item)
+
+    def _answer(self, ask: Ask, reply: Reply[Ask | Batch]) -> None:
+        self._waiting.pop(ask, None)
+        self._latest = max(self._latest, ask.sent)
+        now = self._loop.time()
+        if ask.sent >= self._measured:
+            self._measured, taken = now, now - ask.sent
+            self.rtt = min(self.rtt or taken, taken)
+            if self.saw_rtt is not None:
+                self.saw_rtt(taken, ask.behind)
+        value = reply.value
+        if ask.future.done():
+            return
+        if isinstance(value, Status) and value.code != (Code.EOF if ask.expected == Kind.NAME else Code.OK):
+            ask.future.set_exception(wire.error_of(value, ask.about))
+        else:
+            ask.future.set_result(value)
+
+    def _tick(self) -> None:
+        """Look after the connection: every second while something is due, else as rarely as a keepalive."""
+        self._timer = None
+        if not self.alive:
+            return
+        idle = self._loop.time() - self.last_received
+        if self.silence > DEAD_AFTER:
+            self._give_up(LinkLost(f"no answer for {self.silence:.0f} s"))
+            return
+        if self._waiting and self._latest - next(iter(self._waiting)).sent > OVERTAKEN:
+            self._give_up(LinkLost("a request is not answered, others are"))
+            return
+        if not self._waiting and idle >= KEEPALIVE:
+            self._request(Kind.NAME, wire.request, Kind.REALPATH, b".").add_done_callback(seen)
+        wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
+        self._timer = self._loop.call_later(wait, self._tick)
+
+    def _give_up(self, error: LinkError) -> None:
+        if self._error is None:
+            self._error = error
+            self.sound_until = self._loop.time() - self.silence
+            self._queue.put(None)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        # Closing may wait for a thread of paramiko's: not on the loop.
+        closing = threading.Thread(target=self._transport.close, name="sftp close", daemon=True)
+        try:
+            closing.start()
+        except RuntimeError as error:
+            log.warning("a connection is closed later: %s", error)
+            self._loop.call_later(HANG_UP_AGAIN, self._hang_up)
+
+    def _end(self, error: LinkError) -> None:
+        """The reader thread is about to end: nothing more comes."""
+        self._deliver()
+        self._ended = self._error or error
+        self._give_up(self._ended)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._decoder.let_go()  # whoever has a file open here may remember this connection for a while
+        waiting, self._waiting = self._waiting, {}
+        self._over()
+        culprit = self._decoder.culprit or (next(iter(waiting)) if len(waiting) == 1 else None)
+        for item in waiting:
+            if not item.future.done():
+                item.future.set_exception(self._why(item, culprit))
+                item.future.exception()
+        self._gone()
+
+    def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkError:
+        """What a request that was under way fails with; a violation counts for the one that caused it."""
+        assert self._ended is not None
+        if not isinstance(self._ended, LinkLost):  # the transport found out why
+            return type(self._ended)(str(self._ended))
+        if not isinstance(self._ended, ProtocolViolation) or (culprit is not None and culprit is not item):
+            return LinkLost(str(self._ended))
+        violation = ProtocolViolation(str(self._ended))
+        violation.known = culprit is item
+        return violation
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        decoder, transport = self._decoder, self._transport
+        error: LinkError = LinkLost("the connection failed")
+
+        def received(count: int) -> None:
+            self.last_received = self._loop.time()
+            self.bytes_received += count
+            for reply in decoder.received(count):
+                self._take(reply)
+
+        try:
+            receive(transport, decoder.get_buffers, received)
+            error = LinkLost("the server closed the connection")
+        except ProtocolViolation as violation:
+            log.warning("the connection is dropped: %s", violation)
+            error = violation
+        except (OSError, EOFError) as failure:
+            error = LinkLost(str(failure))
+        finally:  # whatever happens: nobody may wait for a thread that is gone
+            if not self.bytes_received and transport.error is not None:
+                error = transport.error
+            self._call(self._end, error)
+
+    def _take(self, reply: Reply[Ask | Batch]) -> None:
+        token = reply.token
+        if isinstance(token, Ask):
+            self._done.append((token, reply))
+        elif token.take(reply.request_id, reply.value):
+            self._done.append(token)
+        else:
+            return
+        if not self._scheduled:
+            self._scheduled = True
+            self._call(self._deliver)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            log.debug("the event loop has ended")
+
+    def _send(self) -> None:
+        while True:
+            packets = [self._queue.get()]
+            while not self._queue.empty():
+                packets.append(self._queue.get())
+            data = b"".join(packet for packet in packets if packet is not None)
+            try:
+                if data:
+                    self._transport.send(data)
+                    self.bytes_sent += len(data)
+            except (OSError, EOFError) as error:
+                log.debug("cannot send: %s", error)
+                self._call(self._give_up, LinkLost(f"cannot send: {error}"))
+                return
+            if None in packets:
+                return
+
+
+def seen(future: asyncio.Future[Any]) -> None:
+    """A failure that nobody waits for has been seen."""
+    if not future.cancelled():
+        future.exception()
