@@ -29,7 +29,7 @@ from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link, backoff
 from vfs.remote.sftp.dialing import dial
-from vfs.remote.sftp.first_rate import first_rate
+from vfs.remote.sftp.first_rate import FAR, first_rate
 from vfs.remote.ssh.transport import Dialer
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Pool:
         try:
             connection = await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS))
             self._adopt(connection, self._dialer)
-            if measure and connection.rtt >= NEAR:
+            if measure and connection.rtt >= FAR:
                 self._tasks.spawn(self._see_rate(connection))
         except ConnectError as error:
             self.last_error = error
