@@ -26,6 +26,8 @@ PAUSE = (0.3, 3.0)
 """Seconds that a server is silent and nothing is lost."""
 OFFLINE = 1.0
 """Seconds of silence after which a mount may count the link as down."""
+ONLINE = 0.5
+"""Seconds after such a silence in which it has its next answer."""
 SIGNAL_EVERY = 0.02
 SETTLED = 0.1
 """Seconds that a slow link may be behind when it counts as sound again."""
@@ -167,7 +169,7 @@ class Trouble:
     def _silent(self) -> Iterator[float]:
         """A silence that is too short to lose a connection, and perhaps not to count as offline; its seconds."""
         seconds = self._chance.uniform(*PAUSE)
-        lost = self._ledger.lost.during(0) if seconds > OFFLINE else contextlib.nullcontext()
+        lost = self._ledger.lost.during(ONLINE) if seconds > OFFLINE else contextlib.nullcontext()
         with self._ledger.silence.during(0), lost:
             yield seconds
 

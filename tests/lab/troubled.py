@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -23,6 +24,10 @@ FLOOD = "flood.bin"
 """A file of the server that puts all others out of the mount's memory; whoever mounts makes it."""
 NOWHERE = b"../.artisync-no-such-target/"
 """What a link that leads nowhere is shown as, before its own text."""
+OFFLINE = 1.0
+"""Seconds of a pause from which on a mount may count the link as down: it shows what it last knew, however old."""
+ONLINE = 0.5
+"""Seconds after such a pause in which it has its next answer."""
 SIGNALS = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGALRM)
 
 
@@ -37,6 +42,8 @@ class OnATroubledMount(OnAMount):
 
     def __init__(self, mounted: Mounted, sshd: Sshd, name: str, pauses: Times) -> None:
         self.pauses = pauses
+        self.lost = Times(self.now)
+        """The pauses that are long enough to be taken for a link that is down."""
         self.faults: list[AssertionError] = []
         """What its machine found: hypothesis runs an example again, in another time, and may then tell of that."""
         self._pausing: threading.Thread | None = None
@@ -51,7 +58,8 @@ class OnATroubledMount(OnAMount):
         begun.wait()
 
     def _pause(self, seconds: float, begun: threading.Event) -> None:
-        with self.pauses.during(0), self._stopped():
+        lost = self.lost.during(ONLINE) if seconds > OFFLINE else nullcontext()
+        with self.pauses.during(0), lost, self._stopped():
             begun.set()
             threading.Event().wait(seconds)
 
@@ -88,7 +96,7 @@ class OnATroubledMount(OnAMount):
 
 
 class Troubled(Machine):
-    """Of the same promises: a pause makes answers as much older as it lasts, and nothing else is excused."""
+    """Of the same promises: a pause makes answers as much older as it lasts, a long one of any age; nothing else is excused."""
 
     client: OnATroubledMount
     several = Machine.several
@@ -100,6 +108,8 @@ class Troubled(Machine):
         super().teardown()
 
     def _fresh(self, moment: float) -> float:
+        if self.client.lost.touch(moment, self.client.now()):
+            return -math.inf
         return self.client.pauses.before(moment, self.client.ttl + self.client.slack)
 
     @rule(seconds=st.sampled_from((0.3, 0.8, 3.0)))

@@ -125,6 +125,23 @@ def test_a_planted_stale_answer_is_found_and_a_pause_excuses_it_while_it_lasts(
         assert fails(work) == "stale"
 
 
+def test_a_long_pause_excuses_answers_of_any_age_and_a_short_one_does_not(
+    machine: Troubled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.lab.troubled.OFFLINE", 0.1)
+    monkeypatch.setattr("tests.lab.troubled.ONLINE", 0.0)
+    old = machine.history.now(b"a.pt").data
+    machine.change("write", b"a.pt", 4_000)
+    monkeypatch.setattr(machine.client, "read", lambda *_: old)
+    time.sleep(0.15)  # longer than the TTL and the slack
+    machine.pause(0.05)
+    assert fails(lambda: machine.read(b"a.pt", [])) == "stale"
+    machine.pause(0.2)
+    machine.read(b"a.pt", [])
+    machine.client._end_pause()
+    assert fails(lambda: machine.read(b"a.pt", [])) == "stale"
+
+
 def test_a_planted_eintr_is_found(machine: Troubled, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = machine.open(b"a.pt")
     monkeypatch.setattr(calls, "pread", raising(errno.EINTR))
