@@ -155,11 +155,12 @@ class Program:
         return _is(os.stat(self._mount / path).st_size == (self._root / path).stat().st_size)
 
     def whole(self, path: str) -> Saw:
-        return _is(read(self._mount / path) == (self._root / path).read_bytes())
+        return self._same(read(self._mount / path), (self._root / path).read_bytes())
 
     def part(self, path: str) -> Saw:
         offset = self._chance.randrange((self._root / path).stat().st_size)
-        return _is(read(self._mount / path, offset, SAMPLE) == read(self._root / path, offset, SAMPLE))
+        data, want = (read(root / path, offset, SAMPLE) for root in (self._mount, self._root))
+        return self._same(data, want, offset)
 
     def whole_live(self, path: str) -> Saw:
         return self._version(path)
@@ -171,6 +172,15 @@ class Program:
         if name is None:
             self._note = f"{len(data)} bytes, {data[:HEAD]!r}…{data[-8:]!r}"
         return WRONG if name is None else name
+
+    def _same(self, data: bytes, want: bytes, offset: int = 0) -> Saw:
+        """Whether these bytes from `offset` on are right; where they are not is noted."""
+        if data != want:
+            at = next((i for i, (a, b) in enumerate(zip(data, want, strict=False)) if a != b), len(data))
+            rest = data[at:]
+            zeros = len(rest) - len(rest.lstrip(b"\0"))
+            self._note = f"{len(data)} bytes of {len(want)} from {offset}, wrong from {offset + at} on, {zeros} zeros there"
+        return _is(data == want)
 
     # --- names ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +222,7 @@ class Program:
         """Read on at what was the end; how long the file is."""
         offset = self._ends.get(path, 0)
         data = pread_all(self._file(path), offset, 1 << 30)
-        if data != grown(path.partition("/")[2], offset, len(data)):
+        if self._same(data, grown(path.partition("/")[2], offset, len(data)), offset) == WRONG:
             return WRONG
         self._ends[path] = offset + len(data)
         return self._ends[path]
@@ -224,7 +234,7 @@ class Program:
         file = self._file(path)
         offset = self._chance.randrange((self._root / path).stat().st_size)
         data = pread_all(file, offset, SAMPLE)
-        return _is(data == grown(path.partition("/")[2], offset, len(data)))
+        return self._same(data, grown(path.partition("/")[2], offset, len(data)), offset)
 
     def let_go(self, path: str) -> Saw:
         if path in self._held:
