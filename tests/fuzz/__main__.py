@@ -29,10 +29,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="for each target  [default: 1]")
     parser.add_argument("--target", metavar="NAME", action="append", help="only this one")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         logging.disable()
-        _fuzz(given.one, given.minutes * 60)
+        _fuzz(given.one, given.minutes * 60, given.corpus)
         return 0
     names = list(importlib.import_module("tests.fuzz.targets").TARGETS)
     if unknown := set(given.target or ()) - set(names):
@@ -46,7 +47,9 @@ def main() -> int:
 def _run(name: str, minutes: float) -> bool:
     print(f"{name}: ", end="", flush=True)
     command = [sys.executable, "-m", "tests.fuzz", "--one", name, "--minutes", str(minutes)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    with tempfile.TemporaryDirectory(prefix="artisync-corpus-") as corpus:  # libFuzzer clears nothing away
+        command += ["--corpus", corpus]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     said = (done.stdout + done.stderr).strip().splitlines()
     print(said[-1] if said else "", flush=True)
     if done.returncode:
@@ -54,7 +57,7 @@ def _run(name: str, minutes: float) -> bool:
     return done.returncode == 0
 
 
-def _fuzz(name: str, seconds: float) -> None:
+def _fuzz(name: str, seconds: float, corpus: str) -> None:
     atheris: Any = None
     importing: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if importlib.util.find_spec("atheris") is not None:
@@ -76,7 +79,7 @@ def _fuzz(name: str, seconds: float) -> None:
     for seed in seeds:
         one(seed)
     if atheris is not None:
-        _with_atheris(atheris, seeds, seconds, one)
+        _with_atheris(atheris, seeds, seconds, one, corpus)
         return
     chance, runs, end = random.Random(), 0, time.monotonic() + seconds
     while time.monotonic() < end:
@@ -85,9 +88,10 @@ def _fuzz(name: str, seconds: float) -> None:
     print(f"{runs} inputs, none broke a rule")
 
 
-def _with_atheris(atheris: Any, seeds: list[bytes], seconds: float, one: Callable[[bytes], None]) -> None:
+def _with_atheris(
+    atheris: Any, seeds: list[bytes], seconds: float, one: Callable[[bytes], None], corpus: str
+) -> None:
     """Never returns: libFuzzer ends the process, with an error when a rule was broken."""
-    corpus = tempfile.mkdtemp(prefix="artisync-corpus-")
     for i, seed in enumerate(seeds):
         (Path(corpus) / str(i)).write_bytes(seed)
     options = [
