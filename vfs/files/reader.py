@@ -164,9 +164,12 @@ class Reader:
         if self._on_disk:
             most = min(FROM_DISK, self.fetcher.cache.memory_bytes // (2 * self.fetcher.readers))
             ahead = pattern.ahead(content.version.size, most, most, growth, unit=most // STEPS)
-            if ahead is not None:
-                self._on_disk = self.fetcher.load_ahead(content, *ahead)
-            return
+            if ahead is None or self.fetcher.load_ahead(content, *ahead):
+                return
+            self._on_disk, pattern.frontier = (
+                False,
+                ahead[0],
+            )  # it grew, or was evicted: the link says how much
         remote = self.fetcher.remote
         ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
         if ahead is not None:

@@ -256,3 +256,24 @@ def test_what_the_disk_has_is_read_ahead_from_there_and_what_it_lost_is_fetched_
         assert {start // MIB for start, _ in stack.remote.read_ranges} == {lost}
 
     play(story, place=tmp_path)
+
+
+def test_what_a_cached_file_grew_by_is_fetched_ahead_of_who_reads_on(tmp_path: Path) -> None:
+    grown = tagged(b"old", 2 * BIG)
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        await stack.read(b"data.bin")
+        await stack.restart()
+        await stack.tree.start()
+        reader = await stack.open(b"data.bin")
+        stack.files.append(FILE, grown[BIG:])
+        await asyncio.sleep(TTL + 1)
+        await stack.tree.refresh(reader.node)
+        for start in range(0, BIG - 2 * MIB, MIB):
+            assert await read(reader, start, MIB) == grown[start : start + MIB]
+        await asyncio.sleep(1)
+        assert reader.read_now(BIG, MIB) is not None
+        assert reader.read_now(BIG + MIB, MIB) is not None
+
+    play(story, place=tmp_path)
