@@ -15,7 +15,7 @@ from tests.lab.memory_remote import MemoryRemote
 from tests.lab.memory_tree import Changes, MemoryTree, RealTree
 from tests.lab.sshd import Sshd
 from tests.lab.virtual_time import run_virtual
-from vfs.base.errors import AccessDenied, NoSuchPath, RemoteError, ServerFailure, Unreachable
+from vfs.base.errors import AccessDenied, NoSuchPath, NotAFile, RemoteError, ServerFailure, Unreachable
 from vfs.remote.api import Attributes, Remote, RemoteFile
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
@@ -347,12 +347,9 @@ def test_a_read_after_the_close_opens_the_path_anew(play: Play) -> None:
     play(story)
 
 
-def test_a_directory_can_be_opened_and_not_read(play: Play) -> None:
+def test_a_directory_is_no_file_that_can_be_opened(play: Play) -> None:
     async def story(world: World) -> None:
-        file = await world.remote.open(world.root)
-        assert file.attributes.is_dir
-        await fails(ServerFailure, read(file, 0, 10))
-        file.close()
+        await fails(NotAFile, world.remote.open(world.root))
 
     play(story)
 
