@@ -142,8 +142,10 @@ class Series:
         return node in self._ahead or node in self._passed
 
     def takes(self, node: Node) -> bool:
-        """Whether a file that was not foreseen is this program's: below the same directory, or beyond its end."""
-        return self._top in node.ancestors() or (not self._ahead and self._next is None)
+        """Whether a file that was not foreseen is this program's: in the same directory, in one of several that it goes
+        through, or anywhere once all that was expected is opened."""
+        here = self._top in node.ancestors() if self._deep else node.parent is self._at.parent
+        return here or (not self._ahead and self._next is None)
 
     def opened(self, node: Node) -> None:
         """The program opened a file."""
@@ -292,6 +294,7 @@ class Series:
         """The files behind `node` in its directory and, if the program goes through several, those behind it; each
         directory before what is in it."""
         while node is not self._top and node.parent is not None:
+            yield node.parent
             row = self._row(node.parent)
             later = row[row.index(node) + 1 :] if node in row else []
             yield from (one for one in later if one.kind is Kind.FILE)

@@ -110,6 +110,23 @@ def test_through_several_directories(files_first: bool) -> None:
     play(story, latency=RTT)
 
 
+def test_what_is_opened_here_and_there_before_does_not_matter() -> None:
+    """As git does, which looks into its own directory first."""
+
+    async def story(stack: MemoryStack) -> None:
+        stack.remote.spare = 512 << 10
+        paths = make(stack, b".git", [b"HEAD", b"config", b"index"], 100)
+        make(stack, b".git/objects", numbered(300), 9000)
+        paths += make(stack, b".git/refs", [b"master"], 100)
+        for part in range(10):
+            paths += make(stack, b"part-%02d" % part, numbered(50, b"py"), 9000)
+        paths[2], paths[3] = paths[3], paths[2]
+        assert await program(stack, paths) < 2.5
+        assert await quiet(stack) == len(paths)
+
+    play(story, latency=RTT)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_file_brings_no_other_and_two_bring_few(count: int) -> None:
     async def story(stack: MemoryStack) -> None:
