@@ -50,7 +50,7 @@ class Sshd:
 
     It runs as the present user and lets that user in with `server.user_key`; paths over SFTP are those of
     this machine, `root` is where a test puts its files. `extra` are lines of sshd_config(5) that come first,
-    and so win. The test is skipped where there is no sshd.
+    and so win; `key_kind` is that of its key and of the user's. The test is skipped where there is no sshd.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Sshd:
         extra: Sequence[str] = (),
         port: int | None = None,
         log_level: str = "VERBOSE",
+        key_kind: str = "ed25519",
     ) -> None:
         if SSHD is None:
             pytest.skip("no sshd on this machine (Debian: openssh-server)")
@@ -67,8 +68,8 @@ class Sshd:
         self.directory = Path(self._directory.name)
         self.root = root if root is not None else self.directory / "root"
         self.root.mkdir(exist_ok=True)
-        self.host_key = make_key(self.directory / "host_key")
-        self.user_key = make_key(self.directory / "user_key")
+        self.host_key = make_key(self.directory / "host_key", kind=key_kind)
+        self.user_key = make_key(self.directory / "user_key", kind=key_kind)
         self.authorized_keys = self.directory / "authorized_keys"
         shutil.copy(f"{self.user_key}.pub", self.authorized_keys)
         self.port = free_port() if port is None else port

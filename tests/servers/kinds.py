@@ -28,6 +28,7 @@ from vfs.base.address import Address
 PLACE = Path(os.environ.get("ARTISYNC_SERVERS", "/nonexistent"))
 """What `scripts/servers` made: `debian/` unpacked packages, `venv/`, `node_modules/`."""
 PROGRAMS = Path(__file__).parent / "programs"
+SFTP_SERVER = sftp_filter.SFTP_SERVER
 
 
 class Server:
@@ -63,8 +64,11 @@ class Server:
 class OpenSsh(Server):
     """OpenSSH's sshd with lines of sshd_config."""
 
-    def __init__(self, place: Path, *lines: str, root: Path | None = None) -> None:
+    def __init__(
+        self, place: Path, *lines: str, root: Path | None = None, key_kind: str = "ed25519"
+    ) -> None:
         super().__init__(place, root)
+        self._key_kind = key_kind
         self._lines = [line.replace("@ROOT@", str(root)) for line in lines]
         self._sshd: Sshd | None = None
 
@@ -75,7 +79,7 @@ class OpenSsh(Server):
 
     def start(self) -> None:
         if self._sshd is None:
-            self._sshd = Sshd(self.root, extra=self._lines, port=self.port)
+            self._sshd = Sshd(self.root, extra=self._lines, port=self.port, key_kind=self._key_kind)
         self._sshd.start()
 
     def stop(self) -> None:
@@ -190,6 +194,11 @@ def _dropbear_key(server: Server, key: Path, authorized: Path) -> None:
     subprocess.run(words, check=True, capture_output=True, env=_environment())
 
 
+def _tinysshd_keys(server: Server, key: Path, authorized: Path) -> None:
+    words = [_debian("usr/sbin/tinysshd-makekey"), server.place / "tinysshd"]
+    subprocess.run(words, check=True, capture_output=True)
+
+
 def _proftpd(server: Server, key: Path, authorized: Path) -> None:
     keys = server.place / "rfc4716"
     keys.write_bytes(
@@ -252,6 +261,17 @@ PROGRAM_KINDS: dict[str, Program] = {
         prepare=_dropbear_key,
         under_home=True,
     ),
+    "tinysshd": Program(
+        lambda server, key, authorized: [
+            sys.executable,
+            PROGRAMS / "with_tinysshd.py",
+            str(server.port),
+            *(_debian("usr/sbin/tinysshd"), "-x", f"sftp={SFTP_SERVER}", server.place / "tinysshd"),
+        ],
+        _debian("usr/sbin/tinysshd"),
+        prepare=_tinysshd_keys,
+        under_home=True,
+    ),
     "proftpd": Program(
         lambda server, key, authorized: [
             _debian("usr/sbin/proftpd"),
@@ -281,14 +301,22 @@ def _filtered(rule: str) -> Callable[[Path], Server]:
     return _subsystem(f"{sys.executable} -I -S {sftp_filter.__file__} {rule}")
 
 
-SFTP_SERVER = sftp_filter.SFTP_SERVER
-
-
 def _script(place: Path, text: str) -> Path:
     path = place / "subsystem"
     path.write_text(f"#!/bin/sh\n{text}\nexec {SFTP_SERVER}\n")
     path.chmod(0o755)
     return path
+
+
+def talking(place: Path) -> Server:
+    """Whatever the user's shell prints at login comes before SFTP, and no client can tell the two apart."""
+    script = place / "subsystem"
+    script.write_text(f"#!/bin/sh\necho {TALK}\nexec {SFTP_SERVER}\n")
+    script.chmod(0o755)
+    return OpenSsh(place, f"Subsystem sftp {script}")
+
+
+TALK = "Welcome to the cluster"
 
 
 def _few_handles(place: Path) -> Path:
@@ -301,7 +329,7 @@ KINDS: dict[str, Callable[[Path], Server]] = {
     "openssh, -R": _lines("Subsystem sftp internal-sftp -R"),
     "openssh, chacha20": _lines("Ciphers chacha20-poly1305@openssh.com"),
     "openssh, aes-ctr": _lines("Ciphers aes256-ctr"),
-    "openssh, rsa": _lines("HostKeyAlgorithms rsa-sha2-512,ssh-ed25519"),
+    "openssh, rsa": lambda place: OpenSsh(place, key_kind="rsa"),
     "openssh, MaxSessions 1": _lines("MaxSessions 1"),
     "openssh, MaxStartups 2:50:3": _lines("MaxStartups 2:50:3"),
     "openssh, RekeyLimit 1M": _lines("RekeyLimit 1M"),

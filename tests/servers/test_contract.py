@@ -1,6 +1,7 @@
 """One contract for every server: what a mount, a `pull`, a `cat --follow` and `doctor` do over each.
 
-CI runs it over `kinds.FAST`; `scripts/servers` over all, with `ARTISYNC_SERVERS` naming the place of those that it installed.
+CI runs it over `kinds.FAST`; `scripts/servers` over all, with `ARTISYNC_SERVERS` naming the place of those that it installed,
+and what a mount does by sshfs as well, for comparison. `conftest.py` makes a table of the results.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.lab import sftp_filter
 from tests.lab.mounted import Mounted, needs_fuse, settle, write
 from tests.lab.waiting import eventually
-from tests.servers.kinds import FAST, KINDS, Server
+from tests.servers.kinds import FAST, KINDS, TALK, OpenSsh, Server, talking
 
 pytestmark = needs_fuse
 
@@ -77,9 +82,7 @@ class World:
         self.fill()
         self.server.start()
         try:
-            options = ("--transport", self.server.transport)
-            self.mounted = Mounted(self.server, self.server.remote_root, self.place, *options)  # type: ignore[arg-type]
-            self.path = self.mounted.mount()
+            self.path = self.mount()
         except BaseException:
             self.server.stop()
             raise
@@ -87,16 +90,71 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.mounted.unmount()
+            self.unmount()
         finally:
             self.server.stop()
+            for place in (self.root, self.place / "cache"):
+                shutil.rmtree(place, ignore_errors=True)
+
+    def mount(self) -> Path:
+        options = ("--transport", self.server.transport)
+        self.mounted = Mounted(self.server, self.server.remote_root, self.place, *options)  # type: ignore[arg-type]
+        return self.mounted.mount()
+
+    def unmount(self) -> None:
+        self.mounted.unmount()
         assert "Traceback" not in self.mounted.log.read_text()
 
 
-@pytest.fixture(scope="module", params=list(KINDS) if ALL else FAST)
+class SshfsWorld(World):
+    """The same, mounted by sshfs."""
+
+    def mount(self) -> Path:
+        path = self.place / "sshfs"
+        path.mkdir()
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"]
+        options += ["reconnect", "dcache_timeout=2"]
+        usage = subprocess.run(["sshfs", "--help"], capture_output=True, text=True, check=False).stdout
+        if "no_contain_symlinks" in usage:  # else Debian's refuses links with ".."
+            options.append("no_contain_symlinks")
+        place = f"{self.server.user}@127.0.0.1:{self.server.remote_root}"
+        words = ["sshfs", "-p", str(self.server.port), place, str(path)]
+        key = f"IdentityFile={self.server.user_key}"
+        subprocess.run([*words, *(f"-o{o}" for o in (*options, key))], check=True, timeout=30)
+        return path
+
+    def unmount(self) -> None:
+        subprocess.run(["fusermount3", "-uz", str(self.path)], check=True, timeout=30)
+
+
+def worlds() -> list[Any]:
+    """A parameter for each world: its kind, and by what it is mounted."""
+    if not ALL:
+        return [pytest.param((name, "artisync"), id=name) for name in FAST]
+    compared = pytest.mark.xfail(reason="to compare with", strict=False)
+    return [
+        param
+        for name in KINDS
+        for param in (
+            pytest.param((name, "artisync"), id=name),
+            pytest.param((name, "sshfs"), id=f"{name}, by sshfs", marks=compared),
+        )
+    ]
+
+
+@pytest.fixture(scope="module", params=worlds())
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(request.param, tmp_path_factory.mktemp("server")) as world:
+    name, client = request.param
+    with (World if client == "artisync" else SshfsWorld)(name, tmp_path_factory.mktemp("server")) as world:
         yield world
+
+
+@pytest.fixture
+def ours(world: World) -> World:
+    """For what is asked of artisync alone."""
+    if isinstance(world, SshfsWorld):
+        pytest.skip("sshfs has no such thing")
+    return world
 
 
 def digest(path: Path) -> str:
@@ -114,7 +172,7 @@ def test_the_tree_is_there_with_odd_names_and_empty_directories(world: World) ->
     for name in os.listdir(shown / "small"):
         there, here = os.stat(world.root / "exp-1/small" / name), os.stat(shown / "small" / name)
         assert (here.st_size, int(here.st_mtime)) == (there.st_size, int(there.st_mtime))
-        assert stat.S_IMODE(here.st_mode) == stat.S_IMODE(there.st_mode) & ~0o222
+        assert stat.S_IMODE(here.st_mode) == stat.S_IMODE(there.st_mode) & ~(0 if isinstance(world, SshfsWorld) else 0o222)
 
 
 def test_a_name_that_is_no_text_is_trouble_of_its_directory_at_most(world: World) -> None:
@@ -149,6 +207,7 @@ def test_links_lead_where_they_lead_on_the_server(world: World) -> None:
         assert caught.value.errno == number, name
 
 
+@pytest.mark.timeout(600)  # the slowest servers send 2 MB/s
 def test_a_large_file_is_read_whole(world: World) -> None:
     assert digest(world.path / "exp-1/large.bin") == digest(world.root / "exp-1/large.bin")
 
@@ -204,17 +263,18 @@ def test_what_is_replaced_and_removed_is(world: World) -> None:
     assert eventually(lambda: not shown.exists(), 10)
 
 
-def test_pull_brings_everything_and_says_so(world: World, tmp_path: Path) -> None:
-    done = world.mounted.ask("pull", "exp-1", tmp_path / "copy", timeout=110)
+@pytest.mark.timeout(600)
+def test_pull_brings_everything_and_says_so(ours: World, tmp_path: Path) -> None:
+    done = ours.mounted.ask("pull", "exp-1", tmp_path / "copy", timeout=500)
     assert done.returncode == 0, done.stderr
     copy = tmp_path / "copy/exp-1"
     for name in ("large.bin", "checkpoints/last.bin", "small/7", "links/inside", "links/twice"):
-        assert digest(copy / name) == digest(world.root / "exp-1" / name), name
+        assert digest(copy / name) == digest(ours.root / "exp-1" / name), name
 
 
-def test_what_is_appended_is_followed(world: World) -> None:
-    log = write(world.root / "exp-1/follow.log", b"1\n")
-    program = world.mounted.start("cat", "--follow", "exp-1/follow.log")
+def test_what_is_appended_is_followed(ours: World) -> None:
+    log = write(ours.root / "exp-1/follow.log", b"1\n")
+    program = ours.mounted.start("cat", "--follow", "exp-1/follow.log")
     try:
         assert program.stdout is not None
         for line in ("1\n", "22\n", "333\n", "4444\n"):
@@ -227,17 +287,17 @@ def test_what_is_appended_is_followed(world: World) -> None:
         program.communicate(timeout=20)
 
 
-def test_a_restart_of_the_server_is_outlasted(world: World) -> None:
-    write(world.root / "exp-1/later", b"later" * 100)
-    world.server.stop()
-    assert (world.path / "exp-1/small/3").read_bytes() == b"3" * 100
-    world.server.start()
-    assert eventually(lambda: (world.path / "exp-1/later").exists(), 30)
-    assert (world.path / "exp-1/later").read_bytes() == b"later" * 100
+def test_a_restart_of_the_server_is_outlasted(ours: World) -> None:
+    write(ours.root / "exp-1/later", b"later" * 100)
+    ours.server.stop()
+    assert (ours.path / "exp-1/small/3").read_bytes() == b"3" * 100
+    ours.server.start()
+    assert eventually(lambda: (ours.path / "exp-1/later").exists(), 30)
+    assert (ours.path / "exp-1/later").read_bytes() == b"later" * 100
 
 
-def test_doctor_finds_nothing_wrong(world: World) -> None:
-    done = world.mounted.ask("doctor", "--json")
+def test_doctor_finds_nothing_wrong(ours: World) -> None:
+    done = ours.mounted.ask("doctor", "--json")
     found = json.loads(done.stdout)
     checks = found["checks"] if isinstance(found, dict) else found
     wrong = [one for one in checks if one["result"] in ("failed", "warning")]
@@ -247,9 +307,6 @@ def test_doctor_finds_nothing_wrong(world: World) -> None:
 
 def test_it_comes_up_from_the_cache_though_listing_fails_at_first(tmp_path: Path) -> None:
     """Once: as a full disk, or a file system that is not mounted yet, has it."""
-    from tests.lab import sftp_filter
-    from tests.servers.kinds import OpenSsh
-
     switch = tmp_path / "failing"
     rule = f"no-listings@{switch}"
     server = OpenSsh(tmp_path, f"Subsystem sftp {sys.executable} -I -S {sftp_filter.__file__} {rule}")
@@ -267,6 +324,21 @@ def test_it_comes_up_from_the_cache_though_listing_fails_at_first(tmp_path: Path
             assert (path / "f").read_bytes() == b"cached"
     finally:
         server.stop()
+
+
+@pytest.mark.skipif(not ALL, reason="test_doctor has it for CI")
+@pytest.mark.parametrize("kind", ["openssh, a shell that prints at login"])
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_what_a_shell_prints_at_login_is_in_the_message(kind: str, transport: str, tmp_path: Path) -> None:
+    server = talking(tmp_path)
+    server.start()
+    try:
+        mounted = Mounted(server, server.root, tmp_path, "--transport", transport)  # type: ignore[arg-type]
+        done = mounted.artisync("mount", *mounted.words, str(mounted.path))
+    finally:
+        server.stop()
+    assert done.returncode != 0
+    assert TALK in done.stderr
 
 
 def _listed(path: Path) -> list[str]:
