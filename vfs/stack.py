@@ -61,17 +61,22 @@ class ProbeResult:
     """Names in the root."""
     rtt: float
     """Round trip in seconds."""
+    transport: TransportName
+    """The one that got in."""
 
 
 def make_dialer(settings: Settings, prompter: Prompter | None, *, fall_back: bool = True) -> Dialer:
     """The dialer that `settings.transport` names; for paramiko one that falls back to the system's ssh."""
     from vfs.remote.ssh.openssh import OpensshDialer
+    from vfs.remote.ssh.prompts import Asking
+
+    asking = Asking(prompter)
 
     def made(kind: type[D]) -> D:
         return kind(
             settings.address,
             settings.known_hosts,
-            prompter=prompter,
+            asking=asking,
             accept_new=settings.accept_new_host_key,
             replace=settings.replace_host_key,
         )
@@ -125,7 +130,7 @@ class Stack:
             "profile": settings.profile_name,
             "address": settings.address.line(),
             "root": settings.remote_root,
-            "transport": settings.transport,
+            "transport": self.pool.transport,
             "state": "online" if link.online else "offline",
             "problem": None if self.pool.last_error is None else str(self.pool.last_error),
             "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
@@ -239,21 +244,21 @@ def root_listed(settings: Settings) -> Iterator[None]:
         raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
 
 
-def probe(settings: Settings, prompter: Prompter | None) -> ProbeResult:
-    """Connect once, by that transport alone, and see whether the root can be listed.
+def probe(settings: Settings, prompter: Prompter | None, *, fall_back: bool = True) -> ProbeResult:
+    """Connect once, and see whether the root can be listed. `fall_back`: as for `make_dialer`.
 
     Raises ConnectError, RootUnusable. Blocks.
     """
 
     async def run() -> ProbeResult:
-        pool = Pool(make_dialer(settings, prompter, fall_back=False), timeout=settings.timeout)
+        pool = Pool(make_dialer(settings, prompter, fall_back=fall_back), timeout=settings.timeout)
         remote = SftpRemote(pool)
         try:
             await pool.connect(keep_trying=False)
             root = await real_root(remote, settings.root)
             with root_listed(settings):
                 entries = await remote.scandir(root)
-            return ProbeResult(root, len(entries), pool.link.rtt)
+            return ProbeResult(root, len(entries), pool.link.rtt, pool.transport)
         finally:
             await pool.aclose()
 

@@ -288,6 +288,7 @@ class FakeDialer:
 
     server: FakeServer
     window_limited: bool = False
+    transport = "paramiko"
     refuse: Callable[[int], ConnectError | None] = nobody_refused
     at: list[float] = field(default_factory=list)
     """When it was asked to connect, in the loop's time."""

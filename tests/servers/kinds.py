@@ -64,9 +64,7 @@ class Server:
 class OpenSsh(Server):
     """OpenSSH's sshd with lines of sshd_config."""
 
-    def __init__(
-        self, place: Path, *lines: str, root: Path | None = None, key_kind: str = "ed25519"
-    ) -> None:
+    def __init__(self, place: Path, *lines: str, root: Path | None = None, key_kind: str = "ed25519") -> None:
         super().__init__(place, root)
         self._key_kind = key_kind
         self._lines = [line.replace("@ROOT@", str(root)) for line in lines]

@@ -172,7 +172,9 @@ def test_the_tree_is_there_with_odd_names_and_empty_directories(world: World) ->
     for name in os.listdir(shown / "small"):
         there, here = os.stat(world.root / "exp-1/small" / name), os.stat(shown / "small" / name)
         assert (here.st_size, int(here.st_mtime)) == (there.st_size, int(there.st_mtime))
-        assert stat.S_IMODE(here.st_mode) == stat.S_IMODE(there.st_mode) & ~(0 if isinstance(world, SshfsWorld) else 0o222)
+        assert stat.S_IMODE(here.st_mode) == stat.S_IMODE(there.st_mode) & ~(
+            0 if isinstance(world, SshfsWorld) else 0o222
+        )
 
 
 def test_a_name_that_is_no_text_is_trouble_of_its_directory_at_most(world: World) -> None:

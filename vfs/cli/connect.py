@@ -8,13 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vfs.base.errors import (
-    ArtisyncError,
-    ConfigError,
-    ConnectError,
-    NeedsOpenssh,
-    RootUnusable,
-)
+from vfs.base.errors import ArtisyncError, ConfigError
 from vfs.base.profiles import DEFAULT_PROFILE, Profile, load_profile, save_profile
 from vfs.base.settings import Settings, resolve
 from vfs.cli import console
@@ -89,7 +83,7 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
     settings = resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
     disk.check_place(settings.cache_dir)
-    settings = _checked(settings, chosen=given["transport"] is not None)
+    settings = _checked(settings, fall_back=given["transport"] is None)
 
     options = dict(saved.options) if saved else {}
     for key in SAVED:
@@ -112,36 +106,13 @@ def _saved(name: str) -> tuple[Profile | None, ConfigError | None]:
         return None, e
 
 
-def _checked(settings: Settings, *, chosen: bool) -> Settings:
-    """Connect once, over the system's ssh where paramiko cannot log in and ssh can; the settings that worked."""
-    from vfs.remote.ssh.fallback import ssh_may_do
-
-    try:
-        _probe(settings)
-    except ConnectError as e:
-        asked = console.prompter() is not None
-        if (
-            chosen
-            or settings.transport == "openssh"
-            or isinstance(e, RootUnusable)
-            or not ssh_may_do(e, asked=asked)
-        ):
-            raise
-        settings = replace(settings, transport="openssh")
-        try:
-            _probe(settings)
-        except ConnectError as other:
-            raise (other if isinstance(e, NeedsOpenssh) else e) from None
-        console.tell("paramiko could not log in; the system's ssh can, and this profile uses it from now on.")
-    return settings
-
-
-def _probe(settings: Settings) -> None:
+def _checked(settings: Settings, *, fall_back: bool) -> Settings:
+    """Connect once; the settings that worked."""
     from vfs.remote.ssh.hostkeys import read_entries
     from vfs.stack import probe
 
     known = {entry.key for entry in read_entries(settings.known_hosts)}
-    found = probe(settings, console.prompter())
+    found = probe(settings, console.prompter(), fall_back=fall_back)
     for entry in read_entries(settings.known_hosts):
         if entry.key not in known:
             console.tell(f"Saved the server's {entry.key.label} key {entry.key.fingerprint}.")
@@ -150,6 +121,9 @@ def _probe(settings: Settings) -> None:
     console.tell(
         f"Connected to {settings.address.host} ({found.rtt * 1000:.0f} ms away); {root} holds {names}."
     )
+    if found.transport != settings.transport:
+        console.tell("paramiko could not log in; the system's ssh can, and this profile uses it from now on.")
+    return replace(settings, transport=found.transport)
 
 
 def _move_mounts(name: str, settings: Settings) -> int:

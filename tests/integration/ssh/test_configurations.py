@@ -156,6 +156,8 @@ OURS = {
     for keyword, value in {
         "RemoteCommand": "tmux attach",
         "RequestTTY": "force",
+        "StdinNull": "yes",
+        "ForkAfterAuthentication": "yes",
         "LocalForward": "127.0.0.1:1 127.0.0.1:1",
         "PermitLocalCommand": "yes\n  LocalCommand echo here",
         "LogLevel": "QUIET",

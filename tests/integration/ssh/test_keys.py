@@ -21,7 +21,9 @@ from tests.lab.ssh_client import (
 from tests.lab.sshd import Sshd, fingerprint, make_key
 from tests.lab.waiting import eventually
 from vfs.base import errors
+from vfs.base.settings import Settings
 from vfs.remote.ssh.openssh import OpensshDialer
+from vfs.stack import make_dialer
 
 
 def test_a_key_that_the_server_does_not_know_is_named(place: Place, server: Sshd, tmp_path: Path) -> None:
@@ -74,6 +76,22 @@ def test_a_locked_key_is_unlocked_by_a_person_once(place: Place, server: Sshd, t
         with connected(dialer):
             pass
     assert person.asked == [str(key)] * 2
+
+
+def test_a_passphrase_is_asked_for_once_though_both_dialers_try(server: Sshd, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "locked", passphrase=PASSPHRASE)  # which the server does not know
+    person = Person(passphrases=[PASSPHRASE, PASSPHRASE])
+    options = (("UserKnownHostsFile", str(tmp_path / "known")), ("IdentitiesOnly", "yes"))
+    settings = Settings(
+        address=replace(server.address, keys=(str(key),), options=options),
+        identity="test",
+        cache_dir=tmp_path / "cache",
+        known_hosts=tmp_path / "ours",
+        accept_new_host_key=True,
+    )
+    with pytest.raises(errors.AuthRejected), connected(make_dialer(settings, person)):
+        pass
+    assert person.asked == [str(key)]
 
 
 @pytest.mark.parametrize("form", ["RFC4716", "PEM", "PKCS8"])

@@ -24,6 +24,7 @@ from vfs.base.errors import (
     ServerFailure,
     Unreachable,
 )
+from vfs.base.option_values import TransportName
 from vfs.base.tasks import Tasks
 from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
@@ -222,6 +223,11 @@ class Pool:
         if self._far and not far:
             share = self.share
             self._dial_up_to(1 + min(share.at_first, math.ceil(FAST * self.link.rtt / share.size)))
+
+    @property
+    def transport(self) -> TransportName:
+        """Who speaks SSH."""
+        return self._dialer.transport
 
     @property
     def share(self) -> Share:

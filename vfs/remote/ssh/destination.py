@@ -47,6 +47,8 @@ class Destination:
     """For a shell."""
     ciphers: tuple[str, ...]
     """Those allowed, by preference; none where that is not known."""
+    detaching: tuple[str, ...]
+    """Keywords that take `ssh` away from its stdin, and are set. An `ssh` before 8.7 knows none of them."""
     only_ssh: str | None
     """What of it only the system's ssh can do, for people; None if paramiko can do all."""
 

@@ -14,7 +14,6 @@ from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.hostkeys import HostKey, KnownHosts
 from vfs.remote.ssh.prompts import Asking, Deadline
 from vfs.remote.ssh.ssh_config import resolve
-from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +28,19 @@ class SshDialer:
         address: Address,
         known_hosts: Path,
         *,
-        prompter: Prompter | None = None,
+        asking: Asking | None = None,
         accept_new: bool = False,
         replace: bool = False,
         ssh_config: Path | None = None,
     ) -> None:
-        """`known_hosts` is our own file, `ssh_config` stands in for `~/.ssh/config`; `accept_new` and `replace` are
-        those of `KnownHosts.verify`."""
+        """`known_hosts` is our own file, `asking` is shared by the dialers to one server, `ssh_config` stands in for
+        `~/.ssh/config`; `accept_new` and `replace` are those of `KnownHosts.verify`."""
         self._address = address
         self._known_hosts = known_hosts
         self._accept_new = accept_new
         self._replace = replace
         self._ssh_config = ssh_config
-        self._asking = Asking(prompter)
+        self._asking = asking or Asking(None)
         self._verified: set[str] = set()
         self._warned: set[str] = set()
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 
 from vfs.base import errors
 from vfs.base.errors import ConnectError
+from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
-from vfs.remote.ssh.openssh import OpensshDialer
-from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 from vfs.remote.ssh.prompts import Deadline
-from vfs.remote.ssh.transport import Transport
+from vfs.remote.ssh.transport import Dialer, Transport
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,8 @@ _NO_BETTER = (
 )
 
 
-def ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
-    """Whether the system's ssh may get in where paramiko ended with `error`. `asked`: a person was there to ask.
+def _ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
+    """Whether the system's ssh may get in where paramiko ended with `error`.
 
     A host key that is not trusted, a passphrase that a person does not know, and a port that does not answer are no
     better over ssh, to which the same name leads.
@@ -44,16 +43,20 @@ def ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
 class FallbackDialer:
     """A `Dialer`. Until paramiko has got in once, the system's ssh is tried after it; who gets in first stays."""
 
-    def __init__(self, first: ParamikoDialer, second: OpensshDialer, *, asked: bool) -> None:
-        """Both for the same server; `asked` as for `ssh_may_do`."""
+    def __init__(self, first: Dialer, second: Dialer, *, asked: bool) -> None:
+        """Paramiko's and the system's ssh, for the same server. `asked`: a person is there to ask."""
         self._first = first
         self._second = second
         self._asked = asked
-        self._chosen: ParamikoDialer | OpensshDialer | None = None
+        self._chosen: Dialer | None = None
 
     @property
     def window_limited(self) -> bool:
         return (self._chosen or self._first).window_limited
+
+    @property
+    def transport(self) -> TransportName:
+        return (self._chosen or self._first).transport
 
     @property
     def login(self) -> str:
@@ -71,7 +74,7 @@ class FallbackDialer:
         try:
             stream = self._first.dial(timeout)
         except ConnectError as error:
-            if deadline.passed or not ssh_may_do(error, asked=self._asked):
+            if deadline.passed or not _ssh_may_do(error, asked=self._asked):
                 raise
             log.debug("paramiko: %s", error)
             try:

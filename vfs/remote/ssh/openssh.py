@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vfs.base import errors
+from vfs.base.option_values import TransportName
 from vfs.remote.ssh import ssh_errors
 from vfs.remote.ssh.askpass import Askpass
 from vfs.remote.ssh.child import Child
@@ -57,6 +58,7 @@ class OpensshDialer(SshDialer):
     """A `Dialer` over the system's ssh. `dial` returns once ssh runs; how it fared is known with the first byte."""
 
     window_limited = True
+    transport: TransportName = "openssh"
     login = ""
     """ssh does not tell."""
 
@@ -93,7 +95,13 @@ class OpensshDialer(SshDialer):
         else:
             files = " ".join(config_quote(f) for f in (self._known_hosts, *hop.known_hosts))
             trust = ["StrictHostKeyChecking=yes", f"UserKnownHostsFile={files}"]
-        options = [*firm, *_FIRM, *trust, f"BatchMode={'no' if self._asking.somebody else 'yes'}"]
+        options = [
+            *firm,
+            *_FIRM,
+            *(f"{name}=no" for name in hop.detaching),
+            *trust,
+            f"BatchMode={'no' if self._asking.somebody else 'yes'}",
+        ]
         if number > 0:
             options.append(f"ProxyCommand={self._proxy_command(route, number - 1, deadline)}")
         elif hop.address.jump is not None:

@@ -16,6 +16,7 @@ import paramiko
 
 from vfs.base import errors
 from vfs.base.address import Address
+from vfs.base.option_values import TransportName
 from vfs.remote.ssh import ssh_errors, tcp
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.destination import Destination
@@ -37,6 +38,7 @@ class ParamikoDialer(SshDialer):
     """A `Dialer`. Keeps which key worked, and passphrases (in memory only), for later connections."""
 
     window_limited = False
+    transport: TransportName = "paramiko"
 
     def __init__(self, address: Address, known_hosts: Path, **more: Any) -> None:
         """As for `SshDialer`."""

@@ -44,6 +44,8 @@ _ONLY_SSH = {
 }
 """Keywords that paramiko cannot obey, unless their value is none or no."""
 
+_DETACHING = ("StdinNull", "ForkAfterAuthentication")
+
 
 def resolve(address: Address, deadline: Deadline, config: Path | None = None) -> Destination:
     """Look `address` up; `config` stands in for `~/.ssh/config`. Blocks.
@@ -96,7 +98,16 @@ def _database_home() -> str:
 
 def _ask_ssh(address: Address, deadline: Deadline, config: Path | None) -> Found:
     jump = ["-J", address.jump] if address.jump is not None else []
-    words = [*ssh_command(config), "-G", *jump, *line_options(address), "--", address.host]
+    words = [
+        *ssh_command(config),
+        "-Gs",
+        "-oRemoteCommand=none",
+        *jump,
+        *line_options(address),
+        "--",
+        address.host,
+        "sftp",
+    ]
     try:
         done = subprocess.run(
             words,
@@ -172,6 +183,7 @@ def _destination(address: Address, found: Found) -> Destination:
         jumps=_jumps(_expand(jump, tokens)) if jump else (),
         proxy_command=None if jump or not (command := one("proxycommand")) else _expand(command, tokens),
         ciphers=tuple((one("ciphers") or "").split(",")) if one("ciphers") else (),
+        detaching=tuple(name for name in _DETACHING if one(name.lower()) is not None),
         only_ssh=_only_ssh(found, list(keys)),
     )
 

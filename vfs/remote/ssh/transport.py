@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from vfs.base.errors import ConnectError
+from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
 
 
@@ -61,6 +62,11 @@ class Dialer(Protocol):
     @property
     def window_limited(self) -> bool:
         """Whether a stream has a small fixed window (2 MiB with the system's ssh), so that a long link needs several."""
+        ...
+
+    @property
+    def transport(self) -> TransportName:
+        """Who speaks SSH: in the last connection, or in the next one before there was any."""
         ...
 
     @property
