@@ -11,7 +11,7 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, Twist
 from tests.unit.remote.one_connection import FILE, FILES
 from tests.unit.remote.one_pool import fails, remote
-from vfs.base.errors import ServerFailure
+from vfs.base.errors import NoSuchPath, ServerFailure
 from vfs.remote.sftp.wire import Kind
 
 U32 = struct.Struct(">I")
@@ -87,6 +87,32 @@ def test_an_empty_directory_may_be_told_by_a_reply_without_names() -> None:
         return len(server.sessions)
 
     assert run_engine(main) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 3, 4])
+def test_a_listing_that_fails_over_a_name_that_went_away_is_begun_again(failures: int) -> None:
+    """As asyncssh's server does it, of a directory in which files come and go."""
+
+    async def main(threads: Threads) -> int | None:
+        server, pool = await remote(threads)
+        server.files = dict(FILES)
+        failed: set[bytes] = set()
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.kind == Kind.READDIR and (asked.text in failed or len(failed) < failures):
+                failed.add(asked.text)
+                return fake.status(asked.id, 2)
+            return honest
+
+        server.twist = twist
+        try:
+            return len(await pool.scandir(b"/a"))
+        except NoSuchPath:
+            return None
+        finally:
+            await pool.aclose()
+
+    assert run_engine(main) == (2 if failures < 4 else None)
 
 
 def test_a_listing_of_replies_without_names_ends_and_hurts_nobody_else() -> None:

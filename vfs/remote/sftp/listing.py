@@ -14,6 +14,7 @@ from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
 from vfs.remote.sftp import substitutes, wire
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.exchange import seen
+from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.wire import Status
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ EMPTY = 8
 """Answers without names in one listing, at most."""
 ASKED_AT_ONCE = 256
 """Names whose attributes are asked for at a time, where listings do not tell them."""
+ATTEMPTS = 4
+"""Listings begun at most, where one fails over a name that goes away meanwhile."""
 MOST_ENTRIES = 250_000
 """Names in one directory beyond which a server is not believed: some 60 MB for each listing under way."""
 
@@ -37,7 +40,21 @@ async def scandir(
 
     `wanted` tells whether somebody waits for it just now. Raises ListingTooLong.
     """
-    handle = await connection.opendir(path)
+    for attempt in range(1, ATTEMPTS + 1):
+        handle = await connection.opendir(path)
+        try:
+            entries = await _entries(connection, path, handle, wanted)
+            break
+        except NoSuchPath:  # asyncssh's server says so of a directory that is there, see `ATTEMPTS`
+            if attempt == ATTEMPTS:
+                raise
+    return await _told(connection, path, entries) if wire.UNTOLD in map(_attributes, entries) else entries
+
+
+async def _entries(
+    connection: Connection, path: bytes, handle: Handle, wanted: Callable[[], bool]
+) -> list[DirEntry]:
+    """As `scandir`, as far as READDIR tells; `handle` is closed."""
     entries: list[DirEntry] = []
     under_way: deque[asyncio.Future[Any]] = deque()
     depth, more, count, empty, answers = 2, True, 0, 0, 0
@@ -65,7 +82,7 @@ async def scandir(
         for future in under_way:
             future.add_done_callback(seen)
         connection.close_handle(handle)
-    return await _told(connection, path, entries) if wire.UNTOLD in map(_attributes, entries) else entries
+    return entries
 
 
 async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) -> list[DirEntry]:
