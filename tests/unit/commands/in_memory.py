@@ -31,6 +31,7 @@ class Remote(MemoryRemote):
     """The server in memory, as a pool of connections."""
 
     last_error = None
+    transport = "paramiko"
 
     async def connect(self, *, keep_trying: bool = True) -> None:
         self.keep_trying = keep_trying

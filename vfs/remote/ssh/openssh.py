@@ -9,15 +9,15 @@ Threads: `dial` may run on several at once. `_verified` is only added to.
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import paramiko
 
 from vfs.base import errors
 from vfs.base.option_values import TransportName
@@ -28,6 +28,7 @@ from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms, read_entries
 from vfs.remote.ssh.keyfiles import read_key_file
+from vfs.remote.ssh.paramiko_keys import Agent
 from vfs.remote.ssh.pipe_stream import PipeStream
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import config_quote, line_options, no_ssh, ssh_command
@@ -52,6 +53,9 @@ _FIRM = (
 
 _PREFERRED = ("Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 """Options that win over the user's file, not over the line."""
+
+AGENT_SECONDS = 2.0
+"""For the agent to say which keys it holds, when a login has failed."""
 
 
 class OpensshDialer(SshDialer):
@@ -213,26 +217,16 @@ def _start(words: Sequence[str], pipes: int, askpass: Askpass | None) -> Child:
         raise no_ssh(e) from e
 
 
-def _agent_blobs(agent: str | None) -> set[bytes]:
+def _agent_blobs(path: str | None) -> set[bytes]:
     """The public keys that the agent at that socket holds."""
-    program = shutil.which("ssh-add")
-    if program is None or agent is None:
+    if path is None:
         return set()
     try:
-        done = subprocess.run(
-            [program, "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=2,
-            check=False,
-            env={**os.environ, "SSH_AUTH_SOCK": agent},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        agent = Agent(path, AGENT_SECONDS)
+    except (OSError, paramiko.SSHException) as e:
+        log.debug("no ssh-agent at %s: %s", path, e)
         return set()
-    blobs = set()
-    for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        try:
-            blobs.add(base64.b64decode(line.split()[1], validate=True))
-        except (IndexError, ValueError):
-            log.debug("ssh-add printed no key: %r", line)
-    return blobs
+    try:
+        return {key.asbytes() for key in agent.get_keys()}
+    finally:
+        agent.close()

@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import paramiko
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -112,27 +113,23 @@ class KeyRing:
         """
         held = {k.asbytes(): k for k in agent.get_keys()} if agent is not None else {}
         files = [read_key_file(path) for path in target.key_files]
-        if not target.keys_named:
-            files = [f for f in files if f.there]
-        named = [f for f in files if target.keys_named]
+        named = files if target.keys_named else []
+        default = [f for f in files if f.there and not target.keys_named]
         rest = {} if target.identities_only else held
-        first = self._worked.get(target.key_name)
+        worked = self._worked.get(target.key_name)
         tried: set[bytes] = set()
-        for candidate in (
-            *self._at_hand([f for f in files if f.blob == first], held, []),
-            *([_of_agent(held[first])] if first in rest else []),
-            *self._at_hand(named, held, problems),
+        for candidate in chain(
+            self._at_hand([f for f in (*named, *default) if f.blob == worked], held, []),
+            (_of_agent(key) for blob, key in rest.items() if blob == worked),
+            self._at_hand(named, held, problems),
+            self._locked(named, tried, deadline, problems),
+            map(_of_agent, rest.values()),
+            self._at_hand(default, held, problems),
+            self._locked(default, tried, deadline, problems),
         ):
             if candidate.key.asbytes() not in tried:
                 tried.add(candidate.key.asbytes())
                 yield candidate
-        yield from self._locked(named, tried, deadline, problems)
-        others = [f for f in files if not target.keys_named]
-        for candidate in (*map(_of_agent, rest.values()), *self._at_hand(others, held, problems)):
-            if candidate.key.asbytes() not in tried:
-                tried.add(candidate.key.asbytes())
-                yield candidate
-        yield from self._locked(others, tried, deadline, problems)
 
     def _at_hand(
         self, files: list[KeyFile], held: dict[bytes, AgentKey], problems: list[errors.ConnectError]
@@ -155,18 +152,14 @@ class KeyRing:
     def _locked(
         self, files: list[KeyFile], tried: set[bytes], deadline: Deadline, problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
-        """Keys of the files that need a passphrase."""
+        """Keys of the files that need a passphrase, which is not asked for where the public key is in `tried`."""
         for file in files:
             if file.problem is not None or not file.encrypted or file.blob in tried:
                 continue
             try:
-                key = self._unlock(file, deadline)
+                yield _of_file(file, self._unlock(file, deadline))
             except errors.ConnectError as e:
                 problems.append(e)
-                continue
-            if key.asbytes() not in tried:
-                tried.add(key.asbytes())
-                yield _of_file(file, key)
 
     def _unlock(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
         wrong = None
