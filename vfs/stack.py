@@ -68,15 +68,15 @@ class ProbeResult:
 def make_dialer(settings: Settings, prompter: Prompter | None, *, fall_back: bool = True) -> Dialer:
     """The dialer that `settings.transport` names; for paramiko one that falls back to the system's ssh."""
     from vfs.remote.ssh.openssh import OpensshDialer
-    from vfs.remote.ssh.prompts import Asking
+    from vfs.remote.ssh.prompts import Prompts
 
-    asking = Asking(prompter)
+    prompts = Prompts(prompter)
 
     def made(kind: type[D]) -> D:
         return kind(
             settings.address,
             settings.known_hosts,
-            asking=asking,
+            prompts=prompts,
             accept_new=settings.accept_new_host_key,
             replace=settings.replace_host_key,
         )

@@ -17,7 +17,7 @@ from vfs.base import errors
 from vfs.base.address import Address
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
-from vfs.remote.ssh.prompts import Asking
+from vfs.remote.ssh.prompts import Prompts
 from vfs.remote.ssh.transport import Transport
 
 AnyDialer = type[ParamikoDialer] | type[OpensshDialer]
@@ -72,7 +72,7 @@ class Place:
         return self.kind(
             address,
             self.ours,
-            asking=Asking(person),
+            prompts=Prompts(person),
             accept_new=accept_new,
             replace=replace_key,
             ssh_config=self.config,

@@ -1,9 +1,8 @@
 """The server's present time, where the inode of /proc/self does not tell it.
 
-An inode of /proc is made at the first look at it. OpenSSH has a process for each connection, so that /proc/self is new; in a
-server of one process for all it is as old as the first client. There it is told by the processes that began since
-somebody last listed /proc: it is late by the age of the youngest at most, and never early. Nothing is read, since not every
-server can read what has no size.
+An inode of /proc gets its mtime when it is first looked at. OpenSSH has a process for each connection, so that of /proc/self is
+new; in a server of one process it is as old as the first client. There the youngest process of a listing of /proc tells the
+time: late by that process's age at most, and never early. No file is read, since not every server can read one of no size.
 """
 
 from __future__ import annotations

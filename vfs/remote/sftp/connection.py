@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SMALL_ANSWER = 2048
-"""Bytes that an answer without file data is taken for: a page of a listing is more, attributes are less."""
+"""Estimate of the bytes of an answer without file data: a page of a listing is more, attributes are less."""
 
 
 class Connection(Exchange):

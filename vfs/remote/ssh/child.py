@@ -28,7 +28,7 @@ class Child:
         self, argv: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str] | None = None
     ) -> None:
         """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError, RuntimeError without threads."""
-        # A socket, not a pipe: `shutdown` wakes the thread that reads it.
+        # A socket rather than a pipe, since `shutdown` wakes the thread that reads it.
         self._stderr, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What both dialers share: the way to the server, and which host keys are trusted on it.
+"""What both dialers share: the hops to the server, and which host keys are trusted on each.
 
 Threads: any; the two sets are only added to.
 """
@@ -12,7 +12,7 @@ from vfs.base import errors
 from vfs.base.address import Address
 from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.hostkeys import HostKey, KnownHosts
-from vfs.remote.ssh.prompts import Asking, Deadline
+from vfs.remote.ssh.prompts import Deadline, Prompts
 from vfs.remote.ssh.ssh_config import resolve
 
 log = logging.getLogger(__name__)
@@ -28,19 +28,19 @@ class SshDialer:
         address: Address,
         known_hosts: Path,
         *,
-        asking: Asking | None = None,
+        prompts: Prompts | None = None,
         accept_new: bool = False,
         replace: bool = False,
         ssh_config: Path | None = None,
     ) -> None:
-        """`known_hosts` is our own file, `asking` is shared by the dialers to one server, `ssh_config` stands in for
+        """`known_hosts` is our own file, `prompts` are shared by the dialers to one server, `ssh_config` stands in for
         `~/.ssh/config`; `accept_new` and `replace` are those of `KnownHosts.verify`."""
         self._address = address
         self._known_hosts = known_hosts
         self._accept_new = accept_new
         self._replace = replace
         self._ssh_config = ssh_config
-        self._asking = asking or Asking(None)
+        self._prompts = prompts or Prompts(None)
         self._verified: set[str] = set()
         self._warned: set[str] = set()
 
@@ -49,7 +49,7 @@ class SshDialer:
         return resolve(self._address, Deadline(timeout), self._ssh_config)
 
     def _route(self, deadline: Deadline, address: Address | None = None, depth: int = 0) -> list[Destination]:
-        """The hosts to pass, in order, and the last one. Raises `errors.ConnectError`."""
+        """The jump hosts in order, then the server. Raises `errors.ConnectError`."""
         destination = resolve(address or self._address, deadline, self._ssh_config)
         if depth > _MAX_JUMPS:
             raise errors.ConnectError(f"the jump hosts before {destination.host} go round in a circle")
@@ -76,7 +76,7 @@ class SshDialer:
         if destination.new_key is NewKey.ACCEPT and not known.knows(name):
             accept_new = True
             self._warn(f"the {key.of(name)} is taken unasked, as the ssh configuration wants it")
-        self._asking.about_host_key(
+        self._prompts.about_host_key(
             deadline,
             lambda person: known.verify(
                 name, key, prompter=person, accept_new=accept_new, replace=self._replace

@@ -32,8 +32,8 @@ _NO_BETTER = (
 def _ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
     """Whether the system's ssh may get in where paramiko ended with `error`.
 
-    A host key that is not trusted, a passphrase that a person does not know, and a port that does not answer are no
-    better over ssh, to which the same name leads.
+    ssh would fail in the same way for a host key that is not trusted, a passphrase that the person does not know, and a
+    port that does not answer.
     """
     if isinstance(error, errors.PassphraseNeeded) and asked:
         return False
@@ -41,7 +41,7 @@ def _ssh_may_do(error: ConnectError, *, asked: bool) -> bool:
 
 
 class FallbackDialer:
-    """A `Dialer`. Until paramiko has got in once, the system's ssh is tried after it; who gets in first stays."""
+    """A `Dialer`: paramiko, and where that fails, the system's ssh. Whichever logs in first is used from then on."""
 
     def __init__(self, first: Dialer, second: Dialer, *, asked: bool) -> None:
         """Paramiko's and the system's ssh, for the same server. `asked`: a person is there to ask."""
@@ -67,7 +67,7 @@ class FallbackDialer:
         return self._first.destination(timeout)
 
     def dial(self, timeout: float) -> Transport:
-        """As `Dialer.dial`. When neither gets in, the error is paramiko's, unless it was one of paramiko alone."""
+        """As `Dialer.dial`. If both fail, the error is paramiko's, unless paramiko could not even try (`NeedsOpenssh`)."""
         if self._chosen is not None:
             return self._chosen.dial(timeout)
         deadline = Deadline(timeout)
@@ -95,7 +95,7 @@ def _told(first: ConnectError, second: ConnectError) -> ConnectError:
 
 
 class _SecondTry:
-    """A `Transport` over the system's ssh, of which it shows with the first byte whether it got in."""
+    """A `Transport` over the system's ssh. Its first byte shows that ssh has logged in, and then `got_in` is called."""
 
     def __init__(self, stream: Transport, why: ConnectError, got_in: Callable[[ConnectError], None]) -> None:
         self._stream = stream

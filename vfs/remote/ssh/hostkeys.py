@@ -111,7 +111,7 @@ class KnownHosts:
         return [e for file in (self.ours, *self.others) for e in read_entries(file) if e.matches(name)]
 
     def kinds(self, name: str) -> list[str]:
-        """The kinds of keys known for `name`, to be asked of the server first, lest it shows an unknown one."""
+        """The kinds of keys known for `name`: the server is asked for these first, so that it does not show an unknown one."""
         return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
 
     def trusted(self, name: str) -> list[HostLine]:

@@ -1,8 +1,8 @@
-"""SSH by the system's `ssh`, a child process with SFTP on its pipes, which knows all of the user's set-up.
+"""SSH by the system's `ssh`: a child process with SFTP on its pipes, set up as the user's configuration says.
 
-What we add to it: our own known_hosts before the user's, and questions to a person through `Prompter`. An
-unknown host key is fetched first, by a login that offers no key, shown, and written to our file; the login
-proper is always strict. Jump hosts are spelled out as ProxyCommands, so that the same holds for each of them.
+We add our own known_hosts file, which comes before the user's, and ask a person through `Prompter`. An unknown host key is
+fetched by a first login that offers no key, shown to the person, and written to our file; the real login is always strict.
+Each jump host becomes a ProxyCommand with the same options, so that its key is checked in the same way.
 
 Threads: `dial` may run on several at once. `_verified` is only added to.
 """
@@ -49,17 +49,17 @@ _FIRM = (
     "ForwardAgent=no",
     "ForwardX11=no",
 )
-"""Options that win over the line and the user's file: a plain stream. A running ControlMaster is used, none is started."""
+"""Options that override the line and the user's file, for a plain stream. A running ControlMaster is used, none is started."""
 
 _PREFERRED = ("Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=3")
-"""Options that win over the user's file, not over the line."""
+"""Options that override the user's file, but not the line."""
 
 AGENT_SECONDS = 2.0
 """For the agent to say which keys it holds, when a login has failed."""
 
 
 class OpensshDialer(SshDialer):
-    """A `Dialer` over the system's ssh. `dial` returns once ssh runs; how it fared is known with the first byte."""
+    """A `Dialer` over the system's ssh."""
 
     window_limited = True
     transport: TransportName = "openssh"
@@ -67,7 +67,7 @@ class OpensshDialer(SshDialer):
     """ssh does not tell."""
 
     def dial(self, timeout: float) -> Transport:
-        """As `Dialer.dial`, but what fails at the login ends the stream with `Transport.error` set.
+        """As `Dialer.dial`, but returns once ssh runs: a login that fails ends the stream, with `Transport.error` set.
 
         Raises `errors.ConnectError`.
         """
@@ -78,7 +78,7 @@ class OpensshDialer(SshDialer):
         last = route[-1]
         words = [*self._command(route, len(route) - 1, deadline), "-s", "--", last.address.host, "sftp"]
         log.debug("running %s", shlex.join(words))
-        askpass = self._askpass(deadline) if self._asking.somebody else None
+        askpass = self._askpass(deadline) if self._prompts.somebody else None
         try:
             child = _start(words, subprocess.PIPE, askpass)
         except BaseException:
@@ -92,7 +92,7 @@ class OpensshDialer(SshDialer):
     def _command(
         self, route: Sequence[Destination], number: int, deadline: Deadline, firm: Sequence[str] = ()
     ) -> list[str]:
-        """ssh to that hop through those before it, without the host and what follows it. `firm` wins over all options."""
+        """ssh to `route[number]` through the hops before it, up to the host's name. `firm` overrides all other options."""
         hop = route[number]
         if hop.new_key is NewKey.ANY:
             trust = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
@@ -104,7 +104,7 @@ class OpensshDialer(SshDialer):
             *_FIRM,
             *(f"{name}=no" for name in hop.detaching),
             *trust,
-            f"BatchMode={'no' if self._asking.somebody else 'yes'}",
+            f"BatchMode={'no' if self._prompts.somebody else 'yes'}",
         ]
         if number > 0:
             options.append(f"ProxyCommand={self._proxy_command(route, number - 1, deadline)}")
@@ -131,7 +131,7 @@ class OpensshDialer(SshDialer):
     # --- host keys
 
     def _see_host_key(self, route: Sequence[Destination], number: int, deadline: Deadline) -> None:
-        """See to it that ssh will find the hop's host key in a file; ask if need be."""
+        """Make sure that a file holds the hop's host key, before ssh looks for it; a new key is verified as `_verify` does."""
         hop = route[number]
         if hop.key_name in self._verified:
             return
@@ -146,7 +146,7 @@ class OpensshDialer(SshDialer):
     def _fetch_key(
         self, route: Sequence[Destination], number: int, kinds: Sequence[str], deadline: Deadline
     ) -> list[HostKey]:
-        """The key that the hop shows, from a login that gives nothing away; none if ssh knows it already.
+        """The key that the hop shows, by a login that offers no key of ours; empty if ssh trusts it already.
 
         Raises `errors.ConnectError`.
         """
@@ -183,7 +183,7 @@ class OpensshDialer(SshDialer):
         last: dict[str, str | None] = {}
 
         def answer(key: str, again: bool) -> str | None:
-            last[key] = self._asking.passphrase(deadline, key, wrong=last.get(key) if again else None)
+            last[key] = self._prompts.passphrase(deadline, key, wrong=last.get(key) if again else None)
             return last[key]
 
         try:

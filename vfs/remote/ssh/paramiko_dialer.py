@@ -1,7 +1,7 @@
 """SSH by paramiko: connect, verify the host key, log in, start the SFTP subsystem.
 
 Threads: `dial` may run on several at once; each call has its own connection, deadline and agent. What they
-share is in `Asking`, `KeyRing` and `KnownHosts`.
+share is in `Prompts`, `KeyRing` and `KnownHosts`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vfs.remote.ssh.hostkeys import HostKey, algorithms
 from vfs.remote.ssh.paramiko_keys import Agent, KeyRing
 from vfs.remote.ssh.paramiko_packets import BufferedSocket, Packets, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
-from vfs.remote.ssh.paramiko_stream import ChannelStream, Chunks, Way
+from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.transport import Transport
 
@@ -44,7 +44,7 @@ class ParamikoDialer(SshDialer):
         """As for `SshDialer`."""
         super().__init__(address, known_hosts, **more)
         self.login = ""
-        self._keys = KeyRing(self._asking)
+        self._keys = KeyRing(self._prompts)
 
     def dial(self, timeout: float) -> Transport:
         """As `Dialer.dial`; the time in which a person answers does not count.
@@ -52,7 +52,7 @@ class ParamikoDialer(SshDialer):
         Raises `errors.ConnectError`.
         """
         deadline = Deadline(timeout)
-        way = Way()
+        chain = Chain()
         try:
             route = self._route(deadline)
             for hop in route:
@@ -61,20 +61,20 @@ class ParamikoDialer(SshDialer):
             session: Session | None = None
             for hop in route:
                 near = (
-                    self._reach(hop, way, deadline) if session is None else _through(session, hop, deadline)
+                    self._reach(hop, chain, deadline) if session is None else _through(session, hop, deadline)
                 )
-                session = self._secure(near, hop, way, deadline)
+                session = self._secure(near, hop, chain, deadline)
             assert session is not None
-            self.login = way.login
-            stream = ChannelStream(_open_sftp(session, route[-1], deadline), way, route[-1].place)
-            way.settle()
+            self.login = chain.login
+            stream = ChannelStream(_open_sftp(session, route[-1], deadline), chain, route[-1].place)
+            chain.settle()
         except BaseException:
-            way.close()
+            chain.close()
             raise
         log.debug("connected to %s as %s", route[-1].place, route[-1].user)
         return stream
 
-    def _reach(self, target: Destination, way: Way, deadline: Deadline) -> socket.socket:
+    def _reach(self, target: Destination, chain: Chain, deadline: Deadline) -> socket.socket:
         """A stream to the host's SSH port: TCP, or what the ProxyCommand makes."""
         if target.proxy_command is None:
             sock = tcp.connect(target, deadline)
@@ -91,19 +91,19 @@ class ParamikoDialer(SshDialer):
                 except OSError as e:
                     sock.close()
                     raise errors.ConnectError(f"the ProxyCommand cannot be run: {e.strerror}") from e
-            way.children.append(child)
-        way.sockets.append(sock)
+            chain.children.append(child)
+        chain.sockets.append(sock)
         return sock
 
     def _secure(
-        self, sock: socket.socket | paramiko.Channel, target: Destination, way: Way, deadline: Deadline
+        self, sock: socket.socket | paramiko.Channel, target: Destination, chain: Chain, deadline: Deadline
     ) -> Session:
         """Exchange keys over `sock`, verify the host key, and log in."""
         buffered = BufferedSocket(sock) if isinstance(sock, socket.socket) else sock
         session = Session(cast("socket.socket", buffered))
         if isinstance(buffered, BufferedSocket):
             receive_packets(session.packetizer, buffered)
-        way.sessions.append(session)
+        chain.sessions.append(session)
         options = session.get_security_options()
         options.ciphers = _ciphers(target)
         options.key_types = _preferred(options.key_types, self._known(target).kinds(target.key_name))
@@ -113,12 +113,12 @@ class ParamikoDialer(SshDialer):
         try:
             session.start_client(timeout=left)
         except (paramiko.SSHException, OSError, EOFError) as e:
-            raise _no_handshake(e, target, way, deadline) from e
+            raise _no_handshake(e, target, chain, deadline) from e
         if not session.initial_kex_done:
             raise errors.NoAnswer(f"{target.place} accepts connections but does not answer")
         shown = session.get_remote_server_key()
         self._verify(target, HostKey(shown.get_name(), shown.asbytes()), deadline)
-        way.login = self._authenticate(session, target, deadline)
+        chain.login = self._authenticate(session, target, deadline)
         return session
 
     def _authenticate(self, session: Session, target: Destination, deadline: Deadline) -> str:
@@ -177,7 +177,7 @@ def _rejected(
     offered: list[str],
     connected: bool,
 ) -> errors.ConnectError:
-    """The error for a login in which no key worked."""
+    """The error of a login in which no key worked."""
     who = f"{target.user}@{target.place}"
     if tried:
         text = f"{who} rejects {', '.join(tried)}"
@@ -196,13 +196,13 @@ def _rejected(
 
 
 def _no_handshake(
-    failure: Exception, target: Destination, way: Way, deadline: Deadline
+    failure: Exception, target: Destination, chain: Chain, deadline: Deadline
 ) -> errors.ConnectError:
     """Why the key exchange failed."""
     if deadline.passed or isinstance(failure, TimeoutError):
         return errors.NoAnswer(f"no answer from {target.place} in time")
-    if way.children and len(way.sessions) == 1:
-        child = way.children[0]
+    if chain.children and len(chain.sessions) == 1:
+        child = chain.children[0]
         # It has just closed its end; give its last words time to arrive.
         child.wait(min(1.0, deadline.left))
         words = child.words()

@@ -1,7 +1,7 @@
 """The keys that paramiko logs in with: their order, and how they are loaded.
 
-Order: the key that worked last; the named files; the agent's; the default files. Among the files, those that need a
-passphrase come last. A file whose key the agent holds is used through the agent. Source: ssh(1), `-i`, and
+Order: the key that worked last; the files that were named; the agent's keys; the default files. Files that need a passphrase
+come after those that need none. A file whose key the agent holds is used through the agent. Source: ssh(1), `-i`, and
 IdentitiesOnly in ssh_config(5).
 """
 
@@ -26,7 +26,7 @@ from vfs.base import errors
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.hostkeys import HostKey
 from vfs.remote.ssh.keyfiles import KeyFile, read_key_file
-from vfs.remote.ssh.prompts import Asking, Deadline
+from vfs.remote.ssh.prompts import Deadline, Prompts
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Agent(AgentSSH):
 
 
 class _AgentSigner(paramiko.PKey):
-    """An agent's key. If the agent does not sign, the server gets an invalid signature, and the next key has its turn.
+    """An agent's key. If the agent refuses to sign, an invalid signature is sent, and the server asks for the next key.
 
     paramiko itself would end the connection.
     """
@@ -91,8 +91,8 @@ class _AgentSigner(paramiko.PKey):
 class KeyRing:
     """A dialer's keys, for all its connections. Any thread: the dictionaries are only added to."""
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
         self._worked: dict[str, bytes] = {}
         self._loaded: dict[str, tuple[str, paramiko.PKey]] = {}
 
@@ -134,7 +134,7 @@ class KeyRing:
     def _at_hand(
         self, files: list[KeyFile], held: dict[bytes, AgentKey], problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
-        """Keys of the files that need no passphrase now."""
+        """Keys of the files that can be used without asking for a passphrase."""
         for file in files:
             known = self._loaded.get(str(file.path))
             if file.blob is not None and file.blob in held:
@@ -164,7 +164,7 @@ class KeyRing:
     def _unlock(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
         wrong = None
         for _ in range(_TRIES):
-            passphrase = self._asking.passphrase(deadline, str(file.path), wrong)
+            passphrase = self._prompts.passphrase(deadline, str(file.path), wrong)
             if passphrase is None:
                 raise errors.PassphraseNeeded(f"the key {file.path} is locked with a passphrase")
             try:

@@ -1,7 +1,7 @@
-"""SSH packets under AES-GCM, or AES-CTR with an HMAC, received without paramiko's copies of them.
+"""Receives SSH packets under AES-GCM, or AES-CTR with an HMAC, in place of paramiko's `read_message`.
 
-paramiko's own `read_message` copies each packet seven times in pieces of 32 KiB, and asks the socket for it twice; this
-one decrypts it where it came, and copies what a channel gets once. All else is paramiko's.
+paramiko copies each packet seven times in pieces of 32 KiB, and reads the socket twice for it; this one decrypts it in the
+receive buffer, and copies channel data once. Everything else is paramiko's.
 Sources: RFC 4253, 6 (packets, MAC); RFC 4344, 4 (CTR); RFC 5647, 7 (AES-GCM); PROTOCOL of OpenSSH, 1.2 (-etm); RFC 4254,
 5.2 (channel data). Only paramiko's one thread of the session calls any of it.
 """
@@ -20,7 +20,7 @@ RECEIVED = 512 << 10
 """Bytes of the buffer that is received into; `LARGEST` and a MAC fit."""
 
 LARGEST = 300 << 10
-"""Bytes of the largest packet that is believed: what the channel allows the server to send, and some more."""
+"""Bytes of the largest packet that is accepted: a little more than the channel allows the server to send."""
 
 BLOCK = 16
 """Bytes of AES's blocks, of which a packet is made."""
@@ -107,10 +107,10 @@ class ChannelData:
 
 
 class Cipher(Protocol):
-    """What decrypts the packets, in their order. A packet is its length in four bytes, what that counts, and a MAC."""
+    """Decrypts packets, in their order. A packet is a length (four bytes), as many bytes as that says, and a MAC."""
 
     head: int
-    """Bytes from which the length can be told."""
+    """Bytes needed to read the length."""
     mac: int
     """Bytes of the MAC, or tag."""
     clear: int
@@ -121,12 +121,12 @@ class Cipher(Protocol):
         ...
 
     def open(self, packet: memoryview, number: int) -> memoryview:
-        """What the length counts, in the clear. `number` is the packet's, modulo 2**32. Raises if it was changed."""
+        """The decrypted packet without length and MAC. `number`: its sequence number, modulo 2**32. Raises if the MAC differs."""
         ...
 
 
 class Gcm:
-    """AES-GCM: the length is in the clear and vouched for, a counter is in the nonce."""
+    """AES-GCM: the length is authenticated but not encrypted; the nonce holds a counter."""
 
     head, mac, clear = 4, 16, 4
 
@@ -144,7 +144,7 @@ class Gcm:
 
 
 class Ctr:
-    """AES-CTR whose MAC is made of what was encrypted, the length included."""
+    """AES-CTR with the MAC over the plain text; the length is encrypted too."""
 
     head, clear = BLOCK, 0
 
@@ -175,7 +175,7 @@ class Ctr:
 
 
 class EtmCtr(Ctr):
-    """AES-CTR whose MAC is made of what is sent ("encrypt then MAC"); the length is in the clear."""
+    """AES-CTR with the MAC over the cipher text ("encrypt then MAC"); the length is not encrypted."""
 
     head, clear = 4, 4
 
@@ -198,7 +198,7 @@ class Packets(Packetizer):
     _bytes = _packets = 0
 
     def set_inbound_cipher(self, *arguments: Any, **more: Any) -> None:
-        """paramiko has agreed on a cipher (AES-GCM or AES-CTR) for what comes from now on."""
+        """Called by paramiko when a cipher (AES-GCM or AES-CTR) has been agreed on for all further packets."""
         super().set_inbound_cipher(*arguments, **more)
         if more.get("aead"):
             self._cipher = Gcm(more["block_engine"], more["iv_in"])
@@ -249,7 +249,7 @@ class Packets(Packetizer):
             count, known = 4 + length + cipher.mac, True
 
     def _sequence_number(self) -> int:
-        """Of the packet that has come; paramiko counts up to the first cipher, and begins anew after some key exchanges."""
+        """That of the packet at hand. The counter is paramiko's, which counts until the first cipher, and may reset it."""
         mine = cast("Any", self)
         number: int = mine._Packetizer__sequence_number_in
         mine._Packetizer__sequence_number_in = (number + 1) & 0xFFFF_FFFF

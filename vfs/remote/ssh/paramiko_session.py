@@ -64,13 +64,13 @@ class Session(paramiko.Transport):
         return self.auth_handler, threading.Event()
 
     def _log(self, level: int, message: str | list[str], *arguments: Any) -> None:
-        """In a line, for debugging: what matters of it becomes an error of ours. A list is a traceback."""
+        """Debug output, one line: what goes wrong is raised as an error anyway. A list is a traceback, and is left out."""
         if level >= logging.INFO and not isinstance(message, list):
             log.debug("%s", message % arguments if arguments else message)
 
 
 class _Login(AuthHandler):
-    """Asks for the service once a session, and sends the login along with the request."""
+    """Requests the service once per session, and sends the login without waiting for the answer."""
 
     def _request_auth(self) -> None:
         session = cast("Session", self.transport)
@@ -82,4 +82,4 @@ class _Login(AuthHandler):
         super()._parse_service_accept(Message(accepted.asbytes()))  # type: ignore[misc]
 
     def _parse_service_accept(self, _: Message) -> None:
-        """The server's own words, for which nobody waits."""
+        """The answer to the service request; nothing waits for it."""

@@ -1,4 +1,4 @@
-"""An SFTP stream over a paramiko channel, and everything that is closed with it.
+"""An SFTP stream over a paramiko channel, with the sessions and sockets below it.
 
 Threads: as for `Transport`. `Chunks` is shared by paramiko's thread and our reader, under paramiko's own lock, a leaf.
 """
@@ -20,7 +20,7 @@ from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
 
 ACKNOWLEDGED = 8 << 20
-"""Bytes taken until the window is opened by as many again (WINDOW_ADJUST): a fraction of the window."""
+"""Bytes received before the window is opened by as many (WINDOW_ADJUST): a fraction of the window."""
 
 IDLE_POLL = 5.0
 """Timeout of the socket, in seconds: how often paramiko's thread wakes on an idle link. paramiko's default is 0.1."""
@@ -79,7 +79,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
     def read(self, nbytes: int, timeout: float | None = None) -> memoryview | bytes | range:
         """Up to `nbytes` bytes; none once the pipe is closed.
 
-        With a sink, range(n) for n bytes taken: paramiko's `Channel.recv` needs the length alone, for WINDOW_ADJUST.
+        With a sink, range(n), n being the bytes that the sink got: `Channel.recv` only needs the length, for WINDOW_ADJUST.
         """
         with self._cv:  # type: ignore[attr-defined]
             while not self._chunks and (self._sink is None or self._taken < ACKNOWLEDGED):
@@ -106,7 +106,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
         return sum(map(len, tuple(self._chunks)))
 
 
-class Way:
+class Chain:
     """The sockets, processes and SSH sessions of one stream, the nearest first."""
 
     def __init__(self) -> None:
@@ -147,9 +147,9 @@ class ChannelStream:
     error: errors.ConnectError | None = None
     """Why the stream ended before the server's first byte; set when `recv_into` gives 0 or `send` fails, else None."""
 
-    def __init__(self, channel: paramiko.Channel, way: Way, place: str) -> None:
+    def __init__(self, channel: paramiko.Channel, chain: Chain, place: str) -> None:
         self._channel = channel
-        self._way = way
+        self._chain = chain
         self._place = place
         self._begun = False
         self._closed = False
@@ -210,9 +210,9 @@ class ChannelStream:
     def _ended_early(self) -> None:
         if self._closed:
             return
-        refused = not self._channel.event_ready and self._way.sessions[-1].is_active()
+        refused = not self._channel.event_ready and self._chain.sessions[-1].is_active()
         self.error = errors.NoSftp(f"{self._place} {'offers no SFTP' if refused else NOT_BEGUN}")
 
     def close(self) -> None:
         self._closed = True
-        self._way.close()
+        self._chain.close()

@@ -1,7 +1,7 @@
-"""Deadlines of connecting, and questions to a person: a question stops the clock, and one is asked at a time.
+"""The deadline of a connection attempt, which stands still while a person is asked, and the questions to that person.
 
-`_one_at_a_time` is held while a person answers, so it is no leaf: it keeps connections that are made at the same time from
-asking twice. Its holder takes no other lock.
+`_one_at_a_time` is held while the person answers, so that connections made at the same time ask once between them. Its
+holder takes no other lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Deadline:
-    """`seconds` from now. One thread asks questions, any thread may look."""
+    """`seconds` from now, without the time in which a person is asked. One thread asks questions, any thread may read."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -51,7 +51,7 @@ class Deadline:
             self._asking_since = None
 
 
-class Asking:
+class Prompts:
     """Questions to a person, from several threads. Passphrases are kept in memory for later connections."""
 
     def __init__(self, prompter: Prompter | None) -> None:

@@ -205,7 +205,7 @@ def _jumps(text: str) -> tuple[Address, ...]:
 def _known_hosts(found: Found, tokens: dict[str, str]) -> tuple[Path, ...]:
     names: list[str] = []
     for keyword in ("userknownhostsfile", "globalknownhostsfile"):
-        # Names with blanks are printed without quotes: what begins no path belongs to the one before it.
+        # `ssh -G` prints names with blanks without quotes: a word that begins no path continues the one before.
         names += re.split(r" (?=[/~])", found.get(keyword, ["none"])[0])
     home = _database_home()
     ours = (f"{home}/.ssh/known_hosts", f"{home}/.ssh/known_hosts2")
