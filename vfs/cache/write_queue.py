@@ -218,12 +218,18 @@ class Waiting:
         return places
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing waits that can be written; whether that came within `timeout` seconds."""
+        """Wait until nothing waits that can be written; whether that came within `timeout` seconds, and before the end."""
+        end = time.monotonic() + timeout
         with self._wake:
             self._flushing += 1
             self._wake.notify_all()
             try:
-                return self._wake.wait_for(self._idle, timeout)
+                while not self._idle():
+                    left = min(end, self._close_at or end) - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._wake.wait(left)
+                return True
             finally:
                 self._flushing -= 1
 

@@ -1,0 +1,20 @@
+"""The queue before the disk: what waits for it ends with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from vfs.cache.write_queue import Waiting
+
+
+def test_a_flush_that_a_disk_holds_up_ends_when_the_cache_is_closed() -> None:
+    """A process waits for its threads when it ends: an unmounted one is still running until then."""
+    queue = Waiting()
+    queue.note("key", b"value")  # nothing takes it: the disk hangs
+    outcome: list[bool] = []
+    flushing = threading.Thread(target=lambda: outcome.append(queue.flush(60)), daemon=True)
+    flushing.start()
+    queue.close(time.monotonic() + 0.1)
+    flushing.join(10)
+    assert outcome == [False]
