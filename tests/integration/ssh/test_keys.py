@@ -78,10 +78,13 @@ def test_a_locked_key_is_unlocked_by_a_person_once(place: Place, server: Sshd, t
     assert person.asked == [str(key)] * 2
 
 
-def test_a_passphrase_is_asked_for_once_though_both_dialers_try(server: Sshd, tmp_path: Path) -> None:
-    key = make_key(tmp_path / "locked", passphrase=PASSPHRASE)  # which the server does not know
+def test_a_passphrase_is_asked_for_once_though_both_dialers_try(tmp_path: Path) -> None:
+    """The server accepts the key, and wants a password besides, which neither dialer gives."""
+    key = make_key(tmp_path / "locked", passphrase=PASSPHRASE)
     person = Person(passphrases=[PASSPHRASE, PASSPHRASE])
     options = (("UserKnownHostsFile", str(tmp_path / "known")), ("IdentitiesOnly", "yes"))
+    server = Sshd(extra=["PasswordAuthentication yes", "AuthenticationMethods publickey,password"])
+    server.authorize(key)
     settings = Settings(
         address=replace(server.address, keys=(str(key),), options=options),
         identity="test",
@@ -89,7 +92,7 @@ def test_a_passphrase_is_asked_for_once_though_both_dialers_try(server: Sshd, tm
         known_hosts=tmp_path / "ours",
         accept_new_host_key=True,
     )
-    with pytest.raises(errors.AuthRejected), connected(make_dialer(settings, person)):
+    with server, pytest.raises(errors.AuthRejected), connected(make_dialer(settings, person)):
         pass
     assert person.asked == [str(key)]
 
