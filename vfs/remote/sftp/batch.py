@@ -1,4 +1,4 @@
-"""READs of one range of one file, and the FSTAT behind them: what came, and what is still missing.
+"""The READs of one range of a file and the FSTAT behind them: which bytes have come, and which are missing.
 
 Threads: the reader thread alone calls `take`, from the moment a round of requests is sent until its last answer; the
 loop's thread alone uses the rest, before and after that.
@@ -20,7 +20,7 @@ REFUSALS = (Code.PERMISSION_DENIED, Code.FAILURE, Code.OP_UNSUPPORTED)
 
 
 class Refused(LinkLost):
-    """The server gave the bytes and not the attributes behind them: FSTAT is nothing that it answers."""
+    """The READs were answered and FSTAT was refused, so that this server never answers it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,19 +34,19 @@ class Batch:
     sent: float
     about: bytes
     since: float
-    """When whoever wants the bytes began, in the loop's time."""
+    """When the caller began, in the loop's time: attributes must not be older."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By request id: where in `into`, and how long."""
+    """By request id: offset in `into`, and length."""
     missing: int = 0
-    """Answers of this round that have not come."""
+    """Answers of this round that are outstanding."""
     attributes: Attributes | None = None
     error: Status | None = None
     """Why bytes are missing."""
     attributes_error: Status | None = None
     _counts: dict[int, int] = field(default_factory=dict)
-    """By request id: how much came."""
+    """By request id: bytes received."""
     _came: dict[int, int] = field(default_factory=dict)
-    """By place in `into`: how much came, in the rounds that are over."""
+    """By offset in `into`: bytes received in the rounds before this one."""
 
     def split(self, most: int) -> list[tuple[int, int]]:
         """Parts of the range, of about the same size and `most` bytes each at most."""
@@ -57,7 +57,7 @@ class Batch:
         return [(at, min(step, size - at)) for at in range(0, size, step)]
 
     def take(self, request_id: int, value: int | Value) -> bool:
-        """An answer came; whether it is the last of this round."""
+        """Take in an answer. Returns whether it was the last one of this round."""
         if isinstance(value, int):
             self._counts[request_id] = value
         elif isinstance(value, Attributes):
@@ -70,7 +70,7 @@ class Batch:
         return not self.missing
 
     def end_round(self) -> list[tuple[int, int]]:
-        """All answers are there: the parts that came short and are to be asked for again."""
+        """Once all answers are there: the parts to ask for again, of which some bytes came, but not all."""
         again = []
         for number, (at, length) in self.parts.items():
             got = self._counts.get(number, 0)
@@ -82,7 +82,7 @@ class Batch:
 
     @property
     def failed(self) -> bool:
-        """Whether what came is of no use."""
+        """Whether the bytes cannot be used."""
         return self.error is not None or self.attributes_error is not None
 
     def outcome(self, *, unfinished: bool) -> tuple[int, Attributes] | ArtisyncError:
@@ -116,7 +116,7 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """Bytes at the beginning of `into` that came without a gap."""
+        """Bytes received from the beginning of `into` up to the first gap."""
         count = 0
         while got := self._came.get(count, 0):
             count += got

@@ -1,4 +1,4 @@
-"""The stream of SFTP replies, without I/O: what READs bring goes straight to its destination.
+"""Parses the stream of SFTP replies, without I/O. File data goes straight to its destination.
 
 Threads: a `Decoder` is fed by one thread; `expect` may be called from any thread, but before the request is sent.
 No lock: `pending` is a dict, whose single operations are atomic.
@@ -41,11 +41,10 @@ _BULK = 32 * 1024
 
 
 class Decoder(Generic[Token]):
-    """Turns received bytes into replies; what a READ brings goes straight to its destination.
+    """Turns received bytes into replies.
 
-    Use: receive into `get_buffers()`, say how much came to `received(n)`, which returns the replies that are
-    whole. Memory is bounded by one packet and by the destinations that were given. After a
-    `ProtocolViolation` the decoder is of no more use.
+    Receive into `get_buffers()`, then call `received(n)` with the number of bytes: it returns the replies that are complete.
+    Memory is bounded by one packet and the destinations that were given. Not usable after a `ProtocolViolation`.
     """
 
     def __init__(self) -> None:

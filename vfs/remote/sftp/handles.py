@@ -1,7 +1,7 @@
-"""The handles that are open on one connection: no more than the server allows, the idle ones closed to make room.
+"""The open handles of one connection: no more than the server allows; idle ones are closed to make room.
 
-A server that runs out of handles says FAILURE to OPEN and OPENDIR, as it does for other trouble. So after a FAILURE an idle
-handle is closed and the path asked for again; if that helps, no more handles are opened for a minute than were open then.
+A server that runs out of handles answers OPEN and OPENDIR with FAILURE, as for other errors. So after a FAILURE an idle handle
+is closed and the path is opened again; if that succeeds, the number of handles then is the limit for a minute.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 TRIES = 4
 """OPENs of one path, at most."""
 UNUSED_SECONDS = 1.0
-"""A handle that was not read from yet counts as idle when it is so old: whoever asked for it is about to read."""
+"""Age at which a handle that was never read from counts as idle; before that, its opener is about to read."""
 LEARNT_SECONDS = 60.0
-"""How long a limit counts that the server did not tell: it may have been another trouble."""
+"""How long a limit holds that was inferred from a FAILURE, which may have had another reason."""
 
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """A handle of the server's. It may be closed at any time while nobody reads: look at `open` before each use."""
+    """A server's handle. It may be closed whenever no read is in flight: check `open` before each use."""
 
     text: bytes
     asked: float
@@ -63,7 +63,7 @@ class Handles:
         self._learnt: int | None = None
         self._learnt_at = 0.0
         self._open: dict[Handle, None] = {}
-        """The one that was used least lately first."""
+        """The least recently used one first."""
         self._texts: dict[bytes, Handle] = {}
         self._asked = 0
         self._closing = 0

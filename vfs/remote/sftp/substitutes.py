@@ -1,18 +1,7 @@
-"""Requests that a server may refuse, and what takes their place.
+"""Requests that a server may refuse, and what takes their place: docs/servers.md has the table.
 
-| request | needed for | where it is refused |
-|---|---|---|
-| OPEN, READ, CLOSE, OPENDIR, READDIR | everything | nothing takes their place |
-| FSTAT | which version the bytes are of | STAT of the path, before each OPEN and behind each READ (`batch.py`) |
-| LSTAT | what a name is | READLINK tells whether it is a link, STAT the rest |
-| STAT | what a link leads to | LSTAT, and links followed by READLINK |
-| READLINK | the text of a link | REALPATH; a link that cannot be resolved is shown as what STAT says |
-| REALPATH | the root; links that leave it | the path as given, links followed by READLINK |
-| `limits@openssh.com` | sizes of READs, number of handles | 32 KiB; a FAILURE to OPEN tells of too many handles |
-| `statvfs@openssh.com` | `df` | what was last known, or zero of one block |
-
-A refusal is told from an ordinary error by its substitute: where LSTAT of a path is denied and STAT of it is not, LSTAT is
-refused whatever it is about, and is asked no more on that connection.
+The substitute tells a refusal from an ordinary error: if LSTAT of a path is denied and STAT of it is not, the server refuses
+LSTAT for every path, and is not sent it again on that connection.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -35,7 +24,7 @@ T = TypeVar("T")
 
 
 async def lstat(connection: Connection, path: bytes) -> Attributes:
-    """What the name itself is. Raises as the server says."""
+    """Attributes of the name itself, not of what a link leads to. Raises as the server says."""
     if Kind.LSTAT in connection.refused:
         return await _looked_at(connection, path)
     try:
@@ -47,7 +36,7 @@ async def lstat(connection: Connection, path: bytes) -> Attributes:
 
 
 async def stat(connection: Connection, path: bytes) -> Attributes:
-    """What the name leads to. Raises as the server says; EndlessSymlink for links in a circle where we follow them."""
+    """Attributes behind all links. Raises as the server says, and EndlessSymlink for links in a circle."""
     if Kind.STAT in connection.refused:
         return await _followed(connection, path)
     try:
@@ -67,7 +56,7 @@ async def stat(connection: Connection, path: bytes) -> Attributes:
 
 
 async def realpath(connection: Connection, path: bytes) -> bytes:
-    """The path without links, as far as the server tells: some tidy only the text. Raises as the server says."""
+    """The path without links; some servers only remove `.` and `..` from the text. Raises as the server says."""
     if Kind.REALPATH not in connection.refused:
         try:
             return await connection.realpath(path)
@@ -86,7 +75,7 @@ async def statvfs(connection: Connection, path: bytes) -> FsStats | None:
 
 
 async def _unless_refused(substitute: Awaitable[T], error: RemoteError) -> T:
-    """What the substitute brings; if that is an error, too, the first one is raised."""
+    """The substitute's result. If it fails too, `error` is raised."""
     try:
         return await substitute
     except RemoteError:
