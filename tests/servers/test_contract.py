@@ -203,7 +203,8 @@ def test_links_lead_where_they_lead_on_the_server(world: World) -> None:
     for name in names:
         assert digest(links / name) == wanted, name
     assert sorted(os.listdir(links / "directory")) == sorted(os.listdir(world.root / "exp-1/small"))
-    for name, number in (("dangling", errno.ENOENT), ("loop", errno.ELOOP)):
+    told = world.name != "as if: no-readlink"  # by nothing else
+    for name, number in (("dangling", errno.ENOENT), ("loop", errno.ELOOP if told else errno.ENOENT)):
         with pytest.raises(OSError) as caught:
             (links / name).read_bytes()
         assert caught.value.errno == number, name

@@ -129,6 +129,34 @@ def test_a_listing_of_replies_without_names_ends_and_hurts_nobody_else() -> None
     assert run_engine(main) == 1
 
 
+@pytest.mark.parametrize("limits", [False, True])
+def test_a_server_without_limits_is_asked_for_whole_pages(limits: bool) -> None:
+    """lsh's server gives the rest of the file, however long, where no multiple of 4096 bytes is asked for."""
+
+    async def main(threads: Threads) -> list[int]:
+        server, pool = await remote(threads, extensions=dict(fake.LIMITS) if limits else {})
+        server.files = dict(FILES) | {FILE: bytes(range(250)) * 400}
+        lengths: list[int] = []
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if asked.kind == Kind.READ:
+                lengths.append(struct.unpack(">QI", asked.tail)[1])
+            return honest
+
+        server.twist = twist
+        file = await pool.open(FILE)
+        for offset, size in ((0, 4), (100, 70_001), (99_990, 10)):
+            buffer = bytearray(size + 8)
+            count, _ = await file.read(offset, memoryview(buffer)[:size])
+            assert bytes(buffer) == server.files[FILE][offset : offset + size] + bytes(8)
+            assert count == size
+        await pool.aclose()
+        return [length % 4096 for length in lengths]
+
+    odd = run_engine(main)
+    assert any(odd) is limits
+
+
 @pytest.mark.parametrize("pieces", [None, 1, 7, 40_000])
 def test_more_data_than_was_asked_for_is_cut_to_it(pieces: int | None) -> None:
     """lsh's server gives 8 bytes where 4 are asked for."""

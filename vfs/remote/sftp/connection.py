@@ -23,6 +23,9 @@ from vfs.remote.ssh.transport import Transport
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+PAGE = 4096
+"""lsh's server answers a READ of less than whole pages with the rest of the file, however long that is."""
+
 SMALL_ANSWER = 2048
 """Estimate of the bytes of an answer without file data: a page of a listing is more, attributes are less."""
 
@@ -37,6 +40,8 @@ class Connection(Exchange):
         super().__init__(transport)
         self._lost = lost
         self._read_size = wire.DEFAULT_READ
+        self._page = PAGE
+        """READs are for a multiple of this many bytes; what is not wanted is dropped."""
         self._statvfs = False
         self.refused: set[Kind] = set()
         """Requests that this server refuses whatever they are about; see `substitutes`."""
@@ -45,7 +50,7 @@ class Connection(Exchange):
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.load = lambda: self.due_bytes
         self.server_clock: tuple[int, float] | None = None
-        """The server's time (Unix seconds) and the loop's, not earlier than that: together a low estimate."""
+        """The server's Unix time, and a moment of the loop's at or after which it was read: together a low estimate."""
 
     def __repr__(self) -> str:
         state = "ended" if self._ended is not None else "open"
@@ -68,6 +73,7 @@ class Connection(Exchange):
             try:
                 limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
                 self._handles.limit(limits.handles)
+                self._page = 1
                 if limits.read:
                     self._read_size = min(max(limits.read, 4096), wire.MAX_READ)
             except RemoteError as error:
@@ -152,7 +158,8 @@ class Connection(Exchange):
             number = self._next_id()
             batch.parts[number] = at, length
             self._decoder.expect(number, Kind.DATA, batch, batch.into[at : at + length])
-            packets.append(wire.read(number, batch.handle.text, batch.offset + at, length))
+            whole = length + -length % self._page
+            packets.append(wire.read(number, batch.handle.text, batch.offset + at, whole))
         number = self._next_id()
         self._decoder.expect(number, Kind.ATTRS, batch)
         if batch.handle.before is None:
