@@ -107,6 +107,8 @@ class Program:
     needs: Path
     transport: str = "paramiko"
     prepare: Callable[[Server, Path, Path], None] = lambda server, key, authorized: None
+    remote_root: Path | None = None
+    """Where the client finds the root, if that is not its path here."""
     under_home: bool = False
     """It looks for the authorized keys in the user's home: they are put over it in a mount namespace of its own."""
 
@@ -118,6 +120,7 @@ class OfProgram(Server):
         super().__init__(place)
         self._program = program
         self.transport = program.transport
+        self.remote_root = program.remote_root or self.root
         self._process: subprocess.Popen[bytes] | None = None
         if not program.needs.exists():
             pytest.skip(f"{program.needs.name} is not installed (scripts/servers installs it)")
@@ -235,10 +238,11 @@ PROGRAM_KINDS: dict[str, Program] = {
         lambda server, key, authorized: [
             PLACE / "venv/bin/rclone",
             *("--config", server.place / "rclone.conf", "--links", "--vfs-cache-mode", "off"),
-            *("--dir-cache-time", "0s", "serve", "sftp", "/", "--read-only"),
+            *("--dir-cache-time", "1s", "serve", "sftp", server.place, "--read-only"),
             *("--addr", f"127.0.0.1:{server.port}", "--key", key, "--authorized-keys", authorized),
         ],
         PLACE / "venv/bin/rclone",
+        remote_root=Path("/artifacts"),  # served from "/", each request lists each directory on the way
     ),
     "ssh2": Program(
         lambda server, key, authorized: [
