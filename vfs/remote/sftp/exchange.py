@@ -35,12 +35,12 @@ KEEPALIVE = 5.0
 HANG_UP_AGAIN = 1.0
 """Seconds until a transport that could not be closed, since no thread can be started, is closed after all."""
 OVERTAKEN = 30.0
-"""Seconds by which requests sent later may be answered earlier; then a server is not going to answer at all."""
+"""If a request that was sent this many seconds later is answered, an earlier one counts as lost, and the connection is dropped."""
 
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """One request of one answer."""
+    """A request in flight that has one answer, so not a READ."""
 
     future: asyncio.Future[Any]
     about: bytes
@@ -80,7 +80,7 @@ class Exchange(ABC):
         self._measured = 0.0
         """When a round trip was last measured."""
         self.sound_until = 0.0
-        """When it ended or, with an answer due then, from when on nothing came."""
+        """Set at the end: when that was, or when the silence before it began if an answer was due."""
         self._threads = [
             threading.Thread(target=self._receive, name="sftp reader", daemon=True),
             threading.Thread(target=self._send, name="sftp writer", daemon=True),
