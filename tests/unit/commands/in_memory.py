@@ -33,7 +33,7 @@ class Remote(MemoryRemote):
     last_error = None
     transport = "paramiko"
 
-    async def connect(self, *, keep_trying: bool = True) -> None:
+    async def connect(self, *, keep_trying: bool = True, measure: bool = False) -> None:
         self.keep_trying = keep_trying
 
     def stats(self) -> dict[str, Any]:
