@@ -378,6 +378,7 @@ class Fetcher:
         content.meter.add(count, asyncio.get_running_loop().time())
         steady = content.append_only or now == version == content.version
         self._keep(job, fresh, view, trusted and content.trusted and steady)
+        del view  # before `fresh`, whose memory is used again only if there is no view of it
 
     async def _grew(self, content: Content, now: Version) -> bool:
         """Whether bytes that came while the file went on changing, to `now`, may be taken as growing bytes."""

@@ -9,7 +9,9 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from tests.lab.waiting import now
+from vfs.base import memory
 from vfs.base.errors import StaleVersion, Unreachable
+from vfs.cache import buffers
 from vfs.files.reader import open_reader
 
 FILE = ROOT + b"/data.bin"
@@ -277,3 +279,24 @@ def test_what_a_cached_file_grew_by_is_fetched_ahead_of_who_reads_on(tmp_path: P
         assert reader.read_now(BIG + MIB, MIB) is not None
 
     play(story, place=tmp_path)
+
+
+def test_a_block_that_comes_in_pieces_takes_no_memory_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for free in buffers._free.values():
+        free.clear()
+    monkeypatch.setattr(memory, "BUFFERS", 1 << 40)  # whatever other tests left
+    made: list[int] = []
+    fresh = buffers._fresh
+    monkeypatch.setattr(
+        buffers, "_fresh", lambda size, untouched: made.append(size) or fresh(size, untouched)
+    )
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        stack.remote.piece = MIB // 2
+        assert await stack.read(b"data.bin") == DATA
+        assert made.count(MIB) <= BIG // MIB // 2 + 5  # two lie in one huge page
+
+    play(story, latency=0.01)
