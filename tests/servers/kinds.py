@@ -139,7 +139,8 @@ class OfProgram(Server):
         words = [str(word) for word in self._program.words(self, self._host_key, self._authorized)]
         if self._program.under_home:
             home = Path.home() / ".ssh"
-            script = f'mount --bind "{self._home}" "{home}" && exec "$@"'
+            # its namespace has a copy of each mount, and would keep those of ours, and their processes, when they end
+            script = f'umount -ila -t fuse.artisync; mount --bind "{self._home}" "{home}" && exec "$@"'
             words = ["unshare", "-m", "sh", "-c", script, "sh", *words]
         log = (self.place / "server.log").open("ab")
         self._process = subprocess.Popen(
