@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 SINGLE_READ = 32 << 10
 """A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
-URGENT = 128 << 10
-"""A read this small that somebody waits for goes at once, whatever is under way."""
+URGENT, URGENT_PART = 128 << 10, 4
+"""A read this small that somebody waits for goes at once, whatever is under way; but no more than that part of `spare`, 60 ms
+of the link: a reader in sequence waits for all that it reads, and is to keep to the window."""
 LATER = 0.01
 """Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256
@@ -98,7 +99,9 @@ class Fetcher:
         if self._closed:
             raise _closed()
         jobs: list[Job] = []
-        piece = BLOCK if end - start <= URGENT else self.remote.piece
+        urgent = min(URGENT, max(SINGLE_READ, self.remote.spare // URGENT_PART))
+        small = end - start <= urgent
+        piece = BLOCK if small else self.remote.piece
         try:
             for index, a, b in split(start, end):
                 for job in self._jobs(content, index, a, b, piece, lenient):
@@ -106,7 +109,7 @@ class Fetcher:
                     jobs.append(job)
                     if job.sent:
                         continue
-                    if job.size <= URGENT:
+                    if small and job.size <= urgent:
                         self._send(job)
                     else:
                         self._queues.urge(job)

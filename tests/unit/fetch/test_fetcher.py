@@ -131,6 +131,26 @@ def test_hints_go_before_readahead() -> None:
     play(story, latency=0.1)
 
 
+def test_over_a_slow_link_a_reader_in_sequence_keeps_to_the_window() -> None:
+    async def story(stack: MemoryStack) -> None:
+        content = await content_of(stack)
+        remote = stack.remote
+        remote.window, remote.piece, remote.spare = 64 << 10, 16 << 10, 150 << 10
+        reading = [
+            asyncio.ensure_future(stack.fetcher.need(content, start, start + (128 << 10)))
+            for start in (0, 128 << 10)
+        ]
+        await asyncio.sleep(0.01)
+        assert 0 < remote.in_flight <= remote.window + remote.piece
+        small = asyncio.ensure_future(stack.fetcher.need(content, 5 * MIB, 5 * MIB + 4096))
+        before = remote.in_flight
+        await asyncio.sleep(0.01)
+        assert remote.in_flight == before + 4096
+        await asyncio.gather(small, *reading)
+
+    play(story, latency=0.1)
+
+
 def test_over_a_slow_link_a_demand_waits_for_no_more_than_a_small_piece() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
