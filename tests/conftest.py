@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +14,11 @@ from tests.lab.loop_watch import watched_loop  # noqa: F401 # a fixture for all 
 from tests.promises import DOCUMENTS, promised
 
 _passed: set[tuple[str, str]] = set()
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background by a shell: commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
