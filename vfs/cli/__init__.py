@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import click
 from vfs import __version__
 from vfs.base.errors import ArtisyncError, NoThread, UsageError
 from vfs.cli import console, logs
+
+log = logging.getLogger(__name__)
 
 COMMANDS = {
     "connect": "vfs.cli.connect",
@@ -100,6 +103,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """One command line's exit code; every error that is foreseen is told on stderr."""
     sys.excepthook = _unexpected
+    sys.unraisablehook = _unraisable
     console.any_encoding()
     if "_ARTISYNC_COMPLETE" in os.environ:
         importlib.import_module("vfs.cli.completion")  # knows how to speak to the shell
@@ -139,6 +143,11 @@ def _tell_usage(error: click.ClickException) -> None:
     console.tell(f"artisync: {console.printable(text[:1].lower() + text[1:])}{stop}")
     if context is not None:
         console.tell(f"See `{context.command_path} --help`.")
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """What Ctrl-C leaves half made fails when it is collected; that concerns nobody."""
+    log.debug("when %r was collected: %r", what.object, what.exc_value)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
