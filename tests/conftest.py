@@ -15,10 +15,10 @@ from tests.promises import DOCUMENTS, promised
 
 _passed: set[tuple[str, str]] = set()
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # started in the background by a shell: commands would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell that starts the tests in the background has them ignored, and what they start would inherit that
+for _ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_ignored) is signal.SIG_IGN:
+        signal.signal(_ignored, signal.default_int_handler if _ignored is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -104,7 +104,7 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
 
 
 def test_a_file_replaced_by_a_longer_one_before_anything_was_read_is_given_whole(tmp_path: Path) -> None:
-    world = World(tmp_path, "--ttl", "10s", timeout=10)
+    world = World(tmp_path, "--ttl", "10s", "--metered", timeout=10)  # nothing is fetched before it is read
     names = [f"exp/{number}.bin" for number in range(8)]
     for name in names:
         world.file(name, 500)

@@ -124,6 +124,11 @@ def _try(look: Look, path: Path) -> object:
         return None
 
 
+def shown_whole(here: Path, there: Path) -> bool:
+    """Whether the checkpoint is there, and as long as on the server: it may have been listed while it was written."""
+    return (here / "ck.pt").exists() and (here / "ck.pt").stat().st_size == (there / "ck.pt").stat().st_size
+
+
 def test_a_name_that_was_absent_is_seen_when_it_comes(there: Path, here: Path) -> None:
     os.listdir(here)
     for _ in range(100):
@@ -163,7 +168,7 @@ def test_an_open_at_any_moment_gives_one_whole_version_that_is_not_older_than_th
 
 def test_a_file_that_is_rewritten_in_place_for_seconds_is_given_whole(there: Path, here: Path) -> None:
     old(there / "ck.pt", tagged(b"old", BIG))
-    assert eventually(lambda: (here / "ck.pt").exists())
+    assert eventually(lambda: shown_whole(here, there))
     new = tagged(b"new", BIG)
     with (there / "ck.pt").open("r+b", buffering=0) as file:
         for part in range(0, BIG, BIG // 6):
@@ -180,7 +185,7 @@ def test_one_open_finds_the_new_version_although_the_kernel_knows_the_old_one(
     there: Path, here: Path
 ) -> None:
     old(there / "ck.pt", tagged(b"old", BIG))
-    assert eventually(lambda: (here / "ck.pt").exists())
+    assert eventually(lambda: shown_whole(here, there))
     with (here / "ck.pt").open("rb", buffering=0) as before:
         assert before.read(100) == tagged(b"old", 100)
         (there / "t").write_bytes(tagged(b"new", BIG))
@@ -209,7 +214,7 @@ print(mapped[-8:].decode(), flush=True)
 def test_a_mapping_of_a_version_that_is_gone_gives_its_own_pages_or_sigbus(there: Path, here: Path) -> None:
     size = 16 << 20
     old(there / "ck.pt", tagged(b"old", size))
-    assert eventually(lambda: (here / "ck.pt").exists())
+    assert eventually(lambda: shown_whole(here, there))
     words = [sys.executable, "-c", MAPPED, here / "ck.pt"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdin is not None
@@ -226,7 +231,7 @@ def test_a_mapping_of_a_version_that_is_gone_gives_its_own_pages_or_sigbus(there
 
 def test_a_mapping_shows_the_bytes_of_the_version_that_was_opened(there: Path, here: Path) -> None:
     old(there / "ck.pt", tagged(b"old", BIG))
-    assert eventually(lambda: (here / "ck.pt").exists())
+    assert eventually(lambda: shown_whole(here, there))
     with (here / "ck.pt").open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     assert mapped[:] == tagged(b"old", BIG)
@@ -248,7 +253,7 @@ while True:
 
 def test_what_is_written_all_the_time_is_stale_within_the_timeout(there: Path, here: Path) -> None:
     (there / "ck.pt").write_bytes(tagged(b"0", BIG))
-    assert eventually(lambda: (here / "ck.pt").exists())
+    assert eventually(lambda: shown_whole(here, there))
     writing = subprocess.Popen([sys.executable, "-c", WRITES, there / "ck.pt"])
     try:
         began = time.monotonic()

@@ -117,8 +117,8 @@ def test_a_small_block_takes_little_memory() -> None:
     assert Block(60_000).footprint <= 64 * 1024 + PAGE
 
 
+@pytest.mark.usefixtures("before")
 def test_memory_is_used_again_when_a_block_is_gone() -> None:
-    emptied()
     block = Block(BLOCK)
     address = block.address(0)
     del block
@@ -138,16 +138,18 @@ def test_memory_that_is_still_seen_is_not_used_again() -> None:
     assert bytes(view) == b"0123456789"
 
 
-def emptied() -> int:
-    """Let go of the buffers that are kept; bytes of those in use."""
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes of the buffers that other tests left in use, beside which there is room as usual; none are kept."""
     gc.collect()
     for free in buffers._free.values():
         free.clear()
-    return buffers.taken()[0]
+    used = buffers.taken()[0]
+    monkeypatch.setattr(memory, "BUFFERS", used + memory.BUFFERS)
+    return used
 
 
-def test_no_more_than_the_bound_is_kept_for_use_again() -> None:
-    before = emptied()
+def test_no_more_than_the_bound_is_kept_for_use_again(before: int) -> None:
     held = [Buffer(BLOCK) for _ in range(memory.SPARE // BLOCK + 8)]
     assert buffers.taken() == (before + len(held) * BLOCK, 0)
     del held
@@ -155,8 +157,8 @@ def test_no_more_than_the_bound_is_kept_for_use_again() -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(64 << 10, BLOCK), (BLOCK, 64 << 10)])
+@pytest.mark.usefixtures("before")
 def test_buffers_kept_of_one_size_make_way_for_those_of_another(first: int, then: int) -> None:
-    emptied()
     for size in (first, then):
         held = [Buffer(size) for _ in range(memory.SPARE // size + 1)]
         del held
@@ -166,8 +168,8 @@ def test_buffers_kept_of_one_size_make_way_for_those_of_another(first: int, then
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="memory is told by Linux")
+@pytest.mark.usefixtures("before")
 def test_half_of_a_huge_page_takes_no_memory_once_it_is_let_go_while_the_other_is_used() -> None:
-    emptied()
     first, other = Buffer(BLOCK), Buffer(BLOCK)
     first.memory[:] = other.memory[:] = b"x" * BLOCK
     full = [Buffer(BLOCK) for _ in range(memory.SPARE // BLOCK + 2)]
