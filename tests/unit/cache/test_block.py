@@ -193,6 +193,7 @@ def resident(address: int) -> int:
     raise AssertionError
 
 
+@pytest.mark.usefixtures("before")
 def test_a_forked_child_writes_into_no_buffer_of_its_parent() -> None:
     kept, freed = Buffer(BLOCK), Buffer(BLOCK)
     for buffer in (kept, freed):
