@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from vfs.files.node import Node
 from vfs.files.service import Files
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.mount3 import MountProgram
@@ -30,7 +31,7 @@ class Export:
     ) -> None:
         self.files = NfsFiles(files)
         self._tickets = Tickets(asyncio.get_running_loop().time)
-        program = NfsProgram(self.files, FileHandles(), everybody=everybody)
+        self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         mount = MountProgram(self._tickets.use, program.root, unmounted)
         self._server = Server(Programs([program, mount]), privileged=privileged)
 
@@ -55,6 +56,10 @@ class Export:
     def path(self, seconds: float) -> str:
         """A path to mount, good once and for so long."""
         return self._tickets.issue(self.port, seconds)
+
+    def handle(self, node: Node) -> bytes:
+        """The handle of a node, as a client that has mounted finds it; for `tests/accept/nfs`."""
+        return self._program.handle(node)
 
     def close(self) -> None:
         """End all connections, and close what is open."""
