@@ -131,6 +131,11 @@ def together(path: str, original: str) -> Result:
     with ThreadPoolExecutor(32) as pool:
         found = list(pool.map(one, names))
     seconds = time.monotonic() - began
+    return _all_read(original, names, found, seconds)
+
+
+def _all_read(original: str, names: list[str], found: list[bytes], seconds: float) -> Result:
+    """The result of a program that read these files, each of which is compared with the original."""
     for name, data in zip(names, found, strict=True):
         with open(os.path.join(original, name), "rb") as file:
             _check(data == file.read())
@@ -146,10 +151,7 @@ def in_turn(path: str, original: str) -> Result:
         with open(os.path.join(path, name), "rb") as file:
             found.append(file.read())
     seconds = time.monotonic() - began
-    for name, data in zip(names, found, strict=True):
-        with open(os.path.join(original, name), "rb") as file:
-            _check(data == file.read())
-    return {"seconds": seconds, "bytes": sum(map(len, found))}
+    return _all_read(original, names, found, seconds)
 
 
 def copytree(path: str, original: str) -> Result:

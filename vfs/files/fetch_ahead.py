@@ -17,7 +17,7 @@ from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.neighbours import Neighbours
-from vfs.files.node import NEVER, Kind, Node
+from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class FetchAhead:
         self._opened = {parent: at for parent, at in self._opened.items() if now - at < PATTERN_SECONDS}
         if len(self._opened) > 1 and not self._tasks and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._tasks.spawn(self._fetch(_common(list(self._opened))))
+            self._tasks.spawn(self._fetch(common(list(self._opened))))
 
     async def _wanted(self, top: Node) -> AsyncIterator[Node]:
         """The event files below `top` without a cached byte, within bounds of bytes and files."""
@@ -101,14 +101,3 @@ class FetchAhead:
         """Stop fetching."""
         await self._neighbours.aclose()
         await self._tasks.aclose()
-
-
-def _common(nodes: list[Node]) -> Node:
-    """The lowest directory that all of `nodes` are in, or are."""
-    paths = [[*node.ancestors(), node] for node in nodes]
-    common = paths[0][0]
-    for level in zip(*paths, strict=False):
-        if any(node is not level[0] for node in level):
-            break
-        common = level[0]
-    return common

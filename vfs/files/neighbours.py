@@ -18,7 +18,7 @@ from vfs.base.errors import ArtisyncError
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
-from vfs.files.node import NEVER, Kind, Node
+from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
 from vfs.remote.api import MOST_AHEAD
 
@@ -169,7 +169,7 @@ class Series:
         assert node.parent is not None
         self.credit -= TURN
         if self._top not in node.ancestors():
-            self._top = _common(self._top, node.parent)
+            self._top = common([self._top, node.parent])
         self._deep |= node.parent is not self._at.parent
         order = order_of(self._at, node)
         if order is not None:
@@ -264,7 +264,6 @@ class Series:
 
     async def _list(self, directory: Node) -> None:
         """List a directory, and have some of those behind it listed."""
-        assert directory.parent is not None or directory is self._tree.root
         todo = [directory]
         if directory.parent is not None and directory is not self._top:
             row = self._row(directory.parent)
@@ -315,10 +314,6 @@ class Series:
     def _row(self, directory: Node) -> list[Node]:
         return row_of(directory, self._by_name)
 
-    async def aclose(self) -> None:
-        """End what is being fetched."""
-        await self._tasks.aclose()
-
 
 def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
     """How `node` is the next file after `before`: whether sorted or as listed, of which suffix (None: of any); or None."""
@@ -350,14 +345,6 @@ def _name(node: Node) -> bytes:
 
 def _suffix(node: Node) -> bytes:
     return os.path.splitext(node.name)[1]
-
-
-def _common(one: Node, other: Node) -> Node:
-    """The lowest directory that is both of them, or above them."""
-    above = [*other.ancestors(), other]
-    while one not in above and one.parent is not None:
-        one = one.parent
-    return one
 
 
 def _now() -> float:

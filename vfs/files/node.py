@@ -154,3 +154,14 @@ def _ino(path: bytes, attributes: Attributes) -> int:
     birth = b"" if stat.S_ISDIR(attributes.mode) else b"%d.%d" % (attributes.size, attributes.mtime)
     digest = hashlib.blake2b(path + b"\0" + birth, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 1) | 1 << 8  # never a small number: 0 and 1 have meanings
+
+
+def common(nodes: list[Node]) -> Node:
+    """The lowest directory that all of `nodes` are in, or are."""
+    paths = [[*node.ancestors(), node] for node in nodes]
+    common = paths[0][0]
+    for level in zip(*paths, strict=False):
+        if any(node is not level[0] for node in level):
+            break
+        common = level[0]
+    return common
