@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import twisted_sftp
+from tests.lab import sftp_between, twisted_sftp
 from tests.lab.mounted import needs_fuse
 from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, read
@@ -18,7 +18,7 @@ from tests.lab.world import SLACK, TIMEOUT, World, read
 pytestmark = [
     needs_fuse,
     pytest.mark.skipif(
-        not os.access(twisted_sftp.SFTP_SERVER, os.X_OK), reason="needs OpenSSH's sftp-server"
+        not os.access(sftp_between.SFTP_SERVER, os.X_OK), reason="needs OpenSSH's sftp-server"
     ),
 ]
 

@@ -1,44 +1,34 @@
 """An SFTP subsystem for a real sshd that behaves as another server does, by changing single answers of the system's.
 
-`Subsystem sftp python3 sftp_filter.py RULE`, one of `RULES`; `RULE@FILE` holds only while the file exists. Runs on its own,
-without the project.
+`Subsystem sftp python3 sftp_filter.py RULE`, one of `RULES`; `RULE@FILE` holds only while the file exists. Needs the
+standard library alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 import struct
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+from pathlib import Path
 
-SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+if __name__ == "__main__":  # sshd starts it, in a Python that looks nowhere
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.lab.sftp_between import Asked, stand_between, text
+
 LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT, READLINK, EXTENDED = 7, 8, 11, 12, 16, 17, 19, 200
 STATUS, DATA, NAME, ATTRS = 101, 103, 104, 105
 EOF, DENIED, FAILURE = 1, 3, 4
-
-
-class Asked(NamedTuple):
-    """A request: `text` is its path or handle."""
-
-    kind: int
-    text: bytes
 
 
 Rule = Callable[[Asked, bytes], bytes]
 """From a request and its honest answer, both without their lengths, to what is said instead."""
 
 
-def _text(content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + content
-
-
 def _status(body: bytes, code: int) -> bytes:
-    return bytes([STATUS]) + body[1:5] + struct.pack(">I", code) + _text(b"") + _text(b"")
+    return bytes([STATUS]) + body[1:5] + struct.pack(">I", code) + text(b"") + text(b"")
 
 
 def _names(body: bytes) -> list[bytes]:
@@ -54,7 +44,7 @@ def _names(body: bytes) -> list[bytes]:
 
 
 def _name(body: bytes, names: list[bytes], attributes: bytes) -> bytes:
-    entries = b"".join(_text(name) + _text(b"") + attributes for name in names)
+    entries = b"".join(text(name) + text(b"") + attributes for name in names)
     return bytes([NAME]) + body[1:5] + struct.pack(">I", len(names)) + entries
 
 
@@ -99,7 +89,7 @@ def _in_eights(asked: Asked, body: bytes) -> bytes:
     if body[0] != DATA:
         return body
     data = body[9:]
-    return body[:5] + _text(data + b"\xff" * (-len(data) % 8))
+    return body[:5] + text(data + b"\xff" * (-len(data) % 8))
 
 
 def _old_clock(asked: Asked, body: bytes) -> bytes:
@@ -127,43 +117,12 @@ RULES: dict[str, Rule] = {
 }
 
 
-def _packet(stream: BinaryIO) -> bytes:
-    """The next one, without its length. Raises EOFError."""
-    head = stream.read(4)
-    body = stream.read(int.from_bytes(head)) if len(head) == 4 else b""
-    if not body:
-        raise EOFError
-    return body
-
-
 def main(rule_at: str) -> None:
     name, _, switch = rule_at.partition("@")
     rule = RULES[name]
-    child = subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    requests, answers = child.stdin, child.stdout
-    waiting: dict[bytes, Asked] = {}
-
-    def forward() -> None:
-        with contextlib.suppress(EOFError, OSError), requests:
-            while True:
-                body = _packet(sys.stdin.buffer)
-                if body[0] != 1:  # INIT has no id
-                    waiting[body[1:5]] = Asked(body[0], body[9 : 9 + int.from_bytes(body[5:9])])
-                requests.write(_text(body))
-                requests.flush()
-
-    threading.Thread(target=forward, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            body = _packet(answers)
-            asked = waiting.pop(body[1:5], None) if body[0] != 2 else None
-            if asked is not None and (not switch or os.path.exists(switch)):
-                body = rule(asked, body)
-            sys.stdout.buffer.write(_text(body))
-            sys.stdout.buffer.flush()
-    child.kill()
+    stand_between(
+        lambda asked, body: text(rule(asked, body) if not switch or os.path.exists(switch) else body)
+    )
 
 
 if __name__ == "__main__":

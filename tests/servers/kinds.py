@@ -21,14 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import sftp_filter
+from tests.lab import sftp_between, sftp_filter
 from tests.lab.sshd import Sshd, free_port, make_key
 from vfs.base.address import Address
 
 PLACE = Path(os.environ.get("ARTISYNC_SERVERS", "/nonexistent"))
 """What `scripts/servers` made: `debian/` unpacked packages, `venv/`, `node_modules/`."""
 PROGRAMS = Path(__file__).parent / "programs"
-SFTP_SERVER = sftp_filter.SFTP_SERVER
+SFTP_SERVER = sftp_between.SFTP_SERVER
 
 
 class Server:
