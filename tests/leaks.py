@@ -58,8 +58,8 @@ class Report:
 
 
 def series(pid: int, count: int, work: Callable[[int], None]) -> list[Usage]:
-    """Do the work so often, with its number each time; samples of the process in between."""
-    samples = max(9, min(SAMPLES, count))
+    """Do the work so often, nine times at least, with its number each time; samples of the process in between."""
+    samples = min(SAMPLES, count)
     found = []
     for sample in range(1, samples + 1):
         for number in range((sample - 1) * count // samples, sample * count // samples):

@@ -16,7 +16,7 @@ pytestmark = needs_fuse
 @pytest.mark.parametrize(
     ("transport", "counts"),
     [
-        ("paramiko", Counts(opens=2_000, listings=200, reconnects=9, mounts=3, in_process=2)),
+        ("paramiko", Counts(opens=2_000, listings=200, reconnects=9, mounts=3, in_process=9)),
         ("openssh", Counts(opens=0, listings=0, reconnects=9, mounts=2, in_process=0)),
     ],
 )
