@@ -26,6 +26,7 @@ from vfs.base.errors import (
     UnknownHost,
     Unreachable,
 )
+from vfs.base.loop_time import loop_time
 from vfs.base.option_values import TransportName
 from vfs.base.settings import Settings
 from vfs.cache.blocks import BlockCache
@@ -133,7 +134,7 @@ class Stack:
             "transport": self.pool.transport,
             "state": "online" if link.online else "offline",
             "problem": None if self.pool.last_error is None else str(self.pool.last_error),
-            "since_seconds": max(0.0, asyncio.get_running_loop().time() - link.since),
+            "since_seconds": max(0.0, loop_time() - link.since),
             "uptime_seconds": time.time() - self.started,
             "cache": {
                 "directory": str(settings.cache_dir),

@@ -111,7 +111,7 @@ class SmallHandler:
     def readlink(self, req: int, nodeid: int) -> None:
         reply.text(req, self.files[nodeid].target)
 
-    def open(self, req: int, nodeid: int, flags: int) -> None:
+    def open(self, req: int, nodeid: int) -> None:
         file = self.files[nodeid]
         self.calls.append(f"open {nodeid}")
         if not file.current:
@@ -122,7 +122,7 @@ class SmallHandler:
         info = FileInfo(fh=fh, keep_cache=file.keep_cache, direct_io=file.direct_io)
         reply._answer(req, lib.fuse_reply_open, ctypes.byref(info))
 
-    def read(self, req: int, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def read(self, req: int, nodeid: int, size: int, offset: int, fh: int) -> None:
         assert self.handles[fh] == nodeid
         file = self.files[nodeid]
         length = max(0, min(size, file.size - offset))
@@ -148,14 +148,14 @@ class SmallHandler:
         self.calls.append(f"release {fh}")
         reply.error(req, 0)
 
-    def opendir(self, req: int, nodeid: int, flags: int) -> None:
+    def opendir(self, req: int, nodeid: int) -> None:
         reply.opened(req, nodeid)
 
-    def readdir(self, req: int, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdir(self, req: int, nodeid: int, size: int, offset: int, fh: int) -> None:
         self.calls.append("readdir")
         reply.error(req, errno.EIO)
 
-    def readdirplus(self, req: int, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdirplus(self, req: int, nodeid: int, size: int, offset: int, fh: int) -> None:
         assert fh == nodeid
         self.calls.append("readdirplus")
         buffer = reply.DirectoryBuffer(size)
@@ -163,9 +163,6 @@ class SmallHandler:
             if not buffer.add(req, name, self.entry(child), number):
                 break
         buffer.reply(req)
-
-    def releasedir(self, req: int, nodeid: int, fh: int) -> None:
-        reply.error(req, 0)
 
     def statfs(self, req: int, nodeid: int) -> None:
         reply.statfs(req, FsStats(4096, 512, 1000, 400, 300, 20, 10, 200))

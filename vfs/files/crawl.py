@@ -9,16 +9,13 @@ ahead twice; for a walker whose order cannot be guessed, none is.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Iterator
 
-from vfs.base.errors import ArtisyncError
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.files.node import NEVER, Kind, Node
 from vfs.files.tree import Tree
-
-log = logging.getLogger(__name__)
 
 MOST_AHEAD = 512
 """Directories listed and not opened yet; OpenSSH allows a thousand handles."""
@@ -41,7 +38,7 @@ class Crawl:
 
     def __init__(self, tree: Tree, top: Node, at: Node, pace: float) -> None:
         self.top = top
-        self.last = _now()
+        self.last = loop_time()
         """When the walker last opened a directory."""
         self._tree = tree
         self._at = at
@@ -77,7 +74,7 @@ class Crawl:
 
     def opened(self, directory: Node, pace: float) -> None:
         """The walker opened a directory, `pace` seconds after it was given the one before."""
-        self.last = now = _now()
+        self.last = now = loop_time()
         self._paces.append(pace)
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
@@ -110,7 +107,7 @@ class Crawl:
     def _go_on(self) -> None:
         self._looking = False
         self._steps = 0
-        now = _now()
+        now = loop_time()
         self._miss(now)
         most = self._most()
         if not most or self._tree.requests.silent():
@@ -151,10 +148,7 @@ class Crawl:
             self._reach = max(1, self._reach // 2)
 
     async def _list(self, directory: Node) -> None:
-        try:
-            await self._tree.list_ahead(directory)
-        except (ArtisyncError, TimeoutError) as error:
-            log.debug("cannot list %r ahead: %s", directory.path, error)
+        if not await self._tree.list_ahead(directory):
             self._ahead.pop(directory, None)
         if self._row(directory):
             self._look_ahead()
@@ -228,7 +222,3 @@ class Crawl:
     async def aclose(self) -> None:
         """End what is being listed."""
         await self._tasks.aclose()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

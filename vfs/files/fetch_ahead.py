@@ -8,19 +8,16 @@ fetched, all at once.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from vfs import formats
-from vfs.base.errors import ArtisyncError
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.neighbours import Neighbours
 from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 """Seconds between two searches of the tree for event files, at least; a crawl may find more of them meanwhile."""
@@ -56,7 +53,7 @@ class FetchAhead:
             return
         if self._fetcher.remote.metered or node.parent is None:
             return
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         self._opened[node.parent] = now
         self._opened = {parent: at for parent, at in self._opened.items() if now - at < PATTERN_SECONDS}
         if len(self._opened) > 1 and not self._tasks and now - self._looked >= LOOK_SECONDS:
@@ -88,12 +85,9 @@ class FetchAhead:
 
         async def one(node: Node) -> None:
             async with room:
-                try:
-                    content = await self._tree.versions.open(node)
-                except (ArtisyncError, TimeoutError) as error:
-                    log.debug("cannot fetch %r ahead: %s", node.path, error)
-                    return
-                self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
+                content = await self._tree.versions.open_ahead(node)
+                if content is not None:
+                    self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
 
         await asyncio.gather(*(one(node) for node in nodes if not self._tree.requests.silent()))
 

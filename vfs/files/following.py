@@ -163,4 +163,4 @@ async def _circular(remote: Remote, path: bytes, text: bytes) -> bool:
 def _endless(root: bytes, parent: Node, real: bytes) -> bool:
     """Whether a directory shown in place of a symlink would hold itself again."""
     nodes = (parent, *parent.ancestors())
-    return any(symlinks.encloses(real, node.real or (b"\0" if node.parent else root)) for node in nodes)
+    return any(symlinks.inside(real, node.real or (b"\0" if node.parent else root)) for node in nodes)

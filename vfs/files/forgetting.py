@@ -8,10 +8,10 @@ back with the same ones. A directory goes after its names.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 
+from vfs.base.loop_time import loop_time
 from vfs.base.slices import slices
 from vfs.base.tasks import Tasks
 from vfs.files.last_known import LastKnown
@@ -54,7 +54,7 @@ class Forgetting:
 
     def soon(self) -> None:
         """Forget some names in the background if there are too many."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         if not self._tasks and self.count > MOST_NAMES and now >= self._not_before:
             self._tasks.spawn(self._forget())
 
@@ -64,7 +64,7 @@ class Forgetting:
                 break
             if directory in self._directories and not self._names.listed(directory):
                 await self._empty(directory)
-        self._not_before = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        self._not_before = loop_time() + AGAIN_SECONDS
 
     async def _empty(self, directory: Node) -> None:
         if directory.listed > NEVER:

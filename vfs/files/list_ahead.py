@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from vfs.base.loop_time import loop_time
 from vfs.files.crawl import Crawl
 from vfs.files.node import Node
 from vfs.files.tree import Tree
@@ -31,7 +32,7 @@ class ListAhead:
 
     def note(self, directory: Node) -> None:
         """A program opens a directory to list it."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         parent = directory.parent
         if parent is None or self._tree.remote.metered:
             return
@@ -52,7 +53,7 @@ class ListAhead:
 
     def served(self) -> None:
         """A program was given a directory that it opened."""
-        self._served = asyncio.get_running_loop().time()
+        self._served = loop_time()
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:
@@ -63,7 +64,7 @@ class ListAhead:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        since = asyncio.get_running_loop().time() - PATTERN_SECONDS
+        since = loop_time() - PATTERN_SECONDS
         self._opened = {node: seen for node, seen in self._opened.items() if seen[0] > since}
         self._crawls = {top: crawl for top, crawl in self._crawls.items() if crawl.last > since}
         if self._opened or self._crawls:

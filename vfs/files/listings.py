@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from vfs.base.errors import ListingTooLong, NoSuchPath, ServerFailure
+from vfs.base.loop_time import loop_time
 from vfs.base.slices import slices
 from vfs.files import symlinks
 from vfs.files.last_known import LastKnown
@@ -40,7 +41,7 @@ class Listings:
 
         Raises NoSuchPath, ListingTooLong, ServerFailure, Unreachable.
         """
-        at = asyncio.get_running_loop().time()
+        at = loop_time()
         try:
             entries = await self._remote.scandir(directory.path, lambda: directory.waiters > 0)
         except ListingTooLong:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from vfs.base.errors import NameTooLong, NoSuchPath, StaleVersion
 from vfs.base.file_version import Change, classify
+from vfs.base.loop_time import loop_time
 from vfs.files.node import NEVER, UNKNOWN, Kind, Node, version_of
 from vfs.remote.api import LONGEST_NAME, LONGEST_PATH, Attributes
 
@@ -47,7 +48,7 @@ class Namespace:
     def __init__(self, root: bytes, ttl: float) -> None:
         self.ttl = ttl
         self._ids = itertools.count(1)
-        self.root = Node(next(self._ids), None, b"", root, Attributes(stat.S_IFDIR | 0o555), self._now())
+        self.root = Node(next(self._ids), None, b"", root, Attributes(stat.S_IFDIR | 0o555), loop_time())
         self.root.checked = NEVER
         self.root.lookups = 1
         self._held: dict[int, Node] = {self.root.id: self.root}
@@ -62,22 +63,22 @@ class Namespace:
 
     def fresh(self, node: Node) -> bool:
         """Whether the node's attributes may be given without asking."""
-        return not node.stale and node.pending is None and self._now() - node.checked < self.ttl
+        return not node.stale and node.pending is None and loop_time() - node.checked < self.ttl
 
     def listed(self, directory: Node) -> bool:
         """Whether the directory's listing may be given without asking."""
-        return not directory.stale and self._now() - directory.listed < self.ttl
+        return not directory.stale and loop_time() - directory.listed < self.ttl
 
     def valid_for(self, node: Node) -> float:
         """Seconds for which a client may keep the node's attributes, and that its name stands for it."""
         if node.stale or node.pending is not None:
             return 0.0
-        left = node.checked + self.ttl - self._now()
+        left = node.checked + self.ttl - loop_time()
         return max(0.0, min(left, FILE_SECONDS) if node.kind is Kind.FILE else left)
 
     def absent_for(self, directory: Node) -> float:
         """Seconds for which a client may keep that a name is not in the directory."""
-        return max(0.0, directory.listed + self.ttl - self._now())
+        return max(0.0, directory.listed + self.ttl - loop_time())
 
     def peek(self, parent: Node, name: bytes) -> Node | None:
         """The child if it is fresh; None: it has to be asked for.
@@ -149,7 +150,7 @@ class Namespace:
         if not same_kind or old.target != target or old.real != real:
             return self.replace(old, attributes, at, target, real)
         if old.checked == NEVER:
-            old.since = self._now()
+            old.since = loop_time()
         if old.kind is not Kind.FILE:
             old.attributes, old.checked = attributes, at
             return old
@@ -189,7 +190,7 @@ class Namespace:
             del parent.children[node.name]
             parent.changed = True
             parent.changes += 1
-            just_expired = self._now() - self.ttl - 0.001
+            just_expired = loop_time() - self.ttl - 0.001
             parent.listed = min(parent.listed, just_expired)  # it does not tell what the name is now
 
     def _retire(self, gone: list[Node]) -> None:
@@ -211,7 +212,7 @@ class Namespace:
     ) -> Node:
         """A new node takes the name."""
         node = Node(next(self._ids), parent, name, join(parent.path, name), attributes, at)
-        node.since = self._now()  # the server may have looked just before it answered
+        node.since = loop_time()  # the server may have looked just before it answered
         if real is not None:
             node.real, node.follow = real, True
         node.target = target
@@ -222,9 +223,6 @@ class Namespace:
         if node.kind is Kind.FILE:
             self._contents.confirmed(node)
         return node
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def join(directory: bytes, name: bytes) -> bytes:

@@ -8,21 +8,18 @@ that was foreseen rightly, always within what may be fetched for nobody. What th
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vfs.base.errors import ArtisyncError
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
 from vfs.remote.api import MOST_AHEAD
-
-log = logging.getLogger(__name__)
 
 LARGEST = 4 << 20
 """Bytes of a file that counts as small."""
@@ -64,7 +61,7 @@ class Neighbours:
         directory = node.parent
         if self._fetcher.remote.metered or directory is None or node.attributes.size > LARGEST:
             return
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         last = self._last.pop(directory, None)
         if last is None or now - last.at >= PATTERN_SECONDS:
             last = Last(node, now)
@@ -120,7 +117,7 @@ class Series:
         self._deep = False
         """Whether files of more than one directory were opened."""
         self._at = at
-        self.last = _now()
+        self.last = loop_time()
         """When the program last opened a file."""
         self.credit = FIRST
         """Bytes that may be ahead: more by each file that was foreseen rightly, less by each that was not."""
@@ -149,7 +146,7 @@ class Series:
 
     def opened(self, node: Node) -> None:
         """The program opened a file."""
-        self.last = now = _now()
+        self.last = now = loop_time()
         if not self.foresaw(node) and node.content is not None and node.content.held:
             return  # its bytes were here before
         passed = self._passed.pop(node, None)
@@ -233,7 +230,7 @@ class Series:
             return False
         if node.kind is Kind.FILE and self._tree.names.fresh(node):
             return False
-        return _now() - self._listed.get(directory, NEVER) >= self._tree.names.ttl
+        return loop_time() - self._listed.get(directory, NEVER) >= self._tree.names.ttl
 
     def _wanted(self, node: Node) -> bool:
         """Whether to fetch a file: a small one without a cached byte, which the server has just said to be a file.
@@ -251,10 +248,8 @@ class Series:
 
     async def _fetch(self, node: Node) -> None:
         async with self._room:
-            try:
-                content = await self._tree.versions.open(node)
-            except (ArtisyncError, TimeoutError) as error:
-                log.debug("cannot fetch %r ahead: %s", node.path, error)
+            content = await self._tree.versions.open_ahead(node)
+            if content is None:
                 return
             self._fetcher.ahead(self, content, [(0, content.version.size)])
             jobs = [job.done for jobs in content.jobs.values() for job in jobs]
@@ -268,7 +263,7 @@ class Series:
         if directory.parent is not None and directory is not self._top:
             row = self._row(directory.parent)
             todo += [one for one in row[row.index(directory) + 1 :] if one.kind is Kind.DIRECTORY]
-        now = _now()
+        now = loop_time()
         todo = [one for one in todo[:LISTED_AT_ONCE] if not self._tree.names.listed(one) and not one.large]
         self._listed.update((one, now) for one in todo)
         for other in todo[1:]:
@@ -277,10 +272,7 @@ class Series:
 
     async def _list_one(self, directory: Node) -> None:
         async with self._room:
-            try:
-                await self._tree.list_ahead(directory)
-            except (ArtisyncError, TimeoutError) as error:
-                log.debug("cannot list %r ahead: %s", directory.path, error)
+            await self._tree.list_ahead(directory)
 
     def _went_on(self, task: asyncio.Task[None]) -> None:
         self._listing = False
@@ -345,7 +337,3 @@ def _name(node: Node) -> bytes:
 
 def _suffix(node: Node) -> bytes:
     return os.path.splitext(node.name)[1]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

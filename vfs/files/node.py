@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from dataclasses import dataclass, field
 from enum import Enum
 
 from vfs.base.file_version import Version
@@ -42,85 +43,58 @@ def version_of(attributes: Attributes) -> Version:
     return Version(attributes.size, attributes.mtime)
 
 
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Node:
     """An inode. Times are the event loop's; an answer has the time at which it was asked for."""
 
-    __slots__ = (
-        "__weakref__",
-        "asked",
-        "attributes",
-        "changed",
-        "changes",
-        "checked",
-        "children",
-        "content",
-        "follow",
-        "id",
-        "ino",
-        "kind",
-        "large",
-        "listed",
-        "lookups",
-        "name",
-        "opened_early",
-        "parent",
-        "path",
-        "pending",
-        "real",
-        "settled",
-        "since",
-        "slow",
-        "stale",
-        "target",
-        "waiters",
-    )
+    id: int
+    parent: Node | None
+    name: bytes
+    path: bytes
+    attributes: Attributes
+    checked: float
+    """When these attributes were last confirmed."""
+    kind: Kind = field(init=False)
+    """It never changes: a name of another kind is another node."""
+    ino: int = field(init=False)
+    since: float = field(init=False)
+    """When the first answer with these attributes came."""
+    settled: bool = False
+    pending: Attributes | None = None
+    """Newer attributes that may be growth; the bytes have not been compared yet."""
+    stale: bool = False
+    """Replaced or removed on the server."""
+    lookups: int = 0
+    """References that clients (the kernel) hold."""
+    follow: bool = False
+    """Shown in place of a symlink that leaves the root: asked for by STAT."""
+    real: bytes | None = None
+    """Where that symlink leads."""
+    target: bytes = b""
+    """The text of a symlink as it is shown."""
+    children: dict[bytes, Node] = field(default_factory=dict)
+    changed: bool = False
+    """The children differ from the listing that the cache keeps."""
+    changes: int = 0
+    """How often a name in it came, went, or came to stand for another node."""
+    listed: float = NEVER
+    """When the whole directory was last listed."""
+    waiters: int = 0
+    """Programs that wait for its listing now."""
+    large: bool = False
+    """Too many names to list it while no program waits."""
+    slow: bool = False
+    """Listing it takes longer than a TTL, or was refused: its names are asked for one by one."""
+    asked: list[float] = field(default_factory=list)
+    """When names in it were asked for one by one, within the last TTL."""
+    content: Content | None = None
+    opened_early: bool = False
+    """It was opened on the server once, before a program opened it."""
 
-    def __init__(
-        self, id: int, parent: Node | None, name: bytes, path: bytes, attributes: Attributes, now: float
-    ) -> None:
-        self.id = id
-        self.parent = parent
-        self.name = name
-        self.path = path
-        self.attributes = attributes
-        self.kind = kind_of(attributes.mode)
-        """It never changes: a name of another kind is another node."""
-        self.checked = now
-        """When these attributes were last confirmed."""
-        self.since = now
-        """When the first answer with these attributes came."""
-        self.settled = False
-        self.pending: Attributes | None = None
-        """Newer attributes that may be growth; the bytes have not been compared yet."""
-        self.stale = False
-        """Replaced or removed on the server."""
-        self.ino = _ino(path, attributes)
-        self.lookups = 0
-        """References that clients (the kernel) hold."""
-        self.follow = False
-        """Shown in place of a symlink that leaves the root: asked for by STAT."""
-        self.real: bytes | None = None
-        """Where that symlink leads."""
-        self.target = b""
-        """The text of a symlink as it is shown."""
-        self.children: dict[bytes, Node] = {}
-        self.changed = False
-        """The children differ from the listing that the cache keeps."""
-        self.changes = 0
-        """How often a name in it came, went, or came to stand for another node."""
-        self.listed = NEVER
-        """When the whole directory was last listed."""
-        self.waiters = 0
-        """Programs that wait for its listing now."""
-        self.large = False
-        """Too many names to list it while no program waits."""
-        self.slow = False
-        """Listing it takes longer than a TTL, or was refused: its names are asked for one by one."""
-        self.asked: list[float] = []
-        """When names in it were asked for one by one, within the last TTL."""
-        self.content: Content | None = None
-        self.opened_early = False
-        """It was opened on the server once, before a program opened it."""
+    def __post_init__(self) -> None:
+        self.kind = kind_of(self.attributes.mode)
+        self.ino = _ino(self.path, self.attributes)
+        self.since = self.checked
 
     def ancestors(self) -> list[Node]:
         """The directories above it, the root first."""

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from vfs.base.errors import Unreachable
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import SingleFlight
 from vfs.remote.api import LinkState
 
@@ -45,7 +46,7 @@ class Requests(SingleFlight[Key]):
             return False
         if not link.online:
             return True
-        return link.silence > link.patience and _now() - link.silence - heard < self._ttl
+        return link.silence > link.patience and loop_time() - link.silence - heard < self._ttl
 
     async def ask(self, key: Key, work: Work, *, heard: float | None) -> None:
         """Await the request for `key`, joining one in flight; return early once `may_give(heard)`.
@@ -77,7 +78,3 @@ def fresh_only() -> Iterator[None]:
         yield
     finally:
         _FRESH_ONLY.reset(token)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -5,9 +5,8 @@ Owned by the event loop's thread. Requests here are not single-flight; the calle
 
 from __future__ import annotations
 
-import asyncio
-
 from vfs.base.errors import NameTooLong, NoSuchPath, NotDirectory, ServerFailure
+from vfs.base.loop_time import loop_time
 from vfs.files.following import follow
 from vfs.files.namespace import Namespace, join
 from vfs.files.node import Kind, Node
@@ -23,7 +22,7 @@ class Resolver:
 
     async def node(self, node: Node) -> None:
         """Ask for a node's attributes. Raises NoSuchPath, ServerFailure, Unreachable; NotDirectory of the root."""
-        at = _now()
+        at = loop_time()
         if node.parent is None:
             node.attributes, node.checked = await self._remote.stat(node.path), at
             if not node.attributes.is_dir:
@@ -39,7 +38,7 @@ class Resolver:
 
     async def name(self, parent: Node, name: bytes) -> None:
         """Ask what a name stands for. Raises NoSuchPath, NameTooLong, ServerFailure, Unreachable."""
-        at = _now()
+        at = loop_time()
         try:
             attributes = await self._remote.lstat(join(parent.path, name))
         except ServerFailure:  # SFTP has no word for a name that is too long
@@ -62,7 +61,3 @@ class Resolver:
         shown = await follow(self._remote, self._names.root.path, parent, join(parent.path, name))
         what = attributes if shown.followed is None else shown.followed
         self._names.observe(parent, name, what, at, target=shown.target, real=shown.real)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

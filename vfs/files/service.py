@@ -8,14 +8,14 @@ frontend awaits them, several for one request if need be, in work that it gives 
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from vfs.base import calls
 from vfs.base.calls import Call
 from vfs.base.errors import NoSuchPath, StaleVersion, Unsupported
+from vfs.base.loop_time import loop_time
 from vfs.fetch.fetcher import Fetcher
 from vfs.files import xattrs
 from vfs.files.fetch_ahead import FetchAhead
@@ -134,10 +134,6 @@ class Files:
             raise StaleVersion(f"{node.path!r} was replaced")
         return node.stale
 
-    def readlink(self, node: Node) -> bytes:
-        """The text of a symlink; empty for anything else."""
-        return node.target
-
     # --- directories ----------------------------------------------------------------------------------------------
 
     def listing_now(self, directory: Node) -> Mapping[bytes, Node] | None:
@@ -164,31 +160,10 @@ class Files:
         self.fetch_ahead.note(node)
         return reader
 
-    def read_now(self, reader: Reader, offset: int, size: int) -> list[Piece] | None:
-        """The bytes [offset, offset + size), fewer at the end of the file only, as pieces of blocks in memory.
-
-        The pieces keep their blocks alive: no byte is copied before the kernel, or the caller, does so.
-        """
-        return reader.read_now(offset, size)
-
-    def read_soon(
-        self, reader: Reader, offset: int, size: int, then: Callable[[list[Piece] | None], None]
-    ) -> bool:
-        """As `read_now`, with bytes that only the disk has, and without a task.
-
-        True: `then` is called once, perhaps before this returns, with the pieces, or with None when `read` must be awaited
-        after all. False: await `read`.
-        """
-        return reader.read_soon(offset, size, then)
-
-    async def read(self, reader: Reader, offset: int, size: int) -> list[Piece]:
-        """As `read_now`. Raises StaleVersion when the reader's version is gone, Unreachable, RemoteError."""
-        return await reader.read(offset, size)
-
     async def read_latest(self, reader: Reader, offset: int, size: int) -> list[Piece]:
-        """As `read`, but at the end of the file the file is asked for growth first.
+        """As `Reader.read`, but at the end of the file the file is asked for growth first.
 
-        For frontends below which no kernel asks for attributes. Raises as `read` and `attributes`.
+        For frontends below which no kernel asks for attributes. Raises as that and `attributes`.
         """
         if offset + size > reader.size and not reader.node.stale:
             await self.tree.refresh(reader.node)
@@ -200,12 +175,12 @@ class Files:
     async def statfs(self) -> FsStats:
         """The figures of the server's file system, at most `FS_SECONDS` old. Raises Unreachable, RemoteError."""
         heard = self._fs[0] if self._fs is not None else None
-        if heard is None or asyncio.get_running_loop().time() - heard > FS_SECONDS:
+        if heard is None or loop_time() - heard > FS_SECONDS:
             await self.tree.requests.ask(("statfs", self.root.path), self._ask_statfs, heard=heard)
         return self._fs[1] if self._fs is not None else NO_STATS
 
     async def _ask_statfs(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         self._fs = now, await self.fetcher.remote.statvfs(self.root.path) or NO_STATS
 
     async def xattr(self, node: Node, name: bytes) -> bytes:

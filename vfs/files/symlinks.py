@@ -49,8 +49,3 @@ def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
 def step(link: bytes, target: bytes) -> bytes:
     """The path that the text `target` of a symlink at the absolute path `link` names."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
-
-
-def encloses(outer: bytes, inner: bytes) -> bool:
-    """Whether showing the directory `outer` below `inner` would show `inner` again, without end."""
-    return inside(outer, inner)

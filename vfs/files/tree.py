@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
-from vfs.base.errors import AccessDenied, EndlessSymlink, NoSuchPath, NotDirectory
+from vfs.base.errors import AccessDenied, ArtisyncError, EndlessSymlink, NoSuchPath, NotDirectory
+from vfs.base.loop_time import loop_time
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.forgetting import Forgetting
@@ -22,6 +24,8 @@ from vfs.files.requests import Requests
 from vfs.files.resolve import Resolver
 from vfs.files.versions import Versions
 from vfs.remote.api import MOST_SYMLINKS, Remote
+
+log = logging.getLogger(__name__)
 
 SINGLY = 4
 """After this many lookups in one directory within a TTL, the directory is listed."""
@@ -136,7 +140,7 @@ class Tree:
 
         Who opens a file beside one that is being read then waits for nothing above it.
         """
-        half = asyncio.get_running_loop().time() - self.names.ttl / 2
+        half = loop_time() - self.names.ttl / 2
         for one in (node, *node.ancestors()):
             if one.checked < half and not one.stale and not self.requests.silent():
                 self.versions.ask_soon(one)
@@ -162,16 +166,23 @@ class Tree:
         await self._recall_offline(directory)
         directory.waiters += 1
         try:
-            await self.list_ahead(directory)
+            await self._list(directory)
         finally:
             directory.waiters -= 1
 
-    async def list_ahead(self, directory: Node) -> None:
-        """List a directory, whatever the age of its listing. Raises as `refresh_listing`; ListingTooLong when no
-        program waits and there are very many names."""
+    async def _list(self, directory: Node) -> None:
         heard = directory.listed if directory.listed > NEVER else None
         key = "list", directory.path
         await self.requests.ask(key, lambda: self._listings.listing(directory), heard=heard)
+
+    async def list_ahead(self, directory: Node) -> bool:
+        """List a directory for which no program waits. False: it could not be listed, or has very many names."""
+        try:
+            await self._list(directory)
+        except (ArtisyncError, TimeoutError) as error:
+            log.debug("cannot list %r ahead: %s", directory.path, error)
+            return False
+        return True
 
     async def listing(self, directory: Node) -> list[Node]:
         """The children of a directory, fresh. Raises as `refresh_listing`."""
@@ -204,7 +215,7 @@ class Tree:
 
     def _count(self, directory: Node) -> int:
         """Note that a name is asked for alone; how many were within the TTL."""
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         directory.asked = [time for time in directory.asked if now - time < self.names.ttl]
         directory.asked.append(now)
         return len(directory.asked)

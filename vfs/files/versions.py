@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from vfs import formats
-from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion, Unreachable
+from vfs.base.errors import ArtisyncError, NoSuchPath, NotAFile, StaleVersion, Unreachable
 from vfs.base.file_version import Change, classify, settled
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import SingleFlight
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
@@ -71,7 +72,7 @@ class Versions:
     def adopt(self, node: Node, attributes: Attributes, at: float) -> None:
         """The file has grown to `attributes`: the same lineage, a new version."""
         node.attributes, node.pending = attributes, None
-        node.checked, node.since = at, asyncio.get_running_loop().time()
+        node.checked, node.since = at, loop_time()
         node.settled = False
         content = node.content
         if content is not None:
@@ -128,7 +129,7 @@ class Versions:
         self.requests.start(("node", node.path), lambda: self._ask(node))
 
     async def _ask(self, node: Node) -> None:
-        at = asyncio.get_running_loop().time()
+        at = loop_time()
         if node.pending is None:
             try:
                 await self.resolver.node(node)
@@ -200,6 +201,14 @@ class Versions:
             node.opened_early = True
             self.fetcher.handles.open_early(node.path)
 
+    async def open_ahead(self, node: Node) -> Content | None:
+        """As `open`, for nobody: None when that fails."""
+        try:
+            return await self.open(node)
+        except (ArtisyncError, TimeoutError) as error:
+            log.debug("cannot fetch %r ahead: %s", node.path, error)
+            return None
+
     async def open(self, node: Node) -> Content:
         """The content behind a file node, fit to be read.
 
@@ -242,12 +251,12 @@ class Versions:
         """
         parent = node.parent
         assert parent is not None
-        end = asyncio.get_running_loop().time() + patience
+        end = loop_time() + patience
         while True:
             current = parent.children.get(node.name)
             if current is None or current.stale or current.settled or formats.append_only(current.name):
                 break
-            left = end - asyncio.get_running_loop().time()
+            left = end - loop_time()
             if left <= 0:
                 raise StaleVersion(f"{node.path!r} is being written all the time")
             await asyncio.sleep(min(SETTLE_POLL, left))
@@ -272,9 +281,9 @@ class Versions:
         if not self.fetcher.remote.link.online:
             return False
         task = self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
-        end = asyncio.get_running_loop().time() + RECHECK_SECONDS
+        end = loop_time() + RECHECK_SECONDS
         while not task.done():
-            left = end - asyncio.get_running_loop().time()
+            left = end - loop_time()
             if left <= 0:
                 return True
             await asyncio.wait({task}, timeout=min(SILENCE_POLL, left))
@@ -311,7 +320,7 @@ class Versions:
 
     async def _compare_again(self, node: Node, content: Content, group: list[Sample]) -> None:
         version, start, end = content.version, group[0].start, max(sample.end for sample in group)
-        buffer, at = memoryview(bytearray(end - start)), asyncio.get_running_loop().time()
+        buffer, at = memoryview(bytearray(end - start)), loop_time()
         try:
             count, attributes = await self.fetcher.read_past_cache(content, start, buffer)
         except (NoSuchPath, NotAFile):

@@ -23,7 +23,7 @@ def test_a_request_is_logged_once_with_its_number_node_path_errno_and_duration(
         node = await stack.node(b"a\n\xff")
         root = stack.tree.root
         reader = await stack.service.answer(Call("open", node), stack.service.open(node))
-        await stack.service.answer(Call("read", node, off=0, len=1), stack.service.read(reader, 0, 1))
+        await stack.service.answer(Call("read", node, off=0, len=1), reader.read(0, 1))
         reader.close()
         with pytest.raises(NoSuchPath):
             await stack.service.answer(Call("lookup", root, name=b"b"), stack.service.lookup(root, b"b"))

@@ -10,9 +10,9 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.lab.nfs_client import NfsClient, NfsError, RpcError, call
+from vfs.frontends.nfs import mount3
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
-from vfs.frontends.nfs.mount3 import MountProgram
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Client, Programs
 from vfs.frontends.nfs.protocol import Nfs, Status
@@ -32,8 +32,8 @@ class Served:
         self.program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         self.tickets = Tickets(lambda: stack.files.clock())
         self.unmounts = 0
-        mount = MountProgram(self.tickets.use, self.program.root, self.unmounted)
-        self.programs = Programs([self.program, mount])
+        mount = mount3.procedures(self.tickets.use, self.program.root, self.unmounted)
+        self.programs = Programs({p.NFS_PROGRAM: self.program.procedures, p.MOUNT_PROGRAM: mount})
         self.connection = Client()
         self.client = self.user(os.getuid())
         self.root = self.program.root()

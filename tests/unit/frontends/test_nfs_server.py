@@ -24,7 +24,7 @@ class Echo(Programs):
     """Answers with the record itself, once `gate` is open; `size` bytes follow."""
 
     def __init__(self, size: int = 0) -> None:
-        super().__init__([])
+        super().__init__({})
         self.gate = asyncio.Event()
         self.gate.set()
         self.size = size
@@ -225,7 +225,7 @@ def test_the_end_of_the_server_ends_calls_under_way() -> None:
 
 def test_the_client_of_the_tests_speaks_over_a_socket_too() -> None:
     async def story() -> None:
-        async with serving(Programs([])) as server:
+        async with serving(Programs({})) as server:
             reader, writer = await connected(server)
 
             async def send(body: bytes) -> bytes:

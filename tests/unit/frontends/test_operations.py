@@ -12,7 +12,7 @@ import pytest
 from tests.lab.memory_stack import ROOT, TIMEOUT, MemoryStack, play
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
-from vfs.frontends.fuse import reply, requests
+from vfs.frontends.fuse import reply
 from vfs.frontends.fuse.operations import DISK_PATIENCE, OpenDirectory, Operations
 
 GONE = 7
@@ -35,7 +35,7 @@ def test_what_a_listing_shows_is_held_only_if_the_kernel_took_it(
         served, root = operations(stack), stack.tree.root
         children = await stack.tree.listing(root)
         served._handles[1] = OpenDirectory(root, children)
-        served.readdirplus(GONE, root.id, 1, 4096, 0)
+        served.readdirplus(GONE, root.id, 4096, 0, 1)
         assert [child.lookups for child in children] == [int(taken)] * 3
         assert len(stack.tree.names._held) == 1 + 3 * taken
 
@@ -48,7 +48,7 @@ def test_an_answer_that_the_kernel_did_not_take_holds_nothing() -> None:
         served, root = operations(stack), stack.tree.root
         (child,) = await stack.tree.listing(root)
         served.lookup(GONE, root.id, b"f")
-        served.opendir(GONE, root.id, 0)
+        served.opendir(GONE, root.id)
         await served._open(GONE, child)
         assert child.lookups == 0
         assert served._handles == {}
@@ -64,7 +64,7 @@ def test_who_waits_at_the_end_is_told_that_the_mount_is_gone_and_not_of_a_signal
 ) -> None:
     answers: list[int] = []
     monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
-    monkeypatch.setattr("vfs.frontends.fuse.operations.caller", lambda _: requests.Caller(0, 0, 1))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
 
     async def story(stack: MemoryStack) -> None:
         served = operations(stack)
@@ -96,7 +96,7 @@ def test_what_the_disk_has_is_answered_without_a_task(
 
     async def story(stack: MemoryStack) -> None:
         served = await from_disk(stack)
-        served.read(GONE, 0, 1, 4096, 100)
+        served.read(GONE, 0, 4096, 100, 1)
         assert served.waiting == []
         await asyncio.sleep(DISK_PATIENCE / 2)
         assert answers == [4096]
@@ -112,7 +112,7 @@ def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
 ) -> None:
     answers: list[int] = []
     monkeypatch.setattr(reply, "memory", lambda _, pieces: answers.append(sum(size for _, size in pieces)))
-    monkeypatch.setattr("vfs.frontends.fuse.operations.caller", lambda _: requests.Caller(0, 0, 1))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
     hangs = threading.Event()
     read = DiskCache.read
 
@@ -123,7 +123,7 @@ def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
     async def story(stack: MemoryStack) -> None:
         served = await from_disk(stack)
         monkeypatch.setattr(DiskCache, "read", slow)
-        served.read(GONE, 0, 1, 4096, 100)
+        served.read(GONE, 0, 4096, 100, 1)
         await asyncio.sleep(DISK_PATIENCE * 2)
         assert served.waiting == [1]
         hangs.set()
@@ -138,12 +138,12 @@ def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
 def test_what_the_disk_lost_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answers: list[int] = []
     monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
-    monkeypatch.setattr("vfs.frontends.fuse.operations.caller", lambda _: requests.Caller(0, 0, 1))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
 
     async def story(stack: MemoryStack) -> None:
         served = await from_disk(stack)
         monkeypatch.setattr(DiskCache, "read", lambda *_: None)
-        served.read(GONE, 0, 1, 4096, 100)
+        served.read(GONE, 0, 4096, 100, 1)
         await asyncio.sleep(TIMEOUT + 1)
         assert answers == [errno.ETIMEDOUT]
         await served.aclose()

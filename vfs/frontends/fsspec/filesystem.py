@@ -131,19 +131,6 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         walk: Iterator[Any] = super().walk(path, maxdepth, topdown, failed, **kwargs)
         return walk
 
-    def du(
-        self,
-        path: str,
-        total: bool = True,
-        maxdepth: int | None = None,
-        withdirs: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Bytes of all files at and below a path, or of each."""
-        found = self.find(path, maxdepth, withdirs, detail=True)
-        sizes = {name: info["size"] for name, info in found.items()}
-        return sum(sizes.values()) if total else sizes
-
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Raises OSError when the server cannot be asked: unreachable is not gone."""
         return self._type(path) is not None

@@ -24,7 +24,7 @@ from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
 from vfs.frontends.fuse.kernel_readahead import USUAL
 from vfs.frontends.fuse.reply import DirectoryBuffer, NameReply
-from vfs.frontends.fuse.requests import Request, caller, forget_interrupt, on_interrupt
+from vfs.frontends.fuse.requests import Request, forget_interrupt, on_interrupt, thread_of
 
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
@@ -119,11 +119,11 @@ class Operations:
         node = self._node(req, nodeid)
         if node is not None:
             at_once("readlink", node)
-            reply.text(req, self.files.readlink(node))
+            reply.text(req, node.target)
 
     # --- files ------------------------------------------------------------------------------------------------
 
-    def open(self, req: Request, nodeid: int, flags: int) -> None:
+    def open(self, req: Request, nodeid: int) -> None:
         node = self._node(req, nodeid)
         if node is not None:
             self._spawn(req, Call("open", node), self._open(req, node))
@@ -136,10 +136,10 @@ class Operations:
         if not reply.opened(req, fh, keep_cache=reader.keep_pages):
             self._close(fh)
 
-    def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def read(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         reader = self._handles[fh]
         assert isinstance(reader, Reader)
-        pieces = self.files.read_now(reader, offset, size)
+        pieces = reader.read_now(offset, size)
         if pieces is not None:
             at_once("read", reader.node, off=offset, len=size)
             _data(req, pieces)
@@ -163,12 +163,12 @@ class Operations:
                 work()
 
         timer = asyncio.get_running_loop().call_later(DISK_PATIENCE, work)
-        if not self.files.read_soon(reader, offset, size, loaded):
+        if not reader.read_soon(offset, size, loaded):
             timer.cancel()
             work()
 
     async def _read(self, req: Request, reader: Reader, offset: int, size: int) -> None:
-        _data(req, await self.files.read(reader, offset, size))
+        _data(req, await reader.read(offset, size))
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -181,7 +181,7 @@ class Operations:
 
     # --- directories --------------------------------------------------------------------------------------------
 
-    def opendir(self, req: Request, nodeid: int, flags: int) -> None:
+    def opendir(self, req: Request, nodeid: int) -> None:
         node = self._node(req, nodeid)
         if node is None:
             return
@@ -202,10 +202,10 @@ class Operations:
         if not reply.opened(req, fh):
             self._close(fh)
 
-    def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdir(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         self._readdir(req, fh, size, offset, plus=False)
 
-    def readdirplus(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         self._readdir(req, fh, size, offset, plus=True)
 
     def _readdir(self, req: Request, fh: int, size: int, offset: int, *, plus: bool) -> None:
@@ -237,10 +237,6 @@ class Operations:
         if not buffer.reply(req):
             for shown in given:
                 files.forget(shown.id, 1)
-
-    def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
-        self._close(fh)
-        reply.error(req, 0)
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
@@ -295,7 +291,7 @@ class Operations:
     def _spawn(self, req: Request, call: Call, work: Coroutine[Any, Any, None]) -> None:
         """Have `work` answer the request, in a task that ends with the program that waits."""
         task = self._tasks.spawn(self._serve(req, call, work))
-        pid = self._threads[task] = caller(req).pid
+        pid = self._threads[task] = thread_of(req)
 
         def interrupted() -> None:
             if signals.ends_a_call(pid):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from vfs.frontends.fuse.library import INTERRUPT, lib, waiting
 
@@ -26,14 +25,6 @@ _callbacks: dict[Request, Callable[[], object]] = {}
 
 escaped: list[BaseException] = []
 """KeyboardInterrupt and the like, raised below a callback from C; `Session.process` raises it on."""
-
-
-class Caller(NamedTuple):
-    """The process behind a request."""
-
-    uid: int
-    gid: int
-    pid: int
 
 
 def numbers() -> Iterator[Request]:
@@ -58,10 +49,9 @@ def unanswered(session: Request) -> list[Request]:
     return [req for req in list(_addresses) if req >> _SESSION_BITS == session >> _SESSION_BITS]
 
 
-def caller(req: Request) -> Caller:
-    """Who sent the request. Raises KeyError when it was answered already."""
-    context = lib.fuse_req_ctx(_addresses[req]).contents
-    return Caller(context.uid, context.gid, context.pid)
+def thread_of(req: Request) -> int:
+    """The thread that waits for the answer; 0 for one of another container. Raises KeyError after the answer."""
+    return int(lib.fuse_req_ctx(_addresses[req]).contents.pid)
 
 
 def on_interrupt(req: Request, callback: Callable[[], object]) -> None:

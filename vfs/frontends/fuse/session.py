@@ -69,32 +69,28 @@ class Handler(Protocol):
         """The text of a symlink: `reply.text`."""
         ...
 
-    def open(self, req: Request, nodeid: int, flags: int) -> None:
-        """Open a file with the flags of open(2), never for writing: `reply.opened`."""
+    def open(self, req: Request, nodeid: int) -> None:
+        """Open a file for reading: `reply.opened`."""
         ...
 
-    def read(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def read(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         """`reply.data` or `reply.memory`, with fewer bytes than `size` at the end of the file only."""
         ...
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
-        """The last descriptor of the handle was closed: `reply.error(req, 0)`."""
+        """The last descriptor of a file or a directory was closed: `reply.error(req, 0)`."""
         ...
 
-    def opendir(self, req: Request, nodeid: int, flags: int) -> None:
+    def opendir(self, req: Request, nodeid: int) -> None:
         """As `open`, for a directory."""
         ...
 
-    def readdir(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdir(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         """Entries behind the one whose `next_offset` is `offset` (0: from the first on): `DirectoryBuffer.reply`."""
         ...
 
-    def readdirplus(self, req: Request, nodeid: int, fh: int, size: int, offset: int) -> None:
+    def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
         """As `readdir`, with attributes: the kernel holds each nodeid once more, except for `.` and `..`."""
-        ...
-
-    def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
-        """As `release`, for a directory."""
         ...
 
     def statfs(self, req: Request, nodeid: int) -> None:
@@ -110,27 +106,7 @@ class Handler(Protocol):
         ...
 
 
-_READS: dict[str, tuple[Any, ...]] = {
-    "lookup": (NODEID, C.c_char_p),
-    "forget": (NODEID, C.c_uint64),
-    "forget_multi": (C.c_size_t, C.POINTER(ForgetData)),
-    "getattr": (NODEID, P),
-    "readlink": (NODEID,),
-    "open": (NODEID, FileInfoPointer),
-    "read": (NODEID, C.c_size_t, C.c_int64, P),
-    "release": (NODEID, P),
-    "flush": (NODEID, P),
-    "opendir": (NODEID, FileInfoPointer),
-    "readdir": (NODEID, C.c_size_t, C.c_int64, P),
-    "readdirplus": (NODEID, C.c_size_t, C.c_int64, P),
-    "releasedir": (NODEID, P),
-    "statfs": (NODEID,),
-    "getxattr": (NODEID, C.c_char_p, C.c_size_t),
-    "listxattr": (NODEID, C.c_size_t),
-}
-"""What callbacks take after the request, from `fuse_lowlevel.h`. Without `access`, the kernel goes by the modes alone."""
-
-_WRITES: dict[str, tuple[Any, ...]] = {
+_REFUSED: dict[str, tuple[Any, ...]] = {
     "setattr": (NODEID, P, C.c_int, P),
     "mknod": (NODEID, C.c_char_p, C.c_uint, C.c_uint64),
     "mkdir": (NODEID, C.c_char_p, C.c_uint),
@@ -146,7 +122,7 @@ _WRITES: dict[str, tuple[Any, ...]] = {
     "fallocate": (NODEID, C.c_int, C.c_int64, C.c_int64, P),
     "copy_file_range": (NODEID, C.c_int64, P, NODEID, C.c_int64, P, C.c_size_t, C.c_int),
 }
-"""The same, of what is refused. `fsync` is not here: there is nothing to write, and the kernel answers it itself."""
+"""What changes files, and what the callback takes after the request. The kernel answers `fsync` itself."""
 
 _FH = FileInfo.fh.offset
 
@@ -244,11 +220,30 @@ class Session:
     # --- callbacks ------------------------------------------------------------------------------------------------
 
     def _make_operations(self) -> Callbacks:
+        """The callbacks, with the arguments that `fuse_lowlevel.h` has. Without `access`, the kernel goes by the modes alone."""
+        handler = self.handler
+        served: dict[str, tuple[Any, ...]] = {
+            "lookup": (handler.lookup, NODEID, C.c_char_p),
+            "forget": (self._forget, NODEID, C.c_uint64),
+            "forget_multi": (self._forget_multi, C.c_size_t, C.POINTER(ForgetData)),
+            "getattr": (_with_handle(handler.getattr), NODEID, P),
+            "readlink": (handler.readlink, NODEID),
+            "open": (self._open, NODEID, FileInfoPointer),
+            "read": (_with_handle(handler.read), NODEID, C.c_size_t, C.c_int64, P),
+            "release": (_with_handle(handler.release), NODEID, P),
+            "flush": (_flush, NODEID, P),
+            "opendir": (self._opendir, NODEID, P),
+            "readdir": (_with_handle(handler.readdir), NODEID, C.c_size_t, C.c_int64, P),
+            "readdirplus": (_with_handle(handler.readdirplus), NODEID, C.c_size_t, C.c_int64, P),
+            "releasedir": (_with_handle(handler.release), NODEID, P),
+            "statfs": (handler.statfs, NODEID),
+            "getxattr": (handler.getxattr, NODEID, C.c_char_p, C.c_size_t),
+            "listxattr": (handler.listxattr, NODEID, C.c_size_t),
+            **{name: (_refuse, *arguments) for name, arguments in _REFUSED.items()},
+        }
         operations = Callbacks(init=self._callback(_init, C.POINTER(ConnInfo)))
-        for name, arguments in _READS.items():
-            setattr(operations, name, self._callback(self._served(getattr(self, f"_{name}")), *arguments))
-        for name, arguments in _WRITES.items():
-            setattr(operations, name, self._callback(self._served(_refuse), *arguments))
+        for name, (function, *arguments) in served.items():
+            setattr(operations, name, self._callback(self._served(function), *arguments))
         return operations
 
     def _callback(self, function: Callable[..., None], *arguments: Any) -> int | None:
@@ -274,9 +269,6 @@ class Session:
 
         return call
 
-    def _lookup(self, req: Request, parent: int, name: bytes) -> None:
-        self.handler.lookup(req, parent, name)
-
     def _forget(self, req: Request, nodeid: int, count: int) -> None:
         reply.none(req)
         self.handler.forget(nodeid, count)
@@ -287,52 +279,29 @@ class Session:
         for nodeid, lookups in pairs:
             self.handler.forget(nodeid, lookups)
 
-    def _getattr(self, req: Request, nodeid: int, info: int | None) -> None:
-        self.handler.getattr(req, nodeid, _fh(info) if info else None)
-
-    def _readlink(self, req: Request, nodeid: int) -> None:
-        self.handler.readlink(req, nodeid)
-
     def _open(self, req: Request, nodeid: int, info: Any) -> None:
         flags = info.contents.flags
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             reply.error(req, errno.EROFS)
         else:
-            self.handler.open(req, nodeid, flags)
+            self.handler.open(req, nodeid)
 
-    def _read(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
-        self.handler.read(req, nodeid, _fh(info), size, offset)
-
-    def _release(self, req: Request, nodeid: int, info: int) -> None:
-        self.handler.release(req, nodeid, _fh(info))
-
-    def _flush(self, req: Request, nodeid: int, info: int) -> None:
-        reply.error(req, errno.ENOSYS)  # nothing to flush: it succeeds, and the kernel does not ask again
-
-    def _opendir(self, req: Request, nodeid: int, info: Any) -> None:
-        self.handler.opendir(req, nodeid, info.contents.flags)
-
-    def _readdir(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
-        self.handler.readdir(req, nodeid, _fh(info), size, offset)
-
-    def _readdirplus(self, req: Request, nodeid: int, size: int, offset: int, info: int) -> None:
-        self.handler.readdirplus(req, nodeid, _fh(info), size, offset)
-
-    def _releasedir(self, req: Request, nodeid: int, info: int) -> None:
-        self.handler.releasedir(req, nodeid, _fh(info))
-
-    def _statfs(self, req: Request, nodeid: int) -> None:
-        self.handler.statfs(req, nodeid)
-
-    def _getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
-        self.handler.getxattr(req, nodeid, name, size)
-
-    def _listxattr(self, req: Request, nodeid: int, size: int) -> None:
-        self.handler.listxattr(req, nodeid, size)
+    def _opendir(self, req: Request, nodeid: int, info: int) -> None:
+        self.handler.opendir(req, nodeid)
 
 
-def _fh(info: int) -> int:
-    return int(C.c_uint64.from_address(info + _FH).value)
+def _with_handle(method: Callable[..., None]) -> Callable[..., None]:
+    """The method, given the handle in place of its last argument, a pointer to `fuse_file_info` or NULL."""
+
+    def call(req: Request, *arguments: Any) -> None:
+        info = arguments[-1]
+        method(req, *arguments[:-1], C.c_uint64.from_address(info + _FH).value if info else None)
+
+    return call
+
+
+def _flush(req: Request, nodeid: int, info: int) -> None:
+    reply.error(req, errno.ENOSYS)  # nothing to flush: it succeeds, and the kernel does not ask again
 
 
 def _refuse(req: Request, *_: Any) -> None:

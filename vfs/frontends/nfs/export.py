@@ -8,9 +8,10 @@ from collections.abc import Callable
 from vfs.files.node import Node
 from vfs.files.service import Files
 from vfs.frontends.nfs.files import NfsFiles
-from vfs.frontends.nfs.mount3 import MountProgram
+from vfs.frontends.nfs.mount3 import procedures as mount_procedures
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Programs
+from vfs.frontends.nfs.protocol import MOUNT_PROGRAM, NFS_PROGRAM
 from vfs.frontends.nfs.server import Server
 from vfs.frontends.nfs.tickets import FileHandles, Tickets
 
@@ -32,8 +33,9 @@ class Export:
         self.files = NfsFiles(files)
         self._tickets = Tickets(asyncio.get_running_loop().time)
         self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
-        mount = MountProgram(self._tickets.use, program.root, unmounted)
-        self._server = Server(Programs([program, mount]), privileged=privileged)
+        mount = mount_procedures(self._tickets.use, program.root, unmounted)
+        programs = Programs({NFS_PROGRAM: program.procedures, MOUNT_PROGRAM: mount})
+        self._server = Server(programs, privileged=privileged)
 
     def start(self) -> None:
         """Begin to listen. Raises OSError."""

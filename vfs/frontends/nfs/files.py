@@ -6,15 +6,15 @@ Failures are raised as the service raises them.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 
 from vfs.base.errors import AccessDenied, ListingTooLong, StaleVersion
+from vfs.base.loop_time import loop_time
 from vfs.files.node import NEVER, Kind, Node
-from vfs.files.reader import Piece, Reader
+from vfs.files.reader import Piece
 from vfs.files.service import Files
 from vfs.frontends.nfs.readers import Readers
 
@@ -28,7 +28,7 @@ class NfsFiles:
     def __init__(self, files: Files) -> None:
         self.service = files
         self._tree = files.tree
-        self._readers: Readers[Reader] = Readers()
+        self._readers = Readers(files)
         self._nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
         self._used: OrderedDict[int, Node] = OrderedDict()
 
@@ -58,7 +58,7 @@ class NfsFiles:
             return node.attributes.size
         if self._watched(node):
             return node.changes
-        return int(asyncio.get_running_loop().time() * 1000)  # never the same: nobody looks at the listing
+        return int(loop_time() * 1000)  # never the same: nobody looks at the listing
 
     @staticmethod
     def _watched(directory: Node) -> bool:
@@ -91,7 +91,7 @@ class NfsFiles:
 
     async def read(self, node: Node, offset: int, count: int) -> list[Piece]:
         """The bytes from `offset` on, fewer than `count` at the end of the file only."""
-        async with self._readers.of(node.id, lambda: self.service.open(node)) as reader:
+        async with self._readers.of(node) as reader:
             return await self.service.read_latest(reader, offset, count)
 
     def close(self) -> None:

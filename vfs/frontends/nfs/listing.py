@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from vfs.files.node import Node
 
 DOT, DOT_DOT = 1, 2
 """The cookies of `.` and `..`; 0 stands before both."""
@@ -21,20 +20,20 @@ def cookie(name: bytes) -> int:
     return (hash(name) & (1 << 63) - 1) | _LEAST
 
 
-class Listing(Generic[T]):
+class Listing:
     """The entries of a directory in the order of their cookies.
 
     A name that stays in the directory is listed exactly once, however the directory changes between two pages.
     """
 
-    def __init__(self, entries: Mapping[int, T], order: list[int]) -> None:
+    def __init__(self, entries: Mapping[int, Node], order: list[int]) -> None:
         self._entries = entries
         self._order = order
 
     @classmethod
-    async def of(cls, children: Mapping[bytes, T]) -> Listing[T]:
+    async def of(cls, children: Mapping[bytes, Node]) -> Listing:
         """A snapshot of `children`, by name."""
-        entries: dict[int, T] = {}
+        entries: dict[int, Node] = {}
         order: list[int] = []
         run: list[int] = []
         for name, child in list(children.items()):
@@ -49,7 +48,7 @@ class Listing(Generic[T]):
         order.sort()  # a few sorted runs, which merge fast
         return cls(entries, order)
 
-    def after(self, cookie: int) -> Iterator[tuple[int, T]]:
+    def after(self, cookie: int) -> Iterator[tuple[int, Node]]:
         """The entries behind a cookie, with their own."""
         for at in range(bisect_right(self._order, cookie), len(self._order)):
             yield self._order[at], self._entries[self._order[at]]

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 
-from vfs.frontends.nfs.programs import Client, Result
-from vfs.frontends.nfs.protocol import MOST_PATH, MOUNT_PROGRAM, Mount, Status
+from vfs.frontends.nfs.programs import Client, Procedure, Result
+from vfs.frontends.nfs.protocol import MOST_PATH, Mount, Status
 from vfs.frontends.nfs.rpc import AUTH_SYS, RpcCall
 from vfs.frontends.nfs.xdr import Packer
 
 
-class MountProgram:
+def procedures(
+    use: Callable[[bytes], bool], root: Callable[[], bytes], unmounted: Callable[[], None]
+) -> Mapping[int, Procedure]:
     """`use`: whether a path of the export is good, see `Tickets.use`; `root`: the handle that is given for it;
     `unmounted` is called when a client says that it has unmounted."""
 
-    number = MOUNT_PROGRAM
-
-    def __init__(
-        self, use: Callable[[bytes], bool], root: Callable[[], bytes], unmounted: Callable[[], None]
-    ) -> None:
-        self._use = use
-        self._root = root
-        self._unmounted = unmounted
-        self._procedures: dict[int, Callable[[RpcCall, Client], Awaitable[Result]]] = {
-            Mount.NULL: self._null,
-            Mount.MNT: self._mnt,
-            Mount.DUMP: self._empty,
-            Mount.UMNT: self._umnt,
-            Mount.UMNTALL: self._null,
-            Mount.EXPORT: self._empty,
-        }
-
-    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
-        return self._procedures.get(number)
-
-    async def _null(self, call: RpcCall, client: Client) -> Result:
+    async def null(call: RpcCall, client: Client) -> Result:
         return Result(Packer())
 
-    async def _mnt(self, call: RpcCall, client: Client) -> Result:
-        if not self._use(call.arguments.opaque(MOST_PATH)):
+    async def mnt(call: RpcCall, client: Client) -> Result:
+        if not use(call.arguments.opaque(MOST_PATH)):
             return Result(Packer().u32(Status.ACCES))
         client.trusted = True
-        return Result(Packer().u32(Status.OK).opaque(self._root()).u32(1, AUTH_SYS))
+        return Result(Packer().u32(Status.OK).opaque(root()).u32(1, AUTH_SYS))
 
-    async def _umnt(self, call: RpcCall, client: Client) -> Result:
+    async def umnt(call: RpcCall, client: Client) -> Result:
         call.arguments.opaque(MOST_PATH)
-        self._unmounted()
+        unmounted()
         return Result(Packer())
 
-    async def _empty(self, call: RpcCall, client: Client) -> Result:
+    async def empty(call: RpcCall, client: Client) -> Result:
         """No mounts and no exports: their paths are secrets."""
         return Result(Packer().u32(0))
+
+    return {
+        Mount.NULL: null,
+        Mount.MNT: mnt,
+        Mount.DUMP: empty,
+        Mount.UMNT: umnt,
+        Mount.UMNTALL: null,
+        Mount.EXPORT: empty,
+    }

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfs.base.errors import MountError, NfsMissing
+from vfs.base.loop_time import loop_time
 from vfs.base.settings import Settings
 from vfs.files.service import Files
 from vfs.frontends import mountpoint as mountpoints
@@ -91,9 +92,9 @@ class NfsMount:
         words = shlex.join(["sudo", *self._words(HAND_SECONDS)])
         log.warning("only root mounts by NFS here; run within %.0f s, in another terminal:", HAND_SECONDS)
         log.warning("%s", words)
-        end = asyncio.get_running_loop().time() + HAND_SECONDS
+        end = loop_time() + HAND_SECONDS
         while not self._there():
-            if asyncio.get_running_loop().time() > end:
+            if loop_time() > end:
                 raise MountError(f"{self._mountpoint} was not mounted within {HAND_SECONDS:.0f} seconds")
             await asyncio.sleep(0.2)
 

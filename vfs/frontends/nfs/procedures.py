@@ -10,7 +10,7 @@ import itertools
 import secrets
 import stat
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from vfs.base import calls, errors
@@ -19,7 +19,7 @@ from vfs.files.node import Kind, Node
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
-from vfs.frontends.nfs.programs import Client, Result, TooWeak
+from vfs.frontends.nfs.programs import Client, Procedure, Result, TooWeak
 from vfs.frontends.nfs.protocol import Nfs, Status
 from vfs.frontends.nfs.rpc import RpcCall
 from vfs.frontends.nfs.tickets import FileHandles
@@ -42,16 +42,14 @@ class Failure(OSError):
 class NfsProgram:
     """`everybody`: whether other users than ours may read."""
 
-    number = p.NFS_PROGRAM
-
     def __init__(self, files: NfsFiles, handles: FileHandles, *, everybody: bool) -> None:
         self._files = files
         self._service = files.service
         self._handles = handles
         self._everybody = everybody
-        self._listings: OrderedDict[int, Listing[Node]] = OrderedDict()
+        self._listings: OrderedDict[int, Listing] = OrderedDict()
         self._fsid = secrets.randbits(63)
-        self._procedures: dict[int, Callable[[RpcCall, Client], Awaitable[Result]]] = {
+        self.procedures: dict[int, Procedure] = {
             Nfs.NULL: self._null,
             **{number: functools.partial(self._refused, number) for number in p.WRITES},
         }
@@ -67,7 +65,7 @@ class NfsProgram:
             (Nfs.FSINFO, self._fsinfo),
             (Nfs.PATHCONF, self._pathconf),
         ):
-            self._procedures[number] = functools.partial(self._guarded, number, work)
+            self.procedures[number] = functools.partial(self._guarded, number, work)
 
     def root(self) -> bytes:
         """The handle of the root."""
@@ -76,9 +74,6 @@ class NfsProgram:
     def handle(self, node: Node) -> bytes:
         """The handle of a node."""
         return self._handles.of(self._files.number(node))
-
-    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
-        return self._procedures.get(number)
 
     # --- around every procedure -----------------------------------------------------------------------------------
 
@@ -213,7 +208,7 @@ class NfsProgram:
         else:
             entry.raw(self._known(shown)).u32(1).opaque(self.handle(shown))
 
-    async def _listing(self, node: Node, at: int) -> Listing[Node]:
+    async def _listing(self, node: Node, at: int) -> Listing:
         """The listing that a client goes on with behind the cookie `at`, or a fresh one."""
         listing = self._listings.get(node.id) if at else None
         if listing is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from vfs.frontends.nfs import rpc
 from vfs.frontends.nfs.protocol import VERSION
@@ -41,14 +41,8 @@ class Reply:
     keep: Any = field(default=None, repr=False)
 
 
-class Program(Protocol):
-    """One program of one version."""
-
-    number: int
-
-    def procedure(self, number: int) -> Callable[[RpcCall, Client], Awaitable[Result]] | None:
-        """What answers the procedure of this number; it may raise `Malformed` and `TooWeak`."""
-        ...
+Procedure = Callable[[RpcCall, Client], Awaitable[Result]]
+"""Answers a call; may raise `Malformed` and `TooWeak`."""
 
 
 class TooWeak(Exception):
@@ -56,10 +50,13 @@ class TooWeak(Exception):
 
 
 class Programs:
-    """Answers records. One call never fails another: whatever is wrong with it becomes its answer."""
+    """Answers records. One call never fails another: whatever is wrong with it becomes its answer.
 
-    def __init__(self, programs: Sequence[Program]) -> None:
-        self._programs = {program.number: program for program in programs}
+    `programs`: the procedures of each program, by number.
+    """
+
+    def __init__(self, programs: Mapping[int, Mapping[int, Procedure]]) -> None:
+        self._programs = programs
 
     async def answer(self, record: bytes, client: Client) -> Reply:
         """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
@@ -72,7 +69,7 @@ class Programs:
             return _reply(rpc.accepted(call.xid, Accept.PROG_UNAVAIL), None)
         if call.version != VERSION:
             return _reply(rpc.accepted(call.xid, Accept.PROG_MISMATCH).u32(VERSION, VERSION), None)
-        procedure = program.procedure(call.procedure)
+        procedure = program.get(call.procedure)
         if procedure is None:
             return _reply(rpc.accepted(call.xid, Accept.PROC_UNAVAIL), None)
         try:

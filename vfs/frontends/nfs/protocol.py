@@ -99,31 +99,6 @@ READS, LOOKS, EXECUTES = 0x01, 0x02, 0x20
 SYMLINKS, HOMOGENEOUS = 0x02, 0x08
 """Properties in FSINFO: there are symbolic links; PATHCONF says the same of every file."""
 
-FAILURE_WORDS = {
-    Nfs.GETATTR: 0,
-    Nfs.LOOKUP: 1,
-    Nfs.ACCESS: 1,
-    Nfs.READLINK: 1,
-    Nfs.READ: 1,
-    Nfs.READDIR: 1,
-    Nfs.READDIRPLUS: 1,
-    Nfs.FSSTAT: 1,
-    Nfs.FSINFO: 1,
-    Nfs.PATHCONF: 1,
-    Nfs.SETATTR: 2,
-    Nfs.WRITE: 2,
-    Nfs.CREATE: 2,
-    Nfs.MKDIR: 2,
-    Nfs.SYMLINK: 2,
-    Nfs.MKNOD: 2,
-    Nfs.REMOVE: 2,
-    Nfs.RMDIR: 2,
-    Nfs.RENAME: 4,
-    Nfs.LINK: 3,
-    Nfs.COMMIT: 2,
-}
-"""Words behind the status of a failure: each says that there are no attributes (of the object, before, after)."""
-
 WRITES = frozenset(
     (
         Nfs.SETATTR,
@@ -139,6 +114,10 @@ WRITES = frozenset(
         Nfs.COMMIT,
     )
 )
+
+FAILURE_WORDS = {Nfs.GETATTR: 0, Nfs.RENAME: 4, Nfs.LINK: 3}
+"""Words behind the status of a failure, each of which says that there are no attributes (of the object, before, after); any
+other procedure has two if it writes, and one if it does not."""
 
 _TYPES = {
     stat.S_IFREG: 1,
@@ -164,4 +143,5 @@ def fattr(shown: Shown, *, fsid: int, change: int) -> bytes:
 
 def failure(procedure: Nfs, status: Status) -> Packer:
     """The results of a procedure that failed, without attributes."""
-    return Packer().u32(status, *[0] * FAILURE_WORDS[procedure])
+    words = FAILURE_WORDS.get(procedure, 2 if procedure in WRITES else 1)
+    return Packer().u32(status, *[0] * words)
