@@ -23,7 +23,7 @@ from vfs.formats.describe import inspect_file, render
 from vfs.formats.limits import Limits
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 SECONDS = 3.0
 """Of processor time for one input: the two that `inspect` may take, and room."""
@@ -108,7 +108,14 @@ def _pickle(data: bytes) -> None:
         pass
 
 
-_KINDS = [Kind.DATA, Kind.ATTRS, Kind.NAME, Kind.HANDLE, Kind.STATUS, Kind.EXTENDED_REPLY]
+_KINDS = [
+    PacketType.DATA,
+    PacketType.ATTRS,
+    PacketType.NAME,
+    PacketType.HANDLE,
+    PacketType.STATUS,
+    PacketType.EXTENDED_REPLY,
+]
 
 
 def _decoder(data: bytes) -> None:
@@ -119,7 +126,10 @@ def _decoder(data: bytes) -> None:
         while True:
             yield from pieces
 
-    expected = [Expectation(-1, Kind.VERSION), *(Expectation(i, kind, 100) for i, kind in enumerate(_KINDS))]
+    expected = [
+        Expectation(-1, PacketType.VERSION),
+        *(Expectation(i, kind, 100) for i, kind in enumerate(_KINDS)),
+    ]
     fed = Fed(expected)
     fed.feed(data[4:], sizes().__next__)
     fed.check()

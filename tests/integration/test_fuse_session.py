@@ -31,7 +31,7 @@ from vfs.remote.api import FsStats
 try:
     from vfs.frontends.fuse import reply, requests
     from vfs.frontends.fuse.library import FileInfo, lib
-    from vfs.frontends.fuse.session import Session
+    from vfs.frontends.fuse.session import FuseSession
 
     available.check_fuse()
 except errors.FuseMissing as missing:
@@ -193,7 +193,7 @@ class Mounted:
     def __init__(self, path: Path, *options: str) -> None:
         self.path = path
         self.handler = SmallHandler()
-        self.session = Session(Replaceable(self.handler), path, ["default_permissions", *options])
+        self.session = FuseSession(Replaceable(self.handler), path, ["default_permissions", *options])
         self.session.mount()
         self.ended = threading.Event()
         self.loop = asyncio.new_event_loop()
@@ -691,7 +691,7 @@ def test_who_waits_at_the_end_gets_an_error_and_a_late_answer_does_nothing(tmp_p
 
 
 def test_a_session_can_be_ended_twice_and_before_it_began(tmp_path: Path) -> None:
-    session = Session(SmallHandler(), tmp_path, [])
+    session = FuseSession(SmallHandler(), tmp_path, [])
     session.destroy()
     session.destroy()
     assert not session.process()
@@ -711,11 +711,11 @@ def test_the_name_of_the_file_system_is_shown_as_given(tmp_path: Path) -> None:
 
 def test_an_unknown_option_is_told(tmp_path: Path) -> None:
     with pytest.raises(errors.MountError, match=r"unknown option.*nonsense"):
-        Session(SmallHandler(), tmp_path, ["nonsense"])
+        FuseSession(SmallHandler(), tmp_path, ["nonsense"])
 
 
 def test_a_mount_that_fails_says_why(tmp_path: Path) -> None:
-    session = Session(SmallHandler(), tmp_path / "absent", ["ro"])
+    session = FuseSession(SmallHandler(), tmp_path / "absent", ["ro"])
     with pytest.raises(errors.MountError, match="No such file"):
         session.mount()
     session.destroy()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.lab.engine_threads import Threads
 from vfs.base.errors import ConnectError
-from vfs.remote.sftp.wire import MAX_READ, Code, Kind
+from vfs.remote.sftp.wire import MAX_READ, Code, PacketType
 
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
@@ -71,11 +71,11 @@ def packet(kind: int, request_id: int, body: bytes = b"") -> bytes:
 
 
 def status(request_id: int, code: int, words: bytes = b"") -> bytes:
-    return packet(Kind.STATUS, request_id, struct.pack(">I", code) + text(words) + text(b""))
+    return packet(PacketType.STATUS, request_id, struct.pack(">I", code) + text(words) + text(b""))
 
 
 def data(request_id: int, content: bytes) -> bytes:
-    return packet(Kind.DATA, request_id, text(content))
+    return packet(PacketType.DATA, request_id, text(content))
 
 
 def attributes(mode: int, size: int, mtime: int = MTIME) -> bytes:
@@ -84,12 +84,12 @@ def attributes(mode: int, size: int, mtime: int = MTIME) -> bytes:
 
 def names(request_id: int, entries: list[tuple[bytes, bytes]]) -> bytes:
     body = b"".join(text(name) + text(b"-") + attrs for name, attrs in entries)
-    return packet(Kind.NAME, request_id, struct.pack(">I", len(entries)) + body)
+    return packet(PacketType.NAME, request_id, struct.pack(">I", len(entries)) + body)
 
 
 def version(number: int = 3, extensions: dict[bytes, bytes] | None = None) -> bytes:
     pairs = b"".join(text(name) + text(value) for name, value in (extensions or {}).items())
-    return text(struct.pack(">BI", Kind.VERSION, number) + pairs)
+    return text(struct.pack(">BI", PacketType.VERSION, number) + pairs)
 
 
 def scatter(data: bytes | memoryview, views: Sequence[memoryview]) -> int:
@@ -214,8 +214,8 @@ class Session:
             if len(self._received) < 4 + length:
                 return
             body, self._received = self._received[4 : 4 + length], self._received[4 + length :]
-            if body[0] == Kind.INIT:
-                yield Asked(Kind.INIT, 0, b"", b"")
+            if body[0] == PacketType.INIT:
+                yield Asked(PacketType.INIT, 0, b"", b"")
             else:
                 kind, number, size = struct.unpack_from(">BII", body)
                 yield Asked(kind, number, body[9 : 9 + size], body[9 + size :])
@@ -223,39 +223,39 @@ class Session:
     def _answer(self, asked: Asked) -> bytes:
         """The honest answer."""
         kind, number, name, _ = asked
-        if kind == Kind.INIT:
+        if kind == PacketType.INIT:
             return version(3, self.server.extensions)
-        if kind == Kind.CLOSE:
+        if kind == PacketType.CLOSE:
             known = self.handles.pop(name, None)
             return status(number, Code.FAILURE if known is None else Code.OK)
-        if kind == Kind.EXTENDED:
+        if kind == PacketType.EXTENDED:
             limits = struct.pack(">4Q", 256 << 10, MAX_READ, MAX_READ, 100)
-            return packet(Kind.EXTENDED_REPLY, number, limits)
-        if kind in (Kind.READ, Kind.FSTAT, Kind.READDIR):
+            return packet(PacketType.EXTENDED_REPLY, number, limits)
+        if kind in (PacketType.READ, PacketType.FSTAT, PacketType.READDIR):
             return self._on_handle(asked, self.handles.get(name))
-        if kind == Kind.REALPATH:
+        if kind == PacketType.REALPATH:
             return names(number, [(posixpath.normpath(name) if name != b"." else b"/", b"\0\0\0\0")])
         attrs = self._attributes(name)
         if attrs is None:
             return status(number, Code.NO_SUCH_FILE, b"no such file")
-        if kind in (Kind.STAT, Kind.LSTAT):
-            return packet(Kind.ATTRS, number, attrs)
-        if kind in (Kind.OPEN, Kind.OPENDIR):
+        if kind in (PacketType.STAT, PacketType.LSTAT):
+            return packet(PacketType.ATTRS, number, attrs)
+        if kind in (PacketType.OPEN, PacketType.OPENDIR):
             self._numbers += 1
             handle = b"%d" % self._numbers
-            self.handles[handle] = name if kind == Kind.OPEN else deque(self._entries(name))
-            return packet(Kind.HANDLE, number, text(handle))
+            self.handles[handle] = name if kind == PacketType.OPEN else deque(self._entries(name))
+            return packet(PacketType.HANDLE, number, text(handle))
         return status(number, Code.OP_UNSUPPORTED)
 
     def _on_handle(self, asked: Asked, held: bytes | deque[tuple[bytes, bytes]] | None) -> bytes:
         kind, number, _, tail = asked
-        if isinstance(held, deque) and kind == Kind.READDIR:
+        if isinstance(held, deque) and kind == PacketType.READDIR:
             batch = [held.popleft() for _ in range(min(BATCH, len(held)))]
             return names(number, batch) if batch else status(number, Code.EOF)
         if not isinstance(held, bytes):
             return status(number, Code.FAILURE, b"no such handle")
-        if kind == Kind.FSTAT:
-            return packet(Kind.ATTRS, number, self._attributes(held) or b"")
+        if kind == PacketType.FSTAT:
+            return packet(PacketType.ATTRS, number, self._attributes(held) or b"")
         offset, size = struct.unpack(">QI", tail)
         if held not in self.server.files:  # a directory by now
             return status(number, Code.FAILURE, b"is a directory")

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from vfs.control.server import Server, announce
+from vfs.control.server import ControlServer, announce
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def live(place: Path, verbs: dict[str, Any], profile: str | None = "default") ->
         loop.close()
 
 
-async def _end(server: Server) -> None:
+async def _end(server: ControlServer) -> None:
     await server.aclose()
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from vfs.frontends.nfs.protocol import MOUNT_PROGRAM, NFS_PROGRAM, Mount, Nfs, Status
+from vfs.frontends.nfs.protocol import MOUNT_PROGRAM, NFS_PROGRAM, MountProcedure, NfsProcedure, NfsStatus
 from vfs.frontends.nfs.xdr import Packer, Unpacker
 
 Send = Callable[[bytes], Awaitable[bytes]]
@@ -66,8 +66,8 @@ def post(answer: Unpacker) -> Attributes | None:
 
 class NfsError(Exception):
     def __init__(self, status: int) -> None:
-        super().__init__(Status(status).name)
-        self.status = Status(status)
+        super().__init__(NfsStatus(status).name)
+        self.status = NfsStatus(status)
 
 
 class RpcError(Exception):
@@ -105,7 +105,7 @@ class NfsClient:
             raise RpcError(words[2:])
         return Unpacker(reply[24:])
 
-    async def nfs(self, procedure: Nfs, arguments: Packer) -> Unpacker:
+    async def nfs(self, procedure: NfsProcedure, arguments: Packer) -> Unpacker:
         answer = await self.raw(NFS_PROGRAM, procedure, bytes(arguments.data))
         status = answer.u32()
         if status:
@@ -113,37 +113,37 @@ class NfsClient:
         return answer
 
     async def mount(self, path: bytes) -> bytes:
-        answer = await self.raw(MOUNT_PROGRAM, Mount.MNT, bytes(Packer().opaque(path).data))
+        answer = await self.raw(MOUNT_PROGRAM, MountProcedure.MNT, bytes(Packer().opaque(path).data))
         status = answer.u32()
         if status:
             raise NfsError(status)
         return answer.opaque(64)
 
     async def getattr(self, handle: bytes) -> Attributes:
-        answer = await self.nfs(Nfs.GETATTR, Packer().opaque(handle))
+        answer = await self.nfs(NfsProcedure.GETATTR, Packer().opaque(handle))
         found = attributes(answer)
         assert answer.left == 0
         return found
 
     async def lookup(self, handle: bytes, name: bytes) -> tuple[bytes, Attributes | None]:
-        answer = await self.nfs(Nfs.LOOKUP, Packer().opaque(handle).opaque(name))
+        answer = await self.nfs(NfsProcedure.LOOKUP, Packer().opaque(handle).opaque(name))
         found, its = answer.opaque(64), post(answer)
         post(answer)
         assert answer.left == 0
         return found, its
 
     async def access(self, handle: bytes, wanted: int = 0x3F) -> int:
-        answer = await self.nfs(Nfs.ACCESS, Packer().opaque(handle).u32(wanted))
+        answer = await self.nfs(NfsProcedure.ACCESS, Packer().opaque(handle).u32(wanted))
         post(answer)
         return answer.u32()
 
     async def readlink(self, handle: bytes) -> bytes:
-        answer = await self.nfs(Nfs.READLINK, Packer().opaque(handle))
+        answer = await self.nfs(NfsProcedure.READLINK, Packer().opaque(handle))
         post(answer)
         return answer.opaque(4096)
 
     async def read(self, handle: bytes, offset: int, count: int) -> tuple[bytes, bool]:
-        answer = await self.nfs(Nfs.READ, Packer().opaque(handle).u64(offset).u32(count))
+        answer = await self.nfs(NfsProcedure.READ, Packer().opaque(handle).u64(offset).u32(count))
         post(answer)
         size, end = answer.u32(), answer.u32()
         data = answer.opaque(1 << 20)
@@ -161,7 +161,7 @@ class NfsClient:
     async def page(self, handle: bytes, at: int, *, plus: bool, most: int = 8192) -> tuple[list[Entry], bool]:
         arguments = Packer().opaque(handle).u64(at, 0)
         arguments.u32(most, most) if plus else arguments.u32(most)
-        answer = await self.nfs(Nfs.READDIRPLUS if plus else Nfs.READDIR, arguments)
+        answer = await self.nfs(NfsProcedure.READDIRPLUS if plus else NfsProcedure.READDIR, arguments)
         assert answer.left + 4 <= most
         post(answer)
         answer.u64()

@@ -32,7 +32,7 @@ _LINE_LIMIT = 1 << 20
 _REQUEST_SECONDS = 10.0
 
 
-class Server:
+class ControlServer:
     """A listening control socket; `aclose()` ends it. Event loop only."""
 
     def __init__(self, path: Path, verbs: Mapping[str, Verb]) -> None:
@@ -159,10 +159,10 @@ async def _write(writer: asyncio.StreamWriter, message: Json) -> None:
     await writer.drain()
 
 
-async def serve(path: Path, verbs: Mapping[str, Verb]) -> Server:
+async def serve(path: Path, verbs: Mapping[str, Verb]) -> ControlServer:
     """Listen at `path`, replacing what is there. Raises `errors.CannotControl`."""
     sockets.prepare(path.parent)
-    server = Server(path, verbs)
+    server = ControlServer(path, verbs)
     try:
         with sockets.locked(path.parent):
             await server._start()
@@ -171,7 +171,7 @@ async def serve(path: Path, verbs: Mapping[str, Verb]) -> Server:
     return server
 
 
-async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None) -> Server:
+async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None) -> ControlServer:
     """Serve the verbs of a mount and enter it in the register, under this process's id.
 
     `mountpoint` is absolute and without symbolic links. Raises `errors.CannotControl`.

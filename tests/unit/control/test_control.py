@@ -20,7 +20,7 @@ import pytest
 from vfs.base.errors import ArtisyncError, CannotControl, MountSilent, NotMounted, Refused, UsageError
 from vfs.base.settings import Settings, resolve
 from vfs.control import client, register, sockets
-from vfs.control.server import Server, Verb, announce
+from vfs.control.server import ControlServer, Verb, announce
 
 Json = dict[str, Any]
 
@@ -62,7 +62,7 @@ VERBS: Mapping[str, Verb] = {
 
 
 def served(
-    body: Callable[[Server], Awaitable[None]],
+    body: Callable[[ControlServer], Awaitable[None]],
     verbs: Mapping[str, Verb] = VERBS,
     place: str = "/mnt/a",
 ) -> None:
@@ -80,7 +80,7 @@ def asked(ask: Callable[[Path], Any], verbs: Mapping[str, Verb] = VERBS) -> Any:
     """What `ask`, on a thread of its own, gets out of a live mount's socket."""
     answers = []
 
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         answers.append(await asyncio.to_thread(ask, server.path))
 
     served(body, verbs)
@@ -195,7 +195,7 @@ def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
         await asyncio.Event().wait()
         return {}
 
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         calling = asyncio.ensure_future(asyncio.to_thread(client.call, server.path, "never"))
         await started.wait()
         await server.aclose()
@@ -234,7 +234,7 @@ def test_an_answer_that_is_none_is_told_as_an_error(runtime: Path, answer: bytes
 
 
 def test_a_place_where_nobody_can_listen_is_told(runtime: Path) -> None:
-    async def nothing(_: Server) -> None:
+    async def nothing(_: ControlServer) -> None:
         raise AssertionError("it was served")
 
     sockets.prepare(runtime / "artisync")
@@ -244,7 +244,7 @@ def test_a_place_where_nobody_can_listen_is_told(runtime: Path) -> None:
 
 
 def test_a_mount_that_cannot_be_entered_in_the_register_is_not_served(runtime: Path) -> None:
-    async def nothing(_: Server) -> None:
+    async def nothing(_: ControlServer) -> None:
         raise AssertionError("it was served")
 
     sockets.prepare(runtime / "artisync")
@@ -289,7 +289,7 @@ def test_without_a_mount_a_call_says_so(tmp_path: Path) -> None:
 
 
 def test_socket_and_directory_are_the_users_alone() -> None:
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
         assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
 
@@ -300,7 +300,7 @@ def test_an_open_directory_is_closed_to_others(runtime: Path) -> None:
     (runtime / "artisync").mkdir(mode=0o777)
     (runtime / "artisync").chmod(0o777)
 
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         assert stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
 
     served(body)
@@ -329,7 +329,7 @@ def test_a_runtime_directory_in_which_others_can_rename_ours_is_passed_over(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 def test_records_of_another_user_are_not_read_and_his_directory_is_refused(runtime: Path) -> None:
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         path = server.path.with_suffix(".json")
         record = {"mountpoint": "/m", "pid": os.getpid(), "profile": None, "started": 0.0}
         path.write_text(json.dumps(record))
@@ -387,7 +387,7 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(sockets, "directories", lambda: [tmp_path / "file/run"])
 
-    async def nothing(_: Server) -> None:
+    async def nothing(_: ControlServer) -> None:
         raise AssertionError("it was served")
 
     with pytest.raises(CannotControl, match="Not a directory"):
@@ -402,7 +402,7 @@ def record_of(place: str) -> Path:
 
 
 def test_a_live_mount_is_found_with_what_it_said_of_itself() -> None:
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         [record] = await asyncio.to_thread(register.mounts)
         assert record.mountpoint == Path("/mnt/a")
         assert (record.pid, record.profile, record.socket) == (os.getpid(), "default", server.path)
@@ -413,7 +413,7 @@ def test_a_live_mount_is_found_with_what_it_said_of_itself() -> None:
 
 
 def test_after_a_clean_end_nothing_is_left() -> None:
-    async def body(_: Server) -> None:
+    async def body(_: ControlServer) -> None:
         return
 
     served(body)
@@ -422,7 +422,7 @@ def test_after_a_clean_end_nothing_is_left() -> None:
 
 
 def test_mounts_of_a_login_and_of_a_cron_job_are_both_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body(_: Server) -> None:
+    async def body(_: ControlServer) -> None:
         assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [
             Path("/mnt/a"),
             Path("/mnt/b"),
@@ -446,7 +446,7 @@ def test_a_record_of_a_dead_process_is_swept() -> None:
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
 
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         path = record_of("/mnt/a")
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": int(dead.stdout)}))
         assert await asyncio.to_thread(register.mounts) == []
@@ -461,7 +461,7 @@ def test_a_record_of_a_dead_process_is_swept() -> None:
 
 
 def test_a_record_whose_socket_refuses_is_swept() -> None:
-    async def body(_: Server) -> None:
+    async def body(_: ControlServer) -> None:
         path = record_of("/mnt/b")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(path.with_suffix(".sock")))
@@ -479,7 +479,7 @@ def test_a_record_whose_socket_refuses_is_swept() -> None:
     "text", ["", "{", "[]", "{}", '{"mountpoint": 7, "pid": 1, "profile": null, "started": 0}']
 )
 def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
-    async def body(_: Server) -> None:
+    async def body(_: ControlServer) -> None:
         record_of("/mnt/b").write_text(text)
         assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
         assert await asyncio.to_thread(register.dead, lambda _: False) == []
@@ -489,7 +489,7 @@ def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
 
 
 def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
-    async def body(server: Server) -> None:
+    async def body(server: ControlServer) -> None:
         successor = await announce(Path("/mnt/a"), VERBS, profile="later")
         await server.aclose()  # must not take the successor's files with it
         record = await asyncio.to_thread(register.find, Path("/mnt/a"))
@@ -504,7 +504,7 @@ def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
 def test_a_mount_point_that_is_not_utf8_is_found() -> None:
     place = Path(os.fsdecode(b"/mnt/\xff"))
 
-    async def body(_: Server) -> None:
+    async def body(_: ControlServer) -> None:
         assert await asyncio.to_thread(register.find, place) is not None
 
     served(body, place=str(place))

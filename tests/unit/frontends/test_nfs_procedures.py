@@ -15,7 +15,7 @@ from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Client, Programs
-from vfs.frontends.nfs.protocol import Nfs, Status
+from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
 from vfs.frontends.nfs.tickets import FileHandles, Tickets
 from vfs.frontends.nfs.xdr import Packer
 
@@ -65,7 +65,7 @@ def serve(story: Story, **options: object) -> None:
     play(main)
 
 
-async def failing(work: Awaitable[object]) -> Status:
+async def failing(work: Awaitable[object]) -> NfsStatus:
     with pytest.raises(NfsError) as caught:
         await work
     return caught.value.status
@@ -115,15 +115,15 @@ def test_growth_keeps_the_handle_and_a_replacement_makes_it_stale() -> None:
         served.stack.files.replace(path, b"c" * 40)
         served.stack.files.utime(path, 12345)
         await asyncio.sleep(2.1)
-        assert await failing(served.client.getattr(handle)) is Status.STALE
-        assert await failing(served.client.read(handle, 0, 4)) is Status.STALE
+        assert await failing(served.client.getattr(handle)) is NfsStatus.STALE
+        assert await failing(served.client.read(handle, 0, 4)) is NfsStatus.STALE
         anew, _ = await served.client.lookup(served.root, b"events.log")
         assert anew != handle
         assert await served.client.whole(anew) == b"c" * 40
         served.stack.files.remove(path)
         await asyncio.sleep(2.1)
-        assert await failing(served.client.getattr(anew)) is Status.STALE
-        assert await failing(served.client.lookup(served.root, b"events.log")) is Status.NOENT
+        assert await failing(served.client.getattr(anew)) is NfsStatus.STALE
+        assert await failing(served.client.lookup(served.root, b"events.log")) is NfsStatus.NOENT
 
     serve(story)
 
@@ -135,7 +135,7 @@ def test_attributes_go_with_an_answer_only_while_they_are_fresh() -> None:
         await served.client.whole(handle)
 
         async def known() -> bool:
-            answer = await served.client.nfs(Nfs.READ, Packer().opaque(handle).u64(0).u32(4))
+            answer = await served.client.nfs(NfsProcedure.READ, Packer().opaque(handle).u64(0).u32(4))
             return bool(answer.u32())
 
         assert await known()
@@ -245,12 +245,12 @@ def test_links_and_names_that_lead_up() -> None:
         assert (await served.client.lookup(directory, b".."))[0] == served.root
         assert (await served.client.lookup(directory, b"."))[0] == directory
         assert (await served.client.lookup(served.root, b".."))[0] == served.root
-        assert await failing(served.client.readlink(directory)) is Status.INVAL
+        assert await failing(served.client.readlink(directory)) is NfsStatus.INVAL
         file, _ = await served.client.lookup(directory, b"f")
-        assert await failing(served.client.lookup(file, b"x")) is Status.NOTDIR
-        assert await failing(served.client.list(file)) is Status.NOTDIR
-        assert await failing(served.client.read(directory, 0, 1)) is Status.ISDIR
-        assert await failing(served.client.read(link, 0, 1)) is Status.INVAL
+        assert await failing(served.client.lookup(file, b"x")) is NfsStatus.NOTDIR
+        assert await failing(served.client.list(file)) is NfsStatus.NOTDIR
+        assert await failing(served.client.read(directory, 0, 1)) is NfsStatus.ISDIR
+        assert await failing(served.client.read(link, 0, 1)) is NfsStatus.INVAL
 
     serve(story)
 
@@ -258,14 +258,14 @@ def test_links_and_names_that_lead_up() -> None:
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        (b"no", Status.NOENT),
-        (b"", Status.INVAL),
-        (b"a/b", Status.INVAL),
-        (b"a\0", Status.INVAL),
-        (b"n" * 256, Status.NAMETOOLONG),
+        (b"no", NfsStatus.NOENT),
+        (b"", NfsStatus.INVAL),
+        (b"a/b", NfsStatus.INVAL),
+        (b"a\0", NfsStatus.INVAL),
+        (b"n" * 256, NfsStatus.NAMETOOLONG),
     ],
 )
-def test_a_name_that_is_not_there_or_is_none(name: bytes, status: Status) -> None:
+def test_a_name_that_is_not_there_or_is_none(name: bytes, status: NfsStatus) -> None:
     async def story(served: Served) -> None:
         assert await failing(served.client.lookup(served.root, name)) is status
 
@@ -292,10 +292,10 @@ def test_another_user_gets_nothing_through_the_kernel_either() -> None:
         served.stack.old(ROOT + b"/f", b"x")
         handle, _ = await served.client.lookup(served.root, b"f")
         other = served.user(OTHER)
-        assert await failing(other.getattr(served.root)) is Status.ACCES
-        assert await failing(other.access(handle)) is Status.ACCES
-        assert await failing(other.read(handle, 0, 1)) is Status.ACCES
-        assert await failing(other.list(served.root, plus=True)) is Status.ACCES
+        assert await failing(other.getattr(served.root)) is NfsStatus.ACCES
+        assert await failing(other.access(handle)) is NfsStatus.ACCES
+        assert await failing(other.read(handle, 0, 1)) is NfsStatus.ACCES
+        assert await failing(other.list(served.root, plus=True)) is NfsStatus.ACCES
         with pytest.raises(RpcError) as caught:
             await served.user(None).getattr(served.root)
         assert caught.value.words == (1, 1, 5)
@@ -304,13 +304,13 @@ def test_another_user_gets_nothing_through_the_kernel_either() -> None:
 
 
 def test_every_change_is_refused_as_read_only() -> None:
-    bodies = {Nfs.RENAME: 4, Nfs.LINK: 3}
+    bodies = {NfsProcedure.RENAME: 4, NfsProcedure.LINK: 3}
 
     async def story(served: Served) -> None:
         for procedure in p.WRITES:
             for arguments in (b"", bytes(Packer().opaque(served.root).opaque(b"new").data), b"\xff" * 99):
                 answer = await served.client.raw(p.NFS_PROGRAM, procedure, arguments)
-                assert answer.u32() == Status.ROFS
+                assert answer.u32() == NfsStatus.ROFS
                 assert [answer.u32() for _ in range(answer.left // 4)] == [0] * bodies.get(procedure, 2)
 
     serve(story)
@@ -320,14 +320,14 @@ def test_the_room_and_what_the_server_can_do() -> None:
     async def story(served: Served) -> None:
         argument = Packer().opaque(served.root)
         await served.client.getattr(served.root)
-        answer = await served.client.nfs(Nfs.FSSTAT, argument)
+        answer = await served.client.nfs(NfsProcedure.FSSTAT, argument)
         assert answer.u32() == 1
         assert answer.left == 84 + 6 * 8 + 4
-        answer = await served.client.nfs(Nfs.FSINFO, argument)
+        answer = await served.client.nfs(NfsProcedure.FSINFO, argument)
         assert answer.left == 4 + 84 + 7 * 4 + 8 + 8 + 4
-        answer = await served.client.nfs(Nfs.PATHCONF, argument)
+        answer = await served.client.nfs(NfsProcedure.PATHCONF, argument)
         assert answer.left == 4 + 84 + 6 * 4
-        assert (await served.client.raw(p.NFS_PROGRAM, Nfs.NULL)).left == 0
+        assert (await served.client.raw(p.NFS_PROGRAM, NfsProcedure.NULL)).left == 0
 
     serve(story)
 
@@ -344,7 +344,7 @@ def test_a_server_that_cannot_be_asked_is_an_error_within_the_timeout_and_never_
         assert (await served.client.getattr(handle)).size == 10
         assert await served.client.whole(handle) == b"x" * 10
         began = asyncio.get_running_loop().time()
-        assert await failing(served.client.read(other, 0, 10)) is Status.IO
+        assert await failing(served.client.read(other, 0, 10)) is NfsStatus.IO
         assert asyncio.get_running_loop().time() - began <= 5.5
 
     serve(story, timeout=5.0)
@@ -377,7 +377,7 @@ def test_wrong_handles() -> None:
     async def story(served: Served) -> None:
         forged = bytes([served.root[0] ^ 1]) + served.root[1:]
         for handle in (b"", b"x", forged, served.root[:-1], served.root + b"\0", b"\0" * 64):
-            assert await failing(served.client.getattr(handle)) is Status.BADHANDLE
+            assert await failing(served.client.getattr(handle)) is NfsStatus.BADHANDLE
         assert not served.connection.trusted
         with pytest.raises(RpcError) as caught:
             await served.client.getattr(b"\0" * 65)
@@ -392,14 +392,14 @@ def test_a_path_of_the_export_is_good_once_and_for_seconds() -> None:
     async def story(served: Served) -> None:
         path = served.tickets.issue(1234, 10.0).encode()
         for wrong in (b"", b"/", b"/artisync/", path + b"\0", path[:-1]):
-            assert await failing(served.client.mount(wrong)) is Status.ACCES
+            assert await failing(served.client.mount(wrong)) is NfsStatus.ACCES
         assert not served.connection.trusted
         assert await served.client.mount(path) == served.root
         assert served.connection.trusted
-        assert await failing(served.client.mount(path)) is Status.ACCES
+        assert await failing(served.client.mount(path)) is NfsStatus.ACCES
         late = served.tickets.issue(1234, 10.0).encode()
         await asyncio.sleep(11)
-        assert await failing(served.client.mount(late)) is Status.ACCES
+        assert await failing(served.client.mount(late)) is NfsStatus.ACCES
         assert served.tickets.used == 1
 
     serve(story)
@@ -408,11 +408,11 @@ def test_a_path_of_the_export_is_good_once_and_for_seconds() -> None:
 def test_nobody_is_told_what_is_exported() -> None:
     async def story(served: Served) -> None:
         served.tickets.issue(1234, 10.0)
-        for procedure in (p.Mount.DUMP, p.Mount.EXPORT):
+        for procedure in (p.MountProcedure.DUMP, p.MountProcedure.EXPORT):
             answer = await served.client.raw(p.MOUNT_PROGRAM, procedure)
             assert (answer.u32(), answer.left) == (0, 0)
         argument = bytes(Packer().opaque(b"/x").data)
-        assert (await served.client.raw(p.MOUNT_PROGRAM, p.Mount.UMNT, argument)).left == 0
+        assert (await served.client.raw(p.MOUNT_PROGRAM, p.MountProcedure.UMNT, argument)).left == 0
         assert served.unmounts == 1
 
     serve(story)

@@ -14,9 +14,9 @@ import pytest
 
 from tests.lab.nfs_client import NfsClient, call, marked
 from vfs.frontends.nfs import server as servers
-from vfs.frontends.nfs.programs import Client, Programs, Reply
+from vfs.frontends.nfs.programs import Client, Programs, RpcReply
 from vfs.frontends.nfs.rpc import mark
-from vfs.frontends.nfs.server import Server
+from vfs.frontends.nfs.server import NfsServer
 from vfs.frontends.nfs.xdr import Malformed
 
 
@@ -31,22 +31,22 @@ class Echo(Programs):
         self.calls = 0
         self.trusted = True
 
-    async def answer(self, record: bytes, client: Client) -> Reply:
+    async def answer(self, record: bytes, client: Client) -> RpcReply:
         self.calls += 1
         client.trusted = self.trusted
         if record.startswith(b"bad"):
             raise Malformed("bad")
         await self.gate.wait()
         body = record + bytes(self.size)
-        return Reply([memoryview(mark(len(body))), memoryview(body)])
+        return RpcReply([memoryview(mark(len(body))), memoryview(body)])
 
 
 Reading = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def serving(programs: Programs, **options: bool) -> AsyncIterator[Server]:
-    server = Server(programs, **{"privileged": False, **options})
+async def serving(programs: Programs, **options: bool) -> AsyncIterator[NfsServer]:
+    server = NfsServer(programs, **{"privileged": False, **options})
     server.start()
     try:
         yield server
@@ -54,7 +54,7 @@ async def serving(programs: Programs, **options: bool) -> AsyncIterator[Server]:
         server.close()
 
 
-async def connected(server: Server) -> Reading:
+async def connected(server: NfsServer) -> Reading:
     return await asyncio.open_connection("127.0.0.1", server.port)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked
 from tests.unit.remote.one_connection import connected
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 CONTENT = random.Random(6).randbytes(3_000_000)
 BIG = b"/a/big"
@@ -70,7 +70,7 @@ def test_what_came_short_is_asked_for_once_more_and_nothing_else() -> None:
         count, _ = await connection.read(handle, 0, memoryview(buffer), BIG)
         assert buffer[:count] == CONTENT[: 1 << 20]
         connection.close()
-        return server.asked(Kind.READ)
+        return server.asked(PacketType.READ)
 
     reads = run_engine(main)
     assert sum(int.from_bytes(asked.tail[8:]) for asked in reads) < 3 << 20

@@ -12,7 +12,7 @@ from tests.unit.remote.one_pool import TIMEOUT
 from vfs.remote.sftp.first_rate import SOURCE
 from vfs.remote.sftp.path_model import START
 from vfs.remote.sftp.pool import Pool
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 RTT = 0.05
 
@@ -25,7 +25,7 @@ async def opened(
     await pool.connect(measure=measure)
     await asyncio.sleep(1)
     assert not server.sessions[0].handles
-    assert bool(server.asked(Kind.OPEN)) == (measure and latency > 0.003)
+    assert bool(server.asked(PacketType.OPEN)) == (measure and latency > 0.003)
     return pool
 
 

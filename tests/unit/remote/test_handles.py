@@ -13,7 +13,7 @@ from tests.unit.remote.one_pool import FILE, fails, now, remote
 from vfs.base.errors import ServerFailure, Unreachable
 from vfs.remote.api import RemoteFile
 from vfs.remote.sftp.sftp_remote import SftpRemote
-from vfs.remote.sftp.wire import Code, Kind
+from vfs.remote.sftp.wire import Code, PacketType
 
 MANY = 60
 FEW = 8
@@ -44,7 +44,7 @@ def stingy(server: FakeServer, most: int) -> list[int]:
     seen = [0]
 
     def twist(asked: Asked, honest: bytes) -> bytes:
-        if asked.kind in (Kind.OPEN, Kind.OPENDIR) and honest[4] == Kind.HANDLE:
+        if asked.kind in (PacketType.OPEN, PacketType.OPENDIR) and honest[4] == PacketType.HANDLE:
             seen[0] = max(seen[0], server.handles)
             if server.handles > most:
                 del server.sessions[-1].handles[honest[13:]]
@@ -93,7 +93,9 @@ def test_a_file_that_cannot_be_opened_is_an_error_soon_and_no_limit_is_learnt_fr
         paths = files(server)
         held = [await content(pool, path) for path in paths[:20]]
         server.twist = lambda asked, honest: (
-            fake.status(asked.id, Code.FAILURE) if asked.kind == Kind.OPEN and asked.text == FILE else honest
+            fake.status(asked.id, Code.FAILURE)
+            if asked.kind == PacketType.OPEN and asked.text == FILE
+            else honest
         )
         assert await fails(pool.open(FILE), ServerFailure) < 3
         held += [await content(pool, path) for path in paths[20:]]
@@ -114,12 +116,12 @@ def test_a_handle_that_is_open_already_is_given_to_nobody() -> None:
 
         def twist(asked: Asked, honest: bytes) -> bytes:
             nonlocal twins
-            if asked.kind == Kind.OPEN and asked.text == paths[1] and not twins:
+            if asked.kind == PacketType.OPEN and asked.text == paths[1] and not twins:
                 twins += 1
                 handles = server.sessions[-1].handles
                 twin = next(iter(handles))
                 handles[twin] = handles.pop(honest[13:])
-                return fake.packet(Kind.HANDLE, asked.id, fake.text(twin))
+                return fake.packet(PacketType.HANDLE, asked.id, fake.text(twin))
             return honest
 
         server.twist = twist
@@ -141,12 +143,12 @@ def test_a_read_under_way_on_a_handle_that_was_given_out_twice_is_asked_again() 
 
         def twist(asked: Asked, honest: bytes) -> bytes:
             nonlocal twins
-            if asked.kind == Kind.OPEN and asked.text == paths[1] and not twins:
+            if asked.kind == PacketType.OPEN and asked.text == paths[1] and not twins:
                 twins += 1
                 handles = server.sessions[0].handles
                 twin = next(iter(handles))
                 handles[twin] = paths[1]
-                return fake.packet(Kind.HANDLE, asked.id, fake.text(twin))
+                return fake.packet(PacketType.HANDLE, asked.id, fake.text(twin))
             return honest
 
         server.twist = twist
@@ -159,8 +161,8 @@ def test_a_read_under_way_on_a_handle_that_was_given_out_twice_is_asked_again() 
     run_engine(main)
 
 
-@pytest.mark.parametrize("kind", [Kind.READ, Kind.FSTAT], ids=["READ", "FSTAT"])
-def test_a_handle_that_the_server_has_lost_is_opened_anew_and_no_file_is_gone(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [PacketType.READ, PacketType.FSTAT], ids=["READ", "FSTAT"])
+def test_a_handle_that_the_server_has_lost_is_opened_anew_and_no_file_is_gone(kind: PacketType) -> None:
     async def main(threads: Threads) -> None:
         server, pool = await remote(threads)
         left = [1]
@@ -183,7 +185,7 @@ def test_a_handle_that_the_server_has_lost_is_opened_anew_and_no_file_is_gone(ki
     run_engine(main)
 
 
-def refuse(*kinds: Kind) -> fake.Twist:
+def refuse(*kinds: PacketType) -> fake.Twist:
     return lambda asked, honest: (
         fake.status(asked.id, Code.PERMISSION_DENIED)
         if asked.kind in kinds and asked.text != fake.CLOCK
@@ -194,17 +196,17 @@ def refuse(*kinds: Kind) -> fake.Twist:
 def test_where_fstat_is_refused_stat_of_the_path_tells_the_version() -> None:
     async def main(threads: Threads) -> None:
         server, pool = await remote(threads)
-        server.twist = refuse(Kind.FSTAT)
+        server.twist = refuse(PacketType.FSTAT)
         server.files[b"/a/old"] = b"1234"
         file = await pool.open(b"/a/old")
         buffer = bytearray(100)
         count, attributes = await file.read(0, memoryview(buffer))
         assert (count, attributes.size) == (4, 4)
-        asked = len(server.asked(Kind.FSTAT))
+        asked = len(server.asked(PacketType.FSTAT))
         server.files[b"/a/old"] = b"123456"
         count, attributes = await file.read(0, memoryview(buffer))
         assert (count, attributes.size) == (6, 6)
-        assert len(server.asked(Kind.FSTAT)) == asked == 1
+        assert len(server.asked(PacketType.FSTAT)) == asked == 1
         await pool.aclose()
 
     run_engine(main)
@@ -215,7 +217,7 @@ def test_where_fstat_is_refused_bytes_of_a_file_that_was_replaced_are_not_given_
 ):
     async def main(threads: Threads) -> None:
         server, pool = await remote(threads)
-        server.twist = refuse(Kind.FSTAT)
+        server.twist = refuse(PacketType.FSTAT)
         server.files.update({b"/a/old": b"old!", b"/a/other": b"-"})
         await content(pool, b"/a/other")  # it is learnt here
         file = await pool.open(b"/a/old")  # perhaps early

@@ -12,7 +12,7 @@ from tests.lab.fake_server import Asked, Twist
 from tests.unit.remote.one_connection import FILE, FILES
 from tests.unit.remote.one_pool import fails, remote
 from vfs.base.errors import NoSuchPath, ServerFailure
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 U32 = struct.Struct(">I")
 
@@ -20,7 +20,7 @@ U32 = struct.Struct(">I")
 def bare_names(asked: Asked, names: list[bytes]) -> bytes:
     """A NAME without attributes."""
     body = b"".join(fake.text(name) + fake.text(name) for name in names)
-    return fake.packet(Kind.NAME, asked.id, U32.pack(len(names)) + body)
+    return fake.packet(PacketType.NAME, asked.id, U32.pack(len(names)) + body)
 
 
 def names_of(honest: bytes) -> list[bytes]:
@@ -45,7 +45,7 @@ def test_what_a_listing_leaves_out_is_asked_for(listing: str) -> None:
         server.files = dict(FILES)
         server.twist = lambda asked, honest: (
             LISTINGS[listing](asked, honest)
-            if asked.kind == Kind.READDIR and honest[4] == Kind.NAME
+            if asked.kind == PacketType.READDIR and honest[4] == PacketType.NAME
             else honest
         )
         entries = await pool.scandir(b"/a")
@@ -61,7 +61,7 @@ def test_a_link_is_read_though_the_reply_lacks_its_attributes() -> None:
     async def main(threads: Threads) -> bytes:
         server, pool = await remote(threads)
         server.twist = lambda asked, honest: (
-            bare_names(asked, [b"../target"]) if asked.kind == Kind.READLINK else honest
+            bare_names(asked, [b"../target"]) if asked.kind == PacketType.READLINK else honest
         )
         text = await pool.readlink(FILE)
         await pool.aclose()
@@ -76,8 +76,8 @@ def test_an_empty_directory_may_be_told_by_a_reply_without_names() -> None:
         told: set[bytes] = set()
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind != Kind.READDIR or asked.text in told:
-                return honest if asked.kind != Kind.READDIR else fake.status(asked.id, 1)
+            if asked.kind != PacketType.READDIR or asked.text in told:
+                return honest if asked.kind != PacketType.READDIR else fake.status(asked.id, 1)
             told.add(asked.text)
             return fake.names(asked.id, [])
 
@@ -99,7 +99,7 @@ def test_a_listing_that_fails_over_a_name_that_went_away_is_begun_again(failures
         failed: set[bytes] = set()
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind == Kind.READDIR and (asked.text in failed or len(failed) < failures):
+            if asked.kind == PacketType.READDIR and (asked.text in failed or len(failed) < failures):
                 failed.add(asked.text)
                 return fake.status(asked.id, 2)
             return honest
@@ -119,7 +119,7 @@ def test_a_listing_of_replies_without_names_ends_and_hurts_nobody_else() -> None
     async def main(threads: Threads) -> int:
         server, pool = await remote(threads)
         server.twist = lambda asked, honest: (
-            fake.names(asked.id, []) if asked.kind == Kind.READDIR else honest
+            fake.names(asked.id, []) if asked.kind == PacketType.READDIR else honest
         )
         await fails(pool.scandir(b"/a"), ServerFailure)
         await pool.lstat(FILE)
@@ -139,7 +139,7 @@ def test_a_server_without_limits_is_asked_for_whole_pages(limits: bool) -> None:
         lengths: list[int] = []
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind == Kind.READ:
+            if asked.kind == PacketType.READ:
                 lengths.append(struct.unpack(">QI", asked.tail)[1])
             return honest
 
@@ -167,7 +167,7 @@ def test_more_data_than_was_asked_for_is_cut_to_it(pieces: int | None) -> None:
         server.pieces = None if pieces is None else iter(lambda: pieces, 0)
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind != Kind.READ or honest[4] != Kind.DATA:
+            if asked.kind != PacketType.READ or honest[4] != PacketType.DATA:
                 return honest
             return fake.data(asked.id, honest[13:] + b"surplus" * 1000)
 

@@ -12,7 +12,7 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
 from tests.unit.remote.one_pool import FILE, drop, fails, remote
 from vfs.base.errors import NotAFile
-from vfs.remote.sftp.wire import Code, Kind
+from vfs.remote.sftp.wire import Code, PacketType
 
 ENOUGH = 15.0
 """Seconds: a connection that is blocked is given up after 5 to 7, and another is made."""
@@ -29,11 +29,11 @@ def becomes_fifo(server: FakeServer) -> list[int]:
     def twist(asked: Asked, honest: bytes) -> bytes:
         if asked.text != FILE:
             return honest
-        if asked.kind == Kind.OPEN:
+        if asked.kind == PacketType.OPEN:
             opened[0] += 1
             server.sessions[-1].silent = True
-        if asked.kind in (Kind.STAT, Kind.LSTAT):
-            return fake.packet(Kind.ATTRS, asked.id, fake.attributes(stat.S_IFIFO | 0o644, 0))
+        if asked.kind in (PacketType.STAT, PacketType.LSTAT):
+            return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(stat.S_IFIFO | 0o644, 0))
         return honest
 
     server.twist = twist
@@ -50,7 +50,7 @@ def test_a_directory_is_told_from_a_failure(refused: bool) -> None:
         becomes_directory(server)
         if refused:
             server.twist = lambda asked, honest: (
-                fake.status(asked.id, Code.FAILURE) if asked.kind == Kind.OPEN else honest
+                fake.status(asked.id, Code.FAILURE) if asked.kind == PacketType.OPEN else honest
             )
         await fails(pool.open(FILE), NotAFile)
         drop(server)

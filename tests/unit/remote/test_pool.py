@@ -19,7 +19,7 @@ from vfs.remote.sftp.connectivity import AWAY, backoff
 from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 
 class Carries(PathModel):
@@ -343,7 +343,7 @@ def test_a_move_keeps_open_files_and_hangs_up_on_the_old_server() -> None:
         buffer = bytearray(100)
         assert (await file.read(0, memoryview(buffer)))[0] == 100
         assert buffer == CONTENT[:100]
-        assert other.asked(Kind.READ)
+        assert other.asked(PacketType.READ)
         assert all(session.closed for session in server.sessions)
         await pool.aclose()
 

@@ -15,7 +15,7 @@ from tests.unit.remote.one_pool import remote as connected
 from vfs.base.errors import ArtisyncError, LinkError, RemoteError
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.sftp_remote import SftpRemote
-from vfs.remote.sftp.wire import Code, Kind
+from vfs.remote.sftp.wire import Code, PacketType
 
 LIES: dict[str, Callable[[Asked, bytes], bytes]] = {
     "garbage": lambda asked, honest: b"?" * 100,
@@ -29,8 +29,18 @@ LIES: dict[str, Callable[[Asked, bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.READ, Kind.FSTAT, Kind.LSTAT, Kind.OPENDIR, Kind.READDIR])
-def test_a_lie_about_one_file_is_an_error_of_that_file_alone(kind: Kind, lie: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PacketType.OPEN,
+        PacketType.READ,
+        PacketType.FSTAT,
+        PacketType.LSTAT,
+        PacketType.OPENDIR,
+        PacketType.READDIR,
+    ],
+)
+def test_a_lie_about_one_file_is_an_error_of_that_file_alone(kind: PacketType, lie: str) -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
         server.files[b"/b/g"] = b"good"
@@ -68,7 +78,7 @@ def test_a_server_that_hangs_up_at_one_request_does_not_keep_it_waiting_for_ever
         server, dialer, pool = await online(threads)
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind != Kind.LSTAT:
+            if asked.kind != PacketType.LSTAT:
                 return honest
             server.sessions[-1].end()
             return b""
@@ -89,7 +99,7 @@ def test_one_request_that_ends_connections_is_no_trouble_of_those_beside_it(pois
         server.files.update({name: name for name in names})
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if asked.kind != Kind.LSTAT or asked.text != FILE:
+            if asked.kind != PacketType.LSTAT or asked.text != FILE:
                 return honest
             if poison == "hanging up":
                 server.sessions[-1].end()

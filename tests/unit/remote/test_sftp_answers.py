@@ -15,7 +15,7 @@ from vfs.base.errors import AccessDenied, ListingTooLong, ServerFailure
 from vfs.remote import api
 from vfs.remote.sftp import listing, wire
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.wire import Code, Kind
+from vfs.remote.sftp.wire import Code, PacketType
 
 LIMITS: dict[str, tuple[int, int]] = {
     "none told": (0, wire.DEFAULT_READ),
@@ -29,16 +29,16 @@ def test_whatever_limits_a_server_tells_reads_are_of_a_sensible_length(name: str
     told, most = LIMITS[name]
 
     def twist(asked: Asked, honest: bytes) -> bytes:
-        if asked.kind != Kind.EXTENDED:
+        if asked.kind != PacketType.EXTENDED:
             return honest
-        return fake.packet(Kind.EXTENDED_REPLY, asked.id, struct.pack(">4Q", told, told, told, told))
+        return fake.packet(PacketType.EXTENDED_REPLY, asked.id, struct.pack(">4Q", told, told, told, told))
 
     async def main(threads: Threads) -> None:
         server, _, connection, _ = await connected(threads, twist)
         server.files[FILE] = b"x" * (1 << 20)
         count, _ = await connection.read(await connection.open(FILE), 0, memoryview(bytearray(1 << 20)), FILE)
         assert count == 1 << 20
-        sizes = {int.from_bytes(asked.tail[8:]) for asked in server.asked(Kind.READ)}
+        sizes = {int.from_bytes(asked.tail[8:]) for asked in server.asked(PacketType.READ)}
         assert max(sizes) <= most
         connection.close()
 
@@ -55,7 +55,7 @@ NO_LIMITS: dict[str, Twist] = {
 @pytest.mark.parametrize("name", NO_LIMITS)
 def test_a_server_that_does_not_tell_its_limits_is_used_all_the_same(name: str) -> None:
     def twist(asked: Asked, honest: bytes) -> bytes:
-        return NO_LIMITS[name](asked, honest) if asked.kind == Kind.EXTENDED else honest
+        return NO_LIMITS[name](asked, honest) if asked.kind == PacketType.EXTENDED else honest
 
     async def main(threads: Threads) -> None:
         _, _, connection, _ = await connected(threads, twist)
@@ -65,17 +65,17 @@ def test_a_server_that_does_not_tell_its_limits_is_used_all_the_same(name: str) 
     run_engine(main)
 
 
-ENDS: dict[Kind, Callable[[Connection], Awaitable[object]]] = {
-    Kind.LSTAT: lstat,
-    Kind.OPEN: read,
-    Kind.FSTAT: read,
-    Kind.OPENDIR: scandir,
-    Kind.EXTENDED: statvfs,
+ENDS: dict[PacketType, Callable[[Connection], Awaitable[object]]] = {
+    PacketType.LSTAT: lstat,
+    PacketType.OPEN: read,
+    PacketType.FSTAT: read,
+    PacketType.OPENDIR: scandir,
+    PacketType.EXTENDED: statvfs,
 }
 
 
 @pytest.mark.parametrize("kind", ENDS)
-def test_an_end_of_file_where_there_can_be_none_is_a_failure(kind: Kind) -> None:
+def test_an_end_of_file_where_there_can_be_none_is_a_failure(kind: PacketType) -> None:
     def twist(asked: Asked, honest: bytes) -> bytes:
         odd = asked.kind == kind and asked.text not in (fake.CLOCK, b"limits@openssh.com")
         return fake.status(asked.id, Code.EOF) if odd else honest
@@ -95,7 +95,7 @@ def test_a_real_path_never_goes_up() -> None:
             threads,
             lambda asked, honest: (
                 fake.names(asked.id, [entry(b"/a/./b/../../../etc/passwd/")])
-                if asked.kind == Kind.REALPATH
+                if asked.kind == PacketType.REALPATH
                 else honest
             ),
         )
@@ -111,7 +111,7 @@ def test_a_status_is_an_error_of_that_request_alone() -> None:
             threads,
             lambda asked, honest: (
                 fake.status(asked.id, Code.PERMISSION_DENIED, b"no\x1b[2J\nway")
-                if asked.kind == Kind.READ
+                if asked.kind == PacketType.READ
                 else honest
             ),
         )
@@ -129,8 +129,8 @@ def test_names_that_no_local_file_can_have_are_left_out() -> None:
     good = [b"...", b"\xff\n", b" ", b"x" * 255, b"-rf", b"\\"]
 
     def twist(asked: Asked, honest: bytes) -> bytes:
-        if asked.kind != Kind.READDIR or len(asked_for) > 1:
-            return honest if asked.kind != Kind.READDIR else fake.status(asked.id, Code.EOF)
+        if asked.kind != PacketType.READDIR or len(asked_for) > 1:
+            return honest if asked.kind != PacketType.READDIR else fake.status(asked.id, Code.EOF)
         asked_for.append(asked)
         return fake.names(asked.id, [entry(name) for name in [*hostile, *good]])
 
@@ -158,7 +158,7 @@ def test_an_endless_directory_is_given_up_sooner_while_nobody_waits(
         server, _, connection, _ = await connected(
             threads,
             lambda asked, honest: (
-                fake.names(asked.id, [entry(name)] * 100) if asked.kind == Kind.READDIR else honest
+                fake.names(asked.id, [entry(name)] * 100) if asked.kind == PacketType.READDIR else honest
             ),
         )
         with pytest.raises(ListingTooLong, match="10000" if wanted else "5000"):
@@ -176,7 +176,7 @@ def test_a_listing_that_fails_half_way_is_none_and_its_handle_is_closed() -> Non
             threads,
             lambda asked, honest: (
                 fake.status(asked.id, Code.FAILURE)
-                if asked.kind == Kind.READDIR and asked.id % 4 == 0
+                if asked.kind == PacketType.READDIR and asked.id % 4 == 0
                 else honest
             ),
         )

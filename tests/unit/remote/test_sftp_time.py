@@ -18,13 +18,13 @@ from vfs.base.errors import LinkLost
 from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import listing
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 
 def test_a_connection_closed_in_the_middle_of_an_answer_is_lost() -> None:
     async def main(threads: Threads) -> None:
         _, session, connection, lost = await connected(
-            threads, lambda asked, honest: honest[:50_000] if asked.kind == Kind.READ else honest
+            threads, lambda asked, honest: honest[:50_000] if asked.kind == PacketType.READ else honest
         )
         reading = asyncio.ensure_future(read(connection))
         await asyncio.sleep(1)
@@ -113,7 +113,7 @@ def test_a_slow_link_is_not_taken_for_a_dead_one() -> None:
         session.silent = True
         reading = asyncio.ensure_future(read(connection))
         await asyncio.sleep(1)
-        answer = fake.packet(Kind.HANDLE, server.asked(Kind.OPEN)[0].id, fake.text(b"1"))
+        answer = fake.packet(PacketType.HANDLE, server.asked(PacketType.OPEN)[0].id, fake.text(b"1"))
         for byte in answer:  # a byte every four seconds
             session.push(bytes([byte]))
             await asyncio.sleep(sftp.DEAD_AFTER - 1)
@@ -127,7 +127,8 @@ def test_a_slow_link_is_not_taken_for_a_dead_one() -> None:
 def test_a_request_that_is_never_answered_while_others_are_ends_the_connection() -> None:
     async def main(threads: Threads) -> float:
         _, _, connection, _ = await connected(
-            threads, lambda asked, honest: b"" if asked.kind == Kind.STAT and asked.text == FILE else honest
+            threads,
+            lambda asked, honest: b"" if asked.kind == PacketType.STAT and asked.text == FILE else honest,
         )
         began = asyncio.get_running_loop().time()
         waiting = connection.stat(FILE)
@@ -162,8 +163,8 @@ def test_a_server_of_one_process_tells_its_time_by_the_processes_that_began_sinc
 
         def twist(asked: Asked, honest: bytes) -> bytes:
             if asked.text == fake.CLOCK:
-                return fake.packet(Kind.ATTRS, asked.id, fake.attributes(0o40555, 0, now - 500))
-            if asked.kind == Kind.READDIR and honest[4] == Kind.NAME:
+                return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(0o40555, 0, now - 500))
+            if asked.kind == PacketType.READDIR and honest[4] == PacketType.NAME:
                 times = {b"1": now - 9000, b"777": young, b"uptime": now + 9000}
                 return fake.names(asked.id, [(n, fake.attributes(0o40555, 0, t)) for n, t in times.items()])
             return honest

@@ -16,7 +16,7 @@ from tests.lab.fake_server import Asked, Twist
 from tests.unit.remote.one_connection import FILE, connected, entry, lstat, read, realpath, scandir, statvfs
 from vfs.base.errors import LinkLost, NoSftp, ProtocolViolation
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.wire import MAX_PACKET, Code, Kind
+from vfs.remote.sftp.wire import MAX_PACKET, Code, PacketType
 
 U32 = struct.Struct(">I")
 
@@ -25,7 +25,7 @@ U32 = struct.Struct(">I")
 class Hostile:
     """What is sent in place of the honest answer to requests of a kind, and what asks for it."""
 
-    kind: Kind
+    kind: PacketType
     asks: Callable[[Connection], Awaitable[object]]
     says: Twist
 
@@ -39,94 +39,108 @@ def flags(mask: int, *numbers: int) -> bytes:
 
 
 VIOLATIONS: dict[str, Hostile] = {
-    "a length of 4 GiB": Hostile(Kind.LSTAT, lstat, lambda asked, honest: b"\xff" * 4 + honest[4:]),
-    "a length of zero": Hostile(Kind.LSTAT, lstat, lambda asked, honest: bytes(4) + honest[4:]),
+    "a length of 4 GiB": Hostile(PacketType.LSTAT, lstat, lambda asked, honest: b"\xff" * 4 + honest[4:]),
+    "a length of zero": Hostile(PacketType.LSTAT, lstat, lambda asked, honest: bytes(4) + honest[4:]),
     "a packet one byte too long": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: U32.pack(MAX_PACKET + 1) + bytes(MAX_PACKET + 1)
+        PacketType.LSTAT, lstat, lambda asked, honest: U32.pack(MAX_PACKET + 1) + bytes(MAX_PACKET + 1)
     ),
     "a packet cut short in its fields": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.text(honest[4:-3])
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.text(honest[4:-3])
     ),
     "bytes too many in a packet": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.text(honest[4:] + b"!")
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.text(honest[4:] + b"!")
     ),
-    "garbage": Hostile(Kind.LSTAT, lstat, lambda asked, honest: b"Last login: today\r\n"),
+    "garbage": Hostile(PacketType.LSTAT, lstat, lambda asked, honest: b"Last login: today\r\n"),
     "an id that was never used": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: honest[:5] + U32.pack(asked.id + 1000) + honest[9:]
+        PacketType.LSTAT, lstat, lambda asked, honest: honest[:5] + U32.pack(asked.id + 1000) + honest[9:]
     ),
-    "an answer twice": Hostile(Kind.OPEN, read, lambda asked, honest: honest + honest),
+    "an answer twice": Hostile(PacketType.OPEN, read, lambda asked, honest: honest + honest),
     "an answer before it was asked for": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.status(asked.id + 1, Code.OK) + honest
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.status(asked.id + 1, Code.OK) + honest
     ),
-    "a second greeting": Hostile(Kind.LSTAT, lstat, lambda asked, honest: fake.version()),
+    "a second greeting": Hostile(PacketType.LSTAT, lstat, lambda asked, honest: fake.version()),
     "a type that does not exist": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: honest[:4] + b"\x63" + honest[5:]
+        PacketType.LSTAT, lstat, lambda asked, honest: honest[:4] + b"\x63" + honest[5:]
     ),
     "a handle where attributes are due": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.packet(Kind.HANDLE, asked.id, fake.text(b"h"))
+        PacketType.LSTAT,
+        lstat,
+        lambda asked, honest: fake.packet(PacketType.HANDLE, asked.id, fake.text(b"h")),
     ),
     "data where attributes are due": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.data(asked.id, b"x")
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.data(asked.id, b"x")
     ),
-    "data where a handle is due": Hostile(Kind.OPEN, read, lambda asked, honest: fake.data(asked.id, b"x")),
+    "data where a handle is due": Hostile(
+        PacketType.OPEN, read, lambda asked, honest: fake.data(asked.id, b"x")
+    ),
     "success without attributes": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.status(asked.id, Code.OK)
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.status(asked.id, Code.OK)
     ),
-    "success without data": Hostile(Kind.READ, read, lambda asked, honest: fake.status(asked.id, Code.OK)),
+    "success without data": Hostile(
+        PacketType.READ, read, lambda asked, honest: fake.status(asked.id, Code.OK)
+    ),
     "attributes where data are due": Hostile(
-        Kind.READ, read, lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, fake.attributes(0, 0))
+        PacketType.READ,
+        read,
+        lambda asked, honest: fake.packet(PacketType.ATTRS, asked.id, fake.attributes(0, 0)),
     ),
-    "data of no length": Hostile(Kind.READ, read, lambda asked, honest: fake.data(asked.id, b"")),
+    "data of no length": Hostile(PacketType.READ, read, lambda asked, honest: fake.data(asked.id, b"")),
     "data longer than its packet": Hostile(
-        Kind.READ, read, lambda asked, honest: honest[:9] + U32.pack(len(honest)) + honest[13:]
+        PacketType.READ, read, lambda asked, honest: honest[:9] + U32.pack(len(honest)) + honest[13:]
     ),
     "data shorter than its packet": Hostile(
-        Kind.READ, read, lambda asked, honest: honest[:9] + U32.pack(10) + honest[13:]
+        PacketType.READ, read, lambda asked, honest: honest[:9] + U32.pack(10) + honest[13:]
     ),
     "a handle of 257 bytes": Hostile(
-        Kind.OPEN, read, lambda asked, honest: fake.packet(Kind.HANDLE, asked.id, fake.text(b"h" * 257))
+        PacketType.OPEN,
+        read,
+        lambda asked, honest: fake.packet(PacketType.HANDLE, asked.id, fake.text(b"h" * 257)),
     ),
     "a negative size": Hostile(
-        Kind.LSTAT,
+        PacketType.LSTAT,
         lstat,
-        lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, fake.attributes(0o100644, 2**64 - 1)),
+        lambda asked, honest: fake.packet(PacketType.ATTRS, asked.id, fake.attributes(0o100644, 2**64 - 1)),
     ),
     "a negative size, and nothing else": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, flags(1, 2**31, 0))
+        PacketType.LSTAT,
+        lstat,
+        lambda asked, honest: fake.packet(PacketType.ATTRS, asked.id, flags(1, 2**31, 0)),
     ),
     "attributes of an unknown kind": Hostile(
-        Kind.LSTAT, lstat, lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, flags(0x10, 0))
+        PacketType.LSTAT, lstat, lambda asked, honest: fake.packet(PacketType.ATTRS, asked.id, flags(0x10, 0))
     ),
     "four billion extended attributes": Hostile(
-        Kind.LSTAT,
+        PacketType.LSTAT,
         lstat,
-        lambda asked, honest: fake.packet(Kind.ATTRS, asked.id, flags(0x80000000, 2**32 - 1)),
+        lambda asked, honest: fake.packet(PacketType.ATTRS, asked.id, flags(0x80000000, 2**32 - 1)),
     ),
     "four billion names": Hostile(
-        Kind.READDIR,
+        PacketType.READDIR,
         scandir,
-        lambda asked, honest: fake.packet(Kind.NAME, asked.id, b"\xff" * 4 + honest[13:]),
+        lambda asked, honest: fake.packet(PacketType.NAME, asked.id, b"\xff" * 4 + honest[13:]),
     ),
     "a name that runs over its packet": Hostile(
-        Kind.READDIR,
+        PacketType.READDIR,
         scandir,
-        lambda asked, honest: fake.packet(Kind.NAME, asked.id, flags(1, 2**31) + bytes(40)),
+        lambda asked, honest: fake.packet(PacketType.NAME, asked.id, flags(1, 2**31) + bytes(40)),
     ),
-    "no real path": Hostile(Kind.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [])),
+    "no real path": Hostile(PacketType.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [])),
     "two real paths": Hostile(
-        Kind.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [entry(b"/a"), entry(b"/b")])
+        PacketType.REALPATH,
+        realpath,
+        lambda asked, honest: fake.names(asked.id, [entry(b"/a"), entry(b"/b")]),
     ),
     "a real path that is none": Hostile(
-        Kind.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [entry(b"a/f")])
+        PacketType.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [entry(b"a/f")])
     ),
     "a real path with a NUL": Hostile(
-        Kind.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [entry(b"/a/..\0/f")])
+        PacketType.REALPATH, realpath, lambda asked, honest: fake.names(asked.id, [entry(b"/a/..\0/f")])
     ),
     "figures of the wrong length": Hostile(
-        Kind.EXTENDED,
+        PacketType.EXTENDED,
         statvfs,
         lambda asked, honest: (
-            honest if b"limits" in asked.text else fake.packet(Kind.EXTENDED_REPLY, asked.id, bytes(80))
+            honest if b"limits" in asked.text else fake.packet(PacketType.EXTENDED_REPLY, asked.id, bytes(80))
         ),
     ),
 }
@@ -162,7 +176,9 @@ GREETINGS: dict[str, bytes] = {
     "version 2": fake.version(2),
     "version 6": fake.version(6),
     "a failure": fake.status(3, Code.FAILURE),
-    "an extension cut short": fake.text(bytes([Kind.VERSION]) + U32.pack(3) + U32.pack(100) + b"limits"),
+    "an extension cut short": fake.text(
+        bytes([PacketType.VERSION]) + U32.pack(3) + U32.pack(100) + b"limits"
+    ),
     "all ones": b"\xff" * 100,
     "all zeros": bytes(100),
 }
@@ -171,7 +187,7 @@ GREETINGS: dict[str, bytes] = {
 @pytest.mark.parametrize("name", GREETINGS)
 def test_a_greeting_that_is_not_of_version_3_ends_the_connection(name: str) -> None:
     def twist(asked: Asked, honest: bytes) -> bytes:
-        return GREETINGS[name] if asked.kind == Kind.INIT else honest
+        return GREETINGS[name] if asked.kind == PacketType.INIT else honest
 
     async def main(threads: Threads) -> None:
         with pytest.raises(ProtocolViolation):
@@ -184,7 +200,9 @@ def test_memory_is_bounded_whatever_lengths_are_told() -> None:
     async def main(threads: Threads) -> int:
         _, _, connection, _ = await connected(
             threads,
-            lambda asked, honest: U32.pack(MAX_PACKET) + honest[4:] if asked.kind == Kind.READ else honest,
+            lambda asked, honest: (
+                U32.pack(MAX_PACKET) + honest[4:] if asked.kind == PacketType.READ else honest
+            ),
         )
         tracemalloc.start()
         reading = asyncio.ensure_future(read(connection))

@@ -11,40 +11,42 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeServer
 from tests.unit.remote.one_pool import FILE, fails, remote
 from vfs.base.errors import AccessDenied, EndlessSymlink, NoSuchPath
-from vfs.remote.sftp.wire import Code, Kind
+from vfs.remote.sftp.wire import Code, PacketType
 
 LINK, LOOP = b"/a/link", b"/a/loop"
 TEXTS = {LINK: b"f", b"/a/second": b"link", LOOP: b"loop"}
 
 
-def serve_links(server: FakeServer, refused: Kind | None, code: Code = Code.PERMISSION_DENIED) -> None:
+def serve_links(server: FakeServer, refused: PacketType | None, code: Code = Code.PERMISSION_DENIED) -> None:
     """Let the server have TEXTS as links, and refuse a kind of request."""
 
     def twist(asked: Asked, honest: bytes) -> bytes:
         if asked.kind == refused:
             return fake.status(asked.id, code)
         text = TEXTS.get(asked.text)
-        if asked.kind == Kind.READLINK:
+        if asked.kind == PacketType.READLINK:
             if text is None:
                 return fake.status(asked.id, Code.FAILURE)
             return fake.names(asked.id, [(text, b"\0\0\0\0")])
         if text is None:
             return honest
-        if asked.kind == Kind.LSTAT:
-            return fake.packet(Kind.ATTRS, asked.id, fake.attributes(stat.S_IFLNK | 0o777, len(text)))
-        if asked.kind == Kind.STAT and asked.text == LOOP:
+        if asked.kind == PacketType.LSTAT:
+            return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(stat.S_IFLNK | 0o777, len(text)))
+        if asked.kind == PacketType.STAT and asked.text == LOOP:
             return fake.status(asked.id, Code.FAILURE)
-        if asked.kind == Kind.STAT:
+        if asked.kind == PacketType.STAT:
             size = len(server.files[FILE])
-            return fake.packet(Kind.ATTRS, asked.id, fake.attributes(stat.S_IFREG | 0o644, size))
+            return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(stat.S_IFREG | 0o644, size))
         return honest
 
     server.twist = twist
 
 
 @pytest.mark.parametrize("code", [Code.PERMISSION_DENIED, Code.OP_UNSUPPORTED])
-@pytest.mark.parametrize("refused", [None, Kind.LSTAT, Kind.STAT])
-def test_names_and_links_are_told_without_lstat_and_without_stat(refused: Kind | None, code: Code) -> None:
+@pytest.mark.parametrize("refused", [None, PacketType.LSTAT, PacketType.STAT])
+def test_names_and_links_are_told_without_lstat_and_without_stat(
+    refused: PacketType | None, code: Code
+) -> None:
     async def main(threads: Threads) -> int:
         server, pool = await remote(threads)
         serve_links(server, refused, code)
@@ -67,7 +69,7 @@ def test_names_and_links_are_told_without_lstat_and_without_stat(refused: Kind |
 def test_without_realpath_a_path_is_as_it_was_given() -> None:
     async def main(threads: Threads) -> bytes:
         server, pool = await remote(threads)
-        serve_links(server, Kind.REALPATH)
+        serve_links(server, PacketType.REALPATH)
         await fails(pool.realpath(b"/a/absent"), AccessDenied)
         found = await pool.realpath(FILE)
         await pool.aclose()
@@ -85,9 +87,9 @@ def test_what_is_denied_of_one_path_is_asked_of_the_next() -> None:
         )
         await fails(pool.lstat(b"/secret/f"), AccessDenied)
         await fails(pool.stat(b"/secret/f"), AccessDenied)
-        before = len(server.asked(Kind.LSTAT))
+        before = len(server.asked(PacketType.LSTAT))
         await pool.lstat(FILE)
-        assert len(server.asked(Kind.LSTAT)) == before + 1
+        assert len(server.asked(PacketType.LSTAT)) == before + 1
         await pool.aclose()
 
     run_engine(main)
@@ -98,7 +100,7 @@ def test_without_statvfs_the_room_is_not_told() -> None:
         extensions = {b"statvfs@openssh.com": b"2"}
         server, pool = await remote(threads, extensions=extensions)
         server.twist = lambda asked, honest: (
-            fake.status(asked.id, Code.PERMISSION_DENIED) if asked.kind == Kind.EXTENDED else honest
+            fake.status(asked.id, Code.PERMISSION_DENIED) if asked.kind == PacketType.EXTENDED else honest
         )
         found = await pool.statvfs(b"/a")
         await pool.aclose()

@@ -18,13 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.remote.wire_streams import Expectation, Fed, broken, made
-from vfs.remote.sftp.wire import MAX_PACKET, Kind
+from vfs.remote.sftp.wire import MAX_PACKET, PacketType
 
 SECONDS = float(os.environ.get("ARTISYNC_FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("ARTISYNC_FUZZ_SEED", "6"))
-KINDS = [Kind.DATA, Kind.ATTRS, Kind.NAME, Kind.HANDLE, Kind.STATUS, Kind.EXTENDED_REPLY]
+KINDS = [
+    PacketType.DATA,
+    PacketType.ATTRS,
+    PacketType.NAME,
+    PacketType.HANDLE,
+    PacketType.STATUS,
+    PacketType.EXTENDED_REPLY,
+]
 EXPECTED = [
-    Expectation(-1, Kind.VERSION),
+    Expectation(-1, PacketType.VERSION),
     *(Expectation(number, kind, 100) for number, kind in enumerate(KINDS)),
 ]
 PIECES = st.lists(st.sampled_from([1, 2, 4, 5, 9, 13, 1000, 1 << 20]), min_size=1, max_size=20)
@@ -34,7 +41,7 @@ PIECES = st.lists(st.sampled_from([1, 2, 4, 5, 9, 13, 1000, 1 << 20]), min_size=
 def packets(draw: st.DrawFn) -> bytes:
     """A packet that begins as one should: a length that may be right, a type and an id that may be expected."""
     body = draw(st.binary(max_size=80))
-    kind = draw(st.sampled_from([*map(int, Kind), 0, 255]))
+    kind = draw(st.sampled_from([*map(int, PacketType), 0, 255]))
     number = draw(st.integers(0, len(KINDS)))
     right = len(body) + 5
     length = draw(st.one_of(st.just(right), st.integers(0, 2 * right), st.integers(0, 2**32 - 1)))

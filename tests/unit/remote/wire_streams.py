@@ -11,7 +11,7 @@ from tests.lab import fake_server as fake
 from vfs.base.errors import ProtocolViolation
 from vfs.remote.api import Attributes
 from vfs.remote.sftp.decoder import Decoder, Reply
-from vfs.remote.sftp.wire import MAX_SIZE, Code, Kind
+from vfs.remote.sftp.wire import MAX_SIZE, Code, PacketType
 
 GUARD = 64
 """Bytes around each destination that nobody may touch."""
@@ -24,7 +24,7 @@ class Expectation:
     """A request under way: what is due for it, and for a READ how much."""
 
     id: int
-    kind: Kind
+    kind: PacketType
     size: int = 0
 
 
@@ -36,11 +36,11 @@ class Fed:
         self.replies: list[Reply[Expectation]] = []
         self.destinations: dict[int, bytearray] = {}
         for one in expectations:
-            if one.kind == Kind.VERSION:
+            if one.kind == PacketType.VERSION:
                 self.decoder.expect_version(one)
                 continue
             view = None
-            if one.kind == Kind.DATA:
+            if one.kind == PacketType.DATA:
                 memory = self.destinations[one.id] = bytearray(b"\xaa" * (one.size + 2 * GUARD))
                 view = memoryview(memory)[GUARD:-GUARD]
             self.decoder.expect(one.id, one.kind, one, view)
@@ -71,8 +71,8 @@ class Fed:
         ids = [(reply.request_id, reply.token) for reply in self.replies]
         assert len({number for number, _ in ids}) == len(ids)
         for reply in self.replies:
-            assert reply.kind in (reply.token.kind, Kind.STATUS)
-            assert reply.kind != Kind.DATA or 0 < reply.value <= reply.token.size
+            assert reply.kind in (reply.token.kind, PacketType.STATUS)
+            assert reply.kind != PacketType.DATA or 0 < reply.value <= reply.token.size
             for size in _sizes(reply.value):
                 assert 0 <= size <= MAX_SIZE
 
@@ -86,29 +86,36 @@ def _sizes(value: object) -> list[int]:
 
 def made(chance: random.Random, count: int) -> list[tuple[Expectation, bytes]]:
     """Some requests and right answers to them, the greeting first."""
-    pairs = [(Expectation(-1, Kind.VERSION), fake.version(3, {b"limits@openssh.com": b"1"}))]
+    pairs = [(Expectation(-1, PacketType.VERSION), fake.version(3, {b"limits@openssh.com": b"1"}))]
     for number in range(1, count + 1):
         kind = chance.choice(
-            [Kind.DATA, Kind.ATTRS, Kind.NAME, Kind.HANDLE, Kind.STATUS, Kind.EXTENDED_REPLY]
+            [
+                PacketType.DATA,
+                PacketType.ATTRS,
+                PacketType.NAME,
+                PacketType.HANDLE,
+                PacketType.STATUS,
+                PacketType.EXTENDED_REPLY,
+            ]
         )
-        size = chance.choice([1, 20, 1000, 40_000]) if kind == Kind.DATA else 0
+        size = chance.choice([1, 20, 1000, 40_000]) if kind == PacketType.DATA else 0
         pairs.append((Expectation(number, kind, size), answer(chance, number, kind, size)))
     return pairs
 
 
-def answer(chance: random.Random, number: int, kind: Kind, size: int) -> bytes:
+def answer(chance: random.Random, number: int, kind: PacketType, size: int) -> bytes:
     """A right answer to a request."""
     attributes = fake.attributes(0o100644, chance.getrandbits(62), chance.getrandbits(32))
-    if kind == Kind.STATUS or chance.random() < 0.1:
-        return fake.status(number, Code.OK if kind == Kind.STATUS else Code.EOF, b"End of file")
-    if kind == Kind.DATA:
+    if kind == PacketType.STATUS or chance.random() < 0.1:
+        return fake.status(number, Code.OK if kind == PacketType.STATUS else Code.EOF, b"End of file")
+    if kind == PacketType.DATA:
         return fake.data(number, chance.randbytes(chance.randint(1, size)))
-    if kind == Kind.ATTRS:
+    if kind == PacketType.ATTRS:
         return fake.packet(kind, number, attributes)
-    if kind == Kind.NAME:
+    if kind == PacketType.NAME:
         names = [chance.randbytes(chance.randint(0, 300)) for _ in range(chance.randint(0, 20))]
         return fake.names(number, [(name, attributes) for name in names])
-    if kind == Kind.HANDLE:
+    if kind == PacketType.HANDLE:
         return fake.packet(kind, number, fake.text(chance.randbytes(chance.randint(0, 256))))
     return fake.packet(kind, number, chance.randbytes(chance.randint(0, 100)))
 
@@ -120,11 +127,11 @@ def lie(chance: random.Random, one: Expectation) -> bytes:
     return chance.choice(
         [
             fake.data(number, bytes(max(0, one.size + chance.choice([-1, 0, 1, 100])))),
-            fake.packet(Kind.ATTRS, number, attributes),
-            fake.packet(Kind.ATTRS, number, struct.pack(">III", odd, odd, odd)),
-            fake.packet(Kind.NAME, number, struct.pack(">II", odd, odd) + bytes(100)),
+            fake.packet(PacketType.ATTRS, number, attributes),
+            fake.packet(PacketType.ATTRS, number, struct.pack(">III", odd, odd, odd)),
+            fake.packet(PacketType.NAME, number, struct.pack(">II", odd, odd) + bytes(100)),
             fake.names(number, [(b"name", attributes)]),
-            fake.packet(Kind.HANDLE, number, fake.text(bytes(257))),
+            fake.packet(PacketType.HANDLE, number, fake.text(bytes(257))),
             fake.status(number, odd),
             fake.version(odd),
             struct.pack(">IBI", odd, one.kind, number) + bytes(300_000),
@@ -155,5 +162,5 @@ def broken(chance: random.Random, pairs: list[tuple[Expectation, bytes]]) -> byt
         elif how == 4:
             changed[at : at + 4] = struct.pack(">I", chance.choice(ABSURD))
         else:
-            changed[at : at + 1] = bytes([chance.choice([*Kind, 0, 255])])
+            changed[at : at + 1] = bytes([chance.choice([*PacketType, 0, 255])])
     return bytes(changed)

@@ -11,7 +11,7 @@ from vfs.files.service import Files
 from vfs.frontends.fuse.available import escape
 from vfs.frontends.fuse.kernel_readahead import KernelReadahead
 from vfs.frontends.fuse.operations import Operations
-from vfs.frontends.fuse.session import Session
+from vfs.frontends.fuse.session import FuseSession
 
 
 class FuseMount:
@@ -22,7 +22,7 @@ class FuseMount:
     ) -> None:
         self._gone = gone
         self._operations = Operations(files)
-        self._session = Session(self._operations, mountpoint, mount_options(settings))
+        self._session = FuseSession(self._operations, mountpoint, mount_options(settings))
         files.tree.versions.outdated = lambda node: self._session.forget_attributes(node.id)
         self._fd: int | None = None
         self._readahead: KernelReadahead | None = None

@@ -127,7 +127,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 _FH = FileInfo.fh.offset
 
 
-class Session:
+class FuseSession:
     """A FUSE session for `handler` at `mountpoint`; `options` are mount options such as `ro` and `fsname=…`.
 
     Raises MountError when libfuse does not know an option.

@@ -12,7 +12,7 @@ from vfs.frontends.nfs.mount3 import procedures as mount_procedures
 from vfs.frontends.nfs.procedures import NfsProgram
 from vfs.frontends.nfs.programs import Programs
 from vfs.frontends.nfs.protocol import MOUNT_PROGRAM, NFS_PROGRAM
-from vfs.frontends.nfs.server import Server
+from vfs.frontends.nfs.server import NfsServer
 from vfs.frontends.nfs.tickets import FileHandles, Tickets
 
 
@@ -35,7 +35,7 @@ class Export:
         self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         mount = mount_procedures(self._tickets.use, program.root, unmounted)
         programs = Programs({NFS_PROGRAM: program.procedures, MOUNT_PROGRAM: mount})
-        self._server = Server(programs, privileged=privileged)
+        self._server = NfsServer(programs, privileged=privileged)
 
     def start(self) -> None:
         """Begin to listen. Raises OSError."""

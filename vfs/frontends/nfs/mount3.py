@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vfs.frontends.nfs.programs import Client, Procedure, Result
-from vfs.frontends.nfs.protocol import MOST_PATH, Mount, Status
+from vfs.frontends.nfs.programs import Client, Procedure, RpcResult
+from vfs.frontends.nfs.protocol import MOST_PATH, MountProcedure, NfsStatus
 from vfs.frontends.nfs.rpc import AUTH_SYS, RpcCall
 from vfs.frontends.nfs.xdr import Packer
 
@@ -16,29 +16,29 @@ def procedures(
     """`use`: whether a path of the export is good, see `Tickets.use`; `root`: the handle that is given for it;
     `unmounted` is called when a client says that it has unmounted."""
 
-    async def null(call: RpcCall, client: Client) -> Result:
-        return Result(Packer())
+    async def null(call: RpcCall, client: Client) -> RpcResult:
+        return RpcResult(Packer())
 
-    async def mnt(call: RpcCall, client: Client) -> Result:
+    async def mnt(call: RpcCall, client: Client) -> RpcResult:
         if not use(call.arguments.opaque(MOST_PATH)):
-            return Result(Packer().u32(Status.ACCES))
+            return RpcResult(Packer().u32(NfsStatus.ACCES))
         client.trusted = True
-        return Result(Packer().u32(Status.OK).opaque(root()).u32(1, AUTH_SYS))
+        return RpcResult(Packer().u32(NfsStatus.OK).opaque(root()).u32(1, AUTH_SYS))
 
-    async def umnt(call: RpcCall, client: Client) -> Result:
+    async def umnt(call: RpcCall, client: Client) -> RpcResult:
         call.arguments.opaque(MOST_PATH)
         unmounted()
-        return Result(Packer())
+        return RpcResult(Packer())
 
-    async def empty(call: RpcCall, client: Client) -> Result:
+    async def empty(call: RpcCall, client: Client) -> RpcResult:
         """No mounts and no exports: their paths are secrets."""
-        return Result(Packer().u32(0))
+        return RpcResult(Packer().u32(0))
 
     return {
-        Mount.NULL: null,
-        Mount.MNT: mnt,
-        Mount.DUMP: empty,
-        Mount.UMNT: umnt,
-        Mount.UMNTALL: null,
-        Mount.EXPORT: empty,
+        MountProcedure.NULL: null,
+        MountProcedure.MNT: mnt,
+        MountProcedure.DUMP: empty,
+        MountProcedure.UMNT: umnt,
+        MountProcedure.UMNTALL: null,
+        MountProcedure.EXPORT: empty,
     }

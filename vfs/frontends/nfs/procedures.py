@@ -19,8 +19,8 @@ from vfs.files.node import Kind, Node
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
-from vfs.frontends.nfs.programs import Client, Procedure, Result, TooWeak
-from vfs.frontends.nfs.protocol import Nfs, Status
+from vfs.frontends.nfs.programs import Client, Procedure, RpcResult, TooWeak
+from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
 from vfs.frontends.nfs.rpc import RpcCall
 from vfs.frontends.nfs.tickets import FileHandles
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
@@ -34,7 +34,7 @@ _ROOT = 0
 class Failure(OSError):
     """The procedure fails with this status."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: NfsStatus) -> None:
         super().__init__(status.name)
         self.status = status
 
@@ -50,20 +50,20 @@ class NfsProgram:
         self._listings: OrderedDict[int, Listing] = OrderedDict()
         self._fsid = secrets.randbits(63)
         self.procedures: dict[int, Procedure] = {
-            Nfs.NULL: self._null,
+            NfsProcedure.NULL: self._null,
             **{number: functools.partial(self._refused, number) for number in p.WRITES},
         }
         for number, work in (
-            (Nfs.GETATTR, self._getattr),
-            (Nfs.LOOKUP, self._lookup),
-            (Nfs.ACCESS, self._access),
-            (Nfs.READLINK, self._readlink),
-            (Nfs.READ, self._read),
-            (Nfs.READDIR, self._readdir),
-            (Nfs.READDIRPLUS, self._readdirplus),
-            (Nfs.FSSTAT, self._fsstat),
-            (Nfs.FSINFO, self._fsinfo),
-            (Nfs.PATHCONF, self._pathconf),
+            (NfsProcedure.GETATTR, self._getattr),
+            (NfsProcedure.LOOKUP, self._lookup),
+            (NfsProcedure.ACCESS, self._access),
+            (NfsProcedure.READLINK, self._readlink),
+            (NfsProcedure.READ, self._read),
+            (NfsProcedure.READDIR, self._readdir),
+            (NfsProcedure.READDIRPLUS, self._readdirplus),
+            (NfsProcedure.FSSTAT, self._fsstat),
+            (NfsProcedure.FSINFO, self._fsinfo),
+            (NfsProcedure.PATHCONF, self._pathconf),
         ):
             self.procedures[number] = functools.partial(self._guarded, number, work)
 
@@ -77,19 +77,19 @@ class NfsProgram:
 
     # --- around every procedure -----------------------------------------------------------------------------------
 
-    async def _null(self, call: RpcCall, client: Client) -> Result:
-        return Result(Packer())
+    async def _null(self, call: RpcCall, client: Client) -> RpcResult:
+        return RpcResult(Packer())
 
-    async def _refused(self, number: Nfs, call: RpcCall, client: Client) -> Result:
-        return Result(p.failure(number, Status.ROFS))
+    async def _refused(self, number: NfsProcedure, call: RpcCall, client: Client) -> RpcResult:
+        return RpcResult(p.failure(number, NfsStatus.ROFS))
 
     async def _guarded(
         self,
-        number: Nfs,
-        work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, Result]],
+        number: NfsProcedure,
+        work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, RpcResult]],
         call: RpcCall,
         client: Client,
-    ) -> Result:
+    ) -> RpcResult:
         """Find the node of the handle that comes first, see who calls, and answer within the deadline."""
         handle = call.arguments.opaque(p.MOST_HANDLE)
         if call.uid is None:
@@ -97,23 +97,23 @@ class NfsProgram:
         try:
             number_of_node = self._handles.node(handle)
             if number_of_node is None:
-                raise Failure(Status.BADHANDLE)
+                raise Failure(NfsStatus.BADHANDLE)
             client.trusted = True
             if not self._everybody and call.uid not in (self._service.uid, _ROOT):
-                raise Failure(Status.ACCES)
+                raise Failure(NfsStatus.ACCES)
             node = self._files.node(number_of_node)
             if node is None or node.stale:
-                raise Failure(Status.STALE)
+                raise Failure(NfsStatus.STALE)
             said = calls.Call(number.name.lower(), node)
             return await self._service.answer(said, work(node, call.arguments, call.uid))
         except Malformed:
             raise
         except Failure as failure:
-            return Result(p.failure(number, failure.status))
+            return RpcResult(p.failure(number, failure.status))
         except (errors.ArtisyncError, OSError) as error:
             number_of_error = error.errno if type(error) is OSError else None
-            status = p.STATUS.get(number_of_error or errno_of(error), Status.IO)
-            return Result(p.failure(number, status))
+            status = p.STATUS.get(number_of_error or errno_of(error), NfsStatus.IO)
+            return RpcResult(p.failure(number, status))
 
     # --- attributes -----------------------------------------------------------------------------------------------
 
@@ -126,11 +126,11 @@ class NfsProgram:
             return b"\0\0\0\0"
         return b"\0\0\0\1" + self._attributes(node)
 
-    async def _getattr(self, node: Node, _: Unpacker, uid: int) -> Result:
+    async def _getattr(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
         await self._files.refresh(node)
-        return Result(Packer().u32(Status.OK).raw(self._attributes(node)))
+        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._attributes(node)))
 
-    async def _access(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+    async def _access(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
         wanted = arguments.u32()
         if not self._files.fresh(node):
             await self._files.refresh(node)
@@ -141,48 +141,52 @@ class NfsProgram:
             granted |= p.LOOKS if bits & 1 else 0
         else:
             granted |= p.EXECUTES if bits & 1 and (uid != _ROOT or mode & 0o111) else 0
-        return Result(Packer().u32(Status.OK).raw(self._known(node)).u32(wanted & granted))
+        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(wanted & granted))
 
-    async def _readlink(self, node: Node, _: Unpacker, uid: int) -> Result:
+    async def _readlink(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
         if node.kind is not Kind.SYMLINK:
-            raise Failure(Status.INVAL)
-        return Result(Packer().u32(Status.OK).raw(self._known(node)).opaque(node.target))
+            raise Failure(NfsStatus.INVAL)
+        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._known(node)).opaque(node.target))
 
     # --- names ----------------------------------------------------------------------------------------------------
 
-    async def _lookup(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+    async def _lookup(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
         name = arguments.opaque(4 * p.MOST_NAME)
         if node.kind is not Kind.DIRECTORY:
-            raise Failure(Status.NOTDIR)
+            raise Failure(NfsStatus.NOTDIR)
         if len(name) > p.MOST_NAME:
-            raise Failure(Status.NAMETOOLONG)
+            raise Failure(NfsStatus.NAMETOOLONG)
         if not name or b"/" in name or b"\0" in name:
-            raise Failure(Status.INVAL)
+            raise Failure(NfsStatus.INVAL)
         if name == b".":
             found = node
         elif name == b"..":
             found = node.parent or node
         else:
             found = await self._service.lookup(node, name)
-        return Result(
-            Packer().u32(Status.OK).opaque(self.handle(found)).raw(self._known(found)).raw(self._known(node))
+        return RpcResult(
+            Packer()
+            .u32(NfsStatus.OK)
+            .opaque(self.handle(found))
+            .raw(self._known(found))
+            .raw(self._known(node))
         )
 
-    async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+    async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
         at, _, most = arguments.u64(), arguments.u64(), arguments.u32()
         return await self._page(node, at, most, most, plus=False)
 
-    async def _readdirplus(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+    async def _readdirplus(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
         at, _, names, most = arguments.u64(), arguments.u64(), arguments.u32(), arguments.u32()
         return await self._page(node, at, names, most, plus=True)
 
-    async def _page(self, node: Node, at: int, most_names: int, most: int, *, plus: bool) -> Result:
+    async def _page(self, node: Node, at: int, most_names: int, most: int, *, plus: bool) -> RpcResult:
         """The entries behind the cookie `at`, as many as fit into `most` bytes, their names into `most_names`."""
         if node.kind is not Kind.DIRECTORY:
-            raise Failure(Status.NOTDIR)
+            raise Failure(NfsStatus.NOTDIR)
         listing = await self._listing(node, at)
         # cookies stay good, so that the verifier is always the same
-        page = Packer().u32(Status.OK).raw(self._known(node)).u64(0)
+        page = Packer().u32(NfsStatus.OK).raw(self._known(node)).u64(0)
         room = min(most, p.MOST_LISTING) - len(page) - 8
         dots = [(DOT, b".", node), (DOT_DOT, b"..", node.parent or node)]
         children = ((cookie, child.name, child) for cookie, child in listing.after(max(at, DOT_DOT)))
@@ -194,12 +198,12 @@ class NfsProgram:
                 self._plus(entry, shown)
             if len(entry) > room - taken or (taken and names > most_names):
                 if not taken:
-                    raise Failure(Status.TOOSMALL)
-                return Result(page.u32(0, 0))
+                    raise Failure(NfsStatus.TOOSMALL)
+                return RpcResult(page.u32(0, 0))
             page.raw(entry.data)
             taken += len(entry)
         self._listings.pop(node.id, None)
-        return Result(page.u32(0, 1))
+        return RpcResult(page.u32(0, 1))
 
     def _plus(self, entry: Packer, shown: Node) -> None:
         """Attributes and handle of an entry, unless it has to be looked up anew."""
@@ -220,36 +224,36 @@ class NfsProgram:
 
     # --- bytes ----------------------------------------------------------------------------------------------------
 
-    async def _read(self, node: Node, arguments: Unpacker, uid: int) -> Result:
+    async def _read(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
         offset, count = arguments.u64(), min(arguments.u32(), p.MOST_READ)
         if node.kind is not Kind.FILE:
-            raise Failure(Status.ISDIR if node.kind is Kind.DIRECTORY else Status.INVAL)
+            raise Failure(NfsStatus.ISDIR if node.kind is Kind.DIRECTORY else NfsStatus.INVAL)
         pieces = await self._files.read(node, offset, count)
         if node.stale:
-            raise Failure(Status.STALE)
+            raise Failure(NfsStatus.STALE)
         size = sum(end - start for _, start, end in pieces)
         end = offset + size >= self._service.shown(node).size
         if size == 0 and count and not end:
-            raise Failure(Status.IO)  # never "no more" where there is more
-        head = Packer().u32(Status.OK).raw(self._known(node)).u32(size, end, size)
+            raise Failure(NfsStatus.IO)  # never "no more" where there is more
+        head = Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(size, end, size)
         views = [block.view(start, stop) for block, start, stop in pieces]
-        return Result(head, views, pieces)
+        return RpcResult(head, views, pieces)
 
     # --- the file system ------------------------------------------------------------------------------------------
 
-    async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> Result:
+    async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
         room = await self._service.statfs()
-        head = Packer().u32(Status.OK).raw(self._known(node))
+        head = Packer().u32(NfsStatus.OK).raw(self._known(node))
         sizes = (count * room.fragment for count in (room.blocks, room.free, room.available))
-        return Result(head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0))
+        return RpcResult(head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0))
 
-    async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> Result:
+    async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
         reading, writing = (p.MOST_READ, p.MOST_READ, 4096), (p.MOST_WRITE, p.MOST_WRITE, 4096)
-        head = Packer().u32(Status.OK).raw(self._known(node))
+        head = Packer().u32(NfsStatus.OK).raw(self._known(node))
         head.u32(*reading, *writing, p.MOST_LISTING).u64((1 << 63) - 1)
-        return Result(head.u32(1, 0, p.SYMLINKS | p.HOMOGENEOUS))
+        return RpcResult(head.u32(1, 0, p.SYMLINKS | p.HOMOGENEOUS))
 
-    async def _pathconf(self, node: Node, _: Unpacker, uid: int) -> Result:
+    async def _pathconf(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
         """Links, the longest name, then: no name is cut, owners stay, cases are told apart and kept."""
-        head = Packer().u32(Status.OK).raw(self._known(node))
-        return Result(head.u32(1, p.MOST_NAME, 1, 1, 0, 1))
+        head = Packer().u32(NfsStatus.OK).raw(self._known(node))
+        return RpcResult(head.u32(1, p.MOST_NAME, 1, 1, 0, 1))

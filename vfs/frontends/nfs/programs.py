@@ -24,7 +24,7 @@ class Client:
 
 
 @dataclass(slots=True)
-class Result:
+class RpcResult:
     """The results of a procedure: `head`, then `pieces` of memory, which are sent without a copy, then padding."""
 
     head: Packer
@@ -34,14 +34,14 @@ class Result:
 
 
 @dataclass(slots=True)
-class Reply:
+class RpcReply:
     """What is sent for one call, its record mark included."""
 
     buffers: list[memoryview]
     keep: Any = field(default=None, repr=False)
 
 
-Procedure = Callable[[RpcCall, Client], Awaitable[Result]]
+Procedure = Callable[[RpcCall, Client], Awaitable[RpcResult]]
 """Answers a call; may raise `Malformed` and `TooWeak`."""
 
 
@@ -58,7 +58,7 @@ class Programs:
     def __init__(self, programs: Mapping[int, Mapping[int, Procedure]]) -> None:
         self._programs = programs
 
-    async def answer(self, record: bytes, client: Client) -> Reply:
+    async def answer(self, record: bytes, client: Client) -> RpcReply:
         """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
         try:
             call = rpc.parse(record)
@@ -84,13 +84,13 @@ class Programs:
             return _reply(rpc.accepted(call.xid, Accept.SYSTEM_ERR), None)
 
 
-def _reply(head: Packer, result: Result | None) -> Reply:
+def _reply(head: Packer, result: RpcResult | None) -> RpcReply:
     if result is None:
-        return Reply([memoryview(rpc.mark(len(head)) + head.data)])
+        return RpcReply([memoryview(rpc.mark(len(head)) + head.data)])
     head.raw(result.head.data)
     data = sum(map(len, result.pieces))
     padding = bytes(-data % 4)
     buffers = [memoryview(rpc.mark(len(head) + data + len(padding)) + head.data), *result.pieces]
     if padding:
         buffers.append(memoryview(padding))
-    return Reply(buffers, result.keep)
+    return RpcReply(buffers, result.keep)

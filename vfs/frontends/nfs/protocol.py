@@ -23,7 +23,7 @@ MOST_LISTING = 256 << 10
 """Bytes of one answer to READDIR and READDIRPLUS."""
 
 
-class Nfs(IntEnum):
+class NfsProcedure(IntEnum):
     """Procedures of program 100003."""
 
     NULL = 0
@@ -50,7 +50,7 @@ class Nfs(IntEnum):
     COMMIT = 21
 
 
-class Mount(IntEnum):
+class MountProcedure(IntEnum):
     """Procedures of program 100005."""
 
     NULL = 0
@@ -61,7 +61,7 @@ class Mount(IntEnum):
     EXPORT = 5
 
 
-class Status(IntEnum):
+class NfsStatus(IntEnum):
     """`nfsstat3`; MOUNT has the same numbers for what it shares."""
 
     OK = 0
@@ -82,14 +82,14 @@ class Status(IntEnum):
 
 
 STATUS = {
-    errno.ENOENT: Status.NOENT,
-    errno.EACCES: Status.ACCES,
-    errno.ENOTDIR: Status.NOTDIR,
-    errno.EISDIR: Status.ISDIR,
-    errno.EINVAL: Status.INVAL,
-    errno.ENAMETOOLONG: Status.NAMETOOLONG,
-    errno.ESTALE: Status.STALE,
-    errno.EOPNOTSUPP: Status.NOTSUPP,
+    errno.ENOENT: NfsStatus.NOENT,
+    errno.EACCES: NfsStatus.ACCES,
+    errno.ENOTDIR: NfsStatus.NOTDIR,
+    errno.EISDIR: NfsStatus.ISDIR,
+    errno.EINVAL: NfsStatus.INVAL,
+    errno.ENAMETOOLONG: NfsStatus.NAMETOOLONG,
+    errno.ESTALE: NfsStatus.STALE,
+    errno.EOPNOTSUPP: NfsStatus.NOTSUPP,
 }
 """By errno; any other is IO. Never JUKEBOX ("later"): clients ask again for ever, also those of a soft mount."""
 
@@ -101,21 +101,21 @@ SYMLINKS, HOMOGENEOUS = 0x02, 0x08
 
 WRITES = frozenset(
     (
-        Nfs.SETATTR,
-        Nfs.WRITE,
-        Nfs.CREATE,
-        Nfs.MKDIR,
-        Nfs.SYMLINK,
-        Nfs.MKNOD,
-        Nfs.REMOVE,
-        Nfs.RMDIR,
-        Nfs.RENAME,
-        Nfs.LINK,
-        Nfs.COMMIT,
+        NfsProcedure.SETATTR,
+        NfsProcedure.WRITE,
+        NfsProcedure.CREATE,
+        NfsProcedure.MKDIR,
+        NfsProcedure.SYMLINK,
+        NfsProcedure.MKNOD,
+        NfsProcedure.REMOVE,
+        NfsProcedure.RMDIR,
+        NfsProcedure.RENAME,
+        NfsProcedure.LINK,
+        NfsProcedure.COMMIT,
     )
 )
 
-FAILURE_WORDS = {Nfs.GETATTR: 0, Nfs.RENAME: 4, Nfs.LINK: 3}
+FAILURE_WORDS = {NfsProcedure.GETATTR: 0, NfsProcedure.RENAME: 4, NfsProcedure.LINK: 3}
 """Words behind the status of a failure, each of which says that there are no attributes (of the object, before, after); any
 other procedure has two if it writes, and one if it does not."""
 
@@ -141,7 +141,7 @@ def fattr(shown: Shown, *, fsid: int, change: int) -> bytes:
     return _FATTR.pack(*head, shown.size, room, 0, 0, fsid, shown.ino, *times)
 
 
-def failure(procedure: Nfs, status: Status) -> Packer:
+def failure(procedure: NfsProcedure, status: NfsStatus) -> Packer:
     """The results of a procedure that failed, without attributes."""
     words = FAILURE_WORDS.get(procedure, 2 if procedure in WRITES else 1)
     return Packer().u32(status, *[0] * words)

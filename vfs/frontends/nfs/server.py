@@ -17,7 +17,7 @@ from typing import Any
 
 from vfs.base import memory
 from vfs.frontends.mountpoint import HOST
-from vfs.frontends.nfs.programs import Client, Programs, Reply
+from vfs.frontends.nfs.programs import Client, Programs, RpcReply
 from vfs.frontends.nfs.rpc import RecordStream
 from vfs.frontends.nfs.xdr import Malformed
 
@@ -117,7 +117,7 @@ class ClientConnection:
 
     # --- replies --------------------------------------------------------------------------------------------------
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: RpcReply) -> None:
         if not self._open:
             return
         if not self._queued:
@@ -183,7 +183,7 @@ class ClientConnection:
         self._closed(self)
 
 
-class Server:
+class NfsServer:
     """Listens on a loopback port of the system's choice from `start` to `close`.
 
     `privileged`: refuse clients whose port is one that any user may have.

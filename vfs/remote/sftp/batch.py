@@ -19,7 +19,7 @@ REFUSALS = (Code.PERMISSION_DENIED, Code.FAILURE, Code.OP_UNSUPPORTED)
 """How servers refuse a request whatever it is about."""
 
 
-class Refused(LinkLost):
+class FstatRefused(LinkLost):
     """The READs were answered and FSTAT was refused, so that this server never answers it."""
 
 
@@ -100,7 +100,7 @@ class Batch:
             if status is None:
                 return LinkLost("the connection ended")
             if self.handle.before is None and status.code in REFUSALS:
-                return Refused(status.message or f"status {status.code}")
+                return FstatRefused(status.message or f"status {status.code}")
             return error_of(status, self.about)
         if self.handle.before is not None and self.handle.asked < self.since:
             before = self.handle.before

@@ -14,10 +14,10 @@ from typing import TypeVar
 from vfs.base.errors import LinkLost, ProtocolViolation, RemoteError
 from vfs.remote.api import Attributes, DirEntry, FsStats
 from vfs.remote.sftp import wire
-from vfs.remote.sftp.batch import Batch, Refused
+from vfs.remote.sftp.batch import Batch, FstatRefused
 from vfs.remote.sftp.exchange import Exchange
 from vfs.remote.sftp.handles import Handle, Handles
-from vfs.remote.sftp.wire import Kind, Status
+from vfs.remote.sftp.wire import PacketType, Status
 from vfs.remote.ssh.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,11 @@ class Connection(Exchange):
         self._page = PAGE
         """READs are for a multiple of this many bytes; what is not wanted is dropped."""
         self._statvfs = False
-        self.refused: set[Kind] = set()
+        self.refused: set[PacketType] = set()
         """Requests that this server refuses whatever they are about; see `substitutes`."""
-        self._handles = Handles(lambda text: self._request(Kind.STATUS, wire.request, Kind.CLOSE, text))
+        self._handles = Handles(
+            lambda text: self._request(PacketType.STATUS, wire.request, PacketType.CLOSE, text)
+        )
         self.in_flight = 0
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.load = lambda: self.due_bytes
@@ -68,7 +70,7 @@ class Connection(Exchange):
         """
         version = await self._begin()
         self._statvfs = b"statvfs@openssh.com" in version.extensions
-        clock = self._request(Kind.ATTRS, wire.request, Kind.STAT, b"/proc/self")
+        clock = self._request(PacketType.ATTRS, wire.request, PacketType.STAT, b"/proc/self")
         if b"limits@openssh.com" in version.extensions:
             try:
                 limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
@@ -89,18 +91,18 @@ class Connection(Exchange):
     # --- requests -------------------------------------------------------------------------------------------------
 
     def lstat(self, path: bytes) -> asyncio.Future[Attributes]:
-        return self._request(Kind.ATTRS, wire.request, Kind.LSTAT, path)
+        return self._request(PacketType.ATTRS, wire.request, PacketType.LSTAT, path)
 
     def stat(self, path: bytes) -> asyncio.Future[Attributes]:
-        return self._request(Kind.ATTRS, wire.request, Kind.STAT, path)
+        return self._request(PacketType.ATTRS, wire.request, PacketType.STAT, path)
 
     async def readlink(self, path: bytes) -> bytes:
         """The text of a link, whatever the server says it is."""
-        return self._one_name(await self._request(Kind.NAME, wire.request, Kind.READLINK, path))
+        return self._one_name(await self._request(PacketType.NAME, wire.request, PacketType.READLINK, path))
 
     async def realpath(self, path: bytes) -> bytes:
         """An absolute path without `.`, `..` or NUL."""
-        path = self._one_name(await self._request(Kind.NAME, wire.request, Kind.REALPATH, path))
+        path = self._one_name(await self._request(PacketType.NAME, wire.request, PacketType.REALPATH, path))
         if not path.startswith(b"/"):
             raise self.violated(f"a real path that is not absolute: {path!r}")
         return posixpath.normpath(path)
@@ -114,14 +116,14 @@ class Connection(Exchange):
     def open(self, path: bytes) -> asyncio.Future[Handle]:
         """The handle of a file opened for reading."""
         return self._handles.open(
-            lambda: self._request(Kind.HANDLE, _open_packet, None, path),
-            lambda: self.stat(path) if Kind.FSTAT in self.refused else None,
+            lambda: self._request(PacketType.HANDLE, _open_packet, None, path),
+            lambda: self.stat(path) if PacketType.FSTAT in self.refused else None,
         )
 
     def opendir(self, path: bytes) -> asyncio.Future[Handle]:
         """The handle of a directory; the caller closes it."""
         return self._handles.open(
-            lambda: self._request(Kind.HANDLE, wire.request, Kind.OPENDIR, path), directory=True
+            lambda: self._request(PacketType.HANDLE, wire.request, PacketType.OPENDIR, path), directory=True
         )
 
     def close_handle(self, handle: Handle) -> None:
@@ -131,7 +133,7 @@ class Connection(Exchange):
 
     def readdir(self, handle: Handle, about: bytes) -> asyncio.Future[list[DirEntry] | Status]:
         """Some more names, or the status that says there are none."""
-        return self._request(Kind.NAME, wire.request, Kind.READDIR, handle.text, about=about)
+        return self._request(PacketType.NAME, wire.request, PacketType.READDIR, handle.text, about=about)
 
     def read(
         self, handle: Handle, offset: int, into: memoryview, about: bytes, since: float = 0.0
@@ -157,15 +159,15 @@ class Connection(Exchange):
         for at, length in parts:
             number = self._next_id()
             batch.parts[number] = at, length
-            self._decoder.expect(number, Kind.DATA, batch, batch.into[at : at + length])
+            self._decoder.expect(number, PacketType.DATA, batch, batch.into[at : at + length])
             whole = length + -length % self._page
             packets.append(wire.read(number, batch.handle.text, batch.offset + at, whole))
         number = self._next_id()
-        self._decoder.expect(number, Kind.ATTRS, batch)
+        self._decoder.expect(number, PacketType.ATTRS, batch)
         if batch.handle.before is None:
-            packets.append(wire.request(Kind.FSTAT, number, batch.handle.text))
+            packets.append(wire.request(PacketType.FSTAT, number, batch.handle.text))
         else:
-            packets.append(wire.request(Kind.STAT, number, batch.about))
+            packets.append(wire.request(PacketType.STAT, number, batch.about))
         self.requests += len(packets)
         self._await(batch)
         self._queue.put(b"".join(packets))
@@ -173,7 +175,7 @@ class Connection(Exchange):
     async def _extended(self, name: bytes, path: bytes | None, parse: Callable[[bytes], T]) -> T:
         number = self._next_id()
         packet = wire.extended(number, name, path)
-        answer = await self._put(Kind.EXTENDED_REPLY, number, packet, path or name)
+        answer = await self._put(PacketType.EXTENDED_REPLY, number, packet, path or name)
         try:
             return parse(answer)
         except ProtocolViolation as violation:
@@ -197,8 +199,8 @@ class Connection(Exchange):
         self.in_flight -= len(batch.into)
         outcome = batch.outcome(unfinished=bool(again))
         self._handles.end(batch.handle)
-        if isinstance(outcome, Refused):
-            self.refused.add(Kind.FSTAT)
+        if isinstance(outcome, FstatRefused):
+            self.refused.add(PacketType.FSTAT)
             log.info("the server refuses FSTAT (%s); STAT of the path takes its place", outcome)
         if isinstance(outcome, LinkLost):
             self.close_handle(batch.handle)

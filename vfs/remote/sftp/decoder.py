@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from vfs.base import errors
 from vfs.remote.sftp import wire
-from vfs.remote.sftp.wire import MAX_PACKET, U32, Code, Kind, Status, Value, words
+from vfs.remote.sftp.wire import MAX_PACKET, U32, Code, PacketType, Status, Value, words
 
 _TYPE_ID = struct.Struct(">BI")
 
@@ -61,13 +61,13 @@ class Decoder(Generic[Token]):
         self.culprit: Token | None = None
         """Whose answer is being looked at; after a violation that of the request it belongs to, if it is known."""
 
-    def expect(self, request_id: int, kind: Kind, token: Token, into: memoryview | None = None) -> None:
+    def expect(self, request_id: int, kind: PacketType, token: Token, into: memoryview | None = None) -> None:
         """A request goes out whose answer is a `kind` (or a STATUS); DATA goes to `into`, which bounds it."""
         self.pending[request_id] = _Expected(kind, token, into)
 
     def expect_version(self, token: Token) -> None:
         """An INIT goes out."""
-        self.pending[_VERSION_ID] = _Expected(Kind.VERSION, token, None)
+        self.pending[_VERSION_ID] = _Expected(PacketType.VERSION, token, None)
 
     def let_go(self) -> None:
         """Nothing more comes: keep no memory for it."""
@@ -120,7 +120,7 @@ class Decoder(Generic[Token]):
             if there < 5:
                 break
             kind, request_id = _TYPE_ID.unpack_from(scratch, start + 4)
-            if kind == Kind.DATA:
+            if kind == PacketType.DATA:
                 if there < 9:
                     break
                 bulk = length > _BULK
@@ -157,7 +157,7 @@ class Decoder(Generic[Token]):
     ) -> tuple[int, _Expected[Token]]:
         """Check a DATA's head; how much of it was asked for, and whose it is."""
         expected = self.pending.get(request_id)
-        if expected is None or expected.into is None or expected.kind != Kind.DATA:
+        if expected is None or expected.into is None or expected.kind != PacketType.DATA:
             raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
         self.culprit = expected.token
         (size,) = U32.unpack_from(scratch, start + 9)
@@ -167,16 +167,18 @@ class Decoder(Generic[Token]):
         return min(size, len(expected.into)), expected  # lsh's server gives 8 bytes where 4 are asked for
 
     def _reply(self, kind: int, request_id: int, packet: bytes) -> Reply[Token]:
-        if kind == Kind.VERSION:
+        if kind == PacketType.VERSION:
             request_id = _VERSION_ID
         expected = self.pending.get(request_id)
         if expected is None:
             raise errors.ProtocolViolation(f"a reply that nobody waits for (type {kind}, id {request_id})")
         self.culprit = expected.token
-        if kind not in (expected.kind, Kind.STATUS) or (request_id == _VERSION_ID and kind != Kind.VERSION):
+        if kind not in (expected.kind, PacketType.STATUS) or (
+            request_id == _VERSION_ID and kind != PacketType.VERSION
+        ):
             raise errors.ProtocolViolation(f"a reply of type {kind} where {expected.kind} was due")
         value = wire.parse(kind, packet)
-        if isinstance(value, Status) and value.code == Code.OK and expected.kind != Kind.STATUS:
+        if isinstance(value, Status) and value.code == Code.OK and expected.kind != PacketType.STATUS:
             raise errors.ProtocolViolation("an empty success where an answer was due")
         self.culprit = None
         del self.pending[request_id]

@@ -23,7 +23,7 @@ from vfs.base.errors import LinkError, LinkLost, NoThread, ProtocolViolation
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
-from vfs.remote.sftp.wire import Code, Kind, Status
+from vfs.remote.sftp.wire import Code, PacketType, Status
 from vfs.remote.ssh.transport import Transport, receive
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Ask:
     future: asyncio.Future[Any]
     about: bytes
     sent: float
-    expected: Kind
+    expected: PacketType
     behind: int
     """Bytes that were due before its answer."""
 
@@ -133,20 +133,26 @@ class Exchange(ABC):
         except RuntimeError as error:
             raise NoThread(str(error)) from error
         self._tick()
-        ask = Ask(self._loop.create_future(), b"", self._loop.time(), Kind.VERSION, 0)
+        ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
         self._decoder.expect_version(ask)
         self._await(ask)
         self._queue.put(wire.init())
         return ask.future
 
     def _request(
-        self, expected: Kind, encode: Any, kind: Kind | None, text: bytes, *, about: bytes | None = None
+        self,
+        expected: PacketType,
+        encode: Any,
+        kind: PacketType | None,
+        text: bytes,
+        *,
+        about: bytes | None = None,
     ) -> asyncio.Future[Any]:
         number = self._next_id()
         packet = encode(number, text) if kind is None else encode(kind, number, text)
         return self._put(expected, number, packet, text if about is None else about)
 
-    def _put(self, expected: Kind, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
+    def _put(self, expected: PacketType, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
         ask = Ask(self._loop.create_future(), about, self._loop.time(), expected, self.load())
         if not self.alive:
             ask.future.set_exception(LinkLost("the connection has ended"))
@@ -196,7 +202,9 @@ class Exchange(ABC):
         value = reply.value
         if ask.future.done():
             return
-        if isinstance(value, Status) and value.code != (Code.EOF if ask.expected == Kind.NAME else Code.OK):
+        if isinstance(value, Status) and value.code != (
+            Code.EOF if ask.expected == PacketType.NAME else Code.OK
+        ):
             ask.future.set_exception(wire.error_of(value, ask.about))
         else:
             ask.future.set_result(value)
@@ -214,7 +222,7 @@ class Exchange(ABC):
             self._give_up(LinkLost("a request is not answered, others are"))
             return
         if not self._waiting and idle >= KEEPALIVE:
-            self._request(Kind.NAME, wire.request, Kind.REALPATH, b".").add_done_callback(seen)
+            self._request(PacketType.NAME, wire.request, PacketType.REALPATH, b".").add_done_callback(seen)
         wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
         self._timer = self._loop.call_later(wait, self._tick)
 

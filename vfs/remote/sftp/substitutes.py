@@ -17,7 +17,7 @@ from typing import TypeVar
 from vfs.base.errors import AccessDenied, EndlessSymlink, RemoteError, ServerFailure, Unsupported
 from vfs.remote.api import LONGEST_PATH, MOST_SYMLINKS, Attributes, FsStats
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.wire import Kind
+from vfs.remote.sftp.wire import PacketType
 
 REFUSALS = (AccessDenied, Unsupported)
 T = TypeVar("T")
@@ -25,25 +25,25 @@ T = TypeVar("T")
 
 async def lstat(connection: Connection, path: bytes) -> Attributes:
     """Attributes of the name itself, not of what a link leads to. Raises as the server says."""
-    if Kind.LSTAT in connection.refused:
+    if PacketType.LSTAT in connection.refused:
         return await _looked_at(connection, path)
     try:
         return await connection.lstat(path)
     except REFUSALS as error:
         found = await _unless_refused(_looked_at(connection, path), error)
-        connection.refused.add(Kind.LSTAT)
+        connection.refused.add(PacketType.LSTAT)
         return found
 
 
 async def stat(connection: Connection, path: bytes) -> Attributes:
     """Attributes behind all links. Raises as the server says, and EndlessSymlink for links in a circle."""
-    if Kind.STAT in connection.refused:
+    if PacketType.STAT in connection.refused:
         return await _followed(connection, path)
     try:
         return await connection.stat(path)
     except REFUSALS as error:
         found = await _unless_refused(_followed(connection, path), error)
-        connection.refused.add(Kind.STAT)
+        connection.refused.add(PacketType.STAT)
         return found
     except ServerFailure as error:  # some say so of links in a circle
         try:
@@ -57,12 +57,12 @@ async def stat(connection: Connection, path: bytes) -> Attributes:
 
 async def realpath(connection: Connection, path: bytes) -> bytes:
     """The path without links; some servers only remove `.` and `..` from the text. Raises as the server says."""
-    if Kind.REALPATH not in connection.refused:
+    if PacketType.REALPATH not in connection.refused:
         try:
             return await connection.realpath(path)
         except REFUSALS as error:
             await _unless_refused(stat(connection, path), error)
-            connection.refused.add(Kind.REALPATH)
+            connection.refused.add(PacketType.REALPATH)
     return posixpath.normpath(path)
 
 

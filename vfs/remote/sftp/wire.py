@@ -29,7 +29,7 @@ MAX_SIZE = 2**63 - 1
 """The largest file offset of Linux."""
 
 
-class Kind(IntEnum):
+class PacketType(IntEnum):
     """Packet types [section 3]."""
 
     INIT = 1
@@ -81,7 +81,7 @@ class VersionReply(NamedTuple):
     extensions: dict[bytes, bytes]
 
 
-class Limits(NamedTuple):
+class ServerLimits(NamedTuple):
     """`limits@openssh.com` (PROTOCOL 4.8), in bytes; 0 stands for "not told"."""
 
     packet: int
@@ -125,28 +125,28 @@ _OPEN_READ = b"\0\0\0\1"  # SSH_FXF_READ [6.3]
 
 def init() -> bytes:
     """SSH_FXP_INIT [section 4]."""
-    return struct.pack(">IBI", 5, Kind.INIT, VERSION_NUMBER)
+    return struct.pack(">IBI", 5, PacketType.INIT, VERSION_NUMBER)
 
 
-def request(kind: Kind, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
+def request(kind: PacketType, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
     """A request whose body is one string (a path or a handle) and then `tail`."""
     return b"".join((_HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)), text, tail))
 
 
 def open_for_reading(request_id: int, path: bytes) -> bytes:
     """SSH_FXP_OPEN, for reading only [6.3]."""
-    return request(Kind.OPEN, request_id, path, _OPEN_READ + _NO_ATTRS)
+    return request(PacketType.OPEN, request_id, path, _OPEN_READ + _NO_ATTRS)
 
 
 def read(request_id: int, handle: bytes, offset: int, size: int) -> bytes:
     """SSH_FXP_READ of `size` bytes from `offset` [6.4]."""
-    return request(Kind.READ, request_id, handle, _READ_TAIL.pack(offset, size))
+    return request(PacketType.READ, request_id, handle, _READ_TAIL.pack(offset, size))
 
 
 def extended(request_id: int, name: bytes, path: bytes | None = None) -> bytes:
     """SSH_FXP_EXTENDED with a path, or with nothing, as its data [section 8]."""
     tail = b"" if path is None else struct.pack(">I", len(path)) + path
-    return request(Kind.EXTENDED, request_id, name, tail)
+    return request(PacketType.EXTENDED, request_id, name, tail)
 
 
 # --- parts of replies -------------------------------------------------------------------------------------
@@ -287,11 +287,11 @@ def _version(packet: bytes) -> VersionReply:
     return VersionReply(number, extensions)
 
 
-def parse_limits(data: bytes) -> Limits:
+def parse_limits(data: bytes) -> ServerLimits:
     """The reply to `limits@openssh.com`. Raises `ProtocolViolation`."""
     if len(data) != 32:
         raise errors.ProtocolViolation(f"limits of {len(data)} bytes")
-    return Limits(*struct.unpack(">4Q", data))
+    return ServerLimits(*struct.unpack(">4Q", data))
 
 
 def parse_statvfs(data: bytes) -> FsStats:
@@ -309,12 +309,12 @@ def _rest(packet: bytes) -> bytes:
 Value = bytes | Status | Attributes | list[DirEntry] | VersionReply
 
 _PARSERS: dict[int, Callable[[bytes], Value]] = {
-    Kind.STATUS: _status,
-    Kind.HANDLE: _handle,
-    Kind.NAME: _names,
-    Kind.ATTRS: _attrs,
-    Kind.VERSION: _version,
-    Kind.EXTENDED_REPLY: _rest,
+    PacketType.STATUS: _status,
+    PacketType.HANDLE: _handle,
+    PacketType.NAME: _names,
+    PacketType.ATTRS: _attrs,
+    PacketType.VERSION: _version,
+    PacketType.EXTENDED_REPLY: _rest,
 }
 
 
