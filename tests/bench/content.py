@@ -50,7 +50,7 @@ def torch_file(tensors: int, path: Path, times: int = 1) -> None:
     rows, columns = TENSOR_SHAPE
     shape = (rows * times, columns)
     content = {
-        tensor_name(index): checkpoint.Tensor(shape, _floats(index) * times) for index in range(tensors)
+        tensor_name(index): checkpoint.DemoTensor(shape, _floats(index) * times) for index in range(tensors)
     }
     checkpoint.write(path, content)
     settle(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.lab.memory_stack import MemoryStack
 from vfs.base.progress import Progress
 from vfs.commands.pull import Outcome, Pull, Selection
-from vfs.commands.pull_dest import Destination
+from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Pulled
 
 
@@ -18,7 +18,7 @@ async def pull(
     stack: MemoryStack, place: Path, *names: str, overwrite: bool = False, only: frozenset[str] = frozenset()
 ) -> Outcome:
     """One run of `artisync pull`, of all experiments without `names`."""
-    with Destination(place) as destination, Pulled(place) as pulled:
+    with PullDirectory(place) as destination, Pulled(place) as pulled:
         work = Pull(
             stack,  # type: ignore[arg-type]
             destination,

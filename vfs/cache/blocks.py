@@ -20,7 +20,7 @@ from vfs.base import memory
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.groups import Place
-from vfs.cache.writer import Report
+from vfs.cache.writer import WriteOutcome
 
 log = logging.getLogger(__name__)
 
@@ -425,7 +425,7 @@ class BlockCache:
             known.news = {}
             known.since = asyncio.get_running_loop().time()
 
-    def _report_from_writer(self, report: Report) -> None:
+    def _report_from_writer(self, report: WriteOutcome) -> None:
         loop = self._loop
         if loop is not None:
             try:
@@ -433,7 +433,7 @@ class BlockCache:
             except RuntimeError:
                 log.debug("the loop is closed; a report of the cache's writer is not needed any more")
 
-    def _reported(self, report: Report) -> None:
+    def _reported(self, report: WriteOutcome) -> None:
         for (lineage, index), valid in report.written.items():
             known = self._known.get(lineage)
             if known is not None:

@@ -27,7 +27,7 @@ from vfs.cache.ledger import DamagedBlock
 from vfs.cache.records import PINS, Records
 from vfs.cache.store import Store
 from vfs.cache.write_queue import Waiting
-from vfs.cache.writer import Report, Warnings, Writer, cause_of
+from vfs.cache.writer import Warnings, WriteOutcome, Writer, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
     record, `index` for a group of blocks whose record cannot be read. `gone`: its bytes are not there, as a process
     leaves it that is killed while it evicts."""
@@ -79,7 +79,7 @@ class DiskCache:
     def __init__(self, directory: Path, limit: int) -> None:
         self.directory = directory
         self.limit = limit
-        self.on_report: Callable[[Report], None] | None = None
+        self.on_report: Callable[[WriteOutcome], None] | None = None
         """Called on the writer thread after each batch; must neither block nor raise."""
         self._waiting = Waiting()
         self._warnings = Warnings()
@@ -267,7 +267,7 @@ class DiskCache:
         """Every lineage with its count of blocks and the valid bytes in them."""
         return store.ledger.lineages()
 
-    def verify(self) -> Iterator[Verdict]:
+    def verify(self) -> Iterator[CheckResult]:
         """Check every block and record that is on the disk; what is not sound is dropped."""
         for key in self._keys():
             yield from self._verify(key)
@@ -279,7 +279,7 @@ class DiskCache:
         self.flush(60.0)
         before = store.ledger.records.usage()
         gone = patiently(lambda: store.ledger.evict(before - target))
-        self._writer.report(Report({}, gone))
+        self._writer.report(WriteOutcome({}, gone))
         return before - store.ledger.records.usage()
 
     @_on_store
@@ -289,7 +289,7 @@ class DiskCache:
         lost = self._waiting.clear()
         self._waiting.flush(60.0)
         patiently(lambda: store.clear(in_use=in_use))
-        self._writer.report(Report({}, lost))
+        self._writer.report(WriteOutcome({}, lost))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -304,7 +304,7 @@ class DiskCache:
 
     # --- below ----------------------------------------------------------------------------------------------
 
-    def _reported(self, report: Report) -> None:
+    def _reported(self, report: WriteOutcome) -> None:
         if self.on_report is not None:
             self.on_report(report)
 
@@ -324,26 +324,26 @@ class DiskCache:
         return list(store.ledger.records.keys())
 
     @_on_store
-    def _verify(self, store: Store, key: str) -> list[Verdict]:
+    def _verify(self, store: Store, key: str) -> list[CheckResult]:
         group = parse_key(key)
         try:
             if group is None:
                 found = patiently(lambda: store.ledger.records.get(key))
-                return [Verdict(None, None, None)] if found is not None else []
+                return [CheckResult(None, None, None)] if found is not None else []
             indexes = [
                 i for i, one in patiently(lambda: store.ledger.records.group(group)).items() if one.extents
             ]
         except Damaged as damage:
             self._forget(lambda: store.ledger.wipe(key))
-            return [Verdict(group[0] if group is not None else None, None, str(damage))]
+            return [CheckResult(group[0] if group is not None else None, None, str(damage))]
         verdicts = []
         for place in [(group[0], index) for index in indexes]:
             try:
                 if patiently(functools.partial(store.ledger.read, place)) is not None:
-                    verdicts.append(Verdict(*place, None))
+                    verdicts.append(CheckResult(*place, None))
             except DamagedBlock as error:
                 self._forget(functools.partial(store.ledger.forget, place, error.checksum))
-                verdicts.append(Verdict(*place, str(error), error.gone))
+                verdicts.append(CheckResult(*place, str(error), error.gone))
         return verdicts
 
 

@@ -36,7 +36,7 @@ MAX_RECORDS = 20_000
 
 
 @dataclass(slots=True)
-class Batch:
+class WriteBatch:
     """What is to be written in one go. `doubt` is trouble that a reader had. `last`: nothing comes after
     it."""
 
@@ -166,7 +166,7 @@ class Waiting:
             self._doubt = error
             self._wake.notify_all()
 
-    def take(self, patience: float | None, *, stuck: bool) -> Batch:
+    def take(self, patience: float | None, *, stuck: bool) -> WriteBatch:
         """Wait for work, `patience` seconds at most (None: until there is some), and take a batch of it,
         perhaps an empty one. `stuck`: records cannot be written now; they stay. What is taken goes on waiting
         until `done`."""
@@ -189,7 +189,7 @@ class Waiting:
                 self._asleep_until = min(times, default=math.inf)
                 self._wake.wait(max(self._asleep_until - now, 0.001) if times else None)
 
-    def done(self, batch: Batch, *, records: bool) -> None:
+    def done(self, batch: WriteBatch, *, records: bool) -> None:
         """A batch was dealt with; `records` says whether its records are written too, else they go on
         waiting."""
         with self._wake:
@@ -243,12 +243,12 @@ class Waiting:
     def _idle(self) -> bool:
         return not (self._blocks or self._drops or (self._records and not self._stuck))
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> WriteBatch:
         now = time.monotonic()
         closing = self._close_at is not None
         hurry = closing or self._flushing > 0 or self.queue_bytes > HURRY_BYTES
         full = self.queue_bytes >= BATCH_BYTES
-        batch, size = Batch(), 0
+        batch, size = WriteBatch(), 0
         if self._close_at is not None and now >= self._close_at:
             batch.last = True
             return batch

@@ -22,7 +22,7 @@ from vfs.cache.groups import Place
 from vfs.cache.ledger import Entry
 from vfs.cache.records import PINS
 from vfs.cache.store import Store
-from vfs.cache.write_queue import Batch, Waiting
+from vfs.cache.write_queue import Waiting, WriteBatch
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WriteOutcome:
     """What became of blocks: written (with their valid bytes), or not, or no longer, on the disk."""
 
     written: dict[Place, int]
@@ -69,7 +69,7 @@ class Writer:
         limit: int,
         waiting: Waiting,
         warnings: Warnings,
-        report: Callable[[Report], None],
+        report: Callable[[WriteOutcome], None],
     ) -> None:
         self.store: Store | None = None
         self.disk_bytes = 0
@@ -103,7 +103,7 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        batch = Batch()
+        batch = WriteBatch()
         while not batch.last:
             self._handle(batch)
             self._step()
@@ -129,7 +129,7 @@ class Writer:
             except TROUBLE as error:
                 log.debug("clearing the cache up: %s", error)
 
-    def _handle(self, batch: Batch) -> None:
+    def _handle(self, batch: WriteBatch) -> None:
         if batch.doubt is not None:
             self._trouble(batch.doubt)
         store = self._ready()
@@ -148,9 +148,9 @@ class Writer:
         lost = [place for place in batch.blocks if place not in written]
         self._waiting.done(batch, records=records)
         if batch.blocks or gone:
-            self.report(Report(written, gone + lost))
+            self.report(WriteOutcome(written, gone + lost))
 
-    def _write(self, store: Store, batch: Batch, written: dict[Place, int], gone: list[Place]) -> None:
+    def _write(self, store: Store, batch: WriteBatch, written: dict[Place, int], gone: list[Place]) -> None:
         ledger = store.ledger
         fitting, evicted = patiently(lambda: ledger.begin(batch.changes, batch.blocks.values(), self._limit))
         self.evictions += len(evicted)

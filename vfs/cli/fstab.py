@@ -38,7 +38,7 @@ USAGE_ERROR, INTERRUPTED, FAILED = 1, 8, 32
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FstabLine:
     """What mount(8) asks for: the options and the place of `artisync mount`."""
 
     words: list[str]
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     return {0: 0, 2: USAGE_ERROR, 130: INTERRUPTED}.get(code, FAILED)
 
 
-def parse(arguments: Sequence[str]) -> Line:
+def parse(arguments: Sequence[str]) -> FstabLine:
     """Take the arguments of mount(8) apart. Raises UsageError."""
     try:
         options, operands = getopt.gnu_getopt(list(arguments), "sfnvN:o:t:")
@@ -94,7 +94,7 @@ def parse(arguments: Sequence[str]) -> Line:
         elif not IGNORED.fullmatch(option) and "-s" not in given:
             raise UsageError(f"the option {option!r} is not understood (-s ignores such)")
     ours += ["-v"] if "-v" in given else []
-    return Line([*server(source, ssh), *ours], directory, "-f" in given)
+    return FstabLine([*server(source, ssh), *ours], directory, "-f" in given)
 
 
 def split(options: str) -> list[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class Known(click.types.StringParamType):
+class Completable(click.types.StringParamType):
     """A text that the shell can complete. Taken as it is."""
 
     def shell_complete(
@@ -29,7 +29,7 @@ class Known(click.types.StringParamType):
         raise NotImplementedError
 
 
-class ProfileName(Known):
+class ProfileName(Completable):
     """The name of a saved server."""
 
     name = "name"

@@ -19,7 +19,7 @@ from vfs.base.quantities import parse_duration
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
-from vfs.commands.pull_dest import Destination
+from vfs.commands.pull_dest import PullDirectory
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ def _destination(text: str) -> Path:
     return path
 
 
-def _opened(path: Path) -> Destination:
+def _opened(path: Path) -> PullDirectory:
     try:
-        return Destination(path)
+        return PullDirectory(path)
     except OSError as error:
         raise DestinationUnusable(f"{path} cannot be opened: {error.strerror}") from error
 

@@ -10,14 +10,14 @@ import click
 
 from vfs.base.errors import ArtisyncError
 from vfs.base.settings import resolve
-from vfs.cli.names import Known
+from vfs.cli.names import Completable
 from vfs.cli.options import BASE, weigh
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class RemotePath(Known):
+class RemotePath(Completable):
     """`EXPERIMENT/…`, completed from the last known tree in the cache.
 
     `local` ("file" or "dir"): a path on this machine may be meant too; `begun`: only where it begins as one (`./`).

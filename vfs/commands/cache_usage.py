@@ -9,7 +9,7 @@ from vfs.files.records import FileRecord, identity_of
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Origin:
     """Where a lineage belongs: the identity of a server's root (see `config.identity`), and the path below it."""
 
     identity: str
@@ -36,13 +36,13 @@ class Holding:
     pinned: int = 0
 
 
-def places(disk: DiskCache) -> dict[bytes, Place]:
+def places(disk: DiskCache) -> dict[bytes, Origin]:
     """Where each lineage that has a record belongs."""
     found = {}
     for key, value in disk.records("f:"):
         record = FileRecord.load(value)
         if record is not None:
-            found[record.lineage] = Place(identity_of(key), record.path)
+            found[record.lineage] = Origin(identity_of(key), record.path)
     return found
 
 

@@ -67,11 +67,11 @@ async def _files(
 
 
 async def _row(stack: Stack, node: Node, name: str, pinned: set[bytes]) -> Row:
-    link = node.kind is Kind.SYMLINK
+    symlink = node.kind is Kind.SYMLINK
     return {
-        "name": name + (f" -> {os.fsdecode(node.target)}" if link else ""),
-        "size": 0 if link else node.version.size,
+        "name": name + (f" -> {os.fsdecode(node.target)}" if symlink else ""),
+        "size": 0 if symlink else node.version.size,
         "changed": float(node.version.mtime),
-        "cached": 0 if link else await cached_bytes(stack.tree, node),
+        "cached": 0 if symlink else await cached_bytes(stack.tree, node),
         "pinned": node.relative in pinned,
     }

@@ -30,9 +30,9 @@ from vfs.base.errors import (
 from vfs.base.progress import Progress
 from vfs.base.units import size
 from vfs.commands.patterns import expand
-from vfs.commands.pull_dest import Destination
+from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Action, Pulled, decide
-from vfs.commands.pull_write import Writer
+from vfs.commands.pull_write import PullWriter
 from vfs.files import experiments, symlinks
 from vfs.files.node import Kind, Node
 from vfs.files.read_whole import Lanes, together, with_reader
@@ -61,7 +61,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Item:
-    """One file, link or directory to be brought."""
+    """One file, symlink or directory to be brought."""
 
     node: Node
     name: str
@@ -69,7 +69,7 @@ class Item:
     action: Action
     size: int
     """Bytes to be fetched, as far as the listing tells."""
-    link: str | None = None
+    symlink: str | None = None
     """The text of a symbolic link to be made instead of a file."""
     done: int = 0
     """Bytes that were written."""
@@ -96,7 +96,7 @@ class Pull:
     def __init__(
         self,
         stack: Stack,
-        destination: Destination,
+        destination: PullDirectory,
         pulled: Pulled,
         selection: Selection,
         progress: Progress,
@@ -109,7 +109,7 @@ class Pull:
         self._fetcher = stack.fetcher
         self._destination = destination
         self._pulled = pulled
-        self._writer = Writer(destination, pulled, overwrite=overwrite)
+        self._writer = PullWriter(destination, pulled, overwrite=overwrite)
         self._selection = selection
         self._overwrite = overwrite
         self._patience = patience
@@ -263,10 +263,10 @@ class Pull:
         return [Item(node, name, action, max(0, node.version.size - here))]
 
     async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
-        """A link within the experiment stays one; any other is copied as what it shows, if that is a file.
+        """A symlink within the experiment stays one; any other is copied as what it shows, if that is a file.
 
         Its text names what it leads to in the end, by directories of the experiment alone: none of its words is
-        another link, so wherever those lead, it leads to a place inside the copy of the experiment.
+        another symlink, so wherever those lead, it leads to a place inside the copy of the experiment.
         """
         try:
             shown = await self._tree.find(node.relative)
@@ -339,8 +339,8 @@ class Pull:
         async with self._lanes.of(item.size):
             self.progress.doing = item.name
             try:
-                if item.link is not None:
-                    await self._writer.link(item.name, item.link)
+                if item.symlink is not None:
+                    await self._writer.symlink(item.name, item.symlink)
                 else:
                     await self._bring_file(item)
             except Unreachable:

@@ -1,7 +1,7 @@
-"""The directory that a pull writes into, held open: everything below it is reached by descriptors, through no link.
+"""The directory that a pull writes into, held open: everything below it is reached by descriptors, through no symlink.
 
 No path below the directory is ever given to the kernel: each component is opened by itself, in the directory before it,
-and never when it is a link. So however a server names its files, and even if directories are swapped meanwhile, nothing is
+and never when it is a symlink. So however a server names its files, and even if directories are swapped meanwhile, nothing is
 touched outside; and a path may be longer than PATH_MAX. Any thread.
 """
 
@@ -27,12 +27,12 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What is in a name's place, links not followed."""
+class LocalEntry:
+    """What is in a name's place, symlinks not followed."""
 
     stat: os.stat_result
     text: str | None = None
-    """Of a link, where it leads."""
+    """Of a symlink, where it leads."""
 
     @property
     def is_file(self) -> bool:
@@ -43,8 +43,8 @@ class Found:
         return stat.S_ISDIR(self.stat.st_mode)
 
 
-class Destination:
-    """`with Destination(path) as destination:` holds the directory; names are relative to it, words between slashes.
+class PullDirectory:
+    """`with PullDirectory(path) as destination:` holds the directory; names are relative to it, words between slashes.
 
     Raises OSError when it cannot be opened.
     """
@@ -53,7 +53,7 @@ class Destination:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def __enter__(self) -> Destination:
+    def __enter__(self) -> PullDirectory:
         return self
 
     def __exit__(
@@ -72,8 +72,8 @@ class Destination:
         return room.f_bavail * room.f_frsize
 
     @contextmanager
-    def place(self, name: str) -> Iterator[Place]:
-        """The place of a name, in its directory, which must be there. Raises OSError; ENOTDIR for a link on the way."""
+    def place(self, name: str) -> Iterator[LocalName]:
+        """The place of a name, in its directory, which must be there. Raises OSError; ENOTDIR for a symlink on the way."""
         *above, last = words = name.split("/")
         for word in words:
             if word in ("", ".", "..") or "\0" in word:
@@ -84,11 +84,11 @@ class Destination:
                 inner = os.open(word, _CLIMB, dir_fd=fd)
                 os.close(fd)
                 fd = inner
-            yield Place(fd, last)
+            yield LocalName(fd, last)
         finally:
             os.close(fd)
 
-    def found(self, name: str) -> Found | None:
+    def found(self, name: str) -> LocalEntry | None:
         """What is there now; None if nothing is, or its directory is not one. Raises OSError."""
         try:
             with self.place(name) as place:
@@ -98,7 +98,7 @@ class Destination:
                 return None
             raise
 
-    def below(self, name: str) -> Iterator[tuple[str, Found]]:
+    def below(self, name: str) -> Iterator[tuple[str, LocalEntry]]:
         """All that is in the directory `name`, a directory before what is in it. Raises OSError."""
         todo = [name]
         while todo:
@@ -112,7 +112,7 @@ class Destination:
                 yield inner, found
 
     def remove(self, name: str, *, directory: bool = False) -> None:
-        """Remove a file, a link, or a directory that is empty; nothing happens if it is gone. Raises OSError."""
+        """Remove a file, a symlink, or a directory that is empty; nothing happens if it is gone. Raises OSError."""
         try:
             with self.place(name) as place:
                 place.remove(directory=directory)
@@ -121,28 +121,28 @@ class Destination:
                 raise
 
 
-class Place:
+class LocalName:
     """One name in one open directory. All methods raise OSError."""
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._name = name
 
-    def found(self) -> Found | None:
+    def found(self) -> LocalEntry | None:
         """What is there now."""
         try:
             status = os.stat(self._name, dir_fd=self._fd, follow_symlinks=False)
-            link = stat.S_ISLNK(status.st_mode)
-            return Found(status, os.readlink(self._name, dir_fd=self._fd) if link else None)
+            symlink = stat.S_ISLNK(status.st_mode)
+            return LocalEntry(status, os.readlink(self._name, dir_fd=self._fd) if symlink else None)
         except FileNotFoundError:
             return None
 
-    def inside(self) -> list[tuple[str, Found]]:
+    def inside(self) -> list[tuple[str, LocalEntry]]:
         """What is in the directory of this name."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self._name, flags, dir_fd=self._fd)
         try:
-            things = [(name, Place(fd, name).found()) for name in os.listdir(fd)]
+            things = [(name, LocalName(fd, name).found()) for name in os.listdir(fd)]
         finally:
             os.close(fd)
         return [(name, found) for name, found in things if found is not None]
@@ -166,8 +166,8 @@ class Place:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(temporary, flags, stat.S_IMODE(mode) & 0o777 | 0o600, dir_fd=self._fd)
 
-    def link(self, temporary: str, text: str) -> None:
-        """A new link beside it."""
+    def symlink(self, temporary: str, text: str) -> None:
+        """A new symlink beside it."""
         os.symlink(text, temporary, dir_fd=self._fd)
 
     def put(self, temporary: str) -> None:
@@ -182,7 +182,7 @@ class Place:
             pass
 
     def remove(self, *, directory: bool = False) -> None:
-        """Remove the file or link of this name, or the empty directory."""
+        """Remove the file or symlink of this name, or the empty directory."""
         if directory:
             os.rmdir(self._name, dir_fd=self._fd)
         else:
@@ -192,7 +192,7 @@ class Place:
 def remove_tree(path: Path) -> None:
     """Remove a directory and all below it, however deep; what cannot be removed stays."""
     try:
-        with Destination(path.parent) as above:
+        with PullDirectory(path.parent) as above:
             everything = [
                 (path.name, True),
                 *((name, found.is_directory) for name, found in above.below(path.name)),

@@ -1,6 +1,6 @@
 """What `pull` put into a directory of this machine: tells a file that is as we left it from one that was changed here.
 
-For each experiment in the directory a journal of one JSON line per file or link, kept with the program's state and not in
+For each experiment in the directory a journal of one JSON line per file or symlink, kept with the program's state and not in
 the directory. A line is written before the file takes its place, so that after a kill at any moment each file is one that
 some line describes; another names the temporary file, so that the next pull removes it. One process at a time writes into
 the copy of one experiment, which a lock sees to.
@@ -24,7 +24,7 @@ from vfs.base import paths
 from vfs.base.errors import DestinationBusy, StateUnusable
 from vfs.base.file_version import Change, Version, classify
 from vfs.base.places import state_dir
-from vfs.commands.pull_dest import Destination, Found
+from vfs.commands.pull_dest import LocalEntry, PullDirectory
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A file as we left it: size in bytes, mtime in nanoseconds, the lineage of its bytes; or a link.
+    """A file as we left it: size in bytes, mtime in nanoseconds, the lineage of its bytes; or a symlink.
 
     `growing_to` is set while a tail is being appended: then any size in between is our own doing.
     """
@@ -57,9 +57,9 @@ class Left:
     lineage: str
     growing_to: int | None = None
     text: str | None = None
-    """Of a link, where it leads; the rest says nothing then."""
+    """Of a symlink, where it leads; the rest says nothing then."""
 
-    def describes(self, found: Found) -> bool:
+    def describes(self, found: LocalEntry) -> bool:
         """Whether the file is still as we left it."""
         if self.text is not None or not found.is_file:
             return self.text is not None and self.text == found.text
@@ -70,11 +70,11 @@ class Left:
 
 
 def left_link(text: str) -> Left:
-    """A link as we left it."""
+    """A symlink as we left it."""
     return Left(0, 0, "", text=text)
 
 
-def decide(found: Found | None, left: Left | None, version: Version, *, overwrite: bool) -> Action:
+def decide(found: LocalEntry | None, left: Left | None, version: Version, *, overwrite: bool) -> Action:
     """What to do with a file, given what is here (no directory), how we left it, and the server's version. Pure."""
     if found is None:
         return Action.NEW
@@ -146,12 +146,12 @@ class Pulled:
         name = hashlib.sha256(self._real + b"\0" + experiment).hexdigest()[:16]
         return state_dir() / "pulls" / name
 
-    def left(self, name: str, found: Found) -> Left | None:
-        """How we left the file or link, if what was `found` is that."""
+    def left(self, name: str, found: LocalEntry) -> Left | None:
+        """How we left the file or symlink, if what was `found` is that."""
         return self.take(name).left(name, found)
 
     def knows(self, name: str) -> bool:
-        """Whether a pull put a file or a link there once."""
+        """Whether a pull put a file or a symlink there once."""
         return self.take(name).knows(name)
 
     def note(self, name: str, left: Left) -> None:
@@ -174,7 +174,7 @@ class Pulled:
         """The temporary file is gone, or in its place."""
         self.take(name).over(temporary)
 
-    def clean(self, destination: Destination) -> None:
+    def clean(self, destination: PullDirectory) -> None:
         """Remove what killed pulls left half-made."""
         for journal in self._journals.values():
             journal.clean(destination)
@@ -197,7 +197,7 @@ class Journal:
         self._written = self._content = self._load()
         """Bytes in it now, and after it was last compacted."""
 
-    def left(self, name: str, found: Found) -> Left | None:
+    def left(self, name: str, found: LocalEntry) -> Left | None:
         return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
 
     def knows(self, name: str) -> bool:
@@ -226,7 +226,7 @@ class Journal:
     def over(self, temporary: str) -> None:
         self._temporary.discard(temporary)
 
-    def clean(self, destination: Destination) -> None:
+    def clean(self, destination: PullDirectory) -> None:
         for name in sorted(self._leftovers):
             try:
                 destination.remove(name)

@@ -1,4 +1,4 @@
-"""How a pull puts one directory, link or file in its place: what was changed here stays, and a kill spoils nothing.
+"""How a pull puts one directory, symlink or file in its place: what was changed here stays, and a kill spoils nothing.
 
 A file is written beside its place, noted in the journal, and renamed; one that has grown gets its tail appended. On the
 event loop's thread; bytes are written by others.
@@ -15,7 +15,7 @@ from typing import Any
 
 from vfs.base.errors import ChangedHere, InTheWay
 from vfs.commands import pull_dest
-from vfs.commands.pull_dest import Destination, Found, Place
+from vfs.commands.pull_dest import LocalEntry, LocalName, PullDirectory
 from vfs.commands.pull_journal import Left, Pulled, left_link
 from vfs.files.read_whole import SMALL, chunks
 from vfs.files.reader import Reader
@@ -24,16 +24,16 @@ AT_ONCE = 32
 """Files that are being written at a time: each takes two descriptors, and a process may have as few as 256."""
 
 
-class Writer:
+class PullWriter:
     """Writes below `destination`, and into its journal. `overwrite`: also over what was changed here."""
 
-    def __init__(self, destination: Destination, pulled: Pulled, *, overwrite: bool) -> None:
+    def __init__(self, destination: PullDirectory, pulled: Pulled, *, overwrite: bool) -> None:
         self._destination = destination
         self._pulled = pulled
         self._overwrite = overwrite
         self._open = asyncio.Semaphore(AT_ONCE)
 
-    def check(self, name: str, found: Found) -> list[tuple[str, bool]]:
+    def check(self, name: str, found: LocalEntry) -> list[tuple[str, bool]]:
         """What has to be removed for something else to have the name, the innermost first; True: a directory.
 
         Raises ChangedHere and InTheWay when it may not be removed, OSError.
@@ -63,11 +63,11 @@ class Writer:
                 self._pulled.forget(name)
             place.make_directory(mode)
 
-    async def link(self, name: str, text: str) -> None:
-        """Have a link there that leads to `text`. Raises as `check`, StateUnusable."""
+    async def symlink(self, name: str, text: str) -> None:
+        """Have a symlink there that leads to `text`. Raises as `check`, StateUnusable."""
         with self._destination.place(name) as place:
             async with self._beside(place, name, left_link(text)) as temporary:
-                place.link(temporary, text)
+                place.symlink(temporary, text)
 
     async def file(self, name: str, reader: Reader, *, grow: bool, wrote: Callable[[int], None]) -> None:
         """Put the reader's present version in place, whole; `wrote` is called with the size of each piece written.
@@ -85,7 +85,7 @@ class Writer:
                     await self._anew(place, name, reader, done, wrote)
 
     async def _anew(
-        self, place: Place, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
+        self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> None:
         """Write all of it beside its place."""
         version = reader.content.version
@@ -98,7 +98,7 @@ class Writer:
                 os.close(fd)
 
     async def _grow(
-        self, place: Place, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
+        self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> bool:
         """Append what is missing; False if what is here is not the beginning of the version."""
         version = reader.content.version
@@ -107,7 +107,7 @@ class Writer:
             return False
         fd = place.open()
         try:
-            found = Found(os.fstat(fd))
+            found = LocalEntry(os.fstat(fd))
             left = self._pulled.left(name, found)
             if left is None or left.lineage != done.lineage:
                 return False
@@ -123,7 +123,7 @@ class Writer:
         return True
 
     @asynccontextmanager
-    async def _beside(self, place: Place, name: str, left: Left) -> AsyncIterator[str]:
+    async def _beside(self, place: LocalName, name: str, left: Left) -> AsyncIterator[str]:
         """A name to make something under; with the end of the block it takes its place, and is as `left` says."""
         temporary = pull_dest.temporary_name()
         full = posixpath.join(posixpath.dirname(name), temporary)
@@ -139,7 +139,7 @@ class Writer:
             self._pulled.over(name, full)
         self._pulled.settle(name, left)
 
-    async def _make_way(self, place: Place, name: str) -> None:
+    async def _make_way(self, place: LocalName, name: str) -> None:
         """See that what is there may be replaced, and remove a directory, over which nothing can be renamed."""
         found = place.found()
         if found is None:

@@ -63,7 +63,7 @@ def _taken(port: int) -> Iterator[None]:
 
 
 class Runs:
-    """A log directory with a link for each experiment, named as the experiment, to its `tensorboard` directory."""
+    """A log directory with a symlink for each experiment, named as the experiment, to its `tensorboard` directory."""
 
     def __init__(self, directory: Path, root: Path, names: Sequence[str]) -> None:
         """`root` holds the experiments; without `names`, all of them and those that come are shown.
@@ -78,11 +78,11 @@ class Runs:
         """Link what has appeared; the names of those that are waited for still."""
         missing = []
         for name in self._names or self._experiments():
-            target, link = self._root / name / "tensorboard", self.directory / name
+            target, symlink = self._root / name / "tensorboard", self.directory / name
             if not target.is_dir():
                 missing.append(name)
-            elif not link.is_symlink():
-                link.symlink_to(target, target_is_directory=True)
+            elif not symlink.is_symlink():
+                symlink.symlink_to(target, target_is_directory=True)
         return missing
 
     def _experiments(self) -> list[str]:

@@ -79,8 +79,8 @@ def short(path: Path) -> Iterator[str]:
         with tempfile.TemporaryDirectory(
             dir="/tmp"
         ) as directory:  # where nobody else can put a symlink of theirs
-            link = os.path.join(directory, "d")
-            os.symlink(path.parent, link)
-            yield os.path.join(link, path.name)
+            symlink = os.path.join(directory, "d")
+            os.symlink(path.parent, symlink)
+            yield os.path.join(symlink, path.name)
     finally:
         os.close(fd)

@@ -1,6 +1,6 @@
 """What a symbolic link from the server is shown as. Pure.
 
-Nothing that the server says may make a program follow a path out of the mount: a link to a place inside the root
+Nothing that the server says may make a program follow a path out of the mount: a symlink to a place inside the root
 becomes a relative symlink; one that leaves it is shown as what it points to (read over SFTP), and one that leads nowhere
 stays a symlink whose text cannot resolve to anything outside.
 """
@@ -18,11 +18,11 @@ def inside(root: bytes, path: bytes) -> bool:
     return path == root or path.startswith(root.rstrip(b"/") + b"/")
 
 
-def relative(root: bytes, link: bytes, target: bytes) -> bytes:
-    """The text of a symlink at `link` that leads to `target`; both are absolute, real, and inside `root`."""
-    assert inside(root, link)
+def relative(root: bytes, symlink: bytes, target: bytes) -> bytes:
+    """The text of a symlink at `symlink` that leads to `target`; both are absolute, real, and inside `root`."""
+    assert inside(root, symlink)
     assert inside(root, target)
-    return posixpath.relpath(target, posixpath.dirname(link))
+    return posixpath.relpath(target, posixpath.dirname(symlink))
 
 
 def plain(directory: bytes, text: bytes) -> bytes | None:
@@ -39,13 +39,13 @@ def plain(directory: bytes, text: bytes) -> bytes | None:
     return posixpath.normpath(posixpath.join(directory, text)).replace(b"//", b"/")
 
 
-def nowhere(root: bytes, link: bytes, target: bytes) -> bytes:
+def nowhere(root: bytes, symlink: bytes, target: bytes) -> bytes:
     """The text of a symlink that dangles: it resolves inside the mount only, to a name that is not there."""
-    up = posixpath.relpath(root, posixpath.dirname(link))
+    up = posixpath.relpath(root, posixpath.dirname(symlink))
     words = [word for word in target.split(b"/") if word not in (b"", b".", b"..")]
     return b"/".join([up, NOWHERE, *words])[:4095]
 
 
-def step(link: bytes, target: bytes) -> bytes:
-    """The path that the text `target` of a symlink at the absolute path `link` names."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+def step(symlink: bytes, target: bytes) -> bytes:
+    """The path that the text `target` of a symlink at the absolute path `symlink` names."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(symlink), target))

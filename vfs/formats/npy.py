@@ -21,7 +21,7 @@ LONGEST_HEADER = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class NpyHeader:
     """`data` is where the array begins; `itemsize` is None where the dtype is not a plain one."""
 
     data: int
@@ -35,7 +35,7 @@ class Header:
         return None if self.itemsize is None else self.itemsize * elements(self.shape)
 
 
-def header(start: int = 0) -> Steps[Header]:
+def header(start: int = 0) -> Steps[NpyHeader]:
     """The header of the array that begins at `start` of the file. Raises Misfit."""
     head = yield from need(start, start + 10)
     if not head.startswith(MAGIC) or head[6] not in (1, 2, 3):
@@ -55,7 +55,7 @@ def header(start: int = 0) -> Steps[Header]:
     match told:
         case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)}:
             if len(shape) <= MOST_DIMENSIONS and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return Header(start + at + length, str(descr)[:1024], _itemsize(descr), shape, fortran)
+                return NpyHeader(start + at + length, str(descr)[:1024], _itemsize(descr), shape, fortran)
     raise Misfit("the header lacks dtype or shape")
 
 

@@ -43,7 +43,7 @@ _LONGEST_OFFSETS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorSpan:
     """`start` and `end` are offsets in the file."""
 
     name: str
@@ -54,14 +54,14 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class SafetensorsHeader:
     """What a header says: `data` is where it ends, `end` where the last tensor does (bytes from the file's
     start).
     """
 
     data: int
     end: int
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpan, ...]
     metadata: dict[str, str]
 
 
@@ -73,7 +73,7 @@ def header_length(size: int) -> Steps[int]:
     return length
 
 
-def header(size: int, limits: Limits) -> Steps[Header]:
+def header(size: int, limits: Limits) -> Steps[SafetensorsHeader]:
     """The header of a file of `size` bytes. Raises Misfit if it is none, TooLarge if it lists too much."""
     base = 8 + (yield from header_length(size))
     listing = _Listing(base, limits)
@@ -91,7 +91,7 @@ class _Listing:
     def __init__(self, base: int, limits: Limits) -> None:
         self._base = base
         self._limits = limits
-        self._tensors: list[Tensor] = []
+        self._tensors: list[TensorSpan] = []
         self._metadata: dict[str, str] = {}
         self._rest = b""
         self._wanted = 2
@@ -124,7 +124,7 @@ class _Listing:
             # What is not whole is looked at again once twice as much is there.
             self._wanted = len(self._rest) * 2 if len(self._rest) > LONGEST_ENTRY else 0
 
-    def end(self) -> Header:
+    def end(self) -> SafetensorsHeader:
         """What was listed. Raises Misfit if the header has not ended."""
         if not self._closed:
             self._wanted = 0
@@ -132,7 +132,7 @@ class _Listing:
         if not self._closed:
             raise Misfit("the header is no JSON: it does not end")
         last = max((t.end for t in self._tensors), default=self._base)
-        return Header(self._base, last, tuple(self._tensors), self._metadata)
+        return SafetensorsHeader(self._base, last, tuple(self._tensors), self._metadata)
 
     def _entry(self, text: bytes) -> None:
         is_metadata = _METADATA.match(text) is not None
@@ -149,7 +149,7 @@ class _Listing:
             self._tensors.append(_tensor(name, entry, self._base))
 
 
-def parse(data: bytes, limits: Limits | None = None) -> Header:
+def parse(data: bytes, limits: Limits | None = None) -> SafetensorsHeader:
     """What the JSON in `data` lists. Raises Misfit."""
     listing = _Listing(8 + len(data), limits if limits is not None else Limits())
     for at in range(0, len(data), PIECE):
@@ -157,13 +157,13 @@ def parse(data: bytes, limits: Limits | None = None) -> Header:
     return listing.end()
 
 
-def _tensor(name: str, entry: object, base: int) -> Tensor:
+def _tensor(name: str, entry: object, base: int) -> TensorSpan:
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]}:
             if len(shape) > MOST_DIMENSIONS:
                 raise Misfit(f"a tensor of {len(shape)} dimensions")
             if 0 <= start <= end < 1 << 63 and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return Tensor(name, dtype, tuple(shape), base + start, base + end)
+                return TensorSpan(name, dtype, tuple(shape), base + start, base + end)
     raise Misfit("a tensor without dtype, shape and offsets")
 
 

@@ -26,7 +26,7 @@ from vfs.cache.disk import DiskCache, look
 from vfs.cache.groups import Damaged, Stored, allocated, pack, unpack
 from vfs.cache.ledger import Changes, Entry
 from vfs.cache.records import Records
-from vfs.cache.writer import Report
+from vfs.cache.writer import WriteOutcome
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -552,7 +552,7 @@ def test_who_listens_hears_what_was_written_and_what_made_way(cache_at: Open) ->
     lost: list[tuple[bytes, int]] = []
     cache = cache_at(8 << 20)
 
-    def listen(report: Report) -> None:
+    def listen(report: WriteOutcome) -> None:
         written.update(report.written)
         lost.extend(report.lost)
 

@@ -13,7 +13,7 @@ from vfs import cli
 from vfs.base.address import Address
 from vfs.base.errors import UsageError
 from vfs.cli import fstab
-from vfs.cli.fstab import FAILED, INTERRUPTED, USAGE_ERROR, Line, parse, run
+from vfs.cli.fstab import FAILED, INTERRUPTED, USAGE_ERROR, FstabLine, parse, run
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from vfs.cli.fstab import FAILED, INTERRUPTED, USAGE_ERROR, Line, parse, run
     ],
 )
 def test_the_first_field_names_a_profile_or_a_server(source: str, words: list[str]) -> None:
-    assert parse([source, "/mnt"]) == Line(words, "/mnt")
+    assert parse([source, "/mnt"]) == FstabLine(words, "/mnt")
     if words[0].startswith("--ssh="):
         Address.parse(words[0].removeprefix("--ssh="))
 
@@ -54,7 +54,7 @@ def test_options_of_ours_are_passed_on_and_generic_ones_ignored() -> None:
 
 def test_options_may_come_in_any_order_and_several_times() -> None:
     line = parse(["-o", "ttl=5s", "me@host:/data", "-vf", "/mnt", "-o", "port=30022,IdentityFile=/my key"])
-    assert line == Line(
+    assert line == FstabLine(
         ["--ssh=ssh -p 30022 -i '/my key' me@host", "--remote-root=/data", "--ttl=5s", "-v"], "/mnt", True
     )
     assert Address.parse("ssh -p 30022 -i '/my key' me@host").keys == ("/my key",)

@@ -308,14 +308,14 @@ def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> 
 
 
 def test_a_directory_that_cannot_be_made_is_told_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = pull_dest.Place.make_directory
+    make = pull_dest.LocalName.make_directory
 
-    def refuse(place: pull_dest.Place, mode: int) -> None:
+    def refuse(place: pull_dest.LocalName, mode: int) -> None:
         if place._name == "x":
             raise OSError(13, os.strerror(13))
         make(place, mode)
 
-    monkeypatch.setattr(pull_dest.Place, "make_directory", refuse)
+    monkeypatch.setattr(pull_dest.LocalName, "make_directory", refuse)
 
     async def story(stack: MemoryStack) -> None:
         experiment(stack)

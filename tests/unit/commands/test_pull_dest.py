@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vfs.commands.pull_dest import Destination, remove_tree, temporary_name
+from vfs.commands.pull_dest import PullDirectory, remove_tree, temporary_name
 
 
 @pytest.fixture
@@ -21,20 +21,20 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def destination(tmp_path: Path, outside: Path) -> Iterator[Destination]:
+def destination(tmp_path: Path, outside: Path) -> Iterator[PullDirectory]:
     (tmp_path / "out/a").mkdir(parents=True)
-    with Destination(tmp_path / "out") as destination:
+    with PullDirectory(tmp_path / "out") as destination:
         yield destination
 
 
-def put(destination: Destination, name: str) -> None:
+def put(destination: PullDirectory, name: str) -> None:
     with destination.place(name) as place:
         temporary = temporary_name()
         os.close(place.create(temporary, 0o644))
         place.put(temporary)
 
 
-def test_no_component_may_be_a_link(destination: Destination, outside: Path) -> None:
+def test_no_component_may_be_a_link(destination: PullDirectory, outside: Path) -> None:
     (destination.path / "l").symlink_to(outside)
     (destination.path / "m").symlink_to(outside / "mine")
     for name in ("l/mine", "l/new", "l/x/y"):
@@ -53,13 +53,13 @@ def test_no_component_may_be_a_link(destination: Destination, outside: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "a/../../x", "", "a//b", "/etc", ".", "nul\0"])
-def test_a_name_is_words_between_slashes(destination: Destination, name: str) -> None:
+def test_a_name_is_words_between_slashes(destination: PullDirectory, name: str) -> None:
     with pytest.raises(OSError) as raised, destination.place(name):
         pass
     assert raised.value.errno == errno.EINVAL
 
 
-def test_a_name_may_be_longer_than_any_path(destination: Destination) -> None:
+def test_a_name_may_be_longer_than_any_path(destination: PullDirectory) -> None:
     words = ["d" * 200] * 40
     for depth in range(1, len(words) + 1):
         with destination.place("/".join(words[:depth])) as place:
@@ -77,7 +77,7 @@ def test_a_name_may_be_longer_than_any_path(destination: Destination) -> None:
 
 
 def test_a_directory_of_any_depth_is_removed_and_nothing_that_it_leads_to(
-    destination: Destination, outside: Path
+    destination: PullDirectory, outside: Path
 ) -> None:
     fd = os.open(destination.path, os.O_RDONLY)
     for _ in range(1000):
@@ -93,14 +93,14 @@ def test_a_directory_of_any_depth_is_removed_and_nothing_that_it_leads_to(
     assert os.listdir(outside) == ["mine"]
 
 
-def test_a_fifo_in_the_place_of_a_file_stops_nobody(destination: Destination) -> None:
+def test_a_fifo_in_the_place_of_a_file_stops_nobody(destination: PullDirectory) -> None:
     os.mkfifo(destination.path / "f")
     with destination.place("f") as place, pytest.raises(OSError):
         place.open()
 
 
 def test_directories_that_are_swapped_for_links_meanwhile_lead_nowhere(
-    destination: Destination, outside: Path
+    destination: PullDirectory, outside: Path
 ) -> None:
     over = threading.Event()
     swapped = 0

@@ -13,7 +13,7 @@ import pytest
 
 from vfs.base.errors import DestinationBusy, StateUnusable
 from vfs.base.file_version import Version
-from vfs.commands.pull_dest import Destination, Found
+from vfs.commands.pull_dest import LocalEntry, PullDirectory
 from vfs.commands.pull_journal import Action, Left, Pulled, decide, left_link
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -22,10 +22,10 @@ SECOND = 1_000_000_000
 LEFT = Left(100, 50 * SECOND, "aa")
 
 
-def put(path: Path, size: int, mtime: float) -> Found:
+def put(path: Path, size: int, mtime: float) -> LocalEntry:
     path.write_bytes(bytes(size))
     os.utime(path, (mtime, mtime))
-    return Found(path.lstat())
+    return LocalEntry(path.lstat())
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "l").symlink_to("there")
     with Pulled(tmp_path) as pulled:
         pulled.settle("l", left_link("there"))
-    with Destination(tmp_path) as destination, Pulled(tmp_path) as pulled:
+    with PullDirectory(tmp_path) as destination, Pulled(tmp_path) as pulled:
         found = destination.found("l")
         assert found is not None
         assert pulled.left("l", found) == left_link("there")

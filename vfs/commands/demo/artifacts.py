@@ -145,7 +145,7 @@ def weights(seed: str) -> dict[str, checkpoint.Value]:
     for name, shape in _LAYERS.items():
         length = 4 * math.prod(shape)
         start = 4 * rng.randrange(len(noise))
-        state[name] = checkpoint.Tensor(shape, (pool[start:] + pool * (length // len(pool) + 1))[:length])
+        state[name] = checkpoint.DemoTensor(shape, (pool[start:] + pool * (length // len(pool) + 1))[:length])
     return state
 
 

@@ -25,7 +25,7 @@ _PADDING_FIELD = 0x4246
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class DemoTensor:
     """A contiguous float32 tensor: `data` holds its elements, little endian."""
 
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class Tensor:
             raise ValueError(f"{len(self.data)} bytes do not make float32 elements of shape {self.shape}")
 
 
-Value = None | bool | int | float | str | Tensor | Mapping[str, "Value"]
+Value = None | bool | int | float | str | DemoTensor | Mapping[str, "Value"]
 
 
 def write(path: Path, content: Mapping[str, Value]) -> None:
@@ -81,14 +81,14 @@ def _pickle(value: Value, storages: list[bytes]) -> bytes:
         case str():
             text = value.encode()
             return b"X" + struct.pack("<I", len(text)) + text
-        case Tensor():
+        case DemoTensor():
             return _pickle_tensor(value, storages)
         case Mapping():
             items = (_pickle(key, storages) + _pickle(item, storages) for key, item in value.items())
             return b"}(" + b"".join(items) + b"u"
 
 
-def _pickle_tensor(tensor: Tensor, storages: list[bytes]) -> bytes:
+def _pickle_tensor(tensor: DemoTensor, storages: list[bytes]) -> bytes:
     """torch._utils._rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks)."""
     number = str(len(storages))
     storages.append(tensor.data)

@@ -87,7 +87,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         return self._ask("info", path, lambda stack: browse.info(stack.files, path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """What is in a directory; a symlink to a file is told as the file, any other as a "link"."""
+        """What is in a directory; a symlink to a file is told as the file, any other as a "link", as fsspec calls it."""
         path = self._strip_protocol(path)
         infos = self._ask("list", path, lambda stack: browse.listing(stack.files, path))
         return infos if detail else [info["name"] for info in infos]
@@ -100,7 +100,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         detail: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """All files below a path, many directories listed at a time. Linked directories are not entered."""
+        """All files below a path, many directories listed at a time. Directories behind symlinks are not entered."""
         path = self._strip_protocol(path)
         infos = self._ask(
             "find", path, lambda stack: browse.below(stack.files, path, maxdepth), bounded=False

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 async def lstat(connection: Connection, path: bytes) -> Attributes:
-    """Attributes of the name itself, not of what a link leads to. Raises as the server says."""
+    """Attributes of the name itself, not of what a symlink leads to. Raises as the server says."""
     if PacketType.LSTAT in connection.refused:
         return await _looked_at(connection, path)
     try:
