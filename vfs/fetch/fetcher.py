@@ -299,8 +299,6 @@ class Fetcher:
     def _pump(self) -> None:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
-        if self._closed:
-            return
         allowed = self.remote.allowed
         for _ in range(AT_ONCE):
             if self._flying >= allowed:

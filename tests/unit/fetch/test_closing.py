@@ -35,14 +35,16 @@ def test_what_waits_its_turn_is_not_sent_while_the_fetcher_closes() -> None:
         stack.remote.window = 2 * MIB
         stack.fetcher.ahead("nobody", reader.content, [(0, 20 * MIB)])
         waiting = asyncio.ensure_future(stack.fetcher.need(reader.content, 20 * MIB, 40 * MIB))
+        unsent = asyncio.ensure_future(stack.fetcher.need(reader.content, 38 * MIB, 40 * MIB))
         await asyncio.sleep(0.45)
         assert stack.remote.requests["read"] > 1
-        waiter = asyncio.ensure_future(asyncio.wait({waiting}))
+        waiter = asyncio.ensure_future(asyncio.wait({waiting, unsent}))
         stack.remote.requests.clear()
         await stack.fetcher.aclose()
         await waiter
-        with pytest.raises(ArtisyncError, match="closed"):
-            waiting.result()
+        for one in (waiting, unsent):
+            with pytest.raises(ArtisyncError, match="closed"):
+                one.result()
         await asyncio.sleep(60)
         assert not stack.remote.requests
         with pytest.raises(ArtisyncError, match="closed"):

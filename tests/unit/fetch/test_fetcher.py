@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -326,6 +327,22 @@ def test_each_of_twenty_thousand_small_ranges_costs_the_same() -> None:
             await asyncio.sleep(0.001)
         assert stack.fetcher.fetched == 2_000_000
         assert time.thread_time() - began < 8
+
+    play(story, latency=0.01)
+
+
+def test_of_thousands_of_small_ranges_that_the_link_takes_at_once_one_step_of_the_loop_sends_a_few_hundred() -> (
+    None
+):
+    async def story(stack: MemoryStack) -> None:
+        content = await content_of(stack)
+        stack.fetcher.ahead("hints", content, [(i * 4096, i * 4096 + 100) for i in range(5000)])
+        jobs = [job for some in content.jobs.values() for job in some]
+        sent = [0]
+        while sent[-1] < 5000:
+            await asyncio.sleep(0)
+            sent.append(sum(job.sent for job in jobs))
+        assert max(after - before for before, after in pairwise(sent)) <= 300
 
     play(story, latency=0.01)
 
