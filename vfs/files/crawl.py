@@ -1,9 +1,9 @@
 """One walk, and the directories that are listed ahead of it: as many as it will open while their listings are fresh.
 
 Owned by the event loop's thread. The order is a guess: depth first, as the server lists the names, or sorted. The distance
-is measured: as many directories as the walker could open in half of the TTL if it never waited for a listing. What lies
-nearer goes first, so a directory that was not listed yet counts for those that it probably holds. No directory is listed
-ahead twice; for a walker whose order cannot be guessed, none is.
+is measured: as many directories as the walker opened in the last half of the TTL, and no more than it could open in one if
+it never waited for a listing. What lies nearer goes first, so a directory that was not listed yet counts for those that it
+probably holds. No directory is listed ahead twice; for a walker whose order cannot be guessed, none is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vfs.files.tree import Tree
 MOST_AHEAD = 512
 """Directories listed and not opened yet; OpenSSH allows a thousand handles."""
 FIRST = 32
-"""Directories ahead at first: one more for each that is opened in time, half as many when one is not."""
+"""Directories ahead however few were opened lately; half as many whenever one was not opened while it was fresh."""
 MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
@@ -64,7 +64,9 @@ class Crawl:
         """Where each is in its row."""
         self._below_each: dict[Node, tuple[int, int]] = {}
         """Of the directories in a directory: how many are listed, and how many directories these hold in all."""
-        self._reach = FIRST
+        self._times: deque[float] = deque(maxlen=MOST_AHEAD)
+        """When it opened the directories of the last half of the TTL."""
+        self._least = FIRST
         self._opened = self._missed = 0
         self._steps = 0
         """Directories that the walker opened since the last look ahead."""
@@ -76,6 +78,7 @@ class Crawl:
         """The walker opened a directory, `pace` seconds after it was given the one before."""
         self.last = now = loop_time()
         self._paces.append(pace)
+        self._times.append(now)
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
             self._latest.clear()
@@ -83,7 +86,6 @@ class Crawl:
             self._forget_rows()
         if self._ahead.pop(directory, None) is not None:
             self._opened += 1
-            self._reach = min(self._reach + 1, MOST_AHEAD)
         elif directory in self._early:
             self._early.remove(directory)
             self._missed -= 1
@@ -131,8 +133,11 @@ class Crawl:
         """How many directories ahead of the walker may be listed."""
         if self._missed > TRIALS + self._opened // 4:
             return 0
+        half = self._tree.names.ttl / 2
+        while self._times and self._times[0] < loop_time() - half:
+            self._times.popleft()
         pace = max(sum(self._paces) / len(self._paces), SHORTEST)
-        return int(min(self._reach, self._tree.names.ttl / 2 / pace))
+        return int(min(max(self._least, len(self._times)), half / pace))
 
     def _miss(self, now: float) -> None:
         """Drop what was listed ahead and expired before the walker opened it."""
@@ -145,7 +150,7 @@ class Crawl:
             self._early.add(directory)
         if missed := before - len(self._ahead):
             self._missed += missed
-            self._reach = max(1, self._reach // 2)
+            self._least = max(1, self._least // 2)
 
     async def _list(self, directory: Node) -> None:
         if not await self._tree.list_ahead(directory):

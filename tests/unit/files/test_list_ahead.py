@@ -13,6 +13,7 @@ from vfs.base.errors import AccessDenied
 from vfs.files.crawl import TRIALS
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.node import Kind, Node
+from vfs.remote.api import DirEntry
 
 RUNS = 20
 LONG = 500
@@ -139,6 +140,28 @@ def test_a_walk_that_takes_many_ttls_lists_each_directory_once(order: Order, lat
         assert stack.remote.requests["lstat"] <= 0.1 * LONG
 
     play(story, latency=latency)
+
+
+@pytest.mark.parametrize("each", [0.004, 0.01], ids=str)
+def test_no_more_is_listed_ahead_than_a_server_lists_while_that_is_fresh(each: float) -> None:
+    """The server lists one directory at a time; the walker would be faster, and comes to each as it is listed."""
+
+    async def story(stack: MemoryStack) -> None:
+        make_long(stack)
+        turn, scandir = asyncio.Lock(), stack.remote.scandir
+
+        async def in_turn(path: bytes, wanted: Callable[[], bool] = lambda: True) -> list[DirEntry]:
+            async with turn:
+                await asyncio.sleep(each)
+                return await scandir(path, wanted)
+
+        stack.remote.scandir = in_turn  # type: ignore[method-assign]
+        began = asyncio.get_running_loop().time()
+        assert len(await walk(stack, 0.001)) == 1 + LONG
+        assert listed(stack) <= 1.03 * LONG
+        assert asyncio.get_running_loop().time() - began < 1.3 * LONG * each
+
+    play(story)
 
 
 def test_what_was_listed_ahead_is_not_older_than_the_ttl_when_it_is_shown() -> None:
