@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
@@ -18,6 +18,7 @@ from vfs.base.tasks import Tasks
 from vfs.cache.block import BLOCK, Block, little, split
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content, Job
+from vfs.fetch.disk_loads import DiskLoads
 from vfs.fetch.queues import Queues
 from vfs.fetch.server_handles import ServerHandles
 from vfs.remote.api import Attributes, Remote
@@ -75,6 +76,7 @@ class Fetcher:
         self._pumping = False
         self._closed = False
         self.handles = ServerHandles(remote)
+        self.disk = DiskLoads(cache, self._lacking)
         self._tasks = Tasks()
 
     # --- what readers call ------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ class Fetcher:
         Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
         With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are.
         """
-        await self.load(content, start, end)
+        await self.disk.load(content, start, end)
         if self._closed:
             raise _closed()
         jobs: list[Job] = []
@@ -120,41 +122,6 @@ class Fetcher:
             for job in jobs:
                 job.waiters -= 1
 
-    async def load(self, content: Content, start: int, end: int) -> None:
-        """Bring what the disk has of [start, end) to memory; asks nobody."""
-        loads = []
-        for index, a, b in split(start, end):
-            block = self.cache.get(content.lineage, index)
-            if (block is None or not block.covers(a, b)) and index in content.on_disk:
-                loads.append(self._load(content, index))
-        if loads:
-            await asyncio.gather(*loads)
-
-    def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
-        """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
-        is called when all of them were read, perhaps at once."""
-        lineage, known = content.lineage, self.cache.known(content.lineage)
-        lacking = []
-        for index, a, b in split(start, end):
-            block = self.cache.get(lineage, index)
-            if block is None:
-                if index not in known or index not in content.on_disk:
-                    return False
-                lacking.append(index)
-            elif not block.covers(a, b):
-                return False
-        left = len(lacking)
-
-        def took(_: Block | None) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                then()
-
-        for index in lacking:
-            self._start_load(content, index, took)
-        return bool(lacking)
-
     def ahead(
         self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]], *, hint: bool = False
     ) -> None:
@@ -167,24 +134,12 @@ class Fetcher:
                 if block is not None and block.covers(a, b):
                     continue
                 if block is None and index in content.on_disk:
-                    self._load_ahead(content, index, a, b)
+                    self.disk.load_block_ahead(content, index, a, b)
                     continue
                 for job in self._jobs(content, index, a, b, self.remote.piece):
                     if not job.sent and job.waiters == 0:
                         self._queues.ahead(owner, job, hint)
         self._pump_soon()
-
-    def load_ahead(self, content: Content, start: int, end: int) -> bool:
-        """Begin to load what memory lacks of [start, end), which nobody waits for yet; whether the disk has all of it."""
-        if content.stale or self._closed:
-            return False
-        for index, a, b in split(start, min(end, content.version.size)):
-            block = self.cache.get(content.lineage, index)
-            if block is None and index in content.on_disk:
-                self._load_ahead(content, index, a, b)
-            elif block is None or not block.covers(a, b):
-                return False
-        return True
 
     def cancel(self, owner: Hashable) -> None:
         """Drop what `owner` asked for ahead and what was not sent yet."""
@@ -198,7 +153,7 @@ class Fetcher:
         Opens the path anew, so that a file that was renamed into place is the one that is looked at. False and None
         when nothing is known: nothing was given out, and the disk has nothing.
         """
-        await self.note_disk(content)
+        await self.disk.note_ends(content)
         known = content.ends.samples()
         if not known:
             return False, None
@@ -213,21 +168,6 @@ class Fetcher:
             for sample, buffer, (count, _) in zip(known, buffers, answers, strict=True)
         )
         return alike, answers[-1][1]
-
-    def note_memory(self, content: Content) -> None:
-        """Take in the ends of what is in memory of a lineage that was found again."""
-        for index in content.held:
-            block = self.cache.get(content.lineage, index)
-            if block is not None:
-                content.ends.note(block, index * BLOCK)
-
-    async def note_disk(self, content: Content) -> None:
-        """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
-        ends, kept = content.ends, content.on_disk
-        while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
-            await self._load(content, min(kept))
-        while kept and (not ends.last or max(kept) > (ends.last[-1].end - 1) // BLOCK):
-            await self._load(content, max(kept))
 
     def persist(self, content: Content) -> None:
         """Keep on disk what is in memory: it turned out to be this version's for good."""
@@ -273,8 +213,13 @@ class Fetcher:
         while (job := self._queues.next_demand() or self._queues.next_ahead()) is not None:
             if not job.sent:
                 self._end(job, _closed())
+        await self.disk.aclose()
         await self._tasks.aclose()
         await self.handles.aclose()
+
+    def _lacking(self, content: Content, start: int, end: int) -> None:
+        """What the disk was to give ahead, and did not."""
+        self.ahead(("rest", content.lineage), content, [(start, end)])
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -412,44 +357,6 @@ class Fetcher:
             content.on_disk.add(job.index)
         elif not content.append_only:
             content.doubts.add(start + job.start, view)
-
-    # --- the disk ---------------------------------------------------------------------------------------------------
-
-    async def _load(self, content: Content, index: int) -> None:
-        """Bring what the disk has of a block to memory."""
-        self._took(content, index, await self.cache.load(content.lineage, index))
-
-    def _start_load(self, content: Content, index: int, then: Callable[[Block | None], None]) -> None:
-        def loaded(block: Block | None) -> None:
-            then(self._took(content, index, block))
-
-        self.cache.start_load(content.lineage, index, loaded)
-
-    def _took(self, content: Content, index: int, block: Block | None) -> Block | None:
-        """Take in what was loaded of a block; what there is of it now."""
-        capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
-        if block is not None:
-            block.clip(capacity)  # what was written beyond the recorded version is nobody's
-        if block is None or not block.extents:
-            content.on_disk.discard(index)
-            return None
-        if block.capacity < capacity:
-            block = block.grown(capacity)
-            self.cache.put(content.lineage, index, block, persist=False)
-        content.ends.note(block, index * BLOCK)
-        return block
-
-    def _load_ahead(self, content: Content, index: int, a: int, b: int) -> None:
-        def loaded(block: Block | None) -> None:
-            if block is None or not block.covers(a, b):
-                self.ahead(("rest", content.lineage), content, [(index * BLOCK + a, index * BLOCK + b)])
-
-        if index in self.cache.known(content.lineage):
-            self._start_load(content, index, loaded)
-        else:
-            self._tasks.spawn(self._load(content, index)).add_done_callback(
-                lambda _: loaded(self.cache.get(content.lineage, index))
-            )
 
 
 def _closed() -> ServerFailure:

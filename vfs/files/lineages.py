@@ -60,14 +60,14 @@ class Lineages:
                 content = Content(node.path, record.lineage, record.version, append_only, trusted=True)
                 content.on_disk = set(await self._cache.index(record.lineage))
                 content.held = set(content.on_disk)
-                self._fetcher.note_memory(content)
+                self._fetcher.disk.note_memory(content)
                 if pinned is not None and not self._cache.pinned(record.lineage):
                     self._cache.pin(record.lineage, pin)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
                     return
                 if change is Change.SAME and self._requests.silent():
-                    await self._fetcher.note_disk(content)
+                    await self._fetcher.disk.note_ends(content)
                     self._borrow(node, content)
                     return
                 alike, attributes = await self._fetcher.compare(content)

@@ -91,7 +91,7 @@ class Reader:
                 self.tree.refresh_soon(self.node)
             then(pieces)
 
-        if not self.fetcher.load_soon(content, start, end, loaded):
+        if not self.fetcher.disk.load_soon(content, start, end, loaded):
             return False
         self._note(start, end)
         return True
@@ -113,7 +113,7 @@ class Reader:
             if start >= end:
                 return []
             self._note(start, end)
-            await self.fetcher.load(content, start, end)
+            await self.fetcher.disk.load(content, start, end)
             pieces = self.fetcher.ready(content, start, end)
             try:
                 if pieces is None and not heard:
@@ -164,7 +164,7 @@ class Reader:
         if self._on_disk:
             most = min(FROM_DISK, self.fetcher.cache.memory_bytes // (2 * self.fetcher.readers))
             ahead = pattern.ahead(content.version.size, most, most, growth, unit=most // STEPS)
-            if ahead is None or self.fetcher.load_ahead(content, *ahead):
+            if ahead is None or self.fetcher.disk.load_ahead(content, *ahead):
                 return
             self._on_disk, pattern.frontier = (
                 False,

@@ -10,7 +10,6 @@ time and 256 MiB of memory; event files and zip archives are told as far as that
 from __future__ import annotations
 
 import os
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from vfs.base.units import elements
 from vfs.formats import (
     Format,
     dcp,
+    event_report,
     events,
     format_by_head,
     format_by_name,
@@ -48,10 +48,7 @@ LARGEST_DIRECTORY = 64 << 20
 MOST_MEMBERS = 100_000
 LONGEST_NAME = 1000
 MOST_ARRAYS = 10_000
-MOST_TAGS = 100_000
 CHUNK = 1 << 20
-LARGE_RECORD = 1 << 20
-"""Bytes. Of larger records of an event file (images, mostly) only the beginning is read."""
 
 _DTYPES = {
     "F64": "float64",
@@ -355,68 +352,4 @@ class _Window:
 
 
 def _events(report: Report, read: Read, limits: Limits) -> None:
-    report.kind = "events"
-    report.whole = True
-    report.records = 0
-    window = _Window(read)
-    tags: dict[str, TagInfo] = {}
-    offset = 0
-    while offset < report.size:
-        try:
-            limits.take(steps=10)
-        except TooLarge:
-            _stopped(report, offset)
-            break
-        try:
-            length = events.record_length(window.get(offset, events.HEAD.size))
-        except Misfit:
-            if offset == 0 and report.size >= events.HEAD.size:
-                raise
-            length = -1 if report.size - offset >= events.HEAD.size else report.size
-        end = offset + events.HEAD.size + length + events.FOOT
-        if length < 0 or end > report.size:
-            report.whole = False
-            cut = "Cut in the middle of a record (a live run may be writing it now)"
-            report.notes.append(f"{'Damaged' if length < 0 else cut}, at byte {offset}.")
-            break
-        body = window.get(offset + events.HEAD.size, length if length <= LARGE_RECORD else LARGE_RECORD // 16)
-        if end == report.size and length <= LARGE_RECORD // 16:
-            foot = window.get(end - events.FOOT, events.FOOT)
-            if int.from_bytes(foot, "little") != events.masked_crc(body):
-                report.whole = False
-                report.notes.append(f"The last record, at byte {offset}, is damaged.")
-                break
-        try:
-            _count(report, tags, body, limits)
-        except TooLarge:
-            _stopped(report, offset)
-            break
-        report.records += 1
-        offset = end
-    report.tags = list(tags.values())
-
-
-def _stopped(report: Report, offset: int) -> None:
-    report.whole = None
-    report.notes.append(f"It is too large to inspect whole: what is behind byte {offset} was not looked at.")
-
-
-def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits) -> None:
-    event = events.event(body, limits)
-    if report.first_time is None:
-        report.first_time = event.wall_time
-    report.last_time = event.wall_time
-    if event.values:
-        report.first_step = event.step if report.first_step is None else report.first_step
-        report.last_step = event.step
-    for value in event.values:
-        known = tags.get(value.tag)
-        if known is not None:
-            known.count += 1
-            known.last_step = event.step
-            known.kind = known.kind or value.kind
-        elif len(tags) < MOST_TAGS:
-            limits.take(sys.getsizeof(value.tag) + 400)
-            tags[value.tag] = TagInfo(value.tag, value.kind, 1, event.step, event.step)
-        elif len(report.notes) == 0:
-            report.notes.append(f"Only the first {MOST_TAGS} tags are listed.")
+    event_report.look(report, _Window(read).get, limits)

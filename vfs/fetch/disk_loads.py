@@ -1,0 +1,127 @@
+"""Brings what the disk has of a file's blocks to memory: at once where somebody waits, or ahead.
+
+Owned by the event loop's thread; there are no locks. Nothing here asks the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from vfs.base.tasks import Tasks
+from vfs.cache.block import BLOCK, Block, split
+from vfs.cache.blocks import BlockCache
+from vfs.fetch.content import Content
+
+
+class DiskLoads:
+    """`lacking` is told the range [start, end) of a content that the disk was to give ahead, and did not."""
+
+    def __init__(self, cache: BlockCache, lacking: Callable[[Content, int, int], None]) -> None:
+        self._cache = cache
+        self._lacking = lacking
+        self._tasks = Tasks()
+
+    async def load(self, content: Content, start: int, end: int) -> None:
+        """Bring what the disk has of [start, end) to memory; asks nobody."""
+        loads = []
+        for index, a, b in split(start, end):
+            block = self._cache.get(content.lineage, index)
+            if (block is None or not block.covers(a, b)) and index in content.on_disk:
+                loads.append(self._load(content, index))
+        if loads:
+            await asyncio.gather(*loads)
+
+    def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
+        """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
+        is called when all of them were read, perhaps at once."""
+        lineage, known = content.lineage, self._cache.known(content.lineage)
+        lacking = []
+        for index, a, b in split(start, end):
+            block = self._cache.get(lineage, index)
+            if block is None:
+                if index not in known or index not in content.on_disk:
+                    return False
+                lacking.append(index)
+            elif not block.covers(a, b):
+                return False
+        left = len(lacking)
+
+        def took(_: Block | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for index in lacking:
+            self._start_load(content, index, took)
+        return bool(lacking)
+
+    def load_ahead(self, content: Content, start: int, end: int) -> bool:
+        """Begin to load what memory lacks of [start, end), which nobody waits for yet; whether the disk has all of it."""
+        if content.stale:
+            return False
+        for index, a, b in split(start, min(end, content.version.size)):
+            block = self._cache.get(content.lineage, index)
+            if block is None and index in content.on_disk:
+                self.load_block_ahead(content, index, a, b)
+            elif block is None or not block.covers(a, b):
+                return False
+        return True
+
+    def note_memory(self, content: Content) -> None:
+        """Take in the ends of what is in memory of a lineage that was found again."""
+        for index in content.held:
+            block = self._cache.get(content.lineage, index)
+            if block is not None:
+                content.ends.note(block, index * BLOCK)
+
+    async def note_ends(self, content: Content) -> None:
+        """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
+        ends, kept = content.ends, content.on_disk
+        while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
+            await self._load(content, min(kept))
+        while kept and (not ends.last or max(kept) > (ends.last[-1].end - 1) // BLOCK):
+            await self._load(content, max(kept))
+
+    async def _load(self, content: Content, index: int) -> None:
+        """Bring what the disk has of a block to memory."""
+        self._took(content, index, await self._cache.load(content.lineage, index))
+
+    def _start_load(self, content: Content, index: int, then: Callable[[Block | None], None]) -> None:
+        def loaded(block: Block | None) -> None:
+            then(self._took(content, index, block))
+
+        self._cache.start_load(content.lineage, index, loaded)
+
+    def _took(self, content: Content, index: int, block: Block | None) -> Block | None:
+        """Take in what was loaded of a block; what there is of it now."""
+        capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
+        if block is not None:
+            block.clip(capacity)  # what was written beyond the recorded version is nobody's
+        if block is None or not block.extents:
+            content.on_disk.discard(index)
+            return None
+        if block.capacity < capacity:
+            block = block.grown(capacity)
+            self._cache.put(content.lineage, index, block, persist=False)
+        content.ends.note(block, index * BLOCK)
+        return block
+
+    def load_block_ahead(self, content: Content, index: int, a: int, b: int) -> None:
+        """Load a block of which [a, b), in bytes within it, may be needed."""
+
+        def loaded(block: Block | None) -> None:
+            if block is None or not block.covers(a, b):
+                self._lacking(content, index * BLOCK + a, index * BLOCK + b)
+
+        if index in self._cache.known(content.lineage):
+            self._start_load(content, index, loaded)
+        else:
+            self._tasks.spawn(self._load(content, index)).add_done_callback(
+                lambda _: loaded(self._cache.get(content.lineage, index))
+            )
+
+    async def aclose(self) -> None:
+        """End what is being loaded."""
+        await self._tasks.aclose()
