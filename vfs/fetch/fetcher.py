@@ -71,6 +71,8 @@ class Fetcher:
         """Bytes of file data that readers were given, from wherever they came."""
         self.readers = 0
         """Files that are open for reading."""
+        self.left: tuple[int, float] | None = None
+        """How far a program read the last file that it left, and when."""
         self._queues = Queues()
         self._flying = 0
         self._pumping = False

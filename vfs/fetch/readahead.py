@@ -2,7 +2,7 @@
 
 The kernel reads ahead 128 KiB, 1 MiB at most, so filling a long link is our work. A run of adjacent requests opens a window
 in proportion to its length; a seek closes it. The caller bounds the window by what fills the link, and by what may be
-fetched for nobody.
+fetched for nobody. Where a program left one file, it is expected to leave the next: `file *` reads the head of each.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Readahead:
     """Everything of the run before this was asked for already."""
     eager: bool = True
     """Whether a large first read at the beginning opens a window at once."""
+    bound: int = 0
+    """Nothing beyond this is asked for before a run from the beginning has come further than the kernel's readahead."""
     kernel: int = USUAL
     """What the kernel asks for ahead: it sends such requests out of order by about as much, which is no seek."""
 
@@ -54,6 +56,15 @@ class Readahead:
     def sequential(self) -> bool:
         """Whether the run is as long as one and a half of the kernel's readahead requests."""
         return 2 * self.run >= 3 * self.kernel
+
+    @property
+    def left(self) -> int | None:
+        """If the run ended now: how far it came from the beginning of the file, though more was asked for."""
+        if self.run_start != 0:
+            return None
+        if self.bound and 0 <= self.position - self.bound <= self.kernel:
+            return self.bound
+        return self.position if self.frontier - self.position >= AHEAD_UNIT else None
 
     def touch(self, start: int, end: int) -> None:
         """Note a request for [start, end)."""
@@ -93,6 +104,8 @@ class Readahead:
         end = self.position + window
         if window >= STEPS * WHOLE and growth > 1:
             end += -end % WHOLE
+        if self.bound and self.run_start == 0 and self.position <= self.bound + self.kernel:
+            size = min(size, self.bound)
         end = min(size, end)
         if end - start < min(unit, window // STEPS) and end < size:
             return None

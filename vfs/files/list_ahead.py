@@ -1,7 +1,8 @@
-"""Notices walks: a program that opens one directory after another has the next ones listed before it asks.
+"""Lists directories before a program asks: the next ones of a walk, and again those in which it looks names up.
 
 Owned by the event loop's thread. Opening one directory lists no other: it takes two children of a directory, opened within
-PATTERN_SECONDS. A walk ends when no directory is opened for as long.
+PATTERN_SECONDS. A walk ends when no directory is opened for as long. A listing is renewed only if the one before answered
+several lookups.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 
 from vfs.base.loop_time import loop_time
 from vfs.files.crawl import Crawl
-from vfs.files.node import Node
-from vfs.files.tree import Tree
+from vfs.files.node import Kind, Node
+from vfs.files.tree import SINGLY, Tree
 
 PATTERN_SECONDS = 5.0
 """Two children of one directory opened within this time are a walk; it ends when none is opened for as long."""
 MANY = 1000
+RENEWED = 32
+"""Directories that are listed again at a time."""
 
 
 class ListAhead:
@@ -54,6 +57,26 @@ class ListAhead:
     def served(self) -> None:
         """A program was given a directory that it opened."""
         self._served = loop_time()
+
+    def renew(self, directory: Node) -> None:
+        """A program looks a name up. List the directory again before its listing is past the TTL, and those below it, if
+        that listing answered several lookups: git asks for forty names in ten directories, reads the files, and asks again.
+        """
+        if directory.answered < SINGLY or self._tree.remote.metered or self._tree.requests.silent():
+            return
+        now, ttl = asyncio.get_running_loop().time(), self._tree.names.ttl
+        if now - directory.listed < ttl / 2:
+            return
+        directory.answered = 0
+        todo = [directory]
+        for one in todo:
+            if now - one.listed >= PATTERN_SECONDS or one.slow or len(one.children) > MANY:
+                continue
+            if now - one.listed >= ttl / 2:
+                self._tree.list_again(one)
+            below = [child for child in one.children.values() if child.kind is Kind.DIRECTORY]
+            todo += [child for child in below if now - child.listed < PATTERN_SECONDS][: RENEWED - len(todo)]
+        self._tree.refresh_soon(directory)
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:

@@ -58,6 +58,7 @@ class Listings:
             directory.listed = at
             directory.slow = not self._names.listed(directory)
             directory.asked.clear()
+            directory.answered = 0
             await self._last_known.remember(directory)
 
     async def _take(self, directory: Node, entries: list[DirEntry], at: float) -> None:

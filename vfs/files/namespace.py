@@ -87,10 +87,14 @@ class Namespace:
         """
         child = parent.children.get(name)
         if child is not None:
-            return child if self.fresh(child) else None
+            if not self.fresh(child):
+                return None
+            parent.answered += child.checked == parent.listed
+            return child
         if len(name) > LONGEST_NAME or len(parent.path) + 1 + len(name) > LONGEST_PATH:
             raise NameTooLong(f"{name!r} in a path of {len(parent.path)} bytes")
         if self.listed(parent):
+            parent.answered += 1
             raise NoSuchPath(name)
         return None
 

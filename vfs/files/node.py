@@ -79,6 +79,8 @@ class Node:
     """How often a name in it came, went, or came to stand for another node."""
     listed: float = NEVER
     """When the whole directory was last listed."""
+    answered: int = 0
+    """Lookups that the last listing answered."""
     waiters: int = 0
     """Programs that wait for its listing now."""
     large: bool = False

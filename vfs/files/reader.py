@@ -18,6 +18,9 @@ from vfs.files.node import Node
 from vfs.files.tree import Tree
 from vfs.formats import Advisor, Range, advisor_for, mapped
 
+LEFT_SECONDS = 5.0
+"""So long the place counts where a program left a file."""
+
 Piece = tuple[Block, int, int]
 """A block and the part of it that is meant: from, to (bytes within the block)."""
 
@@ -30,7 +33,7 @@ class Reader:
         self.fetcher = fetcher
         self.node = node
         self.content = content
-        self._pattern = Readahead(eager=not mapped(node.name))
+        self._pattern = Readahead(eager=not mapped(node.name), bound=self._likely_end())
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
         self._going_on = False
@@ -138,6 +141,7 @@ class Reader:
 
     def close(self) -> None:
         """Cancel the readahead of this handle. No read may follow."""
+        self._leave(self._pattern.left)
         self.fetcher.cancel(self)
         self.fetcher.cancel((self, "hint"))
         self._advisor = None
@@ -155,9 +159,10 @@ class Reader:
     def _note(self, start: int, end: int) -> None:
         """Follow the pattern, and ask ahead for what it and the file's format say."""
         content, pattern = self.content, self._pattern
-        was = pattern.run_start
+        was, left = pattern.run_start, pattern.left
         pattern.touch(start, end)
         if pattern.run_start != was:
+            self._leave(left)
             self.fetcher.cancel(self)
         self._advise(start, end)
         growth = 1 if self._sparse else GROWTH
@@ -174,6 +179,17 @@ class Reader:
         ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
+
+    def _leave(self, left: int | None) -> None:
+        if left is not None:
+            self.fetcher.left = left, asyncio.get_running_loop().time()
+
+    def _likely_end(self) -> int:
+        """Where a program left another file a moment ago; 0: nowhere."""
+        if self.fetcher.left is None:
+            return 0
+        position, at = self.fetcher.left
+        return position if asyncio.get_running_loop().time() - at < LEFT_SECONDS else 0
 
     def _advise(self, start: int, end: int) -> None:
         if self._advisor is None:

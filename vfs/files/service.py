@@ -96,6 +96,7 @@ class Files:
 
     def lookup_now(self, directory: Node, name: bytes) -> Node | None:
         """What a name in a directory stands for, symlinks not followed. Raises NoSuchPath, NameTooLong."""
+        self.list_ahead.renew(directory)
         node = self.tree.names.peek(directory, name)
         if node is not None:
             self.tree.list_soon(node)  # a name in it is asked for next

@@ -73,8 +73,8 @@ class Tree:
             if names >= CROWD and not parent.slow:
                 with contextlib.suppress(AccessDenied):  # it may be entered all the same
                     await self.refresh_listing(parent)
-            elif names >= SINGLY:
-                self._list_in_background(parent)
+            elif names >= SINGLY and not self.names.listed(parent):
+                self.list_again(parent)
         child = parent.children.get(name)
         if child is None and not self.names.listed(parent):
             self.list_soon(parent)
@@ -150,10 +150,11 @@ class Tree:
     def list_soon(self, directory: Node) -> None:
         """List a directory that programs look into: its files' attributes are watched, and it can be shown offline."""
         if directory.kind is Kind.DIRECTORY and directory.listed == NEVER and not self.requests.silent():
-            self._list_in_background(directory)
+            self.list_again(directory)
 
-    def _list_in_background(self, directory: Node) -> None:
-        if not self.names.listed(directory) and not directory.large:
+    def list_again(self, directory: Node) -> None:
+        """List a directory in the background, whatever the age of its listing; a very large one is left alone."""
+        if not directory.large:
             self.requests.start(("list", directory.path), lambda: self._listings.listing(directory))
 
     async def refresh_listing(self, directory: Node) -> None:

@@ -80,6 +80,27 @@ def test_a_seek_closes_the_window() -> None:
     assert not pattern.sequential
 
 
+def test_nothing_is_asked_for_beyond_where_other_files_were_left_until_a_run_comes_there() -> None:
+    pattern = Readahead(bound=7 * MIB)
+    for position in range(0, 7 * MIB + pattern.kernel, 128 * KIB):
+        read(pattern, position, position + 128 * KIB)
+        assert pattern.frontier == 7 * MIB  # all of it with the first read
+    assert pattern.left == 7 * MIB
+    read(pattern, 7 * MIB + pattern.kernel, 8 * MIB)
+    assert pattern.frontier > 30 * MIB  # it reads on
+    assert pattern.left == 8 * MIB
+
+
+def test_a_file_that_is_read_to_its_end_or_from_its_middle_was_not_left() -> None:
+    whole, middle = Readahead(), Readahead()
+    for position in range(0, SIZE, 4 * MIB):
+        read(whole, position, position + 4 * MIB)
+    for position in range(50 * MIB, 60 * MIB, MIB):
+        read(middle, position, position + MIB)
+    assert whole.left is None
+    assert middle.left is None
+
+
 def test_a_backward_reader_gets_no_readahead() -> None:
     pattern = Readahead()
     for i in range(100, 0, -1):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
-from vfs.base.errors import AccessDenied
+from vfs.base.errors import AccessDenied, NoSuchPath
 from vfs.files.crawl import TRIALS
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.node import Kind, Node
@@ -288,5 +289,82 @@ def test_on_a_metered_link_nothing_is_listed_ahead() -> None:
         for number in range(4):
             await look(stack, await stack.node(b"exp-%02d" % number))
         assert listed(stack) <= 1 + 4
+
+    play(story, latency=0.05)
+
+
+async def look_up(stack: MemoryStack, *paths: bytes) -> bool:
+    """Look names up as a kernel does that remembers nothing; whether each was answered without waiting."""
+    began = asyncio.get_running_loop().time()
+    for path in paths:
+        node = stack.service.root
+        with suppress(NoSuchPath):
+            for name in path.split(b"/"):
+                node = stack.service.lookup_now(node, name) or await stack.service.lookup(node, name)
+    return asyncio.get_running_loop().time() == began
+
+
+def make_repository(stack: MemoryStack) -> tuple[bytes, ...]:
+    """A directory in which a program looks names up, some of them absent, and those names."""
+    for directory in (b"/git", b"/git/refs", b"/git/refs/heads", b"/exp"):
+        stack.files.mkdir(ROOT + directory)
+    for name in (b"/git/HEAD", b"/git/config", b"/git/refs/heads/master", b"/exp/f"):
+        stack.old(ROOT + name, b"x")
+    return tuple(
+        b"git/" + name
+        for name in (b"HEAD", b"config", b"refs/heads/master", b"refs/HEAD", b"packed-refs", b"shallow")
+    )
+
+
+def test_listings_that_answered_several_lookups_are_renewed_before_they_expire() -> None:
+    async def story(stack: MemoryStack) -> None:
+        names = make_repository(stack)
+        assert not await look_up(stack, *names)
+        assert await look_up(stack, *names)
+        before = listed(stack)
+        for _ in range(4):
+            await asyncio.sleep(TTL * 0.6)
+            assert await look_up(stack, *names)
+            await asyncio.sleep(0.2)
+        assert listed(stack) - before <= 4 * 4  # the root, git, refs and heads
+        stack.files.write(ROOT + b"/git/shallow", b"x")
+        await asyncio.sleep(TTL)
+        await look_up(stack, b"git/shallow")
+        assert stack.tree.names.peek(await stack.node(b"git"), b"shallow") is not None
+
+    play(story, latency=0.05)
+
+
+@pytest.mark.parametrize("pause", [0.3, 0.6, 1.1])
+def test_a_name_that_is_looked_up_again_and_again_has_nothing_listed_again(pause: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_repository(stack)
+        await look_up(stack, b"exp/f")
+        await asyncio.sleep(0.2)
+        before = listed(stack)
+        for _ in range(10):
+            await asyncio.sleep(TTL * pause)
+            await look_up(stack, b"exp/f")
+        assert listed(stack) == before
+
+    play(story, latency=0.05)
+
+
+def test_listings_are_not_renewed_for_a_program_that_comes_back_later_nor_over_a_metered_link() -> None:
+    async def story(stack: MemoryStack) -> None:
+        names = make_repository(stack)
+        for _ in range(3):
+            await look_up(stack, *names)
+        before = listed(stack)
+        await asyncio.sleep(PATTERN_SECONDS)
+        await look_up(stack, b"git/HEAD")
+        assert listed(stack) == before
+        for _ in range(3):
+            await look_up(stack, *names)
+        before = listed(stack)
+        stack.remote.metered = True
+        await asyncio.sleep(TTL * 0.6)
+        await look_up(stack, *names)
+        assert listed(stack) == before
 
     play(story, latency=0.05)

@@ -79,7 +79,8 @@ class InMemory:
     def look(self, path: bytes, later: Later) -> tuple[Kind, int]:
         async def work() -> tuple[Kind, int]:
             directory, _, name = path.rpartition(b"/")
-            node = await self.stack.tree.lookup(await self.stack.node(directory), name)
+            parent, files = await self.stack.node(directory), self.stack.service
+            node = files.lookup_now(parent, name) or await files.lookup(parent, name)
             return KINDS[node.kind], node.attributes.size if stat.S_ISREG(node.attributes.mode) else 0
 
         return self.serve(work, later)
@@ -138,7 +139,10 @@ class Opened:
         return self.client.serve(work)
 
     def close(self) -> None:
-        self.reader.close()
+        async def work() -> None:
+            self.reader.close()
+
+        self.client.run(work())
 
 
 async def to_the_end(reader: Reader, start: int) -> bytes:

@@ -12,7 +12,7 @@ from tests.lab.waiting import now
 from vfs.base import memory
 from vfs.base.errors import StaleVersion, Unreachable
 from vfs.cache import buffers
-from vfs.files.reader import open_reader
+from vfs.files.reader import LEFT_SECONDS, open_reader
 
 FILE = ROOT + b"/data.bin"
 MIB = 1 << 20
@@ -147,6 +147,32 @@ def test_a_reader_in_sequence_has_the_next_bytes_asked_for_and_one_who_jumps_doe
         assert reader.read_now(2 * MIB, MIB) is not None
 
     play(story, latency=0.1)
+
+
+@pytest.mark.parametrize("end", ["seek", "close"])
+def test_a_program_that_reads_the_heads_of_files_has_no_more_of_the_next_ones_fetched(end: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        async def head(name: bytes) -> int:
+            """Read 2 MiB from the beginning; how many bytes were fetched for that."""
+            before = stack.remote.bytes_read
+            reader = await stack.open(name)
+            for start in range(0, 2 * MIB, 128 << 10):
+                await read(reader, start, 128 << 10)
+            if end == "seek":
+                await read(reader, 19 * MIB, 100)
+            reader.close()
+            await asyncio.sleep(0.5)
+            return stack.remote.bytes_read - before
+
+        for name in (b"1", b"2", b"3", b"4"):
+            stack.old(ROOT + b"/" + name, DATA)
+        assert await head(b"1") > 4 * MIB
+        for name in (b"2", b"3"):
+            assert await head(name) <= 2 * MIB + (32 << 10)
+        await asyncio.sleep(LEFT_SECONDS)
+        assert await head(b"4") > 4 * MIB
+
+    play(story, latency=0.05)
 
 
 @pytest.mark.parametrize("end", ["seek", "close"])
