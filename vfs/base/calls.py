@@ -71,7 +71,7 @@ def _shown(value: object) -> str:
     return printable(os.fsdecode(value)) if isinstance(value, bytes) else str(value)
 
 
-def at_once(operation: str, node: Subject, number: int = 0, **details: object) -> None:
+def at_once(operation: str, node: Subject | None, number: int = 0, **details: object) -> None:
     """Log a call that was answered without waiting; `number` is the errno."""
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s: %s at once", Call(operation, node, **details), _word(number))

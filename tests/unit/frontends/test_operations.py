@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import threading
 from pathlib import Path
 
@@ -149,3 +150,27 @@ def test_what_the_disk_lost_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
         await served.aclose()
 
     play(story, place=tmp_path)
+
+
+def test_what_is_refused_at_once_is_logged_with_its_errno(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reply, "error", lambda *_: True)
+    caplog.set_level("DEBUG", "vfs.base.calls")
+
+    async def story(stack: MemoryStack) -> None:
+        served, root = operations(stack), stack.tree.root
+        served.getattr(GONE, 99, None)
+        served.getxattr(GONE, root.id, b"user.colour", 0)
+        await served.aclose()
+
+    play(story)
+    shown = [
+        re.sub(r"(req|ino)=\d+", r"\1", line)
+        for line in caplog.messages
+        if "xattr" in line or "getattr" in line
+    ]
+    assert shown == [
+        "getattr{req nodeid=99}: ESTALE at once",
+        "getxattr{req ino path=/r name=user.colour}: ENODATA at once",
+    ]

@@ -68,7 +68,7 @@ class Operations:
     # --- names ------------------------------------------------------------------------------------------------
 
     def lookup(self, req: Request, parent: int, name: bytes) -> None:
-        directory = self._node(req, parent)
+        directory = self._node(req, "lookup", parent)
         if directory is None:
             return
         try:
@@ -77,7 +77,7 @@ class Operations:
             at_once("lookup", directory, errno.ENOENT, name=name)
             self._absent(req, directory)
         except ArtisyncError as error:
-            self._fail(req, "lookup", directory, error)
+            self._fail(req, "lookup", directory, errno_of(error), name=name)
         else:
             if node is None:
                 self._spawn(req, Call("lookup", directory, name=name), self._lookup(req, directory, name))
@@ -97,13 +97,13 @@ class Operations:
         self.files.forget(nodeid, count)
 
     def getattr(self, req: Request, nodeid: int, fh: int | None) -> None:
-        node = self._node(req, nodeid)
+        node = self._node(req, "getattr", nodeid)
         if node is None:
             return
         try:
             shown = self.files.attributes_now(node)
         except ArtisyncError as error:
-            self._fail(req, "getattr", node, error)
+            self._fail(req, "getattr", node, errno_of(error))
             return
         if shown is None:
             self._spawn(req, Call("getattr", node), self._getattr(req, node))
@@ -116,7 +116,7 @@ class Operations:
         reply.attributes(req, shown, self.files.valid_for(node))
 
     def readlink(self, req: Request, nodeid: int) -> None:
-        node = self._node(req, nodeid)
+        node = self._node(req, "readlink", nodeid)
         if node is not None:
             at_once("readlink", node)
             reply.text(req, node.target)
@@ -124,7 +124,7 @@ class Operations:
     # --- files ------------------------------------------------------------------------------------------------
 
     def open(self, req: Request, nodeid: int) -> None:
-        node = self._node(req, nodeid)
+        node = self._node(req, "open", nodeid)
         if node is not None:
             self._spawn(req, Call("open", node), self._open(req, node))
 
@@ -182,7 +182,7 @@ class Operations:
     # --- directories --------------------------------------------------------------------------------------------
 
     def opendir(self, req: Request, nodeid: int) -> None:
-        node = self._node(req, nodeid)
+        node = self._node(req, "opendir", nodeid)
         if node is None:
             return
         children = self.files.listing_now(node)
@@ -247,17 +247,15 @@ class Operations:
         reply.statfs(req, await self.files.statfs())
 
     def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
-        if not name.startswith(b"user."):
-            # with ENODATA, `ls -l` asks for an ACL and a security label again for each file of a directory
-            reply.error(req, errno.EOPNOTSUPP)
-            return
-        node = self._node(req, nodeid)
+        node = self._node(req, "getxattr", nodeid)
         if node is None:
             return
         if self.files.has_xattr(node, name):
             self._spawn(req, Call("getxattr", node, name=name), self._getxattr(req, node, name, size))
         else:
-            reply.error(req, errno.ENODATA)
+            # with ENODATA, `ls -l` asks for an ACL and a security label again for each file of a directory
+            number = errno.ENODATA if name.startswith(b"user.") else errno.EOPNOTSUPP
+            self._fail(req, "getxattr", node, number, name=name)
 
     async def _getxattr(self, req: Request, node: Node, name: bytes, size: int) -> None:
         reply.xattr(req, await self.files.xattr(node, name), size)
@@ -274,18 +272,17 @@ class Operations:
 
     # --- answers --------------------------------------------------------------------------------------------------
 
-    def _node(self, req: Request, nodeid: int) -> Node | None:
+    def _node(self, req: Request, operation: str, nodeid: int) -> Node | None:
         """The node that the kernel means; None, and the request is answered, when there is no such node."""
         try:
             return self.files.node(nodeid)
         except ArtisyncError as error:
-            reply.error(req, errno_of(error))
+            self._fail(req, operation, None, errno_of(error), nodeid=nodeid)
             return None
 
-    def _fail(self, req: Request, operation: str, node: Node, error: ArtisyncError) -> None:
-        """Answer at once that it failed."""
-        number = errno_of(error)
-        at_once(operation, node, number)
+    def _fail(self, req: Request, operation: str, node: Node | None, number: int, **details: object) -> None:
+        """Answer at once that it failed, with this errno."""
+        at_once(operation, node, number, **details)
         reply.error(req, number)
 
     def _spawn(self, req: Request, call: Call, work: Coroutine[Any, Any, None]) -> None:
