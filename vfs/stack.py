@@ -1,4 +1,4 @@
-"""From settings to a working stack: dialer → remote → cache, fetcher, tree; how it closes; what it says of itself.
+"""From settings to a working stack: dialer → remote → cache, fetcher, tree; its end, and its status.
 
 The only place that wires things together. Used on the event loop's thread; `probe` makes a loop of its own.
 """
@@ -49,7 +49,7 @@ T = TypeVar("T")
 D = TypeVar("D", bound=SshDialer)
 
 AWAY = (Unreachable, Refused, NoAnswer, HungUp, UnknownHost, TimeoutError)
-"""What connecting raises where the server may come back by itself."""
+"""Failures to connect after which the server may come back by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""What programs ask of the files, as the log tells it: `read{req=12 ino=49 path=/a/f off=0 len=131072}: ok in 31.2 ms`.
+"""The log line of each request: `read{req=12 ino=49 path=/a/f off=0 len=131072}: ok in 31.2 ms`.
 
-Logged at DEBUG under this module's name; what else is logged for a call names it, too. On the event loop's thread.
+It is logged at DEBUG under this module's name. Other lines logged during a request begin with it. Event loop only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 
 
 class Subject(Protocol):
-    """What a call is about: an inode number, and a path on the server."""
+    """The file or directory that a call is about: its inode number, and its path on the server."""
 
     @property
     def ino(self) -> int: ...
@@ -36,9 +36,9 @@ class Subject(Protocol):
 
 
 class Call:
-    """One request of a program, about a node if it is known; `details` are told behind the node's number and path.
+    """One request of a program, about `node` if it is known; `details` follow the node's number and path in the log.
 
-    Its own number is in no other call of this process.
+    No two calls of a process have the same number.
     """
 
     __slots__ = ("details", "node", "number", "operation")

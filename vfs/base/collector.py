@@ -19,7 +19,7 @@ _FULL = 2
 
 @contextmanager
 def short_rounds() -> Iterator[None]:
-    """Freeze what there is now, and in the block what survives a long full collection."""
+    """Freeze all present objects; inside the block, also those that survive a long full collection."""
     began = 0.0
 
     def freeze(phase: str, info: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 LONG = 0.05
 """Seconds for which one callback may hold the loop."""
 EVERY = 0.005
-"""Seconds for which a look at a thread's processor time is good enough: by so much a callback may be told too short."""
+"""Seconds between two looks at a thread's processor time; a callback's time may be understated by as much."""
 _KEPT = 20
 
 

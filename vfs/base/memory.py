@@ -39,4 +39,4 @@ REPLIES = 16 * MIB
 """Replies that the client of an NFS mount has not taken; each keeps its blocks."""
 
 LOOK = 96 * MIB
-"""What is made of one file's bytes while somebody looks into it. A command that does so has no blocks to speak of."""
+"""What `inspect` makes of one file's bytes. A process that inspects holds few blocks."""

@@ -19,7 +19,7 @@ LEAST_CACHE_SIZE = 64 << 20
 ViaName = Literal["fuse", "nfs"]
 VIAS: tuple[ViaName, ...] = ("fuse", "nfs")
 DEFAULT_VIA: ViaName = "nfs" if sys.platform == "darwin" else "fuse"
-"""On macOS, FUSE needs a kernel extension, and what there is of it is too old."""
+"""On macOS FUSE needs a kernel extension, and mfusepy does not support the present one."""
 
 TransportName = Literal["paramiko", "openssh"]
 TRANSPORTS: tuple[TransportName, ...] = ("paramiko", "openssh")

@@ -1,4 +1,4 @@
-"""Files and directories of this machine: there or not, and of which kind. Any thread."""
+"""Local files and directories: which exist, private ones, atomic writes. Any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a long work is: counted where it is done, drawn by whoever looks. Plain numbers; readable from any thread."""
+"""The progress of a long task: the task counts, a progress bar reads. Plain numbers; any thread may read them."""
 
 from __future__ import annotations
 

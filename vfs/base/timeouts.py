@@ -1,4 +1,4 @@
-"""Blocking work that cannot be cut short, on a thread that nobody waits for for ever."""
+"""A deadline for blocking work that cannot be interrupted: it runs on a thread of its own."""
 
 from __future__ import annotations
 

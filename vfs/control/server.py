@@ -54,7 +54,7 @@ class ControlServer:
                 self.path.unlink()
             with sockets.short(self.path) as name:
                 sock.bind(name)
-            # nobody else can have reached it: the directory is 0700
+            # no other user can have reached it: the directory is 0700
             self.path.chmod(0o600)
             self.own(self.path)
             self._server = await asyncio.start_unix_server(self._accepted, sock=sock, limit=_LINE_LIMIT)

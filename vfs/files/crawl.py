@@ -24,7 +24,7 @@ FIRST = 32
 MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
-"""The least time between two directories that is reckoned with, in seconds."""
+"""The shortest time between two directories that counts, in seconds."""
 PACES = 32
 """The latest directories that the walker's pace is measured over."""
 TRIALS = 16
@@ -101,7 +101,7 @@ class Crawl:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
-        """Look for what to list, once for all that happens in this round of the loop."""
+        """Look for directories to list, once in this step of the loop."""
         if not self._looking:
             self._looking = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -202,7 +202,7 @@ class Crawl:
         return row
 
     def _likely_below(self, directory: Node) -> float:
-        """Directories in one that is not listed yet: as many as in one beside it."""
+        """Directories in one that is not listed yet: the mean of its siblings."""
         listed, held = self._below_each.get(directory.parent or directory, (0, 0))
         return held / listed if listed else 0.0
 
@@ -212,7 +212,7 @@ class Crawl:
         self._below_each.clear()
 
     def _guess_order(self, directory: Node) -> None:
-        """The walker came to a directory that was not expected: perhaps it sorts."""
+        """The walker opened an unexpected directory: perhaps it goes in sorted order."""
         before = self._latest.get(directory.parent) if directory.parent is not None else None
         if self._sorted or self._guesses >= GUESSES or directory.parent is None or before is None:
             return

@@ -34,12 +34,12 @@ AT_ONCE = 64
 TOGETHER = 32
 """Experiments looked through at a time."""
 ALIKE = 0.75
-"""How alike two names are, from 0 to 1, for one of them to have been meant by the other; most names begin alike."""
+"""The least likeness, from 0 to 1, of a name to what was typed, for it to be suggested."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that somebody who typed `name` may have meant, the likeliest first; three at most."""
+    """Those of `names` that `name` may be a misspelling of, the likeliest first; three at most."""
 
     word = name.lower()
 

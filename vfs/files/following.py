@@ -1,7 +1,7 @@
 """Asks where a symlink on the server leads, and tells what it is shown as.
 
-Its text says where, mostly: then READLINK and STAT are asked together, and nothing else. REALPATH is asked only about a symlink
-that leads somewhere, since some servers die of it on a circle; and not believed where it only tidies the text of a path.
+Mostly its text says where: then READLINK and STAT, sent together, are enough. REALPATH is sent only for a symlink that leads
+somewhere: some servers crash on a circular one. Its answer is ignored where it only normalises the path's text.
 
 Owned by the event loop's thread; there are no locks.
 """

@@ -1,9 +1,9 @@
-"""Forgets names that nobody needs, so that memory does not grow with every name that was ever seen.
+"""Forgets unused names, so that memory does not grow with every name that was ever listed.
 
-Owned by the event loop's thread. Beyond MOST_NAMES, the names in the directories that were listed longest ago go, if the
-kernel has given them back and nothing refers to them: no open file or directory, no walk, no request, no command. Their
-listing stays in the cache, and shows them offline. Inode number and lineage come from path and version, so a name comes
-back with the same ones. A directory goes after its names.
+Owned by the event loop's thread. Beyond MOST_NAMES, the names in the directories listed longest ago are forgotten, if the
+kernel holds none of them and nothing refers to them: no open file or directory, no walk, no request, no command. Their
+listing stays in the cache and shows them offline. Inode number and lineage follow from path and version, so a name comes
+back with the same ones. A directory is forgotten after its names.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Forgetting:
 
 
 def _quiet(node: Node) -> bool:
-    """Whether the server or the cache has all that the node has."""
+    """Whether the node has no state that the server or the cache lacks."""
     content = node.content
     if node.lookups or node.children or node.pending is not None:
         return False

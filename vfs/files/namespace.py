@@ -23,7 +23,7 @@ RETIRED_AT_ONCE = 10_000
 
 
 class Contents(Protocol):
-    """Is told what the attributes say of files; see `Versions`."""
+    """Learns of new attributes of files; see `Versions`."""
 
     def has_bytes(self, node: Node) -> bool: ...
     def adopt(self, node: Node, attributes: Attributes, at: float) -> None: ...
@@ -32,7 +32,7 @@ class Contents(Protocol):
 
 
 class Counter(Protocol):
-    """Is told of names that come and go; see `Forgetting`."""
+    """Learns of names that come and go; see `Forgetting`."""
 
     def made(self, parent: Node) -> None: ...
     def gone(self, node: Node) -> None: ...
@@ -56,7 +56,7 @@ class Namespace:
         self._counter: Counter
 
     def tell(self, contents: Contents, counter: Counter) -> None:
-        """Tell these two of what changes."""
+        """From now on, notify these two of changes."""
         self._contents, self._counter = contents, counter
 
     # --- freshness --------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Small files ahead of a program that opens those of a directory one after the other: images, a checkout, chunks.
 
 Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes two neighbours, in the
-order of the listing or sorted, opened within PATTERN_SECONDS. Then the next ones are fetched, first a few, more with each
-that was foreseen rightly, always within what may be fetched for nobody. What the program passes over counts against it.
+order of the listing or sorted, opened within PATTERN_SECONDS. Then the next ones are fetched: first a few, and more with each
+correct guess, always within the remote's bound on speculative reads (`spare`). Files that the program skips reduce the credit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vfs.remote.api import MOST_AHEAD
 LARGEST = 4 << 20
 """Bytes of a file that counts as small."""
 EACH = 4 << 10
-"""Bytes that the requests for one file are reckoned with."""
+"""What the requests for one file cost, in bytes of credit."""
 FIRST = 256 << 10
 """Bytes fetched ahead at first."""
 MOST = 16 << 20
@@ -36,13 +36,13 @@ LISTED_AT_ONCE = 16
 LOOKED_AT_ONCE = 1000
 """Names looked at in one step of the loop."""
 PASSED_SECONDS = 1.0
-"""After this time a file that the program passed over will not be opened: programs of several threads open them crosswise."""
+"""Seconds after which a skipped file counts as a wrong guess; until then another thread of the program may open it."""
 DIRECTORIES = 64
-"""Directories of which the file that was opened last is remembered."""
+"""For this many directories, the file opened last is remembered."""
 GUESSES, GUESS_SECONDS = 8, 0.25
-"""So many files opened in a directory are compared with the one before, to guess an order; then one in this time."""
+"""For the first GUESSES files opened in a directory the order is guessed; then once in GUESS_SECONDS."""
 TURN = FIRST // 16
-"""What a file that was not foreseen costs of the credit."""
+"""What a wrong guess costs, in bytes of credit."""
 
 
 class Neighbours:
@@ -89,7 +89,7 @@ class Neighbours:
 
 @dataclass(slots=True)
 class Last:
-    """The file of a directory that was opened last, and when; how many showed no order, and when one was looked for."""
+    """The file of a directory that was opened last, and when; guesses without result, and when the last was made."""
 
     node: Node
     at: float
@@ -120,13 +120,13 @@ class Series:
         self.last = loop_time()
         """When the program last opened a file."""
         self.credit = FIRST
-        """Bytes that may be ahead: more by each file that was foreseen rightly, less by each that was not."""
+        """Bytes that may be ahead: each correct guess adds to them, each wrong one takes from them."""
         self._ahead: dict[Node, int] = {}
-        """Fetched and not opened yet, in the order in which they are expected: what each costs."""
+        """Files fetched and not opened yet, in the expected order, with the cost of each."""
         self._passed: dict[Node, tuple[int, float]] = {}
-        """Fetched, and passed over: what each costs, and when a later one was opened."""
+        """Files fetched and skipped: the cost of each, and when a later one was opened."""
         self._cost = 0
-        """Of both."""
+        """The cost of `_ahead` and `_passed` together."""
         self._listed: dict[Node, float] = {}
         """When a directory was last listed for this."""
         self._listing = False
@@ -139,8 +139,8 @@ class Series:
         return node in self._ahead or node in self._passed
 
     def takes(self, node: Node) -> bool:
-        """Whether a file that was not foreseen is this program's: in the same directory, in one of several that it goes
-        through, or anywhere once all that was expected is opened."""
+        """Whether an unexpected file belongs to this program: it is in the same directory, below the directories that the
+        program goes through, or anywhere once all expected files are opened."""
         here = self._top in node.ancestors() if self._deep else node.parent is self._at.parent
         return here or (not self._ahead and self._next is None)
 
@@ -162,7 +162,7 @@ class Series:
         self._go_on()
 
     def _turn(self, node: Node, now: float) -> None:
-        """Go on from a file that was not foreseen."""
+        """Go on from a file that was not expected."""
         assert node.parent is not None
         self.credit -= TURN
         if self._top not in node.ancestors():
@@ -181,7 +181,7 @@ class Series:
         self._next = next(self._following, None)
 
     def _pass(self, node: Node | None, now: float) -> None:
-        """What was expected before `node`, or at all, is passed over."""
+        """The files expected before `node` are skipped; all of them if it is None."""
         for one in list(self._ahead):
             if one is node:
                 break
@@ -192,7 +192,7 @@ class Series:
         self.credit = min(self.credit + cost, MOST)
 
     def _write_off(self, now: float) -> None:
-        """What was passed over for long was fetched for nobody."""
+        """Files skipped PASSED_SECONDS ago were wrong guesses."""
         while self._passed:
             node, (cost, when) = next(iter(self._passed.items()))
             if now - when < PASSED_SECONDS:
@@ -235,7 +235,7 @@ class Series:
     def _wanted(self, node: Node) -> bool:
         """Whether to fetch a file: a small one without a cached byte, which the server has just said to be a file.
 
-        One that is being written is left to whoever opens it.
+        A file that is being written is fetched when a program opens it.
         """
         size = node.attributes.size
         return (
@@ -255,7 +255,9 @@ class Series:
             jobs = [job.done for jobs in content.jobs.values() for job in jobs]
             await asyncio.gather(*map(asyncio.shield, jobs), return_exceptions=True)
             if not content.readers:
-                self._fetcher.handles.reopen(content)  # it is here: nobody needs the server's handle
+                self._fetcher.handles.reopen(
+                    content
+                )  # all of it is in memory: the server's handle is not needed
 
     async def _list(self, directory: Node) -> None:
         """List a directory, and have some of those behind it listed."""
@@ -308,7 +310,7 @@ class Series:
 
 
 def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
-    """How `node` is the next file after `before`: whether sorted or as listed, of which suffix (None: of any); or None."""
+    """The order in which `node` is the file next after `before`: (sorted or as listed, suffix or None for any); None: in none."""
     directory, suffix = node.parent, _suffix(node)
     if directory is None or before.parent is not directory or len(directory.children) > MOST_AHEAD:
         return None
@@ -324,7 +326,7 @@ def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
 
 
 def row_of(directory: Node, by_name: bool) -> list[Node]:
-    """What is in a directory, in one of two orders; a very large one only as it is listed."""
+    """The children of a directory, sorted or as listed; a very large directory as listed only."""
     row = list(directory.children.values())
     if by_name and len(row) <= MOST_AHEAD:
         row.sort(key=_name)

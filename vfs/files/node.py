@@ -1,6 +1,6 @@
 """One inode of the tree: a directory, a symlink, or one version lineage of a file.
 
-Only the namespace and those who ask for it make and change nodes, on the event loop's thread.
+Only the namespace and its callers make and change nodes, on the event loop's thread.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class Reader:
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
         self._going_on = False
-        """The advisor goes on in a later step of the loop."""
+        """The advisor continues in a later step of the loop."""
         self._on_disk = len(content.on_disk) * BLOCK >= content.version.size
-        """Whether the disk has something of every block, as far as was looked."""
+        """Whether the disk seems to have a part of every block."""
         content.readers += 1
         fetcher.readers += 1
 

@@ -1,6 +1,6 @@
 """Requests to the server on behalf of programs: single-flight, and given up for cached answers while it is silent.
 
-Owned by the event loop's thread; there are no locks. Offline, what was last heard is the answer; over a silent link, what
+Owned by the event loop's thread; there are no locks. Offline, the last answer is given again; over a silent link, only if it
 was fresh when the silence began.
 """
 
@@ -33,7 +33,7 @@ class Requests(SingleFlight[Key]):
         self._ttl = ttl
 
     def silent(self) -> bool:
-        """Whether the server does not answer just now: offline, or owing an answer for longer than the link's patience."""
+        """Whether the server does not answer now: offline, or an answer is overdue by more than the link's patience."""
         return not self._link.online or self._link.silence > self._link.patience
 
     def may_give(self, heard: float | None) -> bool:

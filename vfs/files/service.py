@@ -1,9 +1,9 @@
-"""The files of one server as every frontend serves them: FUSE, NFS and fsspec say the same of each, by this.
+"""The files of one server, as FUSE, NFS and fsspec serve them.
 
-Owned by the event loop's thread; there are no locks. Methods that end in `_now` are for the hot paths: they return what
-can be said at once, and None where the server has to be asked; then the method without `_now` asks. Failures are
-raised as of `vfs.base.errors`; `vfs.base.errnos` has an errno for each. The methods have no deadline of their own: a
-frontend awaits them, several for one request if need be, in work that it gives to `answer`.
+Owned by the event loop's thread; there are no locks. Methods that end in `_now` are for the hot paths: they answer without
+waiting, or return None where the server has to be asked; then the method without `_now` asks. Failures are the classes of
+`vfs.base.errors`; `vfs.base.errnos` has an errno for each. The methods have no deadline of their own: a frontend awaits them
+in a coroutine that it passes to `answer`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ T = TypeVar("T")
 FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
 OFFLINE_SECONDS = 0.5
-"""How long a client may keep what is shown while nobody can be asked. Counted with the silence, it is within the TTL."""
+"""How long a client may keep attributes that are shown while the server cannot be asked; within the TTL in all."""
 NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, LONGEST_NAME)
-"""What statfs says of a server that has no figures."""
+"""The answer to statfs where the server gives no figures."""
 
 
 class Files:
@@ -54,7 +54,7 @@ class Files:
         self._fs: tuple[float, FsStats] | None = None
 
     async def answer(self, call: Call, work: Coroutine[Any, Any, T]) -> T:
-        """What `work`, which serves the call, returns or raises; TimeoutError when it takes too long. It is logged."""
+        """Await `work`, which serves the call, and log how it ended. Raises as `work` does, TimeoutError after `timeout`."""
         return await calls.answer(call, self.timeout, work)
 
     # --- nodes ----------------------------------------------------------------------------------------------------

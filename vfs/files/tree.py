@@ -34,7 +34,7 @@ CROWD = 32
 
 
 class Tree:
-    """`names`: what was heard. `versions`: which bytes belong to it, `lineages`: since when. `requests`: what is in flight. `root`: its node.
+    """`names`: the last answers. `versions` and `lineages`: the bytes that belong to them. `requests`: those in flight.
 
     `root` is the real path of the root on `remote`; `identity` names the tree in the cache; `ttl` is in seconds.
     """
@@ -126,7 +126,7 @@ class Tree:
             )
 
     def shown_offline(self, node: Node) -> bool:
-        """Whether the node's attributes are given however old they are, because nobody can be asked."""
+        """Whether the node's attributes are shown whatever their age, because the server cannot be asked."""
         heard = node.checked != NEVER or node is not self.root
         return heard and not node.stale and node.pending is None and not self.remote.link.online
 
@@ -210,7 +210,7 @@ class Tree:
     # --- below ------------------------------------------------------------------------------------------------------
 
     def _asked(self, directory: Node, name: bytes) -> bool:
-        """Whether a request about a name is in flight."""
+        """Whether a request about this name is in flight."""
         path = join(directory.path, name)
         return ("name", path) in self.requests or ("node", path) in self.requests
 

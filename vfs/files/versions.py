@@ -120,7 +120,7 @@ class Versions:
     async def ask(self, node: Node, heard: float | None) -> None:
         """Ask what a node's path stands for now, and of a file that grew, whether it is the same one.
 
-        `heard`: the time of the answer that will do if the server is silent. Raises Unreachable, RemoteError.
+        `heard`: the time of the last answer, which is used if the server is silent. Raises Unreachable, RemoteError.
         """
         await self.requests.ask(("node", node.path), lambda: self._ask(node), heard=heard)
 
@@ -202,7 +202,7 @@ class Versions:
             self.fetcher.handles.open_early(node.path)
 
     async def open_ahead(self, node: Node) -> Content | None:
-        """As `open`, for nobody: None when that fails."""
+        """As `open`, ahead of a program; None when that fails."""
         try:
             return await self.open(node)
         except (ArtisyncError, TimeoutError) as error:

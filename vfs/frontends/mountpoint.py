@@ -25,7 +25,7 @@ from vfs.base.errors import MountBusy, MountError, MountPointTaken, MountPointUn
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 END_SECONDS = 0.5
-"""How long the end of a process that was killed is waited for; one that waits for a hanging mount may never end."""
+"""How long a killed process is waited for; it may never end while it waits for a hanging mount."""
 MOUNT_KIND = "fuse.artisync"
 """The type under which the kernel lists our mounts by FUSE."""
 HOST = "127.0.0.1"

@@ -195,7 +195,7 @@ def close() -> None:
 
 def _begin_anew() -> None:
     global _current, _lock
-    _lock = threading.Lock()  # somebody may have held the old one
+    _lock = threading.Lock()  # another thread of the parent may hold the old one
     if _current is not None:
         _inherited.append(_current)
         _current = None

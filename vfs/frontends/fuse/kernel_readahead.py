@@ -1,6 +1,6 @@
-"""How much the kernel asks for ahead of a program: 128 KiB, unless we may say otherwise, which takes root.
+"""The kernel's readahead for the mount: 128 KiB, which only root may change.
 
-The kernel takes the number of the mount's device when a file is opened, and keeps it for that open file. A GiB in requests
+The kernel copies the value of the mount's device into each file when it is opened. A GiB in requests
 of 1 MiB costs the mount about half of the processor time that it costs in requests of 128 KiB. Used on the event loop's
 thread; the file in sysfs waits for nothing.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from vfs.frontends import mountpoint as mountpoints
 
 USUAL = 128 << 10
-"""Bytes that the kernel asks for at a time by itself (VM_READAHEAD_PAGES)."""
+"""Bytes of the kernel's default readahead (VM_READAHEAD_PAGES)."""
 
 
 class KernelReadahead:
@@ -30,7 +30,7 @@ class KernelReadahead:
                 pass  # not root, or no sysfs
 
     def set(self, size: int) -> int:
-        """Have files that are opened from now on read ahead by `size` bytes, a multiple of 1024; what it is then."""
+        """Set the readahead of files opened from now on to `size` bytes, a multiple of 1024; the value in force."""
         if size != self._now and self._fd >= 0:
             try:
                 os.write(self._fd, b"%d" % (size >> 10))

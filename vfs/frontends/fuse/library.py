@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def _import_mfusepy() -> Any:
-    # where libfuse 2 is installed too, mfusepy would take that one unless it is told
+    # where libfuse 2 is installed too, mfusepy would load that one
     choose = sys.platform == "linux" and not {"FUSE_LIBRARY_NAME", "FUSE_LIBRARY_PATH"} & os.environ.keys()
     if choose:
         os.environ["FUSE_LIBRARY_NAME"] = "fuse3"
@@ -178,10 +178,10 @@ def new_session(args: Args, operations: Callbacks) -> int | None:
     return int(found) if found else None
 
 
-# --- what libfuse has to say --------------------------------------------------------------------------------------
+# --- libfuse's messages --------------------------------------------------------------------------------------
 
 complaints: collections.deque[str] = collections.deque(maxlen=8)
-"""libfuse's last warnings and errors; fuse_session_new and fuse_session_mount tell their reasons nowhere else."""
+"""libfuse's last warnings and errors: the only place where fuse_session_new and fuse_session_mount give reasons."""
 
 _libc: Any = C.CDLL(None)
 _libc.free.restype, _libc.free.argtypes = None, [P]

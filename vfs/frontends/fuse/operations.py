@@ -53,7 +53,7 @@ class Operations:
         """The thread of the program that waits for each task."""
         self._closing = False
         self.kernel_readahead: Callable[[int], int] = lambda size: USUAL
-        """Says how many bytes the kernel is to ask for ahead in files opened from now on; returns how many it will."""
+        """Sets the kernel's readahead, in bytes, of files opened from now on; returns the value in force."""
 
     @property
     def open_files(self) -> int:
@@ -264,7 +264,7 @@ class Operations:
         reply.xattr(req, b"", size)  # `cp -a`, `rsync -X` and `tar --xattrs` would give ours to their copies
 
     async def aclose(self) -> None:
-        """Answer what still waits, and close all handles."""
+        """Answer the requests in flight with ENOTCONN, and close all handles."""
         self._closing = True
         await self._tasks.aclose()
         for fh in list(self._handles):

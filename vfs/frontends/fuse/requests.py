@@ -1,4 +1,4 @@
-"""What can be asked about a request that waits for its answer, and who may answer it.
+"""Requests in flight: who may answer each, and what a signal does to it.
 
 A `Request` is a number that is never used twice, so that an answer that comes too late (after a deadline, an interrupt,
 or the end of the mount) finds nothing, instead of the memory of another request. `claim` decides who answers; it, and

@@ -193,7 +193,7 @@ class FuseSession:
     def unmount(self) -> None:
         """Unmount; programs that wait for an answer, or still have files open, get errors. Idempotent.
 
-        Whoever watches `fileno()` must have stopped: libfuse closes it. May block while the helper program runs.
+        Stop watching `fileno()` first: libfuse closes it. May block while the helper program runs.
         """
         if self._mounted:
             self._mounted = False

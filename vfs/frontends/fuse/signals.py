@@ -20,14 +20,14 @@ def _mask(*names: str) -> int:
 _HARMLESS = _mask("SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 """Those that end no program unless it wants to; see signal(7)."""
 _TO_END = _mask("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
-"""Those by which somebody wants a program to end; one that handles them wants its call back to do so."""
+"""Those that ask a program to end; a program that handles them needs its call to return first."""
 _FIELD = re.compile(rb"^(SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt):\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 def ends_a_call(pid: int) -> bool:
     """Whether a signal is pending for the thread `pid` that ends its program, or asks it to end.
 
-    True where nobody can tell: without Linux's /proc, or for a process of another container (`pid` 0).
+    True where this cannot be known: without Linux's /proc, or for a process of another container (`pid` 0).
     """
     try:
         if os.readlink("/proc/self") != str(os.getpid()):  # of another pid namespace

@@ -11,13 +11,13 @@ from pathlib import Path
 from vfs.frontends.mountpoint import HOST, MOUNT_NFS
 
 SPARE_SECONDS = 5.0
-"""How much longer the client waits than a call may take here, so that the error is ours."""
+"""How much longer the client waits than a call may take, so that the server's error comes first."""
 MOST_CACHED = 60.0
 """Seconds for which a client keeps attributes at most."""
 
 
 def cached_seconds(ttl: float) -> int:
-    """For how much of the TTL the client keeps attributes; it counts whole seconds. The rest is the tree's."""
+    """The part of the TTL, in whole seconds, for which the client keeps attributes. The tree has the rest."""
     return int(min(ttl / 2, MOST_CACHED))
 
 

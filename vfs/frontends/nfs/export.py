@@ -56,7 +56,7 @@ class Export:
         return self._tickets.used
 
     def path(self, seconds: float) -> str:
-        """A path to mount, good once and for so long."""
+        """A path to mount, valid once, for `seconds`."""
         return self._tickets.issue(self.port, seconds)
 
     def handle(self, node: Node) -> bytes:

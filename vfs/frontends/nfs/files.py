@@ -1,7 +1,7 @@
-"""What an NFS client needs of the files besides what every frontend does: handles that nobody gives back, attributes that
-say whether a listing has changed, and reads without an open. Used on the event loop's thread.
+"""What NFS needs beyond the files service: handles that clients never give back, attributes that show whether a listing has
+changed, and reads without an open. Used on the event loop's thread.
 
-Failures are raised as the service raises them.
+Raises as the service does.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class NfsFiles:
             return node.attributes.size
         if self._watched(node):
             return node.changes
-        return int(loop_time() * 1000)  # never the same: nobody looks at the listing
+        return int(loop_time() * 1000)  # never the same: the listing is not watched
 
     @staticmethod
     def _watched(directory: Node) -> bool:

@@ -16,7 +16,7 @@ _SLICE = 16_000
 
 
 def cookie(name: bytes) -> int:
-    """Where a name stands in a listing. The hash is keyed anew by each process, so that nobody can make two meet."""
+    """The cookie of a name. Each process keys the hash anew, so that collisions cannot be prepared."""
     return (hash(name) & (1 << 63) - 1) | _LEAST
 
 

@@ -41,7 +41,7 @@ def settings_for(settings: Settings) -> Settings:
 
 
 class NfsMount:
-    """A mount by NFS. `gone` is called once it is not there any more and nobody uses it."""
+    """A mount by NFS. `gone` is called once it is unmounted and no client uses it."""
 
     waiting: Sequence[int] = ()
     """No client says which programs wait."""
@@ -77,7 +77,7 @@ class NfsMount:
         self._watching = asyncio.ensure_future(self._watch())
 
     def _words(self, seconds: float) -> list[str]:
-        """The command that mounts, good for so long."""
+        """The command that mounts; its path is valid for `seconds`."""
         return command.mount_command(
             self._export.port,
             self._export.path(seconds),

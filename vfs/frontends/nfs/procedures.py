@@ -1,6 +1,6 @@
 """The NFS program, version 3 (RFC 1813): every procedure of a read-only server. No I/O: the files are asked for everything.
 
-Attributes go with an answer only while they are fresh: a client counts the age of what it is told from when it is told.
+An answer carries attributes only while they are fresh: a client counts their age from when it gets them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class NfsProgram:
         call: RpcCall,
         client: Client,
     ) -> RpcResult:
-        """Find the node of the handle that comes first, see who calls, and answer within the deadline."""
+        """Find the node of the handle, check the caller, and answer within the deadline."""
         handle = call.arguments.opaque(p.MOST_HANDLE)
         if call.uid is None:
             raise TooWeak

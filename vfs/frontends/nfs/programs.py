@@ -1,4 +1,4 @@
-"""From a record to its reply: which program, version and procedure is called, and by whom. No I/O of its own."""
+"""Dispatches a record to its program, version and procedure, and makes the reply. No I/O of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Procedure = Callable[[RpcCall, Client], Awaitable[RpcResult]]
 
 
 class TooWeak(Exception):
-    """The caller has to say who it is."""
+    """The caller gave no user id."""
 
 
 class Programs:

@@ -1,4 +1,4 @@
-"""Open readers for a protocol that opens nothing: one per file, bounded, closed when nobody has read for a while.
+"""Open readers for a protocol without an open: one per file, bounded, closed after IDLE_SECONDS without a read.
 
 A reader keeps the access pattern, so that readahead and the formats work as for a program that holds the file open.
 Owned by the event loop's thread; there are no locks.
@@ -19,7 +19,7 @@ from vfs.files.service import Files
 MOST_READERS = 256
 """Readers kept open; more only while each of them is in use."""
 IDLE_SECONDS = 30.0
-"""How long a reader stays open by which nobody reads."""
+"""How long a reader without a read stays open."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Readers:
                 del self._slots[node]
 
     def close(self) -> None:
-        """Close all that nobody uses."""
+        """Close all that are not in use."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -83,7 +83,7 @@ class Readers:
         self._sweep()
 
     def _drop(self, node: Node) -> None:
-        """Close a reader that nobody uses."""
+        """Close a reader, unless it is in use."""
         slot = self._slots[node]
         if not slot.users:
             del self._slots[node]

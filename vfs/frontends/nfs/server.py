@@ -1,7 +1,7 @@
-"""The NFS server on a loopback port: connections, their calls under way, and what bounds each of them.
+"""The NFS server on a loopback port: connections, their calls in flight, and the bounds on each.
 
-Everything runs on the event loop's thread. Replies are sent by `sendmsg` from where the bytes lie; a connection whose
-client takes nothing, sends half a call, or never shows that it may be here, is closed.
+Everything runs on the event loop's thread. Replies are sent by `sendmsg` without a copy. A connection is closed if its client
+takes no reply, sends half a call, or never proves that it is allowed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PRIVILEGED = 1024
 """Ports below are root's: a system's client that uses one is no program of another user."""
 MOST_CLIENTS = 64
 MOST_STRANGERS = 16
-"""Connections that have not shown yet that they may be here."""
+"""Connections that have not proved yet that they are allowed."""
 STRANGER_SECONDS = 10.0
 STALL_SECONDS = 60.0
-"""How long a client may leave half a call, or replies that it does not take."""
+"""How long a client may leave a call incomplete, or a reply unread."""
 MOST_CALLS = 32
 """Calls of one connection under way; more are not read."""
 MOST_QUEUED = memory.REPLIES
@@ -158,10 +158,10 @@ class ClientConnection:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def overdue(self) -> str:
-        """Why the connection should end, if it should."""
+        """Why the connection should be closed; empty if it should not."""
         now = self._loop.time()
         if not self.client.trusted and now - self.since > STRANGER_SECONDS:
-            return "it has not shown that it may be here"
+            return "it has not proved that it is allowed"
         if (self._queued or self._records.partial) and now - self._moved > STALL_SECONDS:
             return "it stalls"
         return ""
@@ -199,7 +199,7 @@ class NfsServer:
 
     @property
     def clients(self) -> int:
-        """Connections that have shown that they may be here."""
+        """Connections that have proved that they are allowed."""
         return sum(connection.client.trusted for connection in self._connections)
 
     def start(self) -> None:

@@ -52,13 +52,13 @@ class Tickets:
         """Paths that were used."""
 
     def issue(self, port: int, seconds: float) -> str:
-        """A new path, good for so long. The port in it tells everybody who sees the mount where its server is."""
+        """A new path, valid for `seconds`. The port in it shows in the list of mounts which server a mount has."""
         path = f"{PREFIX}{port}/{secrets.token_hex(16)}"
         self._until[path.encode()] = self._clock() + seconds
         return path
 
     def use(self, path: bytes) -> bool:
-        """Whether the path is good; it is not good any more afterwards."""
+        """Whether the path is valid; it is not valid a second time."""
         now = self._clock()
         self._until = {known: until for known, until in self._until.items() if until > now}
         found = [known for known in self._until if hmac.compare_digest(known, path.rstrip(b"/"))]
