@@ -75,7 +75,7 @@ async def settled_reader(tree: Tree, fetcher: Fetcher, node: Node, patience: flo
     if not node.settled:
         try:
             async with asyncio.timeout(patience):
-                await tree.versions.settle_name(node)
+                await tree.versions.settle_name(node, small=True)
         except TimeoutError as error:
             raise BeingWritten(f"{node.path!r} is being written") from error
     reader = await open_reader(tree, fetcher, node)

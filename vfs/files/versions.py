@@ -22,7 +22,7 @@ from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.fetch.samples import Sample
 from vfs.files.lineages import Lineages
 from vfs.files.namespace import Namespace
-from vfs.files.node import NEVER, Node, version_of
+from vfs.files.node import NEVER, Kind, Node, version_of
 from vfs.files.requests import Requests
 from vfs.files.resolve import Resolver
 from vfs.remote.api import Attributes
@@ -244,17 +244,20 @@ class Versions:
         known = content.trusted or content.append_only or bool(content.held)
         return known or content.version.size <= SINGLE_READ
 
-    async def settle_name(self, node: Node, patience: float = math.inf) -> None:
-        """Wait, for `patience` seconds, until what the node's name stands for is settled.
+    async def settle_name(self, node: Node, patience: float = math.inf, *, small: bool = False) -> None:
+        """Wait, for `patience` seconds, until what the node's name stands for is settled, or only appended to.
 
-        Raises StaleVersion when that is another node, or never comes to rest.
+        `small`: also while it is a file that one read brings whole. Raises StaleVersion when that is another node, or
+        never comes to rest.
         """
         parent = node.parent
         assert parent is not None
         end = loop_time() + patience
         while True:
             current = parent.children.get(node.name)
-            if current is None or current.stale or current.settled or formats.append_only(current.name):
+            if current is None or current.stale or current.kind is not Kind.FILE or current.settled:
+                break
+            if formats.append_only(current.name) or (current.version.size <= SINGLE_READ and not small):
                 break
             left = end - loop_time()
             if left <= 0:

@@ -10,6 +10,8 @@ import pytest
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from tests.lab.waiting import now
 from vfs.base.errors import StaleVersion
+from vfs.files.read_whole import with_reader
+from vfs.files.reader import Reader, open_reader
 
 FILE = ROOT + b"/ck.pt"
 SMALL = ROOT + b"/small.pt"
@@ -106,6 +108,38 @@ def test_who_waits_for_a_file_that_goes_away_is_told_at_once(gone: bytes) -> Non
     play(story)
 
 
+def test_a_copy_waits_for_a_small_file_too() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.write(SMALL, b"a half")
+        later(1.0, stack.files.write, SMALL, b"whole!")
+        copies = []
+
+        async def copy(reader: Reader) -> None:
+            copies.append(await read(reader))
+
+        await with_reader(stack.tree, stack.fetcher, await stack.node(b"small.pt"), 10.0, copy)
+        assert copies == [b"whole!"]
+
+    play(story)
+
+
+def test_who_waits_for_a_file_that_becomes_a_directory_is_told_at_once() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        await stack.read(b"ck.pt")
+        node = await stack.node(b"ck.pt")
+        stack.files.remove(FILE)
+        stack.files.mkdir(FILE)
+        stack.files.find(FILE).claimed = 1 << 20  # as one of very many names has it
+        await asyncio.sleep(TTL)
+        began = now()
+        with pytest.raises(StaleVersion):
+            await open_reader(stack.tree, stack.fetcher, node)
+        assert now() == began
+
+    play(story)
+
+
 # --- who does not ---------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +150,23 @@ def test_what_is_served_at_once_though_it_was_just_written(path: bytes) -> None:
         stack.files.write(path, data)
         began = now()
         assert await stack.read(path[3:]) == data
+        assert now() == began
+
+    play(story)
+
+
+@pytest.mark.parametrize("path", [LOG, SMALL], ids=["only appended to", "one read"])
+def test_who_opens_what_was_just_replaced_by_such_a_file_does_not_wait_either(path: bytes) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(path, b"old, and longer")
+        assert await stack.read(path[3:]) == b"old, and longer"
+        node = await stack.node(path[3:])
+        stack.files.write(path, b"new")
+        await asyncio.sleep(TTL)
+        began = now()
+        with pytest.raises(StaleVersion):  # upon which the kernel looks the name up again
+            await open_reader(stack.tree, stack.fetcher, node)
+        assert await stack.read(path[3:]) == b"new"
         assert now() == began
 
     play(story)
