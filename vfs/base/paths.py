@@ -26,9 +26,8 @@ def make_private(directory: Path) -> None:
     """Make a directory, and those above it that are not there, for this user alone. Raises OSError."""
     for place in reversed(missing(Path(os.path.abspath(directory)))):
         place.mkdir(mode=0o700, exist_ok=True)
-    directory.mkdir(
-        mode=0o700, exist_ok=True
-    )  # fails where a file, or a symlink that leads nowhere, is in the way
+    # fails where a file, or a dangling symlink, is in the way
+    directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def own_private(directory: Path) -> None:

@@ -100,9 +100,8 @@ def command(
                 else:
                     stack.run(where.settings, work, console.prompter())
             except (NotMounted, MountSilent):
-                where = places.Where(
-                    given, None, []
-                )  # it has ended, or hangs: on a connection of our own, then
+                # the mount has ended, or hangs: go on with a connection of our own
+                where = places.Where(given, None, [])
             except stack.AWAY as error:
                 take({"text": f"{SILENT} ({error})", "kind": "Unreachable"})
                 time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))

@@ -76,9 +76,8 @@ def short(path: Path) -> Iterator[str]:
         if os.path.isdir(f"/proc/self/fd/{fd}"):
             yield f"/proc/self/fd/{fd}/{path.name}"
             return
-        with tempfile.TemporaryDirectory(
-            dir="/tmp"
-        ) as directory:  # where nobody else can put a symlink of theirs
+        # a private directory, where no other user can put a symlink
+        with tempfile.TemporaryDirectory(dir="/tmp") as directory:
             symlink = os.path.join(directory, "d")
             os.symlink(path.parent, symlink)
             yield os.path.join(symlink, path.name)

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
-from vfs.files.node import NEVER, Kind, Node
+from vfs.files.node import NEVER, Node
+from vfs.files.order import below, directories, name_of, next_by_name
 from vfs.files.tree import Tree
 
 MOST_AHEAD = 512
@@ -163,36 +164,22 @@ class Crawl:
     def _following(self) -> Iterator[Node]:
         """The directories behind the walker's, in the order in which it will come to them."""
         node = self._at
-        yield from self._below(node)
+        yield from below(node, self._row)
         while node is not self.top and node.parent is not None:
             row = self._row(node.parent)
             for i in range(self._places.get(node, len(row)) + 1, len(row)):
                 yield row[i]
-                yield from self._below(row[i])
+                yield from below(row[i], self._row)
             node = node.parent
-
-    def _below(self, directory: Node) -> Iterator[Node]:
-        rows = [iter(self._row(directory))]
-        while rows:
-            child = next(rows[-1], None)
-            if child is None:
-                rows.pop()
-            else:
-                yield child
-                rows.append(iter(self._row(child)))
 
     def _row(self, directory: Node) -> list[Node]:
         row = self._rows.get(directory)
         if row is None:
             if directory.listed == NEVER:
                 return []
-            row = [
-                child
-                for child in directory.children.values()
-                if child.kind is Kind.DIRECTORY and not child.follow
-            ]
+            row = directories(directory.children.values())
             if self._sorted:
-                row.sort(key=lambda child: child.name)
+                row.sort(key=name_of)
             self._rows[directory] = row
             if directory.parent is not None:
                 listed, held = self._below_each.get(directory.parent, (0, 0))
@@ -217,8 +204,8 @@ class Crawl:
         if self._sorted or self._guesses >= GUESSES or directory.parent is None or before is None:
             return
         self._guesses += 1
-        names = [child.name for child in self._row(directory.parent) if child.name > before.name]
-        if names and min(names) == directory.name:
+        names = (child.name for child in self._row(directory.parent))
+        if next_by_name(names, before.name) == directory.name:
             self._sorted = True
             self._passed = set(self._seen)  # what was listed in the other order comes too late
             self._ahead.clear()

@@ -8,18 +8,18 @@ correct guess, always within the remote's bound on speculative reads (`spare`). 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.files.list_ahead import PATTERN_SECONDS
 from vfs.files.node import NEVER, Kind, Node, common
+from vfs.files.order import below, directories, files, order_of, row_of, suffix_of
 from vfs.files.tree import Tree
-from vfs.remote.api import MOST_AHEAD
 
 LARGEST = 4 << 20
 """Bytes of a file that counts as small."""
@@ -171,7 +171,7 @@ class Series:
         order = order_of(self._at, node)
         if order is not None:
             self._by_name = order[0]
-        if self._suffix not in (None, _suffix(node)):
+        if self._suffix not in (None, suffix_of(node)):
             self._suffix = None
         self._pass(None, now)
         self._start(node)
@@ -242,7 +242,7 @@ class Series:
             node.content is None
             and 0 < size <= LARGEST
             and (node.settled or size <= SINGLE_READ)
-            and self._suffix in (None, _suffix(node))
+            and self._suffix in (None, suffix_of(node))
             and self._tree.names.fresh(node)
         )
 
@@ -255,9 +255,7 @@ class Series:
             jobs = [job.done for jobs in content.jobs.values() for job in jobs]
             await asyncio.gather(*map(asyncio.shield, jobs), return_exceptions=True)
             if not content.readers:
-                self._fetcher.handles.reopen(
-                    content
-                )  # all of it is in memory: the server's handle is not needed
+                self._fetcher.handles.reopen(content)  # the server's handle is not needed any more
 
     async def _list(self, directory: Node) -> None:
         """List a directory, and have some of those behind it listed."""
@@ -290,52 +288,15 @@ class Series:
             yield node.parent
             row = self._row(node.parent)
             later = row[row.index(node) + 1 :] if node in row else []
-            yield from (one for one in later if one.kind is Kind.FILE)
-            for one in later:
-                if self._deep and one.kind is Kind.DIRECTORY and not one.follow:
-                    yield from self._below(one)
+            yield from files(later)
+            for one in directories(later) if self._deep else ():
+                yield from self._through(one)
             node = node.parent
 
-    def _below(self, directory: Node) -> Iterator[Node]:
-        todo = [directory]
-        while todo:
-            directory = todo.pop()
+    def _through(self, top: Node) -> Iterator[Node]:
+        for directory in chain((top,), below(top, lambda one: directories(self._row(one)))):
             yield directory
-            row = self._row(directory)
-            yield from (one for one in row if one.kind is Kind.FILE)
-            todo += [one for one in reversed(row) if one.kind is Kind.DIRECTORY and not one.follow]
+            yield from files(self._row(directory))
 
     def _row(self, directory: Node) -> list[Node]:
         return row_of(directory, self._by_name)
-
-
-def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
-    """The order in which `node` is the file next after `before`: (sorted or as listed, suffix or None for any); None: in none."""
-    directory, suffix = node.parent, _suffix(node)
-    if directory is None or before.parent is not directory or len(directory.children) > MOST_AHEAD:
-        return None
-    names = [one.name for one in directory.children.values() if one.kind is Kind.FILE]
-    for alike in (None, suffix) if suffix and before.name.endswith(suffix) else (None,):
-        if alike is not None:
-            names = [name for name in names if name.endswith(alike)]
-        if min((name for name in names if name > before.name), default=None) == node.name:
-            return True, alike
-        if before.name in names and names[names.index(before.name) + 1 :][:1] == [node.name]:
-            return False, alike
-    return None
-
-
-def row_of(directory: Node, by_name: bool) -> list[Node]:
-    """The children of a directory, sorted or as listed; a very large directory as listed only."""
-    row = list(directory.children.values())
-    if by_name and len(row) <= MOST_AHEAD:
-        row.sort(key=_name)
-    return row
-
-
-def _name(node: Node) -> bytes:
-    return node.name
-
-
-def _suffix(node: Node) -> bytes:
-    return os.path.splitext(node.name)[1]

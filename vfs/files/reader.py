@@ -171,10 +171,8 @@ class Reader:
             ahead = pattern.ahead(content.version.size, most, most, growth, unit=most // STEPS)
             if ahead is None or self.fetcher.disk.load_ahead(content, *ahead):
                 return
-            self._on_disk, pattern.frontier = (
-                False,
-                ahead[0],
-            )  # it grew, or was evicted: the link says how much
+            # it grew, or was evicted: the link says how much to fetch
+            self._on_disk, pattern.frontier = False, ahead[0]
         remote = self.fetcher.remote
         ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
         if ahead is not None:
