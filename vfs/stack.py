@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -90,6 +91,7 @@ def make_dialer(settings: Settings, prompter: Prompter | None, *, fall_back: boo
     first = made(ParamikoDialer)
     if not fall_back:
         return first
+    first.leave_slow = shutil.which("ssh") is not None
     return FallbackDialer(first, made(OpensshDialer), asked=prompter is not None)
 
 

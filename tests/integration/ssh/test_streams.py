@@ -85,6 +85,24 @@ def test_megabytes_come_through_in_order_while_the_server_changes_its_keys(
             assert read_file(stream, str(tmp_path / "data").encode(), len(content)) == content
 
 
+def test_a_server_that_is_fast_under_chacha20_alone_is_left_to_ssh(tmp_path: Path) -> None:
+    chacha = "chacha20-poly1305@openssh.com"
+
+    def paramiko(server: Sshd, *options: tuple[str, str]) -> ParamikoDialer:
+        address = replace(server.address, options=options)
+        dialer = ParamikoDialer(address, tmp_path / "ours", accept_new=True)
+        dialer.leave_slow = True
+        return dialer
+
+    with Sshd(extra=[f"Ciphers {chacha},aes256-ctr"]) as server:
+        fails(paramiko(server), errors.NeedsOpenssh, "ChaCha20")
+        with connected(paramiko(server, ("Ciphers", "aes256-ctr"))):
+            pass
+    for others in ("aes256-ctr", f"{chacha},aes128-gcm@openssh.com"):
+        with Sshd(extra=[f"Ciphers {others}"]) as server, connected(paramiko(server)):
+            pass
+
+
 def test_paramiko_asks_for_the_service_once_and_waits_for_no_answer(
     server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

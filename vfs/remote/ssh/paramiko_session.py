@@ -41,6 +41,8 @@ class Session(paramiko.Transport):
         self.packetizer.REKEY_BYTES = REKEY_BYTES
         self.packetizer.REKEY_PACKETS = REKEY_PACKETS
         self.service_asked = False
+        self.offered: list[str] = []
+        """The server's ciphers, once the key exchange is over."""
 
     def auth_publickey(self, username: str, key: paramiko.PKey, event: Any = None) -> list[str]:
         """As paramiko's; a further factor that is wanted is returned."""
@@ -58,6 +60,11 @@ class Session(paramiko.Transport):
         """Ask, and do not wait: a server that has none closes the channel, with `channel.event_ready` false."""
         channel._wait_for_event = lambda: None  # type: ignore[attr-defined]
         channel.invoke_subsystem("sftp")
+
+    def _really_parse_kex_init(self, m: Message, ignore_first_byte: bool = False) -> Any:
+        parsed = super()._really_parse_kex_init(m, ignore_first_byte)  # type: ignore[misc]
+        self.offered = parsed["server_encrypt_algo_list"]
+        return parsed
 
     def _login(self) -> tuple[AuthHandler, threading.Event]:
         self.auth_handler = _Login(cast("Any", self))
