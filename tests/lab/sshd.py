@@ -50,7 +50,8 @@ class Sshd:
 
     It runs as the present user and lets that user in with `server.user_key`; paths over SFTP are those of
     this machine, `root` is where a test puts its files. `extra` are lines of sshd_config(5) that come first,
-    and so win; `key_kind` is that of its key and of the user's. The test is skipped where there is no sshd.
+    and so win; `key_kind` is that of its key and of the user's; `by` are words that start it, as those of `setpriv`.
+    The test is skipped where there is no sshd.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Sshd:
         port: int | None = None,
         log_level: str = "VERBOSE",
         key_kind: str = "ed25519",
+        by: Sequence[str] = (),
     ) -> None:
         if SSHD is None:
             pytest.skip("no sshd on this machine (Debian: openssh-server)")
@@ -74,6 +76,7 @@ class Sshd:
         shutil.copy(f"{self.user_key}.pub", self.authorized_keys)
         self.port = free_port() if port is None else port
         self.user = getpass.getuser()
+        self._by = by
         self.log: list[str] = []
         self._config = self.directory / "sshd_config"
         own_subsystem = any(line.startswith("Subsystem") for line in extra)
@@ -136,7 +139,7 @@ class Sshd:
         assert self._process is None
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        words = [str(SSHD), "-D", "-e", "-f", str(self._config)]
+        words = [*self._by, str(SSHD), "-D", "-e", "-f", str(self._config)]
         self._process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

@@ -1,7 +1,8 @@
-"""The table of docs/servers.md: what came of the contract, server by server, written after a run of the whole matrix."""
+"""The table of docs/servers.md: what came of the contract, server by server; a run replaces what it ran."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.kinds import KINDS, PLACE
+
 PAGE = Path(__file__).parents[2] / "docs/servers.md"
 BEGIN, END = "<!-- the matrix: scripts/servers writes it -->\n", "<!-- the end of the matrix -->"
 Row = dict[str, str]
 """What came of each test, by its name: passed, failed, or why it was skipped."""
+
+SECONDS = "seconds"
+"""In a row: how long the large file took."""
 
 _rows: defaultdict[str, Row] = defaultdict(dict)
 
@@ -36,24 +42,34 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         row[name] = "failed"
     elif report.when == "call":
         row.setdefault(name, "passed")
+        row |= {name: f"{value:.1f} s" for name, value in report.user_properties if name == SECONDS}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Only after a run that nothing was left out of."""
-    chosen = session.config.option.keyword or session.config.option.markexpr
-    if "ARTISYNC_SERVERS" not in os.environ or chosen or session.shouldstop or len(_rows) < 2:
+    """Of the tests that did not run, what came of them before; no table until each server had its turn."""
+    if "ARTISYNC_SERVERS" not in os.environ or session.shouldstop or not _rows:
         return
+    kept = PLACE / "results.json"
+    rows: dict[str, Row] = json.loads(kept.read_text()) if kept.exists() else {}
+    for kind, row in _rows.items():
+        rows.setdefault(kind, {}).update(row)
+    kept.write_text(json.dumps(rows, indent=1))
+    if KINDS.keys() - rows.keys():
+        return
+    rows = {kind: rows[kind] for kind in (*KINDS, *(kind for kind in rows if kind not in KINDS))}
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}{table(_rows)}{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}{table(rows)}{END}{after}")
 
 
 def table(rows: dict[str, Row]) -> str:
     """In Markdown, a line for each server."""
-    lines = ["| server | artisync | sshfs |", "|---|---|---|"]
+    lines = ["| server | artisync | sshfs | the large file: artisync | sshfs |", "|---|---|---|--:|--:|"]
     for kind, row in rows.items():
         if not kind.endswith(", by sshfs"):
-            lines.append(f"| {kind} | {_cell(row)} | {_cell(rows.get(f'{kind}, by sshfs', {}))} |")
+            both = row, rows.get(f"{kind}, by sshfs", {})
+            cells = [kind, *map(_cell, both), *(one.get(SECONDS, "–") for one in both)]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

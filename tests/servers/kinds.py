@@ -29,6 +29,8 @@ PLACE = Path(os.environ.get("ARTISYNC_SERVERS", "/nonexistent"))
 """What `scripts/servers` made: `debian/` unpacked packages, `venv/`, `node_modules/`."""
 PROGRAMS = Path(__file__).parent / "programs"
 SFTP_SERVER = sftp_between.SFTP_SERVER
+BOUNDED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""How each server is started, so that root, too, is denied what a file's mode denies its owner."""
 
 
 class Server:
@@ -77,7 +79,9 @@ class OpenSsh(Server):
 
     def start(self) -> None:
         if self._sshd is None:
-            self._sshd = Sshd(self.root, extra=self._lines, port=self.port, key_kind=self._key_kind)
+            self._sshd = Sshd(
+                self.root, extra=self._lines, port=self.port, key_kind=self._key_kind, by=BOUNDED
+            )
         self._sshd.start()
 
     def stop(self) -> None:
@@ -144,7 +148,7 @@ class OfProgram(Server):
             words = ["unshare", "-m", "sh", "-c", script, "sh", *words]
         log = (self.place / "server.log").open("ab")
         self._process = subprocess.Popen(
-            words,
+            [*BOUNDED, *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -194,6 +198,19 @@ def _debian(path: str) -> Path:
 def _dropbear_key(server: Server, key: Path, authorized: Path) -> None:
     words = [_debian("usr/bin/dropbearconvert"), "openssh", "dropbear", key, server.place / "dropbear_key"]
     subprocess.run(words, check=True, capture_output=True, env=_environment())
+
+
+def _erlang_key(server: Server, key: Path, authorized: Path) -> None:
+    shutil.copy(key, authorized.parent / "ssh_host_ed25519_key")
+
+
+def _erlang(server: Server, key: Path, authorized: Path) -> Sequence[str | Path]:
+    home = _debian("usr/lib/erlang")
+    binaries = next(home.glob("erts-*/bin"))
+    places = [f"ROOTDIR={home}", f"BINDIR={binaries}", "EMU=beam", "PROGNAME=erl"]
+    script = f'{{ok, _}} = file:script("{PROGRAMS / "with_erlang.erl"}").'
+    words = ["-noinput", "+fnui", "-eval", script, "-extra"]
+    return ["env", *places, binaries / "erlexec", *words, str(server.port), authorized.parent]
 
 
 def _tinysshd_keys(server: Server, key: Path, authorized: Path) -> None:
@@ -264,6 +281,7 @@ PROGRAM_KINDS: dict[str, Program] = {
         prepare=_dropbear_key,
         under_home=True,
     ),
+    "erlang": Program(_erlang, _debian("usr/lib/erlang"), prepare=_erlang_key),
     "tinysshd": Program(
         lambda server, key, authorized: [
             sys.executable,
@@ -319,6 +337,31 @@ def talking(place: Path) -> Server:
     return OpenSsh(place, f"Subsystem sftp {script}")
 
 
+def _mysecureshell(place: Path) -> Server:
+    """Its configuration is /etc/ssh/sftp_config and no other: each of its sessions has an /etc/ssh of its own."""
+    program = _debian("usr/bin/mysecureshell")
+    if not program.exists():
+        pytest.skip("mysecureshell is not installed (scripts/servers installs it)")
+    if os.getuid() != 0:
+        pytest.skip("needs root, to give it another /etc/ssh")
+    etc = place / "etc"
+    etc.mkdir()
+    settings = {
+        **dict.fromkeys(("StayAtHome", "VirtualChroot", "ResolveIP", "HideNoAccess"), "false"),
+        **dict.fromkeys(("IdleTimeOut", "LimitConnectionByUser", "LimitConnectionByIP"), "0"),
+        "Home": "/",
+        "LimitConnection": "0",
+        "ShowLinksAsLinks": "true",
+    }
+    lines = [f"{name} {value}" for name, value in settings.items()]
+    (etc / "sftp_config").write_text("\n".join(["<Default>", *lines, "</Default>", ""]))
+    script = place / "subsystem"
+    mount = f'umount -ila -t fuse.artisync; mount --bind "{etc}" /etc/ssh'
+    script.write_text(f"#!/bin/sh\nexec unshare -m sh -c '{mount} && exec \"{program}\" -c sftp-server'\n")
+    script.chmod(0o755)
+    return OpenSsh(place, f"Subsystem sftp {script}")
+
+
 TALK = "Welcome to the cluster"
 
 
@@ -341,6 +384,7 @@ KINDS: dict[str, Callable[[Path], Server]] = {
     **{f"as if: {rule}": _filtered(rule) for rule in sftp_filter.RULES if rule != "no-listings"},
     "gesftpserver": _subsystem(str(_debian("usr/libexec/gesftpserver"))),
     "lsh": _subsystem(str(_debian("usr/lib/lsh-server/sftp-server"))),
+    "mysecureshell": _mysecureshell,
     **{
         name: lambda place, program=program: OfProgram(place, program)
         for name, program in PROGRAM_KINDS.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,55 @@ def test_a_handle_that_is_open_already_is_given_to_nobody() -> None:
         return twins
 
     assert run_engine(main) == 1
+
+
+class ErlangHandles(dict[bytes, Any]):
+    """The handles of Erlang's `ssh_sftpd`: with three open, the third is the second; CLOSE and READ mean the latest of a name."""
+
+    def __init__(self) -> None:
+        self.table: list[tuple[bytes, Any]] = []
+
+    def __setitem__(self, _: bytes, held: Any) -> None:
+        number = 0
+        for text, _ in self.table:
+            number += int(text) <= number
+        self.table.insert(0, (b"%d" % number, held))
+
+    def get(self, text: bytes, default: Any = None) -> Any:
+        return next((held for name, held in self.table if name == text), default)
+
+    def pop(self, text: bytes, default: Any = None) -> Any:
+        at = next((at for at, (name, _) in enumerate(self.table) if name == text), None)
+        return default if at is None else self.table.pop(at)[1]
+
+
+def test_each_file_is_its_own_on_a_server_that_gives_out_handles_as_erlangs_does() -> None:
+    async def main(threads: Threads) -> None:
+        server, pool = await remote(threads, latency=0.01)
+        paths = files(server)
+
+        def twist(asked: Asked, honest: bytes) -> bytes:
+            if honest[4] != Kind.HANDLE:
+                return honest
+            session = next(one for one in server.sessions if one.asked and one.asked[-1] is asked)
+            if not isinstance(session.handles, ErlangHandles):  # its first
+                handles = ErlangHandles()
+                handles[b""] = session.handles.popitem()[1]
+                session.handles = handles
+            return fake.packet(Kind.HANDLE, asked.id, fake.text(session.handles.table[0][0]))
+
+        server.twist = twist
+        found = await asyncio.gather(*(content(pool, path) for path in paths))
+        assert [data for _, data in found] == [path * 100 for path in paths]
+        assert len(await pool.scandir(b"/d")) == MANY
+        assert [await read(file) for file, _ in found[:10]] == [path * 100 for path in paths[:10]]
+        for file, _ in found:
+            file.close()
+        await asyncio.sleep(5)
+        assert [one for session in server.sessions for one in getattr(session.handles, "table", [])] == []
+        await pool.aclose()
+
+    run_engine(main)
 
 
 def test_a_read_under_way_on_a_handle_that_was_given_out_twice_is_asked_again() -> None:

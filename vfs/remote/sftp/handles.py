@@ -3,6 +3,9 @@
 A server that runs out of handles answers OPEN and OPENDIR with FAILURE, as for other errors. So after a FAILURE an idle handle
 is closed and the path is opened again; if that succeeds, the number of handles then is the limit for a minute.
 
+Erlang's server gives out a handle that is in use already, as soon as three are open, and each CLOSE takes the latest of its
+files away. So an OPEN is answered with a handle of its own, or not at all, see `_opened`.
+
 Owned by the event loop's thread; there are no locks.
 """
 
@@ -51,6 +54,8 @@ class _Opening:
     asked: float = 0.0
     before: asyncio.Future[Attributes] | None = None
     tries: int = 0
+    closes: int = 0
+    """CLOSEs sent before its OPEN."""
 
 
 class Handles:
@@ -65,6 +70,9 @@ class Handles:
         self._open: dict[Handle, None] = {}
         """The least recently used one first."""
         self._texts: dict[bytes, Handle] = {}
+        self._closes = 0
+        self._last_close: dict[bytes, int] = {}
+        """The number of the CLOSE that was sent for a handle; kept while an OPEN is under way."""
         self._asked = 0
         self._closing = 0
         self._queue: deque[_Opening] = deque()
@@ -152,6 +160,7 @@ class Handles:
     def _ask(self, opening: _Opening) -> None:
         self._asked += 1
         opening.asked = self._loop.time()
+        opening.closes = self._closes
         opening.before = opening.look()
         opening.send().add_done_callback(partial(self._answered, opening))
 
@@ -162,23 +171,30 @@ class Handles:
         if error is None:
             self._opened(opening, answer.result())
         elif isinstance(error, ServerFailure) and self._others() and opening.tries < TRIES:
-            self._learnt, self._learnt_at = max(1, len(self._open)), self._loop.time()
+            self._learn(len(self._open))
             self._queue.append(opening)
         else:
             if opening.tries > 1 and isinstance(error, ServerFailure):  # it was not for want of handles
                 self._learnt = None
             if not opening.future.done():
                 opening.future.set_exception(error)
+        if not self._asked:
+            self._last_close.clear()
         self._pump()
+
+    def _learn(self, most: int) -> None:
+        self._learnt, self._learnt_at = max(1, most), self._loop.time()
 
     def _others(self) -> int:
         return len(self._open) + self._asked + self._closing
 
     def _opened(self, opening: _Opening, text: bytes) -> None:
         twin = self._texts.get(text)
-        if twin is not None:
+        if twin is not None or self._last_close.get(text, 0) > opening.closes:  # it was in use behind this OPEN
             log.warning("the server gave out a handle that is in use already; both are closed")
-            self._forget(twin)
+            self._learn(len(self._open))
+            if twin is not None:
+                self.close(twin)
             closed = self._close(text)
             if opening.tries < TRIES:
                 closed.add_done_callback(lambda _: self._once_more(opening))
@@ -204,6 +220,9 @@ class Handles:
 
     def _close(self, text: bytes) -> asyncio.Future[object]:
         self._closing += 1
+        self._closes += 1
+        if self._asked:
+            self._last_close[text] = self._closes
         future = self._send_close(text)
         future.add_done_callback(self._closed)
         return future
