@@ -228,12 +228,16 @@ def test_a_large_file_is_read_whole(world: World, record_property: Callable[[str
 
 
 def test_what_is_denied_is_denied_alone(world: World) -> None:
-    secret = write(world.root / "exp-1/secret", b"secret")
+    secret = write(world.root / "denied/secret", b"secret")
     secret.chmod(0)
-    assert eventually(lambda: (world.path / "exp-1/secret").exists())
-    with pytest.raises(PermissionError):
-        (world.path / "exp-1/secret").read_bytes()
-    assert (world.path / "exp-1/small/1").read_bytes() == b"1" * 100
+    try:
+        shown = world.path / "denied/secret"
+        assert eventually(shown.exists)
+        with pytest.raises(PermissionError):
+            shown.read_bytes()
+        assert (world.path / "exp-1/small/1").read_bytes() == b"1" * 100
+    finally:
+        shutil.rmtree(secret.parent)
 
 
 def test_a_checkpoint_is_loaded(world: World) -> None:

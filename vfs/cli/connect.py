@@ -122,7 +122,7 @@ def _checked(settings: Settings, *, fall_back: bool) -> Settings:
         f"Connected to {settings.address.host} ({found.rtt * 1000:.0f} ms away); {root} holds {names}."
     )
     if found.transport != settings.transport:
-        console.tell("The system's ssh made the connection, and makes all of this profile from now on.")
+        console.tell("Here the system's ssh can do more than paramiko; this profile uses it from now on.")
     return replace(settings, transport=found.transport)
 
 

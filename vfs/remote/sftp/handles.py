@@ -4,7 +4,7 @@ A server that runs out of handles answers OPEN and OPENDIR with FAILURE, as for 
 is closed and the path is opened again; if that succeeds, the number of handles then is the limit for a minute.
 
 Erlang's server gives out a handle that is in use already, as soon as three are open, and each CLOSE takes the latest of its
-files away. So an OPEN is answered with a handle of its own, or not at all, see `_opened`.
+files away. So a handle that was in use while its OPEN was under way is nobody's, see `_opened`.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -190,7 +190,8 @@ class Handles:
 
     def _opened(self, opening: _Opening, text: bytes) -> None:
         twin = self._texts.get(text)
-        if twin is not None or self._last_close.get(text, 0) > opening.closes:  # it was in use behind this OPEN
+        closed_behind = self._last_close.get(text, 0) > opening.closes
+        if twin is not None or closed_behind:
             log.warning("the server gave out a handle that is in use already; both are closed")
             self._learn(len(self._open))
             if twin is not None:
