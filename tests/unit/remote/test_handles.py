@@ -161,14 +161,14 @@ def test_each_file_is_its_own_on_a_server_that_gives_out_handles_as_erlangs_does
         paths = files(server)
 
         def twist(asked: Asked, honest: bytes) -> bytes:
-            if honest[4] != Kind.HANDLE:
+            if honest[4] != PacketType.HANDLE:
                 return honest
             session = next(one for one in server.sessions if one.asked and one.asked[-1] is asked)
             if not isinstance(session.handles, ErlangHandles):  # its first
                 handles = ErlangHandles()
                 handles[b""] = session.handles.popitem()[1]
                 session.handles = handles
-            return fake.packet(Kind.HANDLE, asked.id, fake.text(session.handles.table[0][0]))
+            return fake.packet(PacketType.HANDLE, asked.id, fake.text(session.handles.table[0][0]))
 
         server.twist = twist
         found = await asyncio.gather(*(content(pool, path) for path in paths))
