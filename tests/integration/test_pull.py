@@ -257,8 +257,8 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(client: Client, root: Path, 
     assert [path.name for path in (tmp_path / "copy").rglob("*.pt")] == ["best_model.pt"]
 
 
-def test_ls_of_experiments(client: Client, root: Path, tmp_path: Path) -> None:
-    pull(client, "exp-2", tmp_path / "out")
+def test_ls_of_experiments(client: Client) -> None:
+    client.ask("prefetch", "exp-2")
     rows = {row["name"]: row for row in json.loads(client.ask("ls", "--json").stdout)}
     assert list(rows) == ["exp-1", "exp-2"]
     assert (rows["exp-1"]["files"], rows["exp-1"]["size"]) == (3, 3 * MIB + 5000 + 800)

@@ -250,6 +250,9 @@ class Pull:
             else:
                 left = self._pulled.left(name, found) if found is not None else None
                 action = decide(found, left, node.version, overwrite=self._overwrite)
+            if action is not Action.GROW:  # what a stopped pull brought
+                half = self._pulled.half(name, node.version)
+                found = self._destination.found(half) if half is not None else None
         except (ArtisyncError, OSError) as error:
             self._failed(name, error)
             return []
@@ -259,7 +262,7 @@ class Pull:
         if action is Action.KEEP:
             self.outcome.kept.append(name)
             return []
-        here = found.stat.st_size if found is not None and action is Action.GROW else 0
+        here = found.stat.st_size if found is not None else 0
         return [Item(node, name, action, max(0, node.version.size - here))]
 
     async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
@@ -317,10 +320,10 @@ class Pull:
         # small ones first: an event file is not to wait for a checkpoint
         with fresh_only():
             await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
+        await asyncio.to_thread(self._pulled.clean, self._destination)
 
     def _make_directories(self, items: list[Item]) -> list[Item]:
         """Make the directories; returns the files and links to put into them."""
-        self._pulled.clean(self._destination)
         todo, shut = [], set()
         for item in items:
             if posixpath.dirname(item.name) in shut:
@@ -362,7 +365,12 @@ class Pull:
         async def copy(reader: Reader) -> None:
             self.progress.done -= item.done  # what a version that went away had brought
             item.done = 0
-            await self._writer.file(item.name, reader, grow=item.action is Action.GROW, wrote=wrote)
+            content = reader.content
+            content.spared = not await self._tree.lineages.pinned(reader.node)  # written once, not twice
+            try:
+                await self._writer.file(item.name, reader, grow=item.action is Action.GROW, wrote=wrote)
+            finally:
+                content.spared = False
 
         await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
 

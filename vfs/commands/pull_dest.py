@@ -151,11 +151,11 @@ class LocalName:
         """A new directory with the mode of the server's, as far as the umask allows, and what its owner needs."""
         os.mkdir(self._name, stat.S_IMODE(mode) & 0o777 | 0o700, dir_fd=self._fd)
 
-    def open(self) -> int:
-        """A descriptor to write into the file that is there."""
+    def open(self, temporary: str | None = None) -> int:
+        """A descriptor to read and write the file that is there, or the temporary one beside it."""
         # not blocking: a FIFO may have taken its place
-        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(self._name, flags, dir_fd=self._fd)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(temporary or self._name, flags, dir_fd=self._fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a file any more", self._name)

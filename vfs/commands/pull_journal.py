@@ -166,16 +166,20 @@ class Pulled:
         """Nothing of ours is there any more."""
         self.take(name).forget(name)
 
-    def begin(self, name: str, temporary: str) -> None:
-        """A temporary file will be made, which is to become `name`."""
-        self.take(name).begin(temporary)
+    def begin(self, name: str, temporary: str, version: Version | None = None) -> None:
+        """A temporary file will be made, which is to become `name`; of that version if the next pull may go on with it."""
+        self.take(name).begin(temporary, [] if version is None else [name, version.size, version.mtime])
+
+    def half(self, name: str, version: Version) -> str | None:
+        """The temporary file of this version that a stopped pull left, half-made."""
+        return self.take(name).half([name, version.size, version.mtime])
 
     def over(self, name: str, temporary: str) -> None:
         """The temporary file is gone, or in its place."""
         self.take(name).over(temporary)
 
     def clean(self, destination: PullDirectory) -> None:
-        """Remove what killed pulls left half-made."""
+        """Remove what stopped pulls left half-made."""
         for journal in self._journals.values():
             journal.clean(destination)
 
@@ -191,9 +195,10 @@ class Journal:
         """Raises OSError."""
         self._path = path
         self._left: dict[str, list[Left]] = {}
-        self._temporary: set[str] = set()
-        self._leftovers: set[str] = set()
-        """Temporary files of pulls that were killed."""
+        self._temporary: dict[str, list[Any]] = {}
+        """Temporary files, and what each is to become: name, size and mtime; nothing if no pull can go on with it."""
+        self._leftovers: dict[str, list[Any]] = {}
+        """Those of pulls that were stopped."""
         self._written = self._content = self._load()
         """Bytes in it now, and after it was last compacted."""
 
@@ -219,12 +224,16 @@ class Journal:
         if self._left.pop(name, None) is not None:
             self._write(_dump([name]))
 
-    def begin(self, temporary: str) -> None:
-        self._write(_dump([temporary, "temporary"]))
-        self._temporary.add(temporary)
+    def begin(self, temporary: str, becomes: list[Any]) -> None:
+        if self._leftovers.pop(temporary, None) is None:
+            self._write(_dump([temporary, "temporary", *becomes]))
+        self._temporary[temporary] = becomes
+
+    def half(self, becomes: list[Any]) -> str | None:
+        return next((name for name, left in self._leftovers.items() if left == becomes), None)
 
     def over(self, temporary: str) -> None:
-        self._temporary.discard(temporary)
+        self._temporary.pop(temporary, None)
 
     def clean(self, destination: PullDirectory) -> None:
         for name in sorted(self._leftovers):
@@ -255,7 +264,8 @@ class Journal:
     def compact(self) -> None:
         """Write it anew, without what does not count any more. It stays as it is where there is no room."""
         lines = [_line(name, left) for name, lefts in self._left.items() for left in lefts]
-        lines += [_dump([name, "temporary"]) for name in self._temporary | self._leftovers]
+        begun = self._temporary | self._leftovers
+        lines += [_dump([name, "temporary", *becomes]) for name, becomes in begun.items()]
         try:
             paths.write_atomically(self._path, b"".join(lines).decode())
             self._written = sum(map(len, lines))
@@ -283,8 +293,8 @@ class Journal:
     def _take(self, name: str, *rest: Any) -> None:
         if not rest:
             self._left.pop(name, None)
-        elif rest == ("temporary",):
-            self._leftovers.add(name)
+        elif rest[0] == "temporary":
+            self._leftovers[name] = list(rest[1:])
         else:
             size, mtime_ns, lineage, growing_to, *text = rest
             left = Left(int(size), int(mtime_ns), str(lineage), growing_to, *text)

@@ -1,7 +1,8 @@
 """How a pull puts one directory, symlink or file in its place: what was changed here stays, and a kill spoils nothing.
 
-A file is written beside its place, noted in the journal, and renamed; one that has grown gets its tail appended. On the
-event loop's thread; bytes are written by others.
+A file is written beside its place, noted in the journal, and renamed; one that has grown gets its tail appended. What a
+stopped pull left of a large file stays beside its place, and the next pull goes on with it. On the event loop's thread;
+bytes are written by others.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from vfs.base.errors import ChangedHere, InTheWay
+from vfs.base.errors import ChangedHere, InTheWay, Unreachable
+from vfs.base.file_version import Version
 from vfs.commands import pull_dest
 from vfs.commands.pull_dest import LocalEntry, LocalName, PullDirectory
 from vfs.commands.pull_journal import Left, Pulled, left_link
+from vfs.fetch.samples import COMPARE
 from vfs.files.read_whole import SMALL, chunks
 from vfs.files.reader import Reader
 
@@ -89,10 +92,14 @@ class PullWriter:
     ) -> None:
         """Write all of it beside its place."""
         version = reader.content.version
-        async with self._beside(place, name, done) as temporary:
-            fd = place.create(temporary, reader.node.attributes.mode)
+        async with self._beside(place, name, done, version if version.size > SMALL else None) as temporary:
             try:
-                await _write(fd, reader, 0, version.size, wrote)
+                fd = place.open(temporary)
+            except FileNotFoundError:
+                fd = place.create(temporary, reader.node.attributes.mode)
+            try:
+                start = min(os.fstat(fd).st_size, version.size)
+                await _write(fd, reader, start, version.size, wrote)
                 pull_dest.stamp(fd, version)
             finally:
                 os.close(fd)
@@ -109,10 +116,12 @@ class PullWriter:
         try:
             found = LocalEntry(os.fstat(fd))
             left = self._pulled.left(name, found)
-            if left is None or left.lineage != done.lineage:
+            if left is None:
                 return False
             start = left.size if left.growing_to is not None else found.stat.st_size
             if start > version.size:
+                return False
+            if left.lineage != done.lineage and not await _begins_with(reader, fd, start):
                 return False
             self._pulled.note(name, Left(start, 0, done.lineage, growing_to=version.size))
             await _write(fd, reader, start, version.size, wrote)
@@ -123,20 +132,31 @@ class PullWriter:
         return True
 
     @asynccontextmanager
-    async def _beside(self, place: LocalName, name: str, left: Left) -> AsyncIterator[str]:
-        """A name to make something under; with the end of the block it takes its place, and is as `left` says."""
-        temporary = pull_dest.temporary_name()
-        full = posixpath.join(posixpath.dirname(name), temporary)
-        self._pulled.begin(name, full)
+    async def _beside(
+        self, place: LocalName, name: str, left: Left, version: Version | None = None
+    ) -> AsyncIterator[str]:
+        """A name to make something under; with the end of the block it takes its place, and is as `left` says.
+
+        `version`: of a file that the next pull may go on with, if this one is stopped; what one left of it is there.
+        """
+        half = None if version is None else self._pulled.half(name, version)
+        full = half or posixpath.join(posixpath.dirname(name), pull_dest.temporary_name())
+        temporary = posixpath.basename(full)
+        self._pulled.begin(name, full, version)
+        stopped = False
         try:
             yield temporary
             await self._make_way(place, name)
             # before the rename, so that a kill between the two leaves nothing that looks changed here
             self._pulled.note(name, left)
             place.put(temporary)
+        except (asyncio.CancelledError, Unreachable):
+            stopped = version is not None
+            raise
         finally:
-            place.discard(temporary)
-            self._pulled.over(name, full)
+            if not stopped:
+                place.discard(temporary)
+                self._pulled.over(name, full)
         self._pulled.settle(name, left)
 
     async def _make_way(self, place: LocalName, name: str) -> None:
@@ -150,6 +170,15 @@ class PullWriter:
         for inner, directory in await _in_thread(self.check, name, found):
             self._destination.remove(inner, directory=directory)
             self._pulled.forget(inner)
+
+
+async def _begins_with(reader: Reader, fd: int, size: int) -> bool:
+    """Whether the reader's version begins with the `size` bytes of a file here, as far as its ends tell."""
+    for start, end in ((0, min(COMPARE, size)), (max(0, size - COMPARE), size)):
+        pieces = await reader.read(start, end - start)
+        if os.pread(fd, end - start, start) != b"".join(block.view(a, b) for block, a, b in pieces):
+            return False
+    return True
 
 
 async def _write(fd: int, reader: Reader, start: int, end: int, wrote: Callable[[int], None]) -> None:

@@ -173,7 +173,8 @@ class Fetcher:
 
     def persist(self, content: Content) -> None:
         """Keep on disk what is in memory: it turned out to be this version's for good."""
-        content.on_disk.update(self.cache.persist(content.lineage))
+        if not content.spared:
+            content.on_disk.update(self.cache.persist(content.lineage))
 
     async def open(self, content: Content) -> tuple[Attributes, float]:
         """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""
@@ -341,6 +342,7 @@ class Fetcher:
 
     def _keep(self, job: Job, fresh: Block | None, view: memoryview, trusted: bool) -> None:
         content, start = job.content, job.index * BLOCK
+        persist = trusted and (not content.spared or job.index in content.on_disk)
         block = self.cache.get(content.lineage, job.index)
         capacity = min(BLOCK, content.version.size - start)
         if block is None and fresh is not None:
@@ -352,12 +354,12 @@ class Fetcher:
             elif block.capacity < capacity:
                 block = block.grown(capacity)
             block.write(job.start, view)
-        self.cache.put(content.lineage, job.index, block, persist=trusted)
+        self.cache.put(content.lineage, job.index, block, persist=persist)
         content.held.add(job.index)
         content.ends.note(block, start)
-        if trusted:
+        if persist:
             content.on_disk.add(job.index)
-        elif not content.append_only:
+        elif not trusted and not content.append_only:
             content.doubts.add(start + job.start, view)
 
 

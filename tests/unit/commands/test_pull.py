@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.lab.memory_remote import MemoryFile
-from tests.lab.memory_stack import MemoryStack, play
+from tests.lab.memory_stack import MemoryStack, play, tagged
 from tests.lab.pulling import copy_at, pull
 from vfs.base.errors import DestinationBusy, Unreachable
 from vfs.base.file_version import Version
@@ -28,6 +28,7 @@ from vfs.files import experiments
 
 pytestmark = pytest.mark.usefixtures("home")
 
+MIB = 1 << 20
 TTL = 3.0
 """Seconds after which the tree asks anew."""
 Make = Callable[[MemoryStack, bytes], None]
@@ -283,6 +284,99 @@ def test_what_a_killed_pull_left_half_made_is_removed_by_the_next(out: Path) -> 
         assert b"artisync-" not in path.read_bytes()
 
     play(story)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "gone"])
+def test_a_large_file_goes_on_where_a_stopped_pull_left_it(out: Path, tmp_path: Path, how: str) -> None:
+    data = tagged(b"big", 24 * MIB)
+
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.old(b"/r/e/big", data)
+        work = asyncio.ensure_future(pull(stack, out))
+        while stack.remote.bytes_read < 12 * MIB:
+            await asyncio.sleep(0.01)
+        if how == "gone":
+            stack.remote.go_offline()
+        else:
+            work.cancel()
+        with pytest.raises(Unreachable if how == "gone" else asyncio.CancelledError):
+            await work
+        assert not (out / "e/big").exists()
+        await stack.restart()
+        outcome = await pull(stack, out)
+        assert outcome.size < 16 * MIB
+        assert stack.remote.bytes_read <= outcome.size + 6
+        assert (out / "e/big").read_bytes() == data
+        assert sorted(os.listdir(out / "e")) == ["big", "other"]
+
+    play(story, between=0.05, place=tmp_path / "cache")
+
+
+def test_what_was_left_of_another_version_is_not_gone_on_with(out: Path, tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.old(b"/r/e/big", tagged(b"old", 24 * MIB))
+        work = asyncio.ensure_future(pull(stack, out))
+        while stack.remote.bytes_read < 12 * MIB:
+            await asyncio.sleep(0.01)
+        work.cancel()
+        await asyncio.wait({work})
+        stack.old(b"/r/e/big", data := tagged(b"new", 25 * MIB))
+        await stack.restart()
+        await pull(stack, out)
+        assert (out / "e/big").read_bytes() == data
+        assert sorted(os.listdir(out / "e")) == ["big", "other"]
+
+    play(story, between=0.05, place=tmp_path / "cache")
+
+
+def test_a_pull_writes_once_the_cache_gets_only_what_is_pinned(out: Path, tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        async def cached() -> dict[str, int]:
+            await stack.cache.flush()
+            return {
+                name: await stack.cache.kept_bytes((await stack.tree.lineages.of(node)).lineage)
+                for name in ("new", "read", "pinned")
+                for node in [await stack.node(b"e/" + name.encode())]
+            }
+
+        experiment(stack)
+        for name in (b"new", b"read", b"pinned"):
+            stack.old(b"/r/e/" + name, tagged(name, 4 * MIB))
+        await stack.read(b"e/read", 2 * MIB, 100)  # a block of it is in the cache
+        pinned = await stack.node(b"e/pinned")
+        stack.tree.lineages.pin(pinned, await stack.tree.lineages.of(pinned))
+        await pull(stack, out)
+        assert await cached() == {"new": 0, "read": MIB, "pinned": 4 * MIB}
+        await stack.restart()
+        (out / "again").mkdir()
+        await pull(stack, out / "again")
+        for name in ("new", "read", "pinned"):
+            assert (out / "again/e" / name).read_bytes() == tagged(name.encode(), 4 * MIB)
+        assert stack.remote.bytes_read == 7 * MIB + len(b"other")
+
+    play(story, place=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_the_next_pull_appends_what_has_grown_and_replaces_what_is_longer_and_another_file(
+    out: Path, tmp_path: Path, grown: bool
+) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.old(b"/r/e/events", old := tagged(b"old", 100_000))
+        await pull(stack, out)
+        inode = os.stat(out / "e/events").st_ino
+        new = (old if grown else tagged(b"new", 100_000)) + b"more"
+        stack.files.write(b"/r/e/events", new)
+        stack.files.utime(b"/r/e/events", int(stack.files.clock()) - 10)
+        await stack.restart()
+        await pull(stack, out)
+        assert (out / "e/events").read_bytes() == new
+        assert (os.stat(out / "e/events").st_ino == inode) is grown
+
+    play(story, place=tmp_path / "cache")
 
 
 def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> None:
