@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from cachetools import LRUCache
@@ -51,22 +53,6 @@ class _Memory(LRUCache[Key, Block]):
         return key, block
 
 
-@dataclass(slots=True)
-class _Index:
-    """What the disk has of one lineage: index → valid bytes. `since` is when that was read; None: never."""
-
-    blocks: dict[int, int] = field(default_factory=dict)
-    since: float | None = None
-    reading: asyncio.Future[dict[int, int]] | None = None
-    news: dict[int, int] = field(default_factory=dict)
-    """What was stored while the disk was being asked."""
-
-    def store(self, index: int, valid: int) -> None:
-        self.blocks[index] = valid
-        if self.reading is not None:
-            self.news[index] = valid
-
-
 @dataclass(slots=True, eq=False)
 class _Load:
     """A block that is being read from the disk, and who is told of it. `wanted` is False once its lineage was dropped."""
@@ -97,27 +83,26 @@ class BlockCache:
     def __init__(
         self, disk: DiskCache | None, memory_bytes: int = memory.BLOCKS, queue_bytes: int = memory.QUEUE
     ) -> None:
-        self._disk = disk
+        self._keeps = disk is not None
+        self._disk = disk or DiskCache(Path(), 0)  # its writer does not run: records stay in memory
         self.memory_bytes = memory_bytes
         self._queue_bytes = queue_bytes
         self._memory = _Memory(memory_bytes, self._forgotten)
         self._held: dict[bytes, set[int]] = {}
         self._unpersisted: set[Key] = set()
-        self._known: dict[bytes, _Index] = {}
+        self._looking: dict[bytes, asyncio.Future[dict[int, int]]] = {}
         self._loading: dict[Key, _Load] = {}
         self._to_load: list[tuple[Key, _Load]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         self._threads.submit(int)  # the first one is there before threads may become scarce
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
-        self._records: dict[str, bytes] = {}
         self._closed = False
         self.hits = 0
         self.misses = 0
         self.forgotten = 0
         self.unkept = 0
-        if disk is not None:
-            disk.on_report = self._report_from_writer
+        self._disk.on_report = self._report_from_writer
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
@@ -132,8 +117,7 @@ class BlockCache:
 
     async def load(self, lineage: bytes, index: int) -> Block | None:
         """A block from memory, from what waits to be written, or from the disk; None where there is none."""
-        known = self._known.get(lineage)
-        if (lineage, index) not in self._memory and (known is None or known.since is None):
+        if (lineage, index) not in self._memory and self._disk.age(lineage) == math.inf:
             await self.index(lineage)
         loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
         self.start_load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
@@ -141,20 +125,20 @@ class BlockCache:
 
     def start_load(self, lineage: bytes, index: int, then: Callable[[Block | None], None]) -> None:
         """As `load`, as far as is known now of what the disk has. `then` is called with the block, perhaps at once."""
-        disk, key = self._disk, (lineage, index)
+        key = (lineage, index)
         block = self._memory.get(key)
-        if block is None and disk is not None and not self._closed:
-            block = disk.pending(lineage, index)
+        if block is None:
+            block = self._disk.pending(lineage, index)
             if block is not None:
                 self._remember(key, block)
-            elif index in self.known(lineage):
+            elif self._disk.kept(lineage, index):
                 load = self._loading.get(key)
                 if load is not None:
                     load.waiters.append(then)
                 else:
                     self._loading[key] = load = _Load([then])
                     if not self._to_load:
-                        asyncio.get_running_loop().call_soon(self._load_all, disk)
+                        asyncio.get_running_loop().call_soon(self._load_all)
                     self._to_load.append((key, load))
                 return
         self._found(block, then)
@@ -173,7 +157,7 @@ class BlockCache:
             self._unpersisted.add(key)
             return
         self._unpersisted.discard(key)
-        if self._disk is None or self._closed:
+        if not self._keeps or self._closed:
             return
         if self._disk.queue_bytes > self._queue_bytes * 3 // 2:
             self.unkept += 1
@@ -181,8 +165,6 @@ class BlockCache:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._disk.write(lineage, index, block)
-        known = self._known.setdefault(lineage, _Index())
-        known.store(index, block.valid_bytes)
 
     def persist(self, lineage: bytes) -> list[int]:
         """Keep on the disk what was put without `persist` and is in memory still; the blocks."""
@@ -195,7 +177,7 @@ class BlockCache:
     @property
     def congested(self) -> bool:
         """Whether more waits to be written than should."""
-        return self._disk is not None and self._disk.queue_bytes > self._queue_bytes
+        return self._disk.queue_bytes > self._queue_bytes
 
     async def room(self) -> None:
         """Wait until the queue to the disk is below its bound, or the disk has not moved for
@@ -212,26 +194,21 @@ class BlockCache:
     async def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks that the disk has, or will have: index → valid bytes. Looks again when it last did so
         more than `INDEX_SECONDS` ago."""
-        if self._disk is None or self._closed:
-            return {}
-        known = self._known.setdefault(lineage, _Index())
-        now = asyncio.get_running_loop().time()
-        if known.since is None or now - known.since > INDEX_SECONDS:
-            if known.reading is None:
-                known.news = {}
-                known.reading = self._call(self._disk.index, lineage)
-                known.reading.add_done_callback(lambda future: self._indexed(known, future))
-            await asyncio.shield(known.reading)
-        return dict(known.blocks)
+        if self._keeps and self._disk.age(lineage) > INDEX_SECONDS:
+            looking = self._looking.get(lineage)
+            if looking is None:
+                self._looking[lineage] = looking = self._call(self._disk.index, lineage)
+                looking.add_done_callback(lambda _: self._looking.pop(lineage))
+            await asyncio.shield(looking)
+        return self._disk.known(lineage)
 
-    def known(self, lineage: bytes) -> dict[int, int]:
-        """As `index`, as far as it is known now; not to be changed."""
-        known = self._known.get(lineage)
-        return known.blocks if known is not None else {}
+    def kept(self, lineage: bytes, index: int) -> bool:
+        """Whether the disk has a block, or will have it, as far as is known now."""
+        return self._disk.kept(lineage, index)
 
     def cached_bytes(self, lineage: bytes) -> int:
         """Bytes of a lineage in memory or on the disk, as far as is known now."""
-        sizes = dict(self.known(lineage))
+        sizes = self._disk.known(lineage)
         for index in self._held.get(lineage, ()):
             block = self._memory.get((lineage, index))
             if block is not None:
@@ -240,18 +217,16 @@ class BlockCache:
 
     async def kept_bytes(self, lineage: bytes) -> int:
         """Bytes of a lineage that the disk has, or will have."""
-        if self._disk is None or self._closed:
-            return 0
         return sum((await self._call(self._disk.index, lineage)).values())
 
     def why_not_kept(self, lacking: int) -> str:
         """Why the disk does not have so many bytes that were put, for people."""
-        return "there is none" if self._disk is None else self._disk.why_not_kept(lacking)
+        return self._disk.why_not_kept(lacking)
 
     @property
     def problem(self) -> str | None:
         """Why the disk keeps nothing just now, for people."""
-        return None if self._disk is None else self._disk.problem
+        return self._disk.problem
 
     def drop(self, lineage: bytes) -> None:
         """Forget a lineage, in memory and on the disk."""
@@ -261,20 +236,16 @@ class BlockCache:
             if key[0] == lineage:
                 load.wanted = False
                 del self._loading[key]
-        self._known.pop(lineage, None)
-        if self._disk is not None:
-            self._disk.drop(lineage)
+        self._disk.drop(lineage)
 
     # --- pins and records -----------------------------------------------------------------------------------
 
     def pin(self, lineage: bytes, owner: str = "") -> None:
         """Never evict a lineage from the disk; `owner` says for whom."""
-        if self._disk is not None:
-            self._disk.pin(lineage, owner)
+        self._disk.pin(lineage, owner)
 
     def unpin(self, lineage: bytes) -> None:
-        if self._disk is not None:
-            self._disk.unpin(lineage)
+        self._disk.unpin(lineage)
 
     async def unpin_all(self, owners: set[str]) -> None:
         """Let all lineages be evicted again that were pinned for one of `owners`."""
@@ -282,49 +253,38 @@ class BlockCache:
             if owner.decode(errors="surrogatepass") in owners:
                 self.delete_record(key)
 
-    def pinned(self, lineage: bytes) -> bool:
-        """Whether a lineage is pinned, as of the last `index`, `pin` or `unpin`."""
-        return self._disk is not None and self._disk.pinned(lineage)
+    async def pinned(self, lineage: bytes) -> bool:
+        """Whether any process has pinned a lineage."""
+        return await self._call(self._disk.pinned, lineage)
 
     async def get_record(self, key: str) -> bytes | None:
         """A small value that was kept; None when there is none, or none that is sound."""
-        if self._disk is None or self._closed:
-            return self._records.get(key)
         return await self._call(self._disk.get_record, key)
 
     async def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All values whose names begin with `prefix`, in order."""
-        if self._disk is None or self._closed:
-            return sorted(item for item in self._records.items() if item[0].startswith(prefix))
         return await self._call(self._disk.records, prefix)
 
     def set_record(self, key: str, value: bytes) -> None:
         """Keep a small value under a name; written later, readable at once."""
-        if self._disk is None:
-            self._records[key] = value
-        else:
-            self._disk.set_record(key, value)
+        self._disk.set_record(key, value)
 
     def delete_record(self, key: str) -> None:
-        if self._disk is None:
-            self._records.pop(key, None)
-        else:
-            self._disk.delete_record(key)
+        self._disk.delete_record(key)
 
     # --- its life -------------------------------------------------------------------------------------------
 
     async def flush(self, seconds: float = 30.0) -> bool:
         """Wait until what was put is on the disk, or cannot be, `seconds` at most; whether nothing waits."""
-        return self._disk is None or await asyncio.to_thread(self._disk.flush, seconds)
+        return not self._keeps or await asyncio.to_thread(self._disk.flush, seconds)
 
     async def close(self, seconds: float = 5.0) -> None:
         """Write what waits, for `seconds` at most, and let go of the disk."""
         self._closed = True
-        if self._progress is not None and not self._progress.done():
-            self._progress.set_result(None)
-        self._threads.shutdown(wait=False)
-        if self._disk is not None:
+        self._progressed()
+        if self._keeps:
             await asyncio.to_thread(self._disk.close, seconds)
+        self._threads.shutdown(wait=False)
 
     def stats(self) -> dict[str, float]:
         """Counts and bytes since the start, in plain numbers."""
@@ -334,9 +294,9 @@ class BlockCache:
             "misses": self.misses,
             "hit_rate": self.hits / max(1, self.hits + self.misses),
             "memory_bytes": int(self._memory.currsize),
-            "queue_bytes": disk.queue_bytes if disk is not None else 0,
-            "disk_bytes": disk.disk_bytes if disk is not None else 0,
-            "evictions": disk.evictions if disk is not None else 0,
+            "queue_bytes": disk.queue_bytes,
+            "disk_bytes": disk.disk_bytes,
+            "evictions": disk.evictions,
             "forgotten": self.forgotten,
             "unkept": self.unkept,
         }
@@ -345,7 +305,12 @@ class BlockCache:
 
     def _call(self, function: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
         self._loop = asyncio.get_running_loop()
-        return self._loop.run_in_executor(self._threads, function, *values)
+        try:
+            return self._loop.run_in_executor(self._threads, function, *values)
+        except RuntimeError:  # closed: no disk is left that could be waited for
+            answer = self._loop.create_future()
+            answer.set_result(function(*values))
+            return answer
 
     def _remember(self, key: Key, block: Block) -> None:
         self._memory[key] = block
@@ -359,7 +324,7 @@ class BlockCache:
         """A block made way for another: its place on the disk was last used now."""
         self.forgotten += 1
         self._unhold(key)
-        if self._disk is not None and key[1] in self.known(key[0]):
+        if self.kept(*key):
             self._disk.touch(*key)
 
     def _unhold(self, key: Key) -> None:
@@ -371,36 +336,27 @@ class BlockCache:
             if not held:
                 del self._held[lineage]
 
-    def _load_all(self, disk: DiskCache) -> None:
+    def _load_all(self) -> None:
         """Have the threads read what this step of the loop asked for: the first, which somebody waits for most likely, and
         then the others, some at a time: handing over costs more than reading."""
         loads, self._to_load = self._to_load, []
         for some in (loads[:1], *(loads[i : i + TOGETHER] for i in range(1, len(loads), TOGETHER))):
-            if self._closed:
-                self._all_loaded(some, None)
-            else:
-                read = self._call(lambda some: [disk.read(*key) for key, _ in some], some)
-                read.add_done_callback(partial(self._all_loaded, some))
+            read = self._call(self._read, some)
+            read.add_done_callback(partial(self._all_loaded, some))
 
-    def _all_loaded(
-        self, loads: list[tuple[Key, _Load]], read: asyncio.Future[list[Block | None]] | None
-    ) -> None:
-        blocks = [None] * len(loads) if read is None or read.cancelled() else read.result()
+    def _read(self, loads: list[tuple[Key, _Load]]) -> list[Block | None]:
+        return [None if self._closed else self._disk.read(*key) for key, _ in loads]
+
+    def _all_loaded(self, loads: list[tuple[Key, _Load]], read: asyncio.Future[list[Block | None]]) -> None:
+        blocks = [None] * len(loads) if read.cancelled() else read.result()
         for (key, load), block in zip(loads, blocks, strict=True):
-            self._loaded(key, load, block)
-
-    def _loaded(self, key: Key, load: _Load, block: Block | None) -> None:
-        if load.wanted:
-            del self._loading[key]
-            if block is not None:
-                block = self._merge(key, block)
-            elif self._disk is not None and self._disk.pending(*key) is None:
-                self._forget_known(key)
-            block = self._memory.get(key) or block
-        else:
-            block = None
-        for then in load.waiters:
-            self._found(block, then)
+            if load.wanted:
+                del self._loading[key]
+                block = self._merge(key, block) if block is not None else self._memory.get(key)
+            else:
+                block = None
+            for then in load.waiters:
+                self._found(block, then)
 
     def _merge(self, key: Key, block: Block) -> Block:
         held = self._memory.get(key)
@@ -412,34 +368,14 @@ class BlockCache:
                 held.write(start, block.view(start, end))
         return held
 
-    def _forget_known(self, key: Key) -> None:
-        known = self._known.get(key[0])
-        if known is not None:
-            known.blocks.pop(key[1], None)
-            known.news.pop(key[1], None)
-
-    def _indexed(self, known: _Index, future: asyncio.Future[dict[int, int]]) -> None:
-        known.reading = None
-        if not future.cancelled():
-            known.blocks = {**future.result(), **known.news}
-            known.news = {}
-            known.since = asyncio.get_running_loop().time()
-
-    def _report_from_writer(self, report: WriteOutcome) -> None:
+    def _report_from_writer(self, _: WriteOutcome) -> None:
         loop = self._loop
         if loop is not None:
             try:
-                loop.call_soon_threadsafe(self._reported, report)
+                loop.call_soon_threadsafe(self._progressed)
             except RuntimeError:
                 log.debug("the loop is closed; a report of the cache's writer is not needed any more")
 
-    def _reported(self, report: WriteOutcome) -> None:
-        for (lineage, index), valid in report.written.items():
-            known = self._known.get(lineage)
-            if known is not None:
-                known.store(index, valid)
-        for lineage, index in report.lost:
-            if self._disk is None or self._disk.pending(lineage, index) is None:
-                self._forget_known((lineage, index))
+    def _progressed(self) -> None:
         if self._progress is not None and not self._progress.done():
             self._progress.set_result(None)

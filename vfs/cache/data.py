@@ -15,18 +15,19 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xxhash import xxh3_64
 
 from vfs.cache.block import BLOCK, Block, Extent, little
-from vfs.cache.groups import Damaged, Gone, Stored
+from vfs.cache.groups import Damaged, Gone, Place, Stored
 
 log = logging.getLogger(__name__)
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
-_BASE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nothing but a regular file may hold us up
+_WHOLE = ((0, BLOCK),)
 _STRANGE = (
     errno.ELOOP,
     errno.EACCES,
@@ -70,55 +71,43 @@ class DataFiles:
     """Reads and writes the data files below one cache directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._blocks = directory / "blocks"
+        self.directory = directory / "blocks"
         self._direct = _O_DIRECT
         self.punches = _fallocate is not None
         """Whether a part of a file can be given back: until the file system refused it once."""
 
     def path(self, lineage: bytes) -> Path:
         name = lineage.hex()
-        return self._blocks / name[0] / name[1] / name
+        return self.directory / name[0] / name[1] / name
 
     def write(self, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
-        """Write blocks, and note the index of each in `done`. Raises OSError with the first that cannot be."""
-        path = self.path(lineage)
-        flags = os.O_RDWR | os.O_CREAT | _BASE
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            for place in (self._blocks, path.parent.parent, path.parent):
-                place.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(path, flags, 0o600)
-        direct = False
-        try:
-            for index, block, extents in blocks:
-                if direct != (whole := extents == ((0, BLOCK),)):
-                    direct = self._switch(fd, whole)
-                for first, last in extents:
-                    _write_all(fd, block.view(first, last), index * BLOCK + first)
-                done.append(index)
-        finally:
-            os.close(fd)
+        """Write blocks, those beside each other in one go, and note the index of each in `done`. Raises OSError with the
+        first that cannot be."""
+        for run in _runs(blocks):
+            whole = run[0][2] == _WHOLE
+            with self._opened(lineage, os.O_RDWR | os.O_CREAT, direct=whole) as fd:
+                index, block, extents = run[0]
+                if whole:
+                    _transfer(os.pwritev, fd, [block.view(0, BLOCK) for _, block, _ in run], index * BLOCK)
+                else:
+                    for first, last in extents:
+                        _transfer(os.pwritev, fd, [block.view(first, last)], index * BLOCK + first)
+            done += [index for index, _, _ in run]
 
-    def read(self, place: tuple[bytes, int], stored: Stored) -> Block:
+    def read(self, place: Place, stored: Stored) -> Block:
         """A block as it was stored. Raises `Gone` when it is not there, `Damaged` when it is not the same in every
         byte, OSError when it cannot be read."""
         lineage, index = place
-        sparse = little(stored.valid, stored.capacity)
-        block = Block(stored.capacity, sparse=sparse)
-        direct = self._direct if stored.extents == ((0, BLOCK),) else 0
+        block = Block(stored.capacity, sparse=little(stored.valid, stored.capacity))
         try:
-            fd = self._open(lineage, direct)
-            try:
+            with self._opened(lineage, os.O_RDONLY, direct=stored.extents == _WHOLE) as fd:
                 for first, last in stored.extents:
-                    if not _read_all(fd, block.view(first, last), index * BLOCK + first):
+                    if not _transfer(os.preadv, fd, [block.view(first, last)], index * BLOCK + first):
                         raise Damaged("the file ends early")
                 if checksum(block, stored.extents) != stored.checksum:
                     if _hole_in(fd, index * BLOCK, stored.extents):
                         raise Gone("a part of the file is gone")
                     raise Damaged("the checksum is wrong")
-            finally:
-                os.close(fd)
         except FileNotFoundError:
             raise Gone("the file is gone") from None
         except OSError as error:
@@ -129,57 +118,68 @@ class DataFiles:
             block.mark(first, last)
         return block
 
-    def _open(self, lineage: bytes, direct: int) -> int:
-        """A data file to read, past the page cache or not. Raises OSError."""
-        path, flags = self.path(lineage), os.O_RDONLY | _BASE
-        if direct:
-            try:
-                return os.open(path, flags | direct)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._direct = 0
-        return os.open(path, flags)
-
     def punch(self, lineage: bytes, start: int, count: int) -> bool:
         """Give back the room of `count` bytes at `start`, both in pages; whether that could be done."""
         if not self.punches or _fallocate is None:
             return False
         try:
-            fd = os.open(self.path(lineage), os.O_RDWR | _BASE)
+            with self._opened(lineage, os.O_RDWR) as fd:
+                if _fallocate(fd, _PUNCH_HOLE, start, count) == 0:
+                    return True
         except OSError:
             return True  # nothing of ours is there
-        try:
-            if _fallocate(fd, _PUNCH_HOLE, start, count) != 0:
-                number = ctypes.get_errno()
-                if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                    log.info("%s takes no holes: files make way as a whole", self._blocks)
-                    self.punches = False
-                return False
-        finally:
-            os.close(fd)
-        return True
+        if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            log.info("%s takes no holes: files make way as a whole", self.directory)
+            self.punches = False
+        return False
 
     def remove(self, lineage: bytes) -> None:
         """Delete a lineage's file, if it is there. Raises nothing: what cannot be deleted now is swept later."""
-        try:
-            os.unlink(self.path(lineage))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            log.debug("cannot delete %s: %s", self.path(lineage), error)
+        delete(self.path(lineage))
 
-    def _switch(self, fd: int, direct: bool) -> bool:
-        """Go past the page cache, or not; whether it is gone past now."""
-        if not self._direct:
-            return False
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~_O_DIRECT
+    @contextmanager
+    def _opened(self, lineage: bytes, flags: int, *, direct: bool = False) -> Iterator[int]:
+        """A data file, past the page cache with `direct`; its directories are made with O_CREAT. Raises OSError."""
+        path = self.path(lineage)
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nothing but a regular file may hold us up
+        past, made = self._direct if direct else 0, False
+        while True:
+            try:
+                fd = os.open(path, flags | past, 0o600)
+                break
+            except OSError as error:
+                if error.errno == errno.EINVAL and past:
+                    self._direct = past = 0  # this file system has no such thing
+                elif error.errno == errno.ENOENT and flags & os.O_CREAT and not made:
+                    made = True
+                    for place in (self.directory, path.parent.parent, path.parent):
+                        place.mkdir(mode=0o700, exist_ok=True)
+                else:
+                    raise
         try:
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags | (_O_DIRECT if direct else 0))
-        except OSError:
-            self._direct = 0
-            return False
-        return direct
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, if it is there; what cannot be deleted stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.debug("cannot delete %s: %s", path, error)
+
+
+def _runs(blocks: Iterable[Ranges]) -> Iterator[list[Ranges]]:
+    """Whole blocks in as long runs as they lie beside each other, all others alone."""
+    run: list[Ranges] = []
+    for one in blocks:
+        if run and not (run[-1][2] == one[2] == _WHOLE and one[0] == run[-1][0] + 1):
+            yield run
+            run = []
+        run.append(one)
+    if run:
+        yield run
 
 
 def _hole_in(fd: int, at: int, extents: Iterable[Extent]) -> bool:
@@ -192,35 +192,24 @@ def _hole_in(fd: int, at: int, extents: Iterable[Extent]) -> bool:
         return True  # beyond the end
 
 
-def _write_all(fd: int, memory: memoryview, at: int) -> None:
-    done = 0
-    while done < len(memory):
+def _transfer(
+    call: Callable[[int, list[memoryview], int], int], fd: int, views: list[memoryview], at: int
+) -> bool:
+    """Read or write all of `views` at `at`; False where the file ends before. Raises OSError."""
+    while views:
         try:
-            done += os.pwrite(fd, memory[done:], at + done)
+            count = call(fd, views, at)
         except OSError as error:
-            if not _go_plain(fd, error):
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+            if error.errno != errno.EINVAL or not flags & _O_DIRECT:
                 raise
-
-
-def _read_all(fd: int, memory: memoryview, at: int) -> bool:
-    done = 0
-    while done < len(memory):
-        try:
-            count = os.preadv(fd, [memory[done:]], at + done)
-        except OSError as error:
-            if not _go_plain(fd, error):
-                raise
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~_O_DIRECT)  # not such memory, or not at such a place
             continue
         if not count:
             return False
-        done += count
-    return True
-
-
-def _go_plain(fd: int, error: OSError) -> bool:
-    """Whether `error` was about O_DIRECT, which is off for `fd` then. EINVAL also follows a short, odd write."""
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if error.errno != errno.EINVAL or not flags & _O_DIRECT:
-        return False
-    fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~_O_DIRECT)
+        at += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if count:
+            views[0] = views[0][count:]
     return True

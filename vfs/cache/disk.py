@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import sqlite3
 import tempfile
@@ -21,13 +22,12 @@ from vfs.base import paths
 from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
-from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, patiently
-from vfs.cache.groups import Damaged, group_of, parse_key, record_key
-from vfs.cache.ledger import DamagedBlock
+from vfs.cache.database import DATABASE, ForeignDatabase, patiently
+from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.records import PINS, Records
 from vfs.cache.store import Store
 from vfs.cache.write_queue import Waiting
-from vfs.cache.writer import Warnings, WriteOutcome, Writer, cause_of
+from vfs.cache.writer import TROUBLE, Warnings, WriteOutcome, Writer, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ _WHY = {
     "gone": "its directory is not there",
     "refused": "its directory may not be written",
 }
-_TROUBLE = (OSError, sqlite3.Error, DatabaseBusy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _on_store(
             raise CacheUnusable(f"the cache in {self.directory} is not usable just now")
         try:
             return method(self, store, *args, **kwargs)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
 
     return call
@@ -108,7 +107,7 @@ class DiskCache:
                 cache._waiting.pins.update(store.ledger.records.scan(prefix))
         except ForeignDatabase as error:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
-        except _TROUBLE as error:
+        except TROUBLE as error:
             if cause_of(error) not in ("full", "busy"):
                 raise _unusable(directory, error) from error
             trouble = error
@@ -152,52 +151,62 @@ class DiskCache:
 
     def pending(self, lineage: bytes, index: int) -> Block | None:
         """A block that is not written yet. At once."""
-        return self._waiting.block(lineage, index)
+        return self._waiting.block((lineage, index))
+
+    def kept(self, lineage: bytes, index: int) -> bool:
+        """Whether a block is here, or waits to be written, as far as this process knows. At once."""
+        if self.pending(lineage, index) is not None:
+            return True
+        store = self._writer.store
+        return (
+            store is not None and store.ledger.kept((lineage, index)) and not self._waiting.dropped(lineage)
+        )
+
+    def known(self, lineage: bytes) -> dict[int, int]:
+        """As `index`, as far as this process knows. At once."""
+        store = self._writer.store
+        waiting = self._waiting.blocks_of(lineage)
+        if store is None or self._waiting.dropped(lineage):
+            return waiting
+        return store.ledger.known(lineage) | waiting
+
+    def age(self, lineage: bytes) -> float:
+        """Seconds since `index` looked at a lineage, without end where it did not. At once."""
+        store = self._writer.store
+        return store.ledger.age(lineage) if store is not None else math.inf
+
+    def index(self, lineage: bytes) -> dict[int, int]:
+        """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
+        store = self._writer.store
+        if store is not None:
+            try:
+                store.ledger.look(lineage)
+            except TROUBLE as error:
+                self._suspect(error)
+        return self.known(lineage)
 
     def read(self, lineage: bytes, index: int) -> Block | None:
         """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
         store = self._writer.store
         if store is None or self._waiting.dropped(lineage):
             return None
-        place = (lineage, index)
         try:
-            block = store.ledger.read(place)
-        except DamagedBlock as error:
-            if error.gone:
-                self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
-            else:
-                self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
-            self._forget(functools.partial(store.ledger.forget, place, error.checksum))
-            return None
+            block = store.ledger.read((lineage, index))
+        except Gone:
+            self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
         except Damaged as error:
-            self._warnings.tell("damaged", "cached blocks are damaged and are fetched again: %s", error)
-            self._forget(lambda: store.ledger.wipe(record_key(group_of(place))))
-            return None
-        except _TROUBLE as error:
+            self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
+        except TROUBLE as error:
             self._suspect(error)
-            return None
-        if block is not None:
-            self._waiting.touch(place)
-        return block
+        else:
+            if block is not None:
+                self.touch(lineage, index)
+            return block
+        return None
 
     def touch(self, lineage: bytes, index: int) -> None:
         """Note that a block is used. At once."""
         self._waiting.touch((lineage, index))
-
-    def index(self, lineage: bytes) -> dict[int, int]:
-        """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
-        store = self._writer.store
-        waiting = self._waiting.blocks_of(lineage)
-        known: dict[int, int] = {}
-        if store is not None:
-            notes = self._waiting.notes
-            try:
-                if not self._waiting.dropped(lineage):
-                    known = store.ledger.index(lineage)
-                self._waiting.learn(_pin(lineage), store.ledger.records.get(_pin(lineage)), notes)
-            except (*_TROUBLE, Damaged) as error:
-                self._suspect(error)
-        return {**known, **waiting, **self._waiting.blocks_of(lineage)}
 
     def drop(self, lineage: bytes) -> None:
         """Delete all blocks of a lineage, those that wait too. At once; the files go later."""
@@ -214,8 +223,8 @@ class DiskCache:
         self.delete_record(_pin(lineage))
 
     def pinned(self, lineage: bytes) -> bool:
-        """Whether a lineage is pinned, as far as this process knows (`index` looks again). At once."""
-        return _pin(lineage) in self._waiting.pins
+        """Whether any process has pinned a lineage."""
+        return self.get_record(_pin(lineage)) is not None
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -237,8 +246,11 @@ class DiskCache:
             return store.ledger.records.get(key)
         except Damaged:
             self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
-            self._forget(lambda: store.ledger.wipe(key))
-        except _TROUBLE as error:
+            try:
+                patiently(lambda: store.ledger.wipe(key))
+            except TROUBLE as error:
+                self._suspect(error)
+        except TROUBLE as error:
             self._suspect(error)
         return None
 
@@ -250,10 +262,10 @@ class DiskCache:
         if store is not None:
             try:
                 found.update(store.ledger.records.scan(prefix))
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 self._suspect(error)
         found.update(waiting)
-        return sorted((key, value) for key, value in found.items() if value is not None)
+        return [(key, value) for key in sorted(found) if (value := found[key]) is not None]
 
     # --- looking after it -----------------------------------------------------------------------------------
 
@@ -278,18 +290,16 @@ class DiskCache:
         freed."""
         self.flush(60.0)
         before = store.ledger.records.usage()
-        gone = patiently(lambda: store.ledger.evict(before - target))
-        self._writer.report(WriteOutcome({}, gone))
+        patiently(lambda: store.ledger.evict(before - target))
         return before - store.ledger.records.usage()
 
     @_on_store
     def clear(self, store: Store, *, in_use: bool = False) -> None:
         """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
         use the cache go by them and would not write them again."""
-        lost = self._waiting.clear()
+        self._waiting.clear()
         self._waiting.flush(60.0)
         patiently(lambda: store.clear(in_use=in_use))
-        self._writer.report(WriteOutcome({}, lost))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -308,13 +318,6 @@ class DiskCache:
         if self.on_report is not None:
             self.on_report(report)
 
-    def _forget(self, forget: Callable[[], None]) -> None:
-        """Drop what is damaged; where that cannot be, it is found again."""
-        try:
-            patiently(forget)
-        except _TROUBLE as error:
-            self._suspect(error)
-
     def _suspect(self, error: Exception) -> None:
         if cause_of(error) != "busy":
             self._waiting.doubt(error)
@@ -330,20 +333,17 @@ class DiskCache:
             if group is None:
                 found = patiently(lambda: store.ledger.records.get(key))
                 return [CheckResult(None, None, None)] if found is not None else []
-            indexes = [
-                i for i, one in patiently(lambda: store.ledger.records.group(group)).items() if one.extents
-            ]
+            blocks = patiently(lambda: store.ledger.records.group(group))
         except Damaged as damage:
-            self._forget(lambda: store.ledger.wipe(key))
+            patiently(lambda: store.ledger.wipe(key))
             return [CheckResult(group[0] if group is not None else None, None, str(damage))]
         verdicts = []
-        for place in [(group[0], index) for index in indexes]:
+        for place in [(group[0], index) for index in blocks]:
             try:
                 if patiently(functools.partial(store.ledger.read, place)) is not None:
                     verdicts.append(CheckResult(*place, None))
-            except DamagedBlock as error:
-                self._forget(functools.partial(store.ledger.forget, place, error.checksum))
-                verdicts.append(CheckResult(*place, str(error), error.gone))
+            except Damaged as damage:
+                verdicts.append(CheckResult(*place, str(damage), isinstance(damage, Gone)))
         return verdicts
 
 

@@ -6,29 +6,35 @@ process that is killed in between leaves nothing that does not count, or that co
 record would be a leak. So bytes may be gone while their record is still to be seen; `read` asks once more, under the
 database's lock, before it says that a block is damaged.
 
-Thread-safety: `read`, `index` and the questions on any thread but the event loop's; `begin`, `finish` and `evict`, too, since
-all of them are transactions. Raises sqlite3.DatabaseError, `DatabaseBusy` and OSError as they come.
+What is known of a lineage is remembered, so that no block that is read costs a question to the database.
+
+Thread-safety: what is done at once on any thread, all else on any but the event loop's. Raises sqlite3.DatabaseError,
+`DatabaseBusy` and OSError as they come. `_lock`, a leaf, guards what is remembered.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vfs.cache.block import BLOCK, Block, Extent
-from vfs.cache.data import DataFiles
+from vfs.cache.data import DataFiles, delete
 from vfs.cache.groups import (
     GROUP,
     Damaged,
-    Gone,
     Group,
     GroupKey,
     Place,
     Stored,
     allocated,
+    counted,
     group_of,
     parse_key,
     record_key,
@@ -36,7 +42,7 @@ from vfs.cache.groups import (
 from vfs.cache.records import Records
 
 REMEMBERED = 50_000
-"""Blocks of which it is remembered how they were stored, so that reading them asks no database."""
+"""Blocks of which it is remembered how they were stored."""
 RECORDS_SHARE = 8
 """The database takes at most this part of the limit; small records make way beyond it."""
 
@@ -67,59 +73,53 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Changes:
-    """What is to be done, in this order: `drop` lineages, note the times of use in `used`, set `records` (None
-    deletes)."""
+class WriteBatch:
+    """What is to be done in one go: lineages to drop, times of use, small records (None deletes), and blocks to write.
 
-    drop: set[bytes] = field(default_factory=set)
+    `doubt` is trouble that a reader had. `last`: nothing comes after it.
+    """
+
+    drops: Mapping[bytes, object] = field(default_factory=dict)
     used: Mapping[Place, float] = field(default_factory=dict)
     records: Mapping[str, bytes | None] = field(default_factory=dict)
+    blocks: dict[Place, Entry] = field(default_factory=dict)
+    doubt: Exception | None = None
+    last: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.records or self.drops or self.used)
 
 
-class DamagedBlock(Damaged):
-    """A block that must not be used; `checksum` is the one that its record has, `gone` says that it is not there."""
+@dataclass(slots=True)
+class _Known:
+    """The groups of a lineage by their numbers; `since` is when all were read (monotonic seconds)."""
 
-    def __init__(self, trouble: Damaged, checksum: int) -> None:
-        super().__init__(str(trouble))
-        self.checksum = checksum
-        self.gone = isinstance(trouble, Gone)
+    groups: dict[int, Group] = field(default_factory=dict)
+    since: float = -math.inf
 
 
-class _Edit:
-    """Groups that are changed within one transaction; `wipe` deletes one that cannot be read."""
+class _Groups(dict[GroupKey, Group]):
+    """Groups as one transaction finds them, to be changed in place. A block that is taken out has been given back."""
 
     def __init__(self, records: Records, wipe: Callable[[str], None]) -> None:
+        super().__init__()
         self._records = records
         self._wipe = wipe
-        self._groups: dict[GroupKey, Group] = {}
-        self._changed: set[GroupKey] = set()
+        self.dropped: set[bytes] = set()
+        """Lineages of which all groups were deleted before those that are here now."""
+        self.damage: Damaged | None = None
 
-    def group(self, place: Place) -> Group:
-        key = group_of(place)
-        if key not in self._groups:
-            try:
-                self._groups[key] = self._records.group(key)
-            except Damaged:
-                self._wipe(record_key(key))
-                self._groups[key] = {}
-        return self._groups[key]
+    def __missing__(self, key: GroupKey) -> Group:
+        try:
+            self[key] = self._records.group(key)
+        except Damaged as error:
+            self.damage = error
+            self._wipe(record_key(key))
+            self[key] = {}
+        return self[key]
 
-    def get(self, place: Place) -> Stored | None:
-        return self.group(place).get(place[1])
-
-    def set(self, place: Place, stored: Stored | None) -> None:
-        group = self.group(place)
-        if stored is None:
-            group.pop(place[1], None)
-        else:
-            group[place[1]] = stored
-        self._changed.add(group_of(place))
-
-    def save(self) -> None:
-        for key in self._changed:
-            self._records.set_group(key, self._groups[key])
-        self._groups.clear()
-        self._changed.clear()
+    def of(self, place: Place) -> Group:
+        return self[group_of(place)]
 
 
 class Ledger:
@@ -128,135 +128,147 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.records = Records(directory)
         self.files = DataFiles(directory)
-        self._remembered: dict[bytes, Group] = {}
+        self._lock = threading.Lock()
+        self._known: dict[bytes, _Known] = {}
         self._count = 0
+        self._changes = 0
+        """How many transactions of this process changed groups."""
 
     # --- reading ----------------------------------------------------------------------------------------------
 
     def read(self, place: Place) -> Block | None:
-        """A block; None when there is none. Raises `DamagedBlock`, and `Damaged` for a record that cannot be read."""
-        remembered = self._remembered.get(place[0], {}).get(place[1])
-        if remembered is not None:
-            try:
-                return self.files.read(place, remembered)
-            except Damaged:
-                pass  # perhaps it made way, or was stored anew
-        before, trouble = None, Damaged("")
-        for look in (self._find, self._find_settled):
-            stored = look(place)
+        """A block; None when there is none. Raises `Damaged` when it is not what was written, and drops it."""
+        known = self._stored(place)
+        if known is not None:
+            with suppress(Damaged):  # perhaps it made way, or was stored anew
+                return self.files.read(place, known)
+        with suppress(Damaged):
+            stored = self._look(group_of(place)).get(place[1])
             if stored is None or not stored.extents:
                 return None
-            if stored != before:
+            if stored != known:
+                return self.files.read(place, stored)
+        with self._changing() as groups:  # nobody is between giving bytes back and deleting their record
+            stored = groups.of(place).get(place[1])
+            if stored is not None and stored.extents:
                 try:
                     return self.files.read(place, stored)
                 except Damaged as error:
-                    trouble = error
-            before = stored
-        raise DamagedBlock(trouble, before.checksum if before is not None else 0)
+                    groups.damage = error
+                    self._give_back(groups, place)
+        if groups.damage is not None:
+            raise groups.damage
+        return None
 
-    def index(self, lineage: bytes) -> dict[int, int]:
-        """The blocks of a lineage: index → valid bytes."""
-        found: Group = {}
-        for group in self.records.groups(lineage):
-            found.update(group)
-        self._remember(lineage, found)
-        return {index: stored.valid for index, stored in found.items() if stored.extents}
+    def look(self, lineage: bytes) -> None:
+        """Read what there is of a lineage, and remember it."""
+        changes = self._changes
+        found = dict(self.records.groups(lineage))
+        with self._lock:
+            if changes != self._changes and lineage in self._known:
+                found |= self._known[lineage].groups  # what this process changed meanwhile is newer
+            self._forget(lineage)
+            for number, group in found.items():
+                self._remember((lineage, number), group)
+            self._known.setdefault(lineage, _Known()).since = time.monotonic()
+
+    def age(self, lineage: bytes) -> float:
+        """Seconds since `look` at a lineage, without end where there was none. At once."""
+        known = self._known.get(lineage)
+        return time.monotonic() - known.since if known is not None else math.inf
+
+    def kept(self, place: Place) -> bool:
+        """Whether a block is remembered. At once."""
+        return self._stored(place) is not None
+
+    def known(self, lineage: bytes) -> dict[int, int]:
+        """The blocks of a lineage that are remembered: index → valid bytes. At once."""
+        with self._lock:
+            known = self._known.get(lineage)
+            groups = list(known.groups.values()) if known is not None else []
+        return {index: one.valid for group in groups for index, one in group.items() if one.extents}
 
     def lineages(self) -> dict[bytes, tuple[int, int]]:
         """Every lineage with its count of blocks and the valid bytes in them. Reads all groups."""
         found: dict[bytes, tuple[int, int]] = {}
-        for lineage, blocks, valid in self.records.counts():
-            if blocks:
+        for name, value in self.records.scan("b:"):
+            with suppress(ValueError, Damaged):
+                lineage, (blocks, valid) = bytes.fromhex(name[2:34]), counted(value)
                 count, total = found.get(lineage, (0, 0))
                 found[lineage] = count + blocks, total + valid
-        return found
+        return {lineage: counts for lineage, counts in found.items() if counts[0]}
 
-    def _find(self, place: Place) -> Stored | None:
-        group = self.records.group(group_of(place))
-        self._remember(place[0], group)
-        return group.get(place[1])
+    def _stored(self, place: Place) -> Stored | None:
+        known = self._known.get(place[0])
+        stored = known.groups.get(place[1] // GROUP, {}).get(place[1]) if known is not None else None
+        return stored if stored is not None and stored.extents else None
 
-    def _find_settled(self, place: Place) -> Stored | None:
-        """As `_find`, while nobody is between giving bytes back and deleting their record."""
-        with self.records.transaction():
-            return self._find(place)
+    def _look(self, key: GroupKey) -> Group:
+        changes = self._changes
+        group = self.records.group(key)
+        with self._lock:
+            if changes == self._changes:
+                self._remember(key, group)
+        return group
 
-    def _remember(self, lineage: bytes, group: Group) -> None:
-        if self._count > REMEMBERED:
-            self._remembered, self._count = {}, 0
-        before = self._remembered.get(lineage, {})
-        self._remembered[lineage] = after = {**before, **group}
-        self._count += len(after) - len(before)
+    def _remember(self, key: GroupKey, group: Group) -> None:
+        known = self._known.setdefault(key[0], _Known())
+        self._count += len(group) - len(known.groups.pop(key[1], ()))
+        if group:
+            known.groups[key[1]] = group
+
+    def _forget(self, lineage: bytes) -> None:
+        """Forget a lineage, and all of them when there are too many blocks."""
+        known = self._known.pop(lineage, None)
+        if known is not None:
+            self._count -= sum(map(len, known.groups.values()))
+        if self._count + len(self._known) > REMEMBERED:
+            self._known, self._count = {}, 0
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    def begin(
-        self, changes: Changes, entries: Iterable[Entry], limit: int
-    ) -> tuple[list[Entry], list[Place]]:
-        """Make all of `changes`, and room for blocks; those for which there is room now, and what made way."""
+    def begin(self, batch: WriteBatch, limit: int) -> tuple[list[Entry], list[Place]]:
+        """Make all changes of a batch but its blocks, and room for those; the blocks for which there is room now, and
+        what made way."""
         gone: list[Place] = []
         fitting: list[Entry] = []
-        with self.records.transaction():
-            self._change(changes)
-            entries = list(entries)
+        entries = list(batch.blocks.values())
+        with self._changing() as groups:
+            self._change(groups, batch)
             self._trim(limit // RECORDS_SHARE)
-            edit = _Edit(self.records, self._wipe)
-            need = sum(self._needs(edit, entry)[1] for entry in entries)
-            while entries and need > (room := limit - self.records.usage()):
-                freed, some = self._evict(need - room)
-                if not freed:
+            while entries:
+                room = limit - self.records.usage()
+                lacking = sum(self._needs(groups, entry)[1] for entry in entries) - room
+                if lacking <= 0 or not (evicted := self._evict(groups, lacking))[0]:
                     break
-                gone += some
-                edit = _Edit(self.records, self._wipe)
-                need = sum(self._needs(edit, entry)[1] for entry in entries)
-            room = limit - self.records.usage()
+                gone += evicted[1]
             now = time.time()
             for entry in entries:
-                size, more = self._needs(edit, entry)
+                size, more = self._needs(groups, entry)
                 if more <= room:
                     room -= more
-                    stored = edit.get(entry.place) or Stored(entry.block.capacity, (), 0, 0, now)
-                    edit.set(entry.place, replace(stored, size=size, used=now))
+                    group = groups.of(entry.place)
+                    stored = group.get(entry.index) or Stored(entry.block.capacity, (), 0, 0, now)
+                    group[entry.index] = replace(stored, size=size, used=now)
                     fitting.append(entry)
-            edit.save()
         return fitting, gone
 
     def finish(self, entries: Iterable[Entry], checksums: Mapping[Place, int]) -> dict[Place, int]:
         """Note the blocks that were written, with their checksums, and give back the room of the others; the valid
         bytes of those that are kept."""
-        kept: dict[Place, Stored] = {}
-        with self.records.transaction():
-            edit = _Edit(self.records, self._wipe)
+        kept = {}
+        with self._changing() as groups:
             for entry in entries:
-                place, stored = entry.place, edit.get(entry.place)
-                checksum = checksums.get(place)
-                if stored is None:  # it made way while it was written
-                    self._give_back(place, edit.group(place))
-                elif checksum is not None:
-                    kept[place] = replace(
-                        stored, capacity=entry.block.capacity, extents=entry.extents, checksum=checksum
+                place, group = entry.place, groups.of(entry.place)
+                stored, checksum = group.get(entry.index), checksums.get(place)
+                if stored is not None and checksum is not None:
+                    group[entry.index] = stored = Stored(
+                        entry.block.capacity, entry.extents, checksum, stored.size, stored.used
                     )
-                    edit.set(place, kept[place])
-                elif not stored.extents:
-                    edit.set(place, None)
-                    self._give_back(place, edit.group(place))
-                else:
-                    edit.set(place, replace(stored, size=allocated(stored.extents)))
-            edit.save()
-        for (lineage, index), stored in kept.items():
-            self._remembered.setdefault(lineage, {})[index] = stored
-        self._count += len(kept)
-        return {place: stored.valid for place, stored in kept.items()}
-
-    def forget(self, place: Place, checksum: int) -> None:
-        """Drop a block that is damaged, as long as its record has that checksum."""
-        with self.records.transaction():
-            edit = _Edit(self.records, self._wipe)
-            stored = edit.get(place)
-            if stored is not None and stored.checksum == checksum:
-                edit.set(place, None)
-                self._give_back(place, edit.group(place))
-            edit.save()
+                    kept[place] = stored.valid
+                elif stored is None or not stored.extents:  # it made way meanwhile, or could not be written
+                    self._give_back(groups, place)
+        return kept
 
     def wipe(self, key: str) -> None:
         """Delete a record that cannot be read, and the blocks of which it told."""
@@ -268,8 +280,8 @@ class Ledger:
         none, when only pinned ones are left."""
         gone: list[Place] = []
         while count > 0:
-            with self.records.transaction():
-                freed, some = self._evict(min(count, 64 * BLOCK))  # nobody waits for more than that
+            with self._changing() as groups:
+                freed, some = self._evict(groups, min(count, 64 * BLOCK))  # nobody waits for more than that
             if not freed:
                 break
             gone += some
@@ -277,110 +289,118 @@ class Ledger:
         return gone
 
     def sweep(self) -> Iterator[None]:
-        """Delete data files of which there is no record, a directory with each step: a power cut may lose records."""
-        for first in range(256):
-            directory = self.files.path(bytes([first])).parent
-            names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-            for name in names:
-                if re.fullmatch(r"[0-9a-f]{32}", name) and not self.records.has(bytes.fromhex(name)):
-                    with self.records.transaction():
-                        if not self.records.has(bytes.fromhex(name)):
-                            self.files.remove(bytes.fromhex(name))
+        """Delete whatever lies among the data files and has no record, a directory with each step."""
+        for directory, _, names in os.walk(self.files.directory, topdown=False):
+            with self.records.transaction():
+                for name in names:
+                    lineage = bytes.fromhex(name) if re.fullmatch(r"[0-9a-f]{32}", name) else None
+                    path = Path(directory, name)
+                    if lineage is None or path != self.files.path(lineage) or not self.records.has(lineage):
+                        delete(path)
             yield
 
     # --- within a transaction ---------------------------------------------------------------------------------
 
-    def _change(self, changes: Changes) -> None:
-        for lineage in changes.drop:
-            self.files.remove(lineage)
-            self.records.drop(lineage)
-            self._remembered.pop(lineage, None)
-        edit = _Edit(self.records, self._wipe)
-        for place, when in changes.used.items():
-            stored = edit.get(place)
+    @contextmanager
+    def _changing(self) -> Iterator[_Groups]:
+        groups = _Groups(self.records, self._wipe)
+        with self.records.transaction():
+            yield groups
+            self._save(groups)
+        with self._lock:
+            self._changes += 1
+            for lineage in groups.dropped:
+                self._forget(lineage)
+            for key, group in groups.items():
+                self._remember(key, group)
+
+    def _save(self, groups: _Groups) -> None:
+        for key, group in groups.items():
+            if group:
+                self.records.set_group(key, group)
+            else:
+                self._wipe(record_key(key))
+
+    def _change(self, groups: _Groups, batch: WriteBatch) -> None:
+        for lineage in batch.drops:
+            self._drop(groups, lineage)
+        for place, when in batch.used.items():
+            stored = groups.of(place).get(place[1])
             if stored is not None and stored.used < when:
-                edit.set(place, replace(stored, used=when))
-        edit.save()
-        for key, value in changes.records.items():
+                groups.of(place)[place[1]] = replace(stored, used=when)
+        for key, value in batch.records.items():
             if value is None:
                 self.records.delete(key)
             else:
                 self.records.set(key, value)
 
     @staticmethod
-    def _needs(edit: _Edit, entry: Entry) -> tuple[int, int]:
+    def _needs(groups: _Groups, entry: Entry) -> tuple[int, int]:
         """Bytes of the disk that a block takes at most once it is written, and how many more than now."""
-        stored = edit.get(entry.place)
+        stored = groups.of(entry.place).get(entry.index)
         if stored is None:
             return (size := allocated(entry.extents)), size
         size = max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))
         return size, size - stored.size
 
-    def _evict(self, count: int) -> tuple[int, list[Place]]:
+    def _evict(self, groups: _Groups, count: int) -> tuple[int, list[Place]]:
         """Make `count` bytes of room if that can be; the bytes, and the blocks that made way."""
         gone: list[Place] = []
         freed = 0
+        self._save(groups)
         while freed < count and (keys := self.records.least_used(16)):
             for key in keys:
                 if freed < count:
-                    freed += self._evict_from(key, count - freed, gone)
+                    freed += self._evict_from(groups, key, count - freed, gone)
+            self._save(groups)
         return freed, gone
 
-    def _evict_from(self, key: str, count: int, gone: list[Place]) -> int:
+    def _evict_from(self, groups: _Groups, name: str, count: int, gone: list[Place]) -> int:
         """Delete blocks of a group until `count` bytes are gone, all if need be; the bytes, 1 at least."""
-        parsed = parse_key(key)
-        try:
-            group = self.records.group(parsed) if parsed is not None else {}
-        except Damaged:
-            group = {}
-        if parsed is None or not group:
-            self._wipe(key)
+        key = parse_key(name)
+        if key is None:
+            self._wipe(name)
             return 1
-        lineage, _ = parsed
-        if not self.files.punches:
-            return self._evict_file(lineage, gone)
-        freed = 0
+        group, freed = groups[key], 0
         for index in sorted(group, key=lambda index: (group[index].used, index)):
             if freed >= count:
                 break
-            if len(group) > 1 and not self.files.punch(lineage, index * BLOCK, BLOCK):
-                return self._evict_file(lineage, gone)
+            if not self.files.punch(key[0], index * BLOCK, BLOCK):
+                return self._evict_file(groups, key[0], gone)
             freed += group.pop(index).size
-            gone.append((lineage, index))
-        if group:
-            self.records.set_group(parsed, group)
-        else:
-            self._wipe(key)
+            gone.append((key[0], index))
         return max(freed, 1)
 
-    def _evict_file(self, lineage: bytes, gone: list[Place]) -> int:
+    def _evict_file(self, groups: _Groups, lineage: bytes, gone: list[Place]) -> int:
         """Delete a whole lineage, where a part of a file cannot be given back."""
         freed = 0
-        for group in self.records.groups(lineage):
+        for number, _ in self.records.groups(lineage):
+            group = groups[lineage, number]
             gone += [(lineage, index) for index in group]
             freed += sum(stored.size for stored in group.values())
+        self._drop(groups, lineage)
+        return max(freed, 1)
+
+    def _drop(self, groups: _Groups, lineage: bytes) -> None:
         self.files.remove(lineage)
         self.records.drop(lineage)
-        return max(freed, 1)
+        groups.dropped.add(lineage)
+        for key in [key for key in groups if key[0] == lineage]:
+            del groups[key]
 
     def _wipe(self, key: str) -> None:
         """Delete a record, and what a group has in its data file."""
         self.records.delete(key)
-        parsed = parse_key(key)
-        if parsed is not None:
-            lineage, number = parsed
-            if not self.records.has(lineage):
-                self.files.remove(lineage)
-            else:
-                self.files.punch(lineage, number * GROUP * BLOCK, GROUP * BLOCK)
+        group = parse_key(key)
+        if group is not None and self.records.has(group[0]):
+            self.files.punch(group[0], group[1] * GROUP * BLOCK, GROUP * BLOCK)
+        elif group is not None:
+            self.files.remove(group[0])
 
-    def _give_back(self, place: Place, left: Group) -> None:
-        """Give back the bytes of a block that has no record any more; `left` is what its group still has."""
-        lineage, index = place
-        if left or self.records.has(lineage, beside=group_of(place)):
-            self.files.punch(lineage, index * BLOCK, BLOCK)
-        else:
-            self.files.remove(lineage)
+    def _give_back(self, groups: _Groups, place: Place) -> None:
+        """Drop a block whose bytes are worth nothing."""
+        groups.of(place).pop(place[1], None)
+        self.files.punch(place[0], place[1] * BLOCK, BLOCK)
 
     def _trim(self, most: int) -> None:
         """Delete small records, the oldest first, while the database takes more than `most` bytes; pins stay, and the

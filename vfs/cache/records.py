@@ -27,7 +27,7 @@ from diskcache.core import MODE_RAW
 
 from vfs.cache import database, fork_gate
 from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
-from vfs.cache.groups import Damaged, Group, GroupKey, counted, pack, parse_key, record_key, unpack, used
+from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack, used
 
 CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
@@ -167,19 +167,17 @@ class Records:
             self._cache.delete(key)
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """The sound records whose keys begin with `prefix`, in order."""
+        """The sound records whose keys begin with `prefix`."""
+        # Where most records are meant, looking up one by one what the index names takes three times as long.
+        how = "NOT INDEXED" if prefix in ("b:", "f:") else ""
         rows = self._rows(
-            "SELECT key, value FROM Cache WHERE key >= ? AND key < ?"
-            " AND filename IS NULL AND raw = 1 AND mode = ? ORDER BY key",
-            (prefix, prefix + "\U0010ffff", MODE_RAW),
+            f"SELECT key, value FROM Cache {how} WHERE key >= ? AND key < ?"
+            " AND filename IS NULL AND raw = 1 AND mode = ?",
+            (*_between(prefix), MODE_RAW),
         )
         for key, value in rows:
-            try:
-                found = unseal(key, value)
-            except Damaged:
-                continue
-            if found is not None:
-                yield key, found
+            with suppress(Damaged):
+                yield key, unseal(key, value) or b""
 
     def keys(self) -> Iterator[str]:
         """Every key, in pieces, so that no transaction is held open meanwhile."""
@@ -227,26 +225,17 @@ class Records:
         value = _Sized(seal(name, pack(group)), sum(block.size for block in group.values()))
         self._cache.set(name, value, tag=key[0].hex(), expire=used(group) + CENTURY - time.time())
 
-    def groups(self, lineage: bytes) -> Iterator[Group]:
-        """The sound groups of a lineage."""
+    def groups(self, lineage: bytes) -> Iterator[tuple[int, Group]]:
+        """The sound groups of a lineage, with their numbers."""
         for name, value in self._rows("SELECT key, value FROM Cache WHERE tag = ?", (lineage.hex(),)):
             key = parse_key(name)
             if key is not None and key[0] == lineage:
                 with suppress(Damaged):
-                    yield unpack(unseal(name, value) or b"", key[1])
+                    yield key[1], unpack(unseal(name, value) or b"", key[1])
 
-    def counts(self) -> Iterator[tuple[bytes, int, int]]:
-        """The lineage of each sound group, its blocks and the valid bytes in them."""
-        for name, value in self.scan("b:"):
-            try:
-                yield bytes.fromhex(name[2:34]), *counted(value)
-            except (ValueError, Damaged):
-                continue
-
-    def has(self, lineage: bytes, beside: GroupKey | None = None) -> bool:
-        """Whether there is a group of a lineage, `beside` that one."""
-        values = (lineage.hex(), record_key(beside) if beside is not None else "")
-        return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? AND key != ? LIMIT 1", values))
+    def has(self, lineage: bytes) -> bool:
+        """Whether there is a group of a lineage."""
+        return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? LIMIT 1", (lineage.hex(),)))
 
     def drop(self, lineage: bytes) -> None:
         """Delete all groups of a lineage."""

@@ -3,9 +3,8 @@
     cache.db            records (`records.py`), shared by all processes
     blocks/A/B/LINEAGE  data files (`data.py`)
     pins                the pins once more: they outlive a damaged database and a new format
-    swept               the start of the machine since which data files without a record were looked for
+    swept               the start of the machine since which data files without a record were deleted
     lock                held (flock) while a process opens or renews the database
-    aside-*             what is being deleted
 
 Thread-safety: of an open one, `ledger` on any thread but the event loop's, the rest on the cache's writer thread.
 """
@@ -17,7 +16,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -33,9 +31,10 @@ from vfs.cache.records import PINS, unseal
 log = logging.getLogger(__name__)
 
 KEPT_PINS = "pins"
-_OURS = (f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", "blocks", DATABASE)
-"""In the order in which they are set aside: after a crash in between, the database is found wanting again."""
-_ASIDE = "aside-"
+SWEPT = "swept"
+_OURS = (SWEPT, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", DATABASE)
+"""What is deleted of a cache that cannot be used, in this order: after a crash in between, that is found again. Its data
+files have no record any more, and are swept."""
 _LOCK_SECONDS = 2.0
 """The longest wait for another process that opens the cache just now."""
 
@@ -47,7 +46,7 @@ class Store:
     def __init__(self, directory: Path, doubtful: bool) -> None:
         self.directory = directory
         self.ledger = Ledger(directory)
-        self._cleaning: Iterator[None] | None = self._clean()
+        self._sweeping: Iterator[None] | None = self._sweep()
         if doubtful:
             try:
                 self.ledger.records.check()
@@ -57,7 +56,7 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path, *, renew: bool, doubtful: bool = False) -> Store:
-        """Open a cache directory; what is missing is made, a corrupt database is set aside and made anew, with the
+        """Open a cache directory; what is missing is made, a corrupt database is made anew, with the
         pins that there were.
 
         `renew`: one of another version, too, else `ForeignDatabase` is raised. `doubtful`: read the whole
@@ -77,7 +76,8 @@ class Store:
                 reason = f"its database is damaged ({error})"
             log.warning("the cache in %s is made anew: %s", directory, reason)
             pins = _known_pins(directory)
-            set_aside(directory, _OURS)
+            for name in _OURS:
+                (directory / name).unlink(missing_ok=True)
             _make(directory)
             store = cls(directory, doubtful=False)
             records = store.ledger.records
@@ -90,63 +90,38 @@ class Store:
         """Write the pins down beside the database."""
         records = self.ledger.records
         pins = {key: value.hex() for prefix in PINS for key, value in records.scan(prefix)}
-        _write(self.directory / KEPT_PINS, json.dumps(pins).encode())
+        paths.write_atomically(self.directory / KEPT_PINS, json.dumps(pins))
 
     def clear(self, *, in_use: bool) -> None:
         """Delete everything; `in_use`: records stay, apart from pins."""
-        set_aside(self.directory, ("blocks",))
-        (self.directory / "blocks").mkdir(mode=0o700, exist_ok=True)
+        (self.directory / SWEPT).unlink(missing_ok=True)
         self.ledger.records.clear(pins_and_groups=in_use)
         self.keep_pins()
-        for aside in self.directory.glob(f"{_ASIDE}*"):
-            _delete(aside)
+        for _ in self.ledger.sweep():
+            pass
 
-    def clean(self) -> bool:
-        """A step of clearing away what nobody needs; whether there is more to do."""
-        if self._cleaning is not None:
-            try:
-                next(self._cleaning)
-            except StopIteration:
-                self._cleaning = None
-        return self._cleaning is not None
+    def sweep(self) -> bool:
+        """A step of deleting data files of which no record tells, as a power cut leaves them; whether there is more to
+        do."""
+        for _ in self._sweeping or ():
+            return True
+        self._sweeping = None
+        return False
 
     @property
-    def cleaning(self) -> bool:
-        return self._cleaning is not None
+    def sweeping(self) -> bool:
+        return self._sweeping is not None
 
     def close(self) -> None:
         """Let go of the directory; this thread's connection is closed."""
-        self._cleaning = None
+        self._sweeping = None
         self.ledger.records.close()
 
-    def _clean(self) -> Iterator[None]:
-        for aside in self.directory.glob(f"{_ASIDE}*"):
-            for part in aside.glob("*/*"):
-                _delete(part)
-                yield
-            _delete(aside)
-            yield
-        boot, swept = _boot(), self.directory / "swept"
-        if boot is None or (swept.exists() and swept.read_bytes() == boot):
-            return
-        yield from self.ledger.sweep()
-        _write(swept, boot)
-
-
-def set_aside(directory: Path, names: tuple[str, ...]) -> None:
-    """Move entries of `directory` out of the way, to be deleted later. Raises OSError."""
-    for name in names:
-        with suppress(FileNotFoundError):  # there was none, or another process was faster
-            os.rename(directory / name, directory / f"{_ASIDE}{os.urandom(8).hex()}-{name}")
-
-
-def _delete(path: Path) -> None:
-    """Delete a file or a tree, as far as it can be deleted; another process may be deleting it, too."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    def _sweep(self) -> Iterator[None]:
+        boot, swept = _boot(), self.directory / SWEPT
+        if not swept.exists() or swept.read_text() != boot:
+            yield from self.ledger.sweep()
+            paths.write_atomically(swept, boot)
 
 
 def _known_pins(directory: Path) -> dict[str, bytes]:
@@ -165,28 +140,19 @@ def _known_pins(directory: Path) -> dict[str, bytes]:
     return pins
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file as a whole."""
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(content)
-    os.replace(new, path)
-
-
-def _boot() -> bytes | None:
-    """What names this start of the machine; None where the system does not tell."""
+def _boot() -> str:
+    """What names this start of the machine; nothing where the system does not tell."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return None
+        return ""
 
 
 def _make(directory: Path) -> None:
     """Make the directory, for this user alone. One that was there is made private if it is a cache, or
     empty."""
     paths.make_private(directory)
-    own = {DATABASE, "blocks", "lock", "swept", KEPT_PINS}
+    own = {DATABASE, "blocks", "lock", SWEPT, KEPT_PINS}
     names = set(os.listdir(directory))
     private = not names or DATABASE in names or names <= own
     if private and paths.is_own(directory) and os.stat(directory).st_mode & 0o077:

@@ -1,7 +1,7 @@
 """What waits to be written to the disk, and can be read meanwhile.
 
 A block or record handed over again before it is written is written once. Thread-safety: any thread; `_wake`,
-the one lock, guards everything here. Under it there is no I/O and no call out. No method waits, but `take`
+the one lock, guards what changes here. Under it there is no I/O and no call out. No method waits, but `take`
 and `flush`.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass, field
 from itertools import islice
 
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.groups import Place
-from vfs.cache.ledger import Changes, Entry
+from vfs.cache.ledger import Entry, WriteBatch
 from vfs.cache.records import PINS
 
-BATCH_BYTES = 8 * BLOCK
+BATCH_BYTES = 16 * BLOCK
 """Memory of the blocks in one batch; when so much waits, whole blocks are written at once."""
 BATCH_ENTRIES = 64
 BATCH_RECORDS = 500
@@ -35,34 +34,12 @@ MAX_RECORDS = 20_000
 """Records that are kept while they cannot be written."""
 
 
-@dataclass(slots=True)
-class WriteBatch:
-    """What is to be written in one go. `doubt` is trouble that a reader had. `last`: nothing comes after
-    it."""
-
-    blocks: dict[Place, Entry] = field(default_factory=dict)
-    records: dict[str, bytes | None] = field(default_factory=dict)
-    drops: dict[bytes, object] = field(default_factory=dict)
-    used: dict[Place, float] = field(default_factory=dict)
-    doubt: Exception | None = None
-    last: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.blocks or self.records or self.drops or self.used)
-
-    @property
-    def changes(self) -> Changes:
-        return Changes(set(self.drops), self.used, self.records)
-
-
 class Waiting:
     """The queue between whoever caches something and the writer thread."""
 
     def __init__(self) -> None:
         self.queue_bytes = 0
         """Memory held by blocks that wait."""
-        self.notes = 0
-        """How many records were noted. It only grows."""
         self.pins: dict[str, bytes] = {}
         """The records of pins as far as this process knows: they are put back when the cache is made anew."""
         self._wake = threading.Condition()
@@ -95,9 +72,9 @@ class Waiting:
             if due < self._asleep_until or self.queue_bytes >= BATCH_BYTES:
                 self._wake.notify_all()
 
-    def block(self, lineage: bytes, index: int) -> Block | None:
-        with self._wake:
-            entry = self._blocks.get((lineage, index))
+    def block(self, place: Place) -> Block | None:
+        """A block that waits."""
+        entry = self._blocks.get(place)
         return None if entry is None else entry.block
 
     def blocks_of(self, lineage: bytes) -> dict[int, int]:
@@ -115,8 +92,7 @@ class Waiting:
 
     def dropped(self, lineage: bytes) -> bool:
         """Whether what the disk has of a lineage is to be deleted."""
-        with self._wake:
-            return lineage in self._drops
+        return lineage in self._drops
 
     def touch(self, place: Place) -> None:
         """A block is used now."""
@@ -131,8 +107,10 @@ class Waiting:
         """A record to be written, or deleted (None)."""
         with self._wake:
             self._records[key] = value
-            self.notes += 1
-            self._know(key, value)
+            if value is not None and key.startswith(PINS):
+                self.pins[key] = value
+            else:
+                self.pins.pop(key, None)
             if len(self._records) > MAX_RECORDS:
                 del self._records[next(iter(self._records))]
             self._wake.notify_all()
@@ -145,18 +123,6 @@ class Waiting:
     def records(self, prefix: str) -> dict[str, bytes | None]:
         with self._wake:
             return {key: value for key, value in self._records.items() if key.startswith(prefix)}
-
-    def learn(self, key: str, value: bytes | None, notes: int) -> None:
-        """What the disk says of a pin, asked for when there were `notes`; a later note outdoes it."""
-        with self._wake:
-            if key not in self._records and notes == self.notes:
-                self._know(key, value)
-
-    def _know(self, key: str, value: bytes | None) -> None:
-        if key.startswith(PINS) and value is not None:
-            self.pins[key] = value
-        else:
-            self.pins.pop(key, None)
 
     # --- the writer's side ----------------------------------------------------------------------------------
 
@@ -205,17 +171,15 @@ class Waiting:
                     del self._records[key]
             self._wake.notify_all()
 
-    def clear(self) -> list[Place]:
-        """Forget everything that waits; the blocks."""
+    def clear(self) -> None:
+        """Forget everything that waits."""
         with self._wake:
-            places = list(self._blocks)
             self._blocks.clear()
             self._records.clear()
             self._used.clear()
             self.pins.clear()
             self.queue_bytes = 0
             self._wake.notify_all()
-        return places
 
     def flush(self, timeout: float) -> bool:
         """Wait until nothing waits that can be written; whether that came within `timeout` seconds, and before the end."""
@@ -247,13 +211,12 @@ class Waiting:
         now = time.monotonic()
         closing = self._close_at is not None
         hurry = closing or self._flushing > 0 or self.queue_bytes > HURRY_BYTES
-        full = self.queue_bytes >= BATCH_BYTES
-        batch, size = WriteBatch(), 0
         if self._close_at is not None and now >= self._close_at:
-            batch.last = True
-            return batch
+            return WriteBatch(last=True)
+        ripe = self.queue_bytes >= BATCH_BYTES or any(entry.due <= now for entry in self._blocks.values())
+        batch, size = WriteBatch(), 0
         for key, entry in self._blocks.items():
-            if hurry or entry.due <= now or (full and entry.whole):
+            if hurry or entry.due <= now or (ripe and entry.whole):
                 if batch.blocks and size + entry.footprint > BATCH_BYTES:
                     break
                 batch.blocks[key] = entry

@@ -14,15 +14,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from vfs.cache.data import checksum
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
 from vfs.cache.groups import Place
-from vfs.cache.ledger import Entry
+from vfs.cache.ledger import WriteBatch
 from vfs.cache.records import PINS
 from vfs.cache.store import Store
-from vfs.cache.write_queue import Waiting, WriteBatch
+from vfs.cache.write_queue import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ PAUSE_SECONDS = 30.0
 """How long nothing is written after the disk was full or refused to be written."""
 BUSY_PAUSE = 1.0
 """How long nothing is written after another process kept the database locked."""
-CLEAN_PAUSE = 0.02
-"""Seconds between two steps of clearing away what nobody needs."""
+SWEEP_PAUSE = 0.02
+"""Seconds between two steps of deleting data files without a record."""
 
 TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
 
@@ -84,7 +85,6 @@ class Writer:
         self.report = report
         self._paused_until = 0.0
         self._reopen_at = 0.0
-        self._doubtful = False
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
 
     def start(self, store: Store | None, trouble: Exception | None) -> None:
@@ -116,18 +116,18 @@ class Writer:
         now = time.monotonic()
         if self._stuck():
             return max(self._paused_until, self._reopen_at if self.store is None else 0.0) - now + 0.01
-        return CLEAN_PAUSE if self.store is not None and self.store.cleaning else None
+        return SWEEP_PAUSE if self.store is not None and self.store.sweeping else None
 
     def _stuck(self) -> bool:
         now = time.monotonic()
         return now < self._paused_until or (self.store is None and now < self._reopen_at)
 
     def _step(self) -> None:
-        if self.store is not None and self.store.cleaning and not self._stuck():
+        if self.store is not None and self.store.sweeping and not self._stuck():
             try:
-                self.store.clean()
+                self.store.sweep()
             except TROUBLE as error:
-                log.debug("clearing the cache up: %s", error)
+                log.debug("sweeping the cache: %s", error)
 
     def _handle(self, batch: WriteBatch) -> None:
         if batch.doubt is not None:
@@ -152,7 +152,7 @@ class Writer:
 
     def _write(self, store: Store, batch: WriteBatch, written: dict[Place, int], gone: list[Place]) -> None:
         ledger = store.ledger
-        fitting, evicted = patiently(lambda: ledger.begin(batch.changes, batch.blocks.values(), self._limit))
+        fitting, evicted = patiently(lambda: ledger.begin(batch, self._limit))
         self.evictions += len(evicted)
         gone += evicted
         if len(fitting) < len(batch.blocks):
@@ -161,23 +161,19 @@ class Writer:
             )
         checksums: dict[Place, int] = {}
         try:
-            for lineage in dict.fromkeys(entry.lineage for entry in fitting):
-                self._write_file(store, [entry for entry in fitting if entry.lineage == lineage], checksums)
+            for lineage, entries in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.lineage):
+                blocks = [(entry.index, entry.block, entry.extents) for entry in entries]
+                done: list[int] = []
+                try:
+                    ledger.files.write(lineage, blocks, done)
+                finally:
+                    for index, block, extents in blocks[: len(done)]:
+                        checksums[lineage, index] = checksum(block, extents)
         finally:
             if fitting:
                 written.update(patiently(lambda: ledger.finish(fitting, checksums)))
         if any(key.startswith(PINS) for key in batch.records):
             store.keep_pins()
-
-    def _write_file(self, store: Store, entries: list[Entry], checksums: dict[Place, int]) -> None:
-        done: list[int] = []
-        blocks = sorted((entry.index, entry.block, entry.extents) for entry in entries)
-        try:
-            store.ledger.files.write(entries[0].lineage, blocks, done)
-        finally:
-            for entry in entries:
-                if entry.index in done:
-                    checksums[entry.place] = checksum(entry.block, entry.extents)
 
     # --- trouble --------------------------------------------------------------------------------------------
 
@@ -190,11 +186,10 @@ class Writer:
         if self.store is None and time.monotonic() >= self._reopen_at:
             self._reopen_at = time.monotonic() + REOPEN_SECONDS
             try:
-                store = Store.open(self._directory, renew=False, doubtful=self._doubtful)
+                store = Store.open(self._directory, renew=False, doubtful=True)
             except TROUBLE as error:
                 self._trouble(error)
             else:
-                self._doubtful = False
                 self.store = store
                 log.info("the cache in %s is in use again", self._directory)
                 for key, value in sorted(self._waiting.pins.items()):
@@ -214,7 +209,6 @@ class Writer:
         if cause in ("corrupt", "foreign", "gone"):
             if cause != "corrupt":
                 self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)
-            self._doubtful = cause == "corrupt"
             self._let_go()
             return
         self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)

@@ -35,12 +35,12 @@ class DiskLoads:
     def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
         """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
         is called when all of them were read, perhaps at once."""
-        lineage, known = content.lineage, self._cache.known(content.lineage)
+        lineage = content.lineage
         lacking = []
         for index, a, b in split(start, end):
             block = self._cache.get(lineage, index)
             if block is None:
-                if index not in known or index not in content.on_disk:
+                if index not in content.on_disk or not self._cache.kept(lineage, index):
                     return False
                 lacking.append(index)
             elif not block.covers(a, b):
@@ -115,7 +115,7 @@ class DiskLoads:
             if block is None or not block.covers(a, b):
                 self._lacking(content, index * BLOCK + a, index * BLOCK + b)
 
-        if index in self._cache.known(content.lineage):
+        if self._cache.kept(content.lineage, index):
             self._start_load(content, index, loaded)
         else:
             self._tasks.spawn(self._load(content, index)).add_done_callback(

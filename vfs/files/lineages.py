@@ -61,7 +61,7 @@ class Lineages:
                 content.on_disk = set(await self._cache.index(record.lineage))
                 content.held = set(content.on_disk)
                 self._fetcher.disk.note_memory(content)
-                if pinned is not None and not self._cache.pinned(record.lineage):
+                if pinned is not None and not await self._cache.pinned(record.lineage):
                     self._cache.pin(record.lineage, pin)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content

@@ -69,7 +69,9 @@ class FileRecord:
     def load(cls, data: bytes | None) -> FileRecord | None:
         """None where there is no record, or none that can be understood."""
         try:
-            fields = json.loads(data) if data is not None else None
+            fields = (
+                json.loads(str(data, "ascii")) if data is not None else None
+            )  # `loads` would guess the encoding
             if not isinstance(fields, dict):
                 return None
             version = Version(int(fields["size"]), int(fields["mtime"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import sqlite3
 import stat
 import subprocess
@@ -24,7 +23,7 @@ from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
 from vfs.cache.groups import Damaged, Stored, allocated, pack, unpack
-from vfs.cache.ledger import Changes, Entry
+from vfs.cache.ledger import Entry, WriteBatch
 from vfs.cache.records import Records
 from vfs.cache.writer import WriteOutcome
 
@@ -267,7 +266,7 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     store = cache._writer.store
     assert store is not None
     entry = Entry(LINEAGE, 0, block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
-    fitting, gone = store.ledger.begin(Changes(), [entry], LIMIT)
+    fitting, gone = store.ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
     assert (fitting, gone) == ([entry], [])
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
@@ -282,7 +281,7 @@ def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Ope
     store = cache._writer.store
     assert store is not None
     entry = Entry(LINEAGE, 0, block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
-    store.ledger.begin(Changes(), [entry], LIMIT)
+    store.ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
     assert store.ledger.evict(1) == [(LINEAGE, 0)]
     store.ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)], [])
     assert store.ledger.finish([entry], {entry.place: 1}) == {}
@@ -653,65 +652,31 @@ def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     assert cache.read(LINEAGE, 1) is not None
 
 
-def test_clearing_beside_a_process_that_deletes_what_is_set_aside(
-    cache_at: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = cache_at()
-    put(cache, LINEAGE, 0, 1)
-    rename = os.rename
-
-    def cleaned_first(*names: Path) -> None:
-        for aside in (tmp_path / "cache").glob("aside-*"):
-            shutil.rmtree(aside)
-        rename(*names)
-
-    monkeypatch.setattr("os.rename", cleaned_first)
-    cache.clear()
-    assert cache.index(LINEAGE) == {}
-    assert list((tmp_path / "cache").glob("aside-*")) == []
-
-
-@pytest.mark.parametrize("way", ["records", "index"])
-def test_a_pin_is_gone_while_its_record_is_deleted(
-    cache_at: Open, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = cache_at()
     cache.pin(LINEAGE, "f:x")
     assert cache.flush(20)
     store = cache._writer.store
     assert store is not None
-    on_the_disk = store.ledger.records
     let_go = threading.Event()
-    begin = store.ledger.begin
+    begin, scan = store.ledger.begin, store.ledger.records.scan
 
     def later(*work: Any) -> Any:
         assert let_go.wait(20)
         return begin(*work)
 
-    def looked_at_before(look: Callable[[str], Any]) -> Callable[[str], Any]:
-        def looked(key: str) -> Any:
-            found = list(look(key)) if way == "records" else look(key)
-            if threading.current_thread() is threading.main_thread():
-                if way == "index":
-                    cache.unpin(LINEAGE)
-                let_go.set()
-                assert cache.flush(20)
-            return found
-
-        return looked
+    def looked_at_before(prefix: str) -> list[tuple[str, bytes]]:
+        found = list(scan(prefix))
+        if threading.current_thread() is threading.main_thread():
+            let_go.set()
+            assert cache.flush(20)
+        return found
 
     monkeypatch.setattr(store.ledger, "begin", later)
-    monkeypatch.setattr(
-        on_the_disk,
-        "scan" if way == "records" else "get",
-        looked_at_before(getattr(on_the_disk, "scan" if way == "records" else "get")),
-    )
-    if way == "records":
-        cache.unpin(LINEAGE)
-        assert cache.records("p:") == []
-    else:
-        cache.index(LINEAGE)
-        assert not cache.pinned(LINEAGE)
+    monkeypatch.setattr(store.ledger.records, "scan", looked_at_before)
+    cache.unpin(LINEAGE)
+    assert not cache.pinned(LINEAGE)
+    assert cache.records("p:") == []
 
 
 def test_clearing_a_cache_in_use_leaves_the_records_that_others_go_by(cache_at: Open, tmp_path: Path) -> None:
