@@ -14,9 +14,9 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 from vfs.base import paths
 from vfs.base.errors import CacheUnusable, NoCache
@@ -30,9 +30,6 @@ from vfs.cache.write_queue import Waiting
 from vfs.cache.writer import TROUBLE, Warnings, WriteOutcome, Writer, cause_of
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _WHY = {
     "busy": "another process keeps it locked",
@@ -52,24 +49,6 @@ class CheckResult:
     index: int | None
     error: str | None
     gone: bool = False
-
-
-def _on_store(
-    method: Callable[Concatenate[DiskCache, Store, P], R],
-) -> Callable[Concatenate[DiskCache, P], R]:
-    """For the commands that look after a cache: they cannot do without the disk, and say why."""
-
-    @functools.wraps(method)
-    def call(self: DiskCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        store = self._writer.store
-        if store is None:
-            raise CacheUnusable(f"the cache in {self.directory} is not usable just now")
-        try:
-            return method(self, store, *args, **kwargs)
-        except TROUBLE as error:
-            raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
-
-    return call
 
 
 class DiskCache:
@@ -269,37 +248,38 @@ class DiskCache:
 
     # --- looking after it -----------------------------------------------------------------------------------
 
-    @_on_store
-    def usage(self, store: Store) -> int:
+    def usage(self) -> int:
         """Bytes on the disk, database included. Raises CacheUnusable, as all below do."""
-        return store.ledger.records.usage()
+        with self._usable() as store:
+            return store.ledger.records.usage()
 
-    @_on_store
-    def entries(self, store: Store) -> dict[bytes, tuple[int, int]]:
+    def entries(self) -> dict[bytes, tuple[int, int]]:
         """Every lineage with its count of blocks and the valid bytes in them."""
-        return store.ledger.lineages()
+        with self._usable() as store:
+            return store.ledger.lineages()
 
     def verify(self) -> Iterator[CheckResult]:
         """Check every block and record that is on the disk; what is not sound is dropped."""
-        for key in self._keys():
-            yield from self._verify(key)
+        with self._usable() as store:
+            for key in list(store.ledger.records.keys()):
+                yield from _verify(store, key)
 
-    @_on_store
-    def prune(self, store: Store, target: int) -> int:
+    def prune(self, target: int) -> int:
         """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
         freed."""
         self.flush(60.0)
-        before = store.ledger.records.usage()
-        patiently(lambda: store.ledger.evict(before - target))
-        return before - store.ledger.records.usage()
+        with self._usable() as store:
+            before = store.ledger.records.usage()
+            patiently(lambda: store.ledger.evict(before - target))
+            return before - store.ledger.records.usage()
 
-    @_on_store
-    def clear(self, store: Store, *, in_use: bool = False) -> None:
+    def clear(self, *, in_use: bool = False) -> None:
         """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
         use the cache go by them and would not write them again."""
         self._waiting.clear()
         self._waiting.flush(60.0)
-        patiently(lambda: store.clear(in_use=in_use))
+        with self._usable() as store:
+            patiently(lambda: store.clear(in_use=in_use))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -322,29 +302,36 @@ class DiskCache:
         if cause_of(error) != "busy":
             self._waiting.doubt(error)
 
-    @_on_store
-    def _keys(self, store: Store) -> list[str]:
-        return list(store.ledger.records.keys())
-
-    @_on_store
-    def _verify(self, store: Store, key: str) -> list[CheckResult]:
-        group = parse_key(key)
+    @contextmanager
+    def _usable(self) -> Iterator[Store]:
+        """For the commands that look after a cache: they cannot do without the disk, and say why."""
+        store = self._writer.store
+        if store is None:
+            raise CacheUnusable(f"the cache in {self.directory} is not usable just now")
         try:
-            if group is None:
-                found = patiently(lambda: store.ledger.records.get(key))
-                return [CheckResult(None, None, None)] if found is not None else []
-            blocks = patiently(lambda: store.ledger.records.group(group))
+            yield store
+        except TROUBLE as error:
+            raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
+
+
+def _verify(store: Store, key: str) -> Iterator[CheckResult]:
+    ledger, group = store.ledger, parse_key(key)
+    try:
+        if group is None:
+            if patiently(lambda: ledger.records.get(key)) is not None:
+                yield CheckResult(None, None, None)
+            return
+        blocks = patiently(lambda: ledger.records.group(group))
+    except Damaged as damage:
+        patiently(lambda: ledger.wipe(key))
+        yield CheckResult(group[0] if group is not None else None, None, str(damage))
+        return
+    for place in [(group[0], index) for index in blocks]:
+        try:
+            if patiently(functools.partial(ledger.read, place)) is not None:
+                yield CheckResult(*place, None)
         except Damaged as damage:
-            patiently(lambda: store.ledger.wipe(key))
-            return [CheckResult(group[0] if group is not None else None, None, str(damage))]
-        verdicts = []
-        for place in [(group[0], index) for index in blocks]:
-            try:
-                if patiently(functools.partial(store.ledger.read, place)) is not None:
-                    verdicts.append(CheckResult(*place, None))
-            except Damaged as damage:
-                verdicts.append(CheckResult(*place, str(damage), isinstance(damage, Gone)))
-        return verdicts
+            yield CheckResult(*place, str(damage), isinstance(damage, Gone))
 
 
 def check_place(directory: Path) -> None:

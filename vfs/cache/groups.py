@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError
@@ -139,8 +138,3 @@ def _sound(extents: tuple[Extent, ...], capacity: int) -> bool:
             return False
         before = last
     return True
-
-
-def used(group: Mapping[int, Stored]) -> float:
-    """When a block of the group was last used."""
-    return max((block.used for block in group.values()), default=0.0)

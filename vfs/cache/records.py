@@ -27,7 +27,7 @@ from diskcache.core import MODE_RAW
 
 from vfs.cache import database, fork_gate
 from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
-from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack, used
+from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack
 
 CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
@@ -223,7 +223,8 @@ class Records:
             self.delete(name)
             return
         value = _Sized(seal(name, pack(group)), sum(block.size for block in group.values()))
-        self._cache.set(name, value, tag=key[0].hex(), expire=used(group) + CENTURY - time.time())
+        expire = max(block.used for block in group.values()) + CENTURY - time.time()
+        self._cache.set(name, value, tag=key[0].hex(), expire=expire)
 
     def groups(self, lineage: bytes) -> Iterator[tuple[int, Group]]:
         """The sound groups of a lineage, with their numbers."""
