@@ -159,7 +159,9 @@ def _make(directory: Path) -> None:
         os.chmod(directory, 0o700)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
-    (directory / "blocks").mkdir(mode=0o700, exist_ok=True)
+    if not (directory / "blocks").exists():
+        (directory / "blocks").mkdir(mode=0o700, exist_ok=True)
+        paths.write_atomically(directory / SWEPT, _boot())  # there is nothing to sweep
 
 
 @contextmanager
