@@ -94,7 +94,9 @@ class BlockCache:
         self._loading: dict[Key, _Load] = {}
         self._to_load: list[tuple[Key, _Load]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
-        self._threads.submit(int)  # the first one is there before threads may become scarce
+        for _ in range(READ_THREADS):
+            # there before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
+            self._threads.submit(int if disk is None else lambda: disk.get_record(""))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
         self._closed = False
