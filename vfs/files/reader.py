@@ -174,7 +174,9 @@ class Reader:
             # it grew, or was evicted: the link says how much to fetch
             self._on_disk, pattern.frontier = False, ahead[0]
         remote = self.fetcher.remote
-        ahead = pattern.ahead(content.version.size, remote.window, remote.spare, growth)
+        # what came already and waits for a block before it is not in flight
+        limit = remote.window + remote.window // self.fetcher.readers
+        ahead = pattern.ahead(content.version.size, limit, remote.spare, growth)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 

@@ -149,6 +149,29 @@ def test_a_reader_in_sequence_has_the_next_bytes_asked_for_and_one_who_jumps_doe
     play(story, latency=0.1)
 
 
+def test_the_link_is_full_while_one_block_is_late() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        stack.remote.window = 2 * MIB
+        reader = await stack.open(b"data.bin")
+        for start in range(0, 2 * MIB, MIB):
+            await read(reader, start, MIB)
+        stack.remote.delay("read", before=1.0)
+
+        async def on() -> None:
+            for start in range(2 * MIB, 18 * MIB, MIB):
+                await read(reader, start, MIB)
+
+        reading = asyncio.ensure_future(on())
+        await asyncio.sleep(0.8)
+        came = {start for start, _ in stack.remote.read_ranges}
+        late = next(start for start in range(0, 18 * MIB, MIB) if start not in came)
+        assert max(came) >= late + 1.5 * stack.remote.window
+        await reading
+
+    play(story, latency=0.1)
+
+
 @pytest.mark.parametrize("end", ["seek", "close"])
 def test_a_program_that_reads_the_heads_of_files_has_no_more_of_the_next_ones_fetched(end: str) -> None:
     async def story(stack: MemoryStack) -> None:
