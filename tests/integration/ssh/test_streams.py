@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import struct
 import threading
 import tracemalloc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from vfs.remote.sftp.connection import Connection
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 from vfs.remote.ssh.paramiko_packets import Packets
+from vfs.remote.ssh.paramiko_stream import ChannelStream
 from vfs.remote.ssh.transport import Transport
 
 
@@ -53,7 +56,7 @@ def test_a_connection_that_was_lost_keeps_no_buffers(place: Place, server: Sshd)
             await lost.wait()
         return connection
 
-    buffers = [tracemalloc.Filter(True, f"*/{name}.py") for name in ("ssh_packets", "decoder")]
+    buffers = [tracemalloc.Filter(True, f"*/{name}.py") for name in ("paramiko_packets", "decoder")]
     tracemalloc.start()
     try:
         kept = asyncio.run(lose())
@@ -64,6 +67,37 @@ def test_a_connection_that_was_lost_keeps_no_buffers(place: Place, server: Sshd)
         assert eventually(lambda: held() < 10_000), f"{kept} holds {held()} bytes"
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", ["ours", "the server's"])
+def test_a_connection_that_has_ended_is_freed_without_a_garbage_collection(
+    place: Place, server: Sshd, end: str
+) -> None:
+    async def story() -> None:
+        for _ in range(2):  # what is made only once, is made now
+            lost = asyncio.Event()
+            stream = await asyncio.to_thread(place.dialer(server.address, accept_new=True).dial, 10)
+            connection = Connection(stream, lambda _, lost=lost: lost.set())  # type: ignore[misc]
+            await connection.start()
+            if end == "ours":
+                connection.close()
+            else:
+                server.kill_sessions()
+            async with asyncio.timeout(10):
+                await lost.wait()
+            alive = weakref.WeakSet[object]([connection, stream])
+            if isinstance(stream, ChannelStream):
+                alive.add(stream._chain.sessions[0])
+            del stream, connection
+        async with asyncio.timeout(10):
+            while alive:
+                await asyncio.sleep(0.05)
+
+    gc.disable()
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import posixpath
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -45,12 +46,13 @@ class Connection(Exchange):
         self._statvfs = False
         self.refused: set[PacketType] = set()
         """Requests that this server refuses whatever they are about; see `substitutes`."""
+        mine = weakref.proxy(self)  # in no cycle: the garbage collector never frees one that it has frozen
         self._handles = Handles(
-            lambda text: self._request(PacketType.STATUS, wire.request, PacketType.CLOSE, text)
+            lambda text: mine._request(PacketType.STATUS, wire.request, PacketType.CLOSE, text)
         )
         self.in_flight = 0
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
-        self.load = lambda: self.due_bytes
+        self.load = lambda: mine.due_bytes
         self.server_clock: tuple[int, float] | None = None
         """The server's Unix time, and a moment of the loop's at or after which it was read: together a low estimate."""
 

@@ -17,6 +17,8 @@ import paramiko
 from paramiko import Message
 from paramiko.auth_handler import AuthHandler
 
+from vfs.remote.ssh.paramiko_packets import BufferedSocket
+
 log = logging.getLogger(__name__)
 
 WINDOW = 64 << 20
@@ -43,6 +45,20 @@ class Session(paramiko.Transport):
         self.service_asked = False
         self.offered: list[str] = []
         """The server's ciphers, once the key exchange is over."""
+
+    def run(self) -> None:
+        """As paramiko's. Afterwards it is in no cycle: the garbage collector never frees what it has frozen."""
+        try:
+            super().run()
+        finally:
+            if isinstance(self.sock, BufferedSocket):
+                self.sock.let_go()
+            mine = cast("Any", self)
+            mine._handler_table.clear()
+            mine.auth_handler = mine.kex_engine = None
+            error = mine.saved_exception
+            while error is not None:  # their tracebacks have the frames of this thread
+                error.__traceback__, error = None, error.__context__
 
     def auth_publickey(self, username: str, key: paramiko.PKey, event: Any = None) -> list[str]:
         """As paramiko's; a further factor that is wanted is returned."""

@@ -15,7 +15,6 @@ from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from vfs.base import errors
 from vfs.remote.ssh.child import Child
-from vfs.remote.ssh.paramiko_packets import BufferedSocket
 from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
 
@@ -135,8 +134,6 @@ class Chain:
             # paramiko's handshake timer would otherwise keep the process from exiting.
             session.packetizer.complete_handshake()
             session.close()
-            if isinstance(session.sock, BufferedSocket) and not session.is_alive():
-                session.sock.let_go()
         for sock in self.sockets:
             sock.close()
 
