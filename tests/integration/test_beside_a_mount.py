@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab.mounted import Mounted, needs_fuse, write
 from tests.lab.sshd import Sshd
+from tests.lab.waiting import eventually
 from tests.unit.formats.made_files import torch_archive
 
 pytestmark = needs_fuse
@@ -45,6 +46,33 @@ def test_ls_cat_and_inspect_go_through_it_by_either_name(mounted: Mounted, sshd:
         assert mounted.ask("cat", f"{top}/logs/console.log").stdout == LOG.decode()
         assert "3 tensors" in mounted.ask("inspect", f"{top}/checkpoints/model.pt").stdout
     assert mounted.ask("cat", "-n", "1", "exp-*/logs/console.log").stdout == "epoch 30\n" * 2
+
+
+def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_path: Path) -> None:
+    sshd.authorized_keys.write_text("")  # another login would be refused
+    out = tmp_path / "out"
+    planned = json.loads(mounted.ask("pull", "exp-1", out, "--dry-run", "--json").stdout)
+    assert [row["name"] for row in planned] == ["exp-1/logs/console.log", "exp-1/checkpoints/model.pt"]
+    said = mounted.ask("pull", "exp-1", out)
+    assert said.stderr.startswith("Pulled 2 files")
+    assert (out / "exp-1/logs/console.log").read_bytes() == LOG
+    name = "exp-1/checkpoints/model.pt"
+    assert (out / name).read_bytes() == (root / name).read_bytes()
+    assert mounted.ask("pull", "exp-1", out).stderr == "Up to date: 2 files.\n"
+    watching = mounted.start("pull", "--watch", "exp-2", out)
+    try:
+        assert eventually(lambda: (out / "exp-2/logs/console.log").exists(), 10)
+        write(root / "exp-2/new", b"new")
+        assert eventually(lambda: (out / "exp-2/new").exists(), 10)
+    finally:
+        watching.send_signal(signal.SIGINT)
+    assert watching.wait(10) == 0
+    sshd.stop()
+    began = time.monotonic()
+    refused = mounted.ask("pull", "exp-1", out)
+    assert refused.returncode == 1
+    assert "the server does not answer" in refused.stderr
+    assert time.monotonic() - began < 8
 
 
 def test_offline_they_answer_at_once(mounted: Mounted, sshd: Sshd) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +14,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfs.base import paths
-from vfs.base.errors import DestinationUnusable, LinkError, UsageError
+from vfs.base.errors import DestinationUnusable, MountSilent, NotMounted, UsageError
 from vfs.base.progress import Progress
 from vfs.base.quantities import parse_duration
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
-from vfs.commands.pull_dest import PullDirectory
+from vfs.control import client
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
-    from vfs.commands.pull import Item, Outcome, Pull
-    from vfs.stack import Stack
+    from vfs.commands.pull import Outcome
+    from vfs.commands.pull_run import Order
 
-WATCH_SECONDS = 2.0
-"""How long `--watch` rests between two looks at least; a look that takes long is followed by a longer rest."""
-REST = 10
-"""A rest is this many times as long as the look before it, so that a large tree is not listed without pause."""
-LONGEST_REST = 60.0
+ANSWER_SECONDS = 120.0
+"""A mount tells several times a second how far it is, unless its process hangs."""
 MOST_TOLD = 20
 """Files that are told of one by one."""
 
@@ -98,11 +96,9 @@ def command(
 
     Only what is missing is fetched, and a pull that was stopped resumes. Nothing is removed from DEST, except with
     --overwrite a directory that has become a file. A file that is being written on the server is pulled once it is
-    complete.
+    complete. A live mount does the work if there is one.
     """
-    from vfs import stack
-    from vfs.commands.pull import Selection
-    from vfs.commands.pull_journal import Pulled
+    from vfs.commands.pull_run import Order
 
     *chosen, last = names
     if everything == bool(chosen):
@@ -114,38 +110,44 @@ def command(
     if watch and dry_run:
         raise UsageError("--watch and --dry-run do not go together")
     where = places.where(given, chosen)
-    settings = where.settings
-    place = _destination(last)
-    selection = Selection(frozenset(only), newer_than)
-    counted, resting = Progress(), Resting()
+    order = Order(
+        os.fspath(_destination(last)),
+        None if everything else where.paths,
+        only,
+        newer_than,
+        dry_run,
+        overwrite,
+        watch,
+    )
+    counted, shown = Progress(), _Shown(order, as_json=as_json)
     try:
-        with _opened(place) as destination, Pulled(place) as pulled:
-
-            async def work(opened: Stack) -> int:
-                from vfs.commands.pull import Pull
-
-                patience = 0.0 if watch else settings.timeout
-                pull = Pull(
-                    opened, destination, pulled, selection, counted, overwrite=overwrite, patience=patience
-                )
-                wanted = None if everything else where.paths
-                if watch:
-                    return await _watch(pull, wanted, resting)
-                items = await pull.plan(wanted)
-                if dry_run:
-                    return _tell_plan(items, pull.outcome, as_json=as_json)
-                began = time.monotonic()
-                try:
-                    await pull.fetch(items)
-                finally:
-                    _tell_outcome(pull.outcome, time.monotonic() - began, as_json=as_json)
-                return 1 if pull.outcome.failed or pull.outcome.unsettled else 0
-
-            with progress.shown(counted, lambda: resting.text):
-                return stack.run(settings, work, console.prompter())
+        with progress.shown(counted, lambda: shown.resting):
+            _pull(where, order, counted, shown.take)
     except KeyboardInterrupt:
         console.tell("Stopped." if watch else "Stopped. Run it again to resume.")
         return 0 if watch else 130
+    return shown.code
+
+
+def _pull(
+    where: places.Where, order: Order, counted: Progress, take: Callable[[dict[str, Any]], None]
+) -> None:
+    """In the mount's process if there is one; else, or when it ends meanwhile, on a connection of our own."""
+    from vfs import stack
+    from vfs.commands import pull_run
+
+    if where.mount is not None:
+        try:
+            for report in client.stream(
+                where.mount.socket, "pull", timeout=ANSWER_SECONDS, silence=ANSWER_SECONDS, **asdict(order)
+            ):
+                for name, value in report.pop("progress", {}).items():
+                    setattr(counted, name, value)
+                take(report)
+            return
+        except (NotMounted, MountSilent):
+            where = places.Where(where.given, None, where.paths)
+    stack.run(where.settings, lambda opened: pull_run.run(opened, order, counted, take), console.prompter())
 
 
 def _destination(text: str) -> Path:
@@ -167,85 +169,66 @@ def _destination(text: str) -> Path:
     return path
 
 
-def _opened(path: Path) -> PullDirectory:
-    try:
-        return PullDirectory(path)
-    except OSError as error:
-        raise DestinationUnusable(f"{path} cannot be opened: {error.strerror}") from error
+class _Shown:
+    """What is told of a pull, and drawn while a watch `resting`; `code` is the exit code."""
+
+    def __init__(self, order: Order, *, as_json: bool) -> None:
+        self.resting = ""
+        self.code = 0
+        self._order = order
+        self._as_json = as_json
+        self._news = ""
+        self._told: list[str] = []
+        self._offline = False
+
+    def take(self, report: dict[str, Any]) -> None:
+        """As `pull_run.run` tells it."""
+        from vfs.commands.pull import Outcome
+
+        if "plan" in report:
+            _tell_plan(report["plan"], Outcome(**report["outcome"]), as_json=self._as_json)
+        elif "outcome" in report:
+            outcome = Outcome(**report["outcome"])
+            if self._order.watch:
+                self._round(outcome)
+            else:
+                _tell_outcome(outcome, report["seconds"], as_json=self._as_json)
+                self.code = 1 if outcome.failed or outcome.unsettled else 0
+        elif "offline" in report:
+            if not self._offline:
+                console.tell(f"artisync: {report['offline'].rstrip('.')}. Waiting for the server.")
+            self._offline = True
+            self._rest("Offline")
+        elif "fetching" in report:
+            self.resting = ""
+
+    def _round(self, outcome: Outcome) -> None:
+        """What one look of a watch has brought, a line where nothing is drawn; and what it could not bring, once."""
+        if self._offline:
+            console.tell("The server answers again.")
+        self._offline = False
+        if not self._news or outcome.files:
+            self._news = f"{datetime.now():%H:%M:%S} {_count(outcome)}"
+            if not sys.stderr.isatty():
+                console.tell(self._news)
+        lines = _troubles(outcome)
+        _tell_some([line for line in lines if line not in self._told])
+        self._told = lines
+        self._rest("Watching")
+
+    def _rest(self, state: str) -> None:
+        self.resting = f"{state} · {self._news} · Ctrl-C stops"
 
 
-@dataclass(slots=True)
-class Resting:
-    """What is drawn while a watch has nothing to do."""
-
-    text: str = ""
-
-
-async def _watch(pull: Pull, wanted: list[str] | None, resting: Resting) -> int:
-    """Pull again and again; a server that does not answer is waited for."""
-    first = True
-    told: set[str] = set()
-    news = "up to date"
-    offline = False
-    while True:
-        began = time.monotonic()
-        try:
-            items = await pull.plan(wanted)
-            looked = time.monotonic() - began
-            if any(item.size for item in items):
-                resting.text = ""
-            await pull.fetch(items)
-        except LinkError as error:
-            if first:
-                raise
-            looked = 0.0
-            if not offline:
-                why = (str(error) or error.hint).rstrip(".")
-                console.tell(f"artisync: {why}. Waiting for the server.")
-            offline = True
-            state = "Offline"
-        else:
-            if offline:
-                console.tell("The server answers again.")
-            offline = False
-            news = _tell_round(pull, told, first=first) or news
-            first = False
-            state = "Watching"
-        resting.text = f"{state} · {news} · Ctrl-C stops"
-        await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
-
-
-def _tell_round(pull: Pull, told: set[str], *, first: bool) -> str:
-    """What one look has brought, a line where nothing is drawn; also tells what it could not bring and is not in `told`."""
-    outcome, pull.outcome = pull.outcome, type(pull.outcome)()
-    news = ""
-    if first or outcome.files:
-        news = f"{datetime.now():%H:%M:%S} {_count(outcome)}"
-        if not sys.stderr.isatty():
-            console.tell(news)
-    lines = _troubles(outcome)
-    _tell_some([line for line in lines if line not in told])
-    told.clear()
-    told.update(lines)
-    return news
-
-
-def _tell_plan(items: list[Item], outcome: Outcome, *, as_json: bool) -> int:
-    from vfs.files.node import Kind
-
-    files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
+def _tell_plan(files: list[dict[str, Any]], outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        console.print_json([{"name": i.name, "size": i.size, "action": i.action.value} for i in files])
+        console.print_json(files)
     else:
-        console.table(
-            ("file", ">to fetch", "why"), [(i.name, console.size(i.size), i.action.value) for i in files]
-        )
-        total = sum(item.size for item in files)
-        console.tell(
-            f"{console.count(len(files), 'file')}, {console.size(total)}; {outcome.same} up to date."
-        )
+        rows = [(file["name"], console.size(file["size"]), file["action"]) for file in files]
+        console.table(("file", ">to fetch", "why"), rows)
+        total = console.size(sum(file["size"] for file in files))
+        console.tell(f"{console.count(len(files), 'file')}, {total}; {outcome.same} up to date.")
     _tell_some(_troubles(outcome))
-    return 0
 
 
 def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
 from vfs.base.settings import Settings
+from vfs.commands import pull_run
 from vfs.commands.ls import listing
 from vfs.commands.prefetch import estimate, prefetch, unpin
 from vfs.commands.wait import reports
@@ -190,6 +191,9 @@ def _verbs(
         name, settle, seconds = arguments["experiment"], arguments["settle"], arguments["seconds"]
         return reports(stack, name, settle, complete=arguments["complete"], seconds=seconds)
 
+    def pull(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        return pull_run.reports(stack, pull_run.Order(**arguments))
+
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
         return {"threads": list(mounted.waiting)}
 
@@ -203,4 +207,5 @@ def _verbs(
         "unpin": let_go,
         "ls": ls,
         "wait": wait,
+        "pull": pull,
     }

@@ -42,6 +42,9 @@ from vfs.stack import Stack
 
 log = logging.getLogger(__name__)
 
+LOOKED_AT_ONCE = 256
+"""Names compared with what is here in one step of the loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -193,7 +196,11 @@ class Pull:
         unlisted: list[tuple[Node, ArtisyncError]] = []
         start = len(top.path.rstrip(b"/")) + 1
         try:
+            looked = 0
             async for node in experiments.walk(self._tree, top, unlisted):
+                looked += 1
+                if looked % LOOKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 path = os.fsdecode(node.path[start:])
                 if not self._selection.wants(posixpath.join(inside, path), node):
                     continue

@@ -1,0 +1,119 @@
+"""One `artisync pull` from its begin to its end: looks and fetches, once or as long as it watches.
+
+Used by a mount, for a command that asks it, and by a command on a stack of its own. On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vfs.base.errors import DestinationUnusable, LinkError, Unreachable
+from vfs.base.progress import Progress
+from vfs.commands.pull import Pull, Selection
+from vfs.commands.pull_dest import PullDirectory
+from vfs.commands.pull_journal import Pulled
+from vfs.files.node import Kind
+from vfs.stack import Stack
+
+INTERVAL = 0.2
+"""Seconds between two reports of a mount."""
+WATCH_SECONDS = 2.0
+"""Seconds that a watch rests between two looks at least."""
+REST = 10
+"""A rest is this many times as long as the look before it, so that a large tree is not listed without pause."""
+LONGEST_REST = 60.0
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is pulled, and into which directory, in plain types. `names`: None for all experiments."""
+
+    directory: str
+    names: Sequence[str] | None
+    only: Sequence[str] = ()
+    newer_than: float | None = None
+    """Seconds since the epoch of the server's clock."""
+    dry_run: bool = False
+    overwrite: bool = False
+    watch: bool = False
+
+
+async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> None:
+    """Do it. `tell` is told, in plain types, the "plan" of a dry run; "outcome" and "seconds" after each round; while
+    watching, that a round is "fetching", and why the server is "offline".
+
+    Raises as `Pull`; DestinationUnusable; Unreachable at once where the server is known not to answer.
+    """
+    place = Path(order.directory)
+    if not stack.remote.link.online and not order.watch:
+        raise Unreachable("the server does not answer; pull needs to know what it has now")
+    try:
+        opened = PullDirectory(place)
+    except OSError as error:
+        raise DestinationUnusable(f"{place} cannot be opened: {error.strerror}") from error
+    with opened as directory, Pulled(place) as pulled:
+        selection = Selection(frozenset(order.only), order.newer_than)
+        patience = 0.0 if order.watch else stack.settings.timeout
+        pull = Pull(
+            stack, directory, pulled, selection, progress, overwrite=order.overwrite, patience=patience
+        )
+        if order.watch:
+            await _watch(pull, order.names, tell)
+            return
+        items = await pull.plan(order.names)
+        if order.dry_run:
+            files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
+            plan = [{"name": i.name, "size": i.size, "action": i.action.value} for i in files]
+            tell({"plan": plan, "outcome": asdict(pull.outcome)})
+            return
+        began = time.monotonic()
+        try:
+            await pull.fetch(items)
+        finally:
+            tell({"outcome": asdict(pull.outcome), "seconds": time.monotonic() - began})
+
+
+async def _watch(pull: Pull, names: Sequence[str] | None, tell: Tell) -> None:
+    """Pull again and again; a server that does not answer is waited for."""
+    first = True
+    while True:
+        began = time.monotonic()
+        looked = 0.0
+        try:
+            items = await pull.plan(names)
+            looked = time.monotonic() - began
+            if any(item.size for item in items):
+                tell({"fetching": True})
+            await pull.fetch(items)
+        except LinkError as error:
+            if first:
+                raise
+            tell({"offline": str(error) or error.hint})
+        else:
+            tell({"outcome": asdict(pull.outcome), "seconds": time.monotonic() - began})
+            pull.outcome = type(pull.outcome)()
+            first = False
+        await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
+
+
+async def reports(stack: Stack, order: Order) -> AsyncIterator[dict[str, Any]]:
+    """As `run`: what is told, and between that the "progress". Closing the iterator ends the work."""
+    progress, told = Progress(), list[dict[str, Any]]()
+    work = asyncio.ensure_future(run(stack, order, progress, told.append))
+    try:
+        while not work.done() or told:
+            while told:
+                yield told.pop(0)
+            yield {"progress": asdict(progress)}
+            await asyncio.wait({work}, timeout=INTERVAL)
+        work.result()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
