@@ -18,7 +18,7 @@ if __name__ == "__main__":  # sshd starts it, in a Python that looks nowhere
 
 from tests.lab.sftp_between import Asked, stand_between, text
 
-LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT, READLINK, EXTENDED = 7, 8, 11, 12, 16, 17, 19, 200
+CLOSE, LSTAT, FSTAT, OPENDIR, READDIR, REALPATH, STAT, READLINK, EXTENDED = 4, 7, 8, 11, 12, 16, 17, 19, 200
 STATUS, DATA, NAME, ATTRS = 101, 103, 104, 105
 EOF, DENIED, FAILURE = 1, 3, 4
 
@@ -66,6 +66,8 @@ class _EmptyNames:
         self._begun: set[bytes] = set()
 
     def __call__(self, asked: Asked, body: bytes) -> bytes:
+        if asked.kind == CLOSE:  # its handle is the next directory's
+            self._begun.discard(asked.text)
         if asked.kind != READDIR:
             return body
         names = [name for name in _names(body) if name not in (b".", b"..")] if body[0] == NAME else []
