@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.lab.ssh_client import (
     Person,
     Place,
@@ -31,6 +33,21 @@ def test_an_unknown_host_key_is_shown_and_kept_when_it_is_accepted(place: Place,
     with connected(place.dialer(server.address)):
         pass
     assert not place.theirs.exists()
+
+
+def test_an_accepted_host_key_that_cannot_be_written_is_asked_about_once(
+    place: Place, server: Sshd, tmp_path: Path
+) -> None:
+    if place.kind is OpensshDialer:
+        pytest.skip("ssh knows what is in the file")
+    (tmp_path / "no directory").write_text("")
+    place.ours = tmp_path / "no directory/known_hosts"
+    person = Person()
+    dialer = place.dialer(server.address, person)
+    for _ in range(2):
+        with connected(dialer):
+            pass
+    assert len(person.shown) == 1
 
 
 def test_an_unknown_host_key_that_is_declined_is_refused(place: Place, server: Sshd) -> None:

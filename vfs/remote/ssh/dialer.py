@@ -1,6 +1,6 @@
 """What both dialers share: the hops to the server, and which host keys are trusted on each.
 
-Threads: any; the two sets are only added to.
+Threads: any; the sets and the dictionary are only added to.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class SshDialer:
         self._replace = replace
         self._ssh_config = ssh_config
         self._prompts = prompts or Prompts(None)
+        self._known_by_files: dict[tuple[Path, ...], KnownHosts] = {}
         self._verified: set[str] = set()
         self._warned: set[str] = set()
 
@@ -63,7 +64,9 @@ class SshDialer:
         ]
 
     def _known(self, destination: Destination) -> KnownHosts:
-        return KnownHosts(self._known_hosts, destination.known_hosts)
+        """One for all connections, so that a key that could not be written is remembered until the end."""
+        others = destination.known_hosts
+        return self._known_by_files.setdefault(others, KnownHosts(self._known_hosts, others))
 
     def _verify(self, destination: Destination, key: HostKey, deadline: Deadline) -> None:
         """Return if `key` may be trusted for the host; raises as `KnownHosts.verify`. Blocks while a person answers."""
