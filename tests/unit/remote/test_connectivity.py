@@ -66,6 +66,22 @@ def test_stalls_of_300_ms_on_a_link_that_jitters_make_it_neither_offline_nor_imp
     run_virtual(main())
 
 
+def test_a_silent_link_is_offline_since_the_last_byte() -> None:
+    async def main() -> None:
+        silence = 0.0
+        link = Link(lambda: silence)
+        link.changed(True, came_up := asyncio.get_running_loop().time())
+        await asyncio.sleep(60)
+        silence = 9.0
+        assert not link.online
+        assert link.since == came_up + 60 - 9
+        silence = 0.0
+        assert link.online
+        assert link.since == came_up
+
+    run_virtual(main())
+
+
 def test_of_several_clocks_that_may_be_late_the_latest_counts_until_the_way_is_another_one() -> None:
     async def main() -> None:
         link, now = Link(), asyncio.get_running_loop().time()
