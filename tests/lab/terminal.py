@@ -1,4 +1,4 @@
-"""A command on a pseudo-terminal, and a person who reads what it says and types."""
+"""A command on a pseudo-terminal of 80 columns and 24 lines, and a person who reads what it says and types."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pty
 import re
 import select
 import signal
+import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -17,9 +18,14 @@ PATIENCE = 30.0
 
 
 class Terminal:
-    """`with Terminal(words, environment) as terminal:` runs the words; they are killed if they outlive the block."""
+    """`with Terminal(words, environment) as terminal:` runs the words; they are killed if they outlive the block.
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    In place of words, a function that returns an exit code runs in a fork of this process.
+    """
+
+    def __init__(
+        self, words: Sequence[str] | Callable[[], int], environment: Mapping[str, str] = os.environ
+    ) -> None:
         self.said = ""
         """All that has come to the screen, what was typed and echoed included."""
         self._seen = 0
@@ -27,7 +33,14 @@ class Terminal:
         self._code: int | None = None
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
-            os.execvpe(words[0], words, environment)
+            termios.tcsetwinsize(0, (24, 80))
+            if not callable(words):
+                os.execvpe(words[0], words, environment)
+            code = 70
+            try:
+                code = words()
+            finally:
+                os._exit(code)
 
     def sees(self, text: str) -> None:
         """Wait until that is said, after what was seen before."""
