@@ -59,12 +59,12 @@ class ListAhead:
         self._served = loop_time()
 
     def renew(self, directory: Node) -> None:
-        """A program looks a name up. List the directory again before its listing is past the TTL, and those below it, if
-        that listing answered several lookups: git asks for forty names in ten directories, reads the files, and asks again.
+        """A program looks a name up. If the directory's listing answered several lookups, list it again before it is past the
+        TTL, with those below it that answered any: git asks for forty names in ten directories, reads the files, and asks again.
         """
         if directory.answered < SINGLY or self._tree.remote.metered or self._tree.requests.silent():
             return
-        now, ttl = asyncio.get_running_loop().time(), self._tree.names.ttl
+        now, ttl = loop_time(), self._tree.names.ttl
         if now - directory.listed < ttl / 2:
             return
         directory.answered = 0
@@ -75,7 +75,7 @@ class ListAhead:
             if now - one.listed >= ttl / 2:
                 self._tree.list_again(one)
             below = [child for child in one.children.values() if child.kind is Kind.DIRECTORY]
-            todo += [child for child in below if now - child.listed < PATTERN_SECONDS][: RENEWED - len(todo)]
+            todo += [child for child in below if child.answered][: RENEWED - len(todo)]
         self._tree.refresh_soon(directory)
 
     def _sweep_later(self) -> None:
