@@ -192,11 +192,14 @@ class Ledger:
         """Every lineage with its count of blocks and the valid bytes in them. Reads all groups."""
         found: dict[bytes, tuple[int, int]] = {}
         for name, value in self.records.scan("b:"):
-            with suppress(ValueError, Damaged):
+            try:
                 lineage, (blocks, valid) = bytes.fromhex(name[2:34]), counted(value)
+            except (ValueError, Damaged):
+                continue
+            if blocks:
                 count, total = found.get(lineage, (0, 0))
                 found[lineage] = count + blocks, total + valid
-        return {lineage: counts for lineage, counts in found.items() if counts[0]}
+        return found
 
     def _stored(self, place: Place) -> Stored | None:
         known = self._known.get(place[0])

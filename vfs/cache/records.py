@@ -176,8 +176,10 @@ class Records:
             (*_between(prefix), MODE_RAW),
         )
         for key, value in rows:
-            with suppress(Damaged):
+            try:
                 yield key, unseal(key, value) or b""
+            except Damaged:
+                continue
 
     def keys(self) -> Iterator[str]:
         """Every key, in pieces, so that no transaction is held open meanwhile."""
@@ -265,7 +267,7 @@ def _between(prefix: str) -> tuple[str, str]:
 
 def seal(key: str, value: bytes) -> bytes:
     """A value with a checksum of it and its key in front."""
-    return _checksum(key, value).to_bytes(4, "little") + value
+    return _checksum(key, value) + value
 
 
 def unseal(key: str, found: object) -> bytes | None:
@@ -274,10 +276,10 @@ def unseal(key: str, found: object) -> bytes | None:
         return None
     if isinstance(found, bytes):
         value = found[4:]
-        if int.from_bytes(found[:4], "little") == _checksum(key, value):
+        if found.startswith(_checksum(key, value)):
             return value
     raise Damaged("a record's checksum is wrong")
 
 
-def _checksum(key: str, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(key.encode(errors="surrogatepass")))
+def _checksum(key: str, value: bytes) -> bytes:
+    return zlib.crc32(value, zlib.crc32(key.encode("utf-8", "surrogatepass"))).to_bytes(4, "little")

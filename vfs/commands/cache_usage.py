@@ -40,9 +40,10 @@ def places(disk: DiskCache) -> dict[bytes, Origin]:
     """Where each lineage that has a record belongs."""
     found = {}
     for key, value in disk.records("f:"):
-        record = FileRecord.load(value)
-        if record is not None:
-            found[record.lineage] = Origin(identity_of(key), record.path)
+        known = FileRecord.whereabouts(value)
+        if known is not None:
+            lineage, path = known
+            found[lineage] = Origin(identity_of(key), path)
     return found
 
 

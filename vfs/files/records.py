@@ -69,21 +69,27 @@ class FileRecord:
     def load(cls, data: bytes | None) -> FileRecord | None:
         """None where there is no record, or none that can be understood."""
         try:
-            fields = (
-                json.loads(str(data, "ascii")) if data is not None else None
-            )  # `loads` would guess the encoding
+            fields = json.loads(str(data, "ascii")) if data is not None else None
             if not isinstance(fields, dict):
                 return None
             version = Version(int(fields["size"]), int(fields["mtime"]))
-            path = fields.get("path")
-            return cls(
-                bytes.fromhex(fields["lineage"]),
-                version,
-                str(fields["host"]),
-                None if path is None else path.encode(errors="surrogateescape"),
-            )
+            return cls(bytes.fromhex(fields["lineage"]), version, str(fields["host"]), _path(fields))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    @staticmethod
+    def whereabouts(data: bytes) -> tuple[bytes, bytes | None] | None:
+        """The lineage and the path alone, in half the time: a cache may have 100,000 records."""
+        try:
+            fields = json.loads(str(data, "ascii"))
+            return bytes.fromhex(fields["lineage"]), _path(fields)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _path(fields: dict[str, Any]) -> bytes | None:
+    path = fields.get("path")
+    return None if path is None else path.encode(errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
