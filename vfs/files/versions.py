@@ -9,8 +9,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from vfs import formats
 from vfs.base.errors import ArtisyncError, NoSuchPath, NotAFile, StaleVersion, Unreachable
@@ -96,7 +95,7 @@ class Versions:
         content = node.content
         if content is not None and content.doubts:
             if not self.requests.silent():
-                self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
+                self._start_recheck(node, content)
         elif content is not None and not content.trusted:
             self.fetcher.handles.reopen(content)  # another file may have been renamed into place since
             self._trust(node, content)
@@ -143,7 +142,8 @@ class Versions:
 
     async def verify(self, node: Node, at: float) -> None:
         """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
-        await self._once("verify", node, lambda: self._verify(node, at))
+        # to its end also when the waiter gives up
+        await asyncio.shield(self._tasks.start(("verify", node), lambda: self._verify(node, at)))
 
     async def _verify(self, node: Node, at: float) -> None:
         content, pending = node.content, node.pending
@@ -274,7 +274,7 @@ class Versions:
         """
         content = node.content
         if content is not None and self._due(node, content):
-            await self._once("recheck", node, lambda: self._recheck(node, content))
+            await asyncio.shield(self._start_recheck(node, content))
 
     async def rechecked(self, node: Node) -> bool:
         """As `recheck`, for RECHECK_SECONDS at most. False: the server does not answer; what was given may be given again."""
@@ -283,7 +283,7 @@ class Versions:
             return True
         if not self.fetcher.remote.link.online:
             return False
-        task = self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
+        task = self._start_recheck(node, content)
         end = loop_time() + RECHECK_SECONDS
         while not task.done():
             left = end - loop_time()
@@ -301,6 +301,9 @@ class Versions:
     def _due(self, node: Node, content: Content) -> bool:
         """Whether there are bytes to compare, and the result would hold."""
         return bool(content.doubts) and (node.settled or content.foreign) and not node.stale
+
+    def _start_recheck(self, node: Node, content: Content) -> asyncio.Task[None]:
+        return self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
 
     async def _recheck(self, node: Node, content: Content) -> None:
         version, todo = content.version, deque(content.doubts.groups())
@@ -337,10 +340,6 @@ class Versions:
             content.doubts.settle(group)
         else:
             self.names.replace(node, node.attributes, node.checked)
-
-    async def _once(self, what: str, node: Node, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do that for a node, single-flight, to its end also when the waiter gives up."""
-        await asyncio.shield(self._tasks.start((what, node), work))
 
     async def aclose(self) -> None:
         """End what is in flight."""
