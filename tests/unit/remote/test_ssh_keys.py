@@ -15,7 +15,7 @@ def tried(files: list[Path]) -> tuple[int, list[str]]:
     """How many keys there are to try of the default files, and what is wrong with the others."""
     target: Any = SimpleNamespace(key_files=files, keys_named=False, identities_only=False, key_name="host")
     problems: list[ConnectError] = []
-    found = list(KeyRing(Prompts(None)).candidates(target, None, Deadline(10.0), problems))
+    found = list(KeyRing(Prompts(None)).candidates(target, {}, Deadline(10.0), problems))
     return len(found), [str(problem) for problem in problems]
 
 

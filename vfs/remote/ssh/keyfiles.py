@@ -10,7 +10,7 @@ import binascii
 import os
 import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vfs.remote.ssh.hostkeys import HostKey
@@ -25,8 +25,8 @@ class KeyFile:
     """A key file as it was read."""
 
     path: Path
-    text: str
-    """The file's content. Secret: never logged, and left out of the repr."""
+    text: str = field(repr=False)
+    """The file's content. Secret: never logged."""
     encrypted: bool
     blob: bytes | None
     """The public key (RFC 4253, section 6.6), where no passphrase is needed to know it."""
@@ -38,9 +38,6 @@ class KeyFile:
     def label(self) -> str:
         """The path, with the key where it is known."""
         return str(self.path) if self.blob is None else f"{self.path} ({_public(self.blob)})"
-
-    def __repr__(self) -> str:
-        return f"KeyFile({str(self.path)!r}, encrypted={self.encrypted}, problem={self.problem!r})"
 
 
 def read_key_file(path: Path) -> KeyFile:

@@ -17,8 +17,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import paramiko
-
 from vfs.base import errors
 from vfs.base.option_values import TransportName
 from vfs.remote.ssh import ssh_errors
@@ -28,7 +26,7 @@ from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms, read_entries
 from vfs.remote.ssh.keyfiles import read_key_file
-from vfs.remote.ssh.paramiko_keys import Agent
+from vfs.remote.ssh.paramiko_keys import agent_keys
 from vfs.remote.ssh.pipe_stream import PipeStream
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import config_quote, line_options, no_ssh, ssh_command
@@ -199,7 +197,8 @@ class OpensshDialer(SshDialer):
             return error
         files = [read_key_file(path) for hop in route for path in hop.key_files]
         files = [f for f in files if f.text]
-        in_agent = _agent_blobs(route[-1].agent)
+        with agent_keys(route[-1].agent, AGENT_SECONDS) as keys:
+            in_agent = set(keys)
         locked = [str(f.path) for f in files if f.encrypted and f.blob not in in_agent]
         if locked:
             return errors.PassphraseNeeded(f"the key {locked[0]} is locked with a passphrase ({error})")
@@ -215,18 +214,3 @@ def _start(words: Sequence[str], pipes: int, askpass: Askpass | None) -> Child:
         return Child(words, stdin=pipes, stdout=pipes, env=environment)
     except OSError as e:
         raise no_ssh(e) from e
-
-
-def _agent_blobs(path: str | None) -> set[bytes]:
-    """The public keys that the agent at that socket holds."""
-    if path is None:
-        return set()
-    try:
-        agent = Agent(path, AGENT_SECONDS)
-    except (OSError, paramiko.SSHException) as e:
-        log.debug("no ssh-agent at %s: %s", path, e)
-        return set()
-    try:
-        return {key.asbytes() for key in agent.get_keys()}
-    finally:
-        agent.close()

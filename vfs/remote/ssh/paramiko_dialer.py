@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import paramiko
+from paramiko.agent import AgentKey
 
 from vfs.base import errors
 from vfs.base.address import Address
@@ -22,7 +23,7 @@ from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms
-from vfs.remote.ssh.paramiko_keys import Agent, KeyRing
+from vfs.remote.ssh.paramiko_keys import KeyRing, agent_keys
 from vfs.remote.ssh.paramiko_packets import BufferedSocket, Packets, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
@@ -131,24 +132,15 @@ class ParamikoDialer(SshDialer):
 
     def _authenticate(self, session: Session, target: Destination, deadline: Deadline) -> str:
         """Log in; returns how, for people."""
-        agent = None
-        if target.agent is not None:
-            try:
-                agent = Agent(target.agent, deadline.need(target.place))
-            except (OSError, paramiko.SSHException) as e:
-                log.info("no ssh-agent at %s: %s", target.agent, e)
-        try:
-            return self._try_keys(session, target, agent, deadline)
-        finally:
-            if agent is not None:
-                agent.close()
+        with agent_keys(target.agent, deadline.need(target.place)) as held:
+            return self._try_keys(session, target, held, deadline)
 
     def _try_keys(
-        self, session: Session, target: Destination, agent: Agent | None, deadline: Deadline
+        self, session: Session, target: Destination, held: Mapping[bytes, AgentKey], deadline: Deadline
     ) -> str:
         problems: list[errors.ConnectError] = []
         tried: list[str] = []
-        for candidate in self._keys.candidates(target, agent, deadline, problems):
+        for candidate in self._keys.candidates(target, held, deadline, problems):
             session.auth_timeout = deadline.need(target.place)
             try:
                 more = session.auth_publickey(target.user, candidate.key)

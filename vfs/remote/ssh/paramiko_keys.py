@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -42,23 +43,21 @@ class Candidate:
     key: paramiko.PKey
 
 
-class Agent(AgentSSH):
-    """The keys of an ssh-agent. Used by one dialling thread."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        """Connect to the socket at `path`. Raises OSError and `paramiko.SSHException`."""
-        super().__init__()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(timeout)
-            connection.connect(path)
-            self._connect(connection)  # type: ignore[attr-defined]
-        except BaseException:
-            connection.close()
-            raise
-
-    def close(self) -> None:
-        self._close()  # type: ignore[attr-defined]
+@contextmanager
+def agent_keys(path: str | None, timeout: float) -> Iterator[dict[bytes, AgentKey]]:
+    """The keys of the agent at the socket `path`, by their public halves; none without an agent. Used by one dialling thread."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        agent = AgentSSH()
+        keys: dict[bytes, AgentKey] = {}
+        if path is not None:
+            try:
+                connection.settimeout(timeout)
+                connection.connect(path)
+                agent._connect(connection)  # type: ignore[attr-defined]
+                keys = {key.asbytes(): key for key in agent.get_keys()}
+            except (OSError, paramiko.SSHException) as e:
+                log.info("no ssh-agent at %s: %s", path, e)
+        yield keys
 
 
 class _AgentSigner(paramiko.PKey):
@@ -103,15 +102,14 @@ class KeyRing:
     def candidates(
         self,
         target: Destination,
-        agent: Agent | None,
+        held: Mapping[bytes, AgentKey],
         deadline: Deadline,
         problems: list[errors.ConnectError],
     ) -> Iterator[Candidate]:
-        """The keys to try, each once. A passphrase is asked for when its key's turn has come.
+        """The keys to try, each once; `held` are the agent's. A passphrase is asked for when its key's turn has come.
 
         Errors of single keys are added to `problems`.
         """
-        held = {k.asbytes(): k for k in agent.get_keys()} if agent is not None else {}
         files = [read_key_file(path) for path in target.key_files]
         named = files if target.keys_named else []
         default = [f for f in files if f.there and not target.keys_named]
@@ -132,7 +130,7 @@ class KeyRing:
                 yield candidate
 
     def _at_hand(
-        self, files: list[KeyFile], held: dict[bytes, AgentKey], problems: list[errors.ConnectError]
+        self, files: list[KeyFile], held: Mapping[bytes, AgentKey], problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
         """Keys of the files that can be used without asking for a passphrase."""
         for file in files:
