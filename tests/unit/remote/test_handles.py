@@ -155,10 +155,14 @@ class ErlangHandles(dict[bytes, Any]):
         return default if at is None else self.table.pop(at)[1]
 
 
-def test_each_file_is_its_own_on_a_server_that_gives_out_handles_as_erlangs_does() -> None:
+@pytest.mark.parametrize("first", ["files", "listings"])
+def test_each_file_and_each_listing_is_its_own_on_a_server_that_gives_out_handles_as_erlangs_does(
+    first: str,
+) -> None:
     async def main(threads: Threads) -> None:
         server, pool = await remote(threads, latency=0.01)
         paths = files(server)
+        server.files.update({b"/e%d/%d" % (number, number): b"" for number in range(MANY)})
 
         def twist(asked: Asked, honest: bytes) -> bytes:
             if honest[4] != PacketType.HANDLE:
@@ -170,13 +174,21 @@ def test_each_file_is_its_own_on_a_server_that_gives_out_handles_as_erlangs_does
                 session.handles = handles
             return fake.packet(PacketType.HANDLE, asked.id, fake.text(session.handles.table[0][0]))
 
+        async def look_at_files() -> None:
+            found = await asyncio.gather(*(content(pool, path) for path in paths))
+            assert [data for _, data in found] == [path * 100 for path in paths]
+            assert [await read(file) for file, _ in found[:10]] == [path * 100 for path in paths[:10]]
+            for file, _ in found:
+                file.close()
+
+        async def look_at_listings() -> None:
+            listings = await asyncio.gather(*(pool.scandir(b"/e%d" % number) for number in range(MANY)))
+            assert [[name for name, _ in names] for names in listings] == [[b"%d" % n] for n in range(MANY)]
+
         server.twist = twist
-        found = await asyncio.gather(*(content(pool, path) for path in paths))
-        assert [data for _, data in found] == [path * 100 for path in paths]
-        assert len(await pool.scandir(b"/d")) == MANY
-        assert [await read(file) for file, _ in found[:10]] == [path * 100 for path in paths[:10]]
-        for file, _ in found:
-            file.close()
+        looks = [look_at_files, look_at_listings]
+        for look in looks if first == "files" else reversed(looks):
+            await look()
         await asyncio.sleep(5)
         assert [one for session in server.sessions for one in getattr(session.handles, "table", [])] == []
         await pool.aclose()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from vfs.base.errors import ListingTooLong, NoSuchPath, RemoteError, ServerFailure
+from vfs.base.errors import LinkLost, ListingTooLong, NoSuchPath, RemoteError, ServerFailure
 from vfs.remote import api
 from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
 from vfs.remote.sftp import substitutes, wire
@@ -63,7 +63,7 @@ async def _entries(
             # the second answer comes with the first, and is the end of most directories
             while more and len(under_way) < depth and answers != 1:
                 under_way.append(connection.readdir(handle, path))
-            answer = await under_way.popleft()
+            answer = await _page(under_way.popleft(), handle)
             answers += 1
             if isinstance(answer, Status):
                 more = False
@@ -83,6 +83,19 @@ async def _entries(
             future.add_done_callback(seen)
         connection.close_handle(handle)
     return entries
+
+
+async def _page(asked: asyncio.Future[Any], handle: Handle) -> list[DirEntry] | Status:
+    """Names of the handle's directory. Raises LinkLost where the server gave the handle out for something else, too."""
+    try:
+        names: list[DirEntry] | Status = await asked
+    except RemoteError:
+        if handle.open:
+            raise
+    else:
+        if handle.open:
+            return names
+    raise LinkLost("the directory's handle is another's")
 
 
 async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) -> list[DirEntry]:
