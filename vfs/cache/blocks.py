@@ -176,6 +176,12 @@ class BlockCache:
             self.put(lineage, index, self._memory[lineage, index], persist=True)
         return indexes
 
+    def let_go(self, lineage: bytes) -> None:
+        """Forget what is in memory and was put without `persist`."""
+        for index in list(self._held.get(lineage, ())):
+            if (lineage, index) in self._unpersisted:
+                self._release((lineage, index))
+
     @property
     def congested(self) -> bool:
         """Whether more waits to be written than should."""

@@ -373,11 +373,12 @@ class Pull:
             self.progress.done -= item.done  # what a version that went away had brought
             item.done = 0
             content = reader.content
-            content.spared = not await self._tree.lineages.pinned(reader.node)  # written once, not twice
+            if not await self._tree.lineages.pinned(reader.node):
+                self._fetcher.spare(content)  # written once, not twice
             try:
                 await self._writer.file(item.name, reader, grow=item.action is Action.GROW, wrote=wrote)
             finally:
-                content.spared = False
+                self._fetcher.end_sparing(content, read=False)
 
         await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
 

@@ -32,7 +32,7 @@ class Content:
     trusted: bool = False
     stale: bool = False
     spared: bool = False
-    """What is fetched now goes somewhere else: the disk is not to have a block more of it."""
+    """What is fetched now goes somewhere else: the disk is not to have a block more of it. Ends when somebody else opens it."""
     readers: int = 0
     told: int = 0
     """The size that clients were told last, while readers had it open."""

@@ -173,8 +173,22 @@ class Fetcher:
 
     def persist(self, content: Content) -> None:
         """Keep on disk what is in memory: it turned out to be this version's for good."""
-        if not content.spared:
+        if content.trusted and not content.spared:
             content.on_disk.update(self.cache.persist(content.lineage))
+
+    def spare(self, content: Content) -> None:
+        """Have the disk get nothing more of a file, which one reader has open, until somebody else opens it."""
+        content.spared = content.readers == 1
+
+    def end_sparing(self, content: Content, *, read: bool) -> None:
+        """What is in memory of it is kept on disk if somebody else has `read` it, else let go: who reads it later finds it
+        in the cache from then on."""
+        if content.spared:
+            content.spared = False
+            if read:
+                self.persist(content)
+            else:
+                self.cache.let_go(content.lineage)
 
     async def open(self, content: Content) -> tuple[Attributes, float]:
         """Open the file on the server if it is not open; the attributes seen then, and when they were asked for."""

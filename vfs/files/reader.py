@@ -40,6 +40,7 @@ class Reader:
         """The advisor continues in a later step of the loop."""
         self._on_disk = len(content.on_disk) * BLOCK >= content.version.size
         """Whether the disk seems to have a part of every block."""
+        fetcher.end_sparing(content, read=True)
         content.readers += 1
         fetcher.readers += 1
 

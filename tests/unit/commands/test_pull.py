@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.lab.memory_remote import MemoryFile
-from tests.lab.memory_stack import MemoryStack, play, tagged
+from tests.lab.memory_stack import MemoryStack, play, read, tagged
 from tests.lab.pulling import copy_at, pull
 from vfs.base.errors import DestinationBusy, Unreachable
 from vfs.base.file_version import Version
@@ -357,6 +357,32 @@ def test_a_pull_writes_once_the_cache_gets_only_what_is_pinned(out: Path, tmp_pa
         assert stack.remote.bytes_read == 7 * MIB + len(b"other")
 
     play(story, place=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "after"])
+def test_what_a_program_reads_beside_a_pull_stays_readable(out: Path, tmp_path: Path, when: str) -> None:
+    data = tagged(b"both", 4 * MIB)
+
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.old(b"/r/e/both", data)
+        if when == "before":
+            reader = await stack.open(b"e/both")
+        work = asyncio.ensure_future(pull(stack, out))
+        while stack.remote.bytes_read < 2 * MIB:
+            await asyncio.sleep(0.01)
+        if when == "after":
+            await work
+        if when != "before":
+            reader = await stack.open(b"e/both")
+        assert await read(reader) == data
+        await work
+        reader.close()
+        await stack.cache.flush()
+        await stack.restart(offline=True)
+        assert await stack.read(b"e/both") == data
+
+    play(story, between=0.05, place=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("grown", [True, False])
