@@ -41,7 +41,7 @@ def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
     if as_json:
         console.print_json({"mounts": mounts})
     else:
-        console.stdout().print(status_view.render(mounts))
+        _print(mounts)
     return 1 if any("error" in mount for mount in mounts) else 0
 
 
@@ -51,14 +51,20 @@ def _watch(mountpoint: Path | None, *, as_json: bool) -> None:
             if as_json:
                 click.echo(json.dumps({"mounts": mounts}))
             else:
-                console.stdout().print(status_view.render(mounts))
+                _print(mounts)
             sys.stdout.flush()
         return
     from rich.live import Live
 
-    with Live(console=console.stdout(), auto_refresh=False) as live:
+    out = console.stdout()
+    with Live(console=out, auto_refresh=False) as live:
         for mounts in _looks(mountpoint):
-            live.update(status_view.render(mounts), refresh=True)
+            live.update(status_view.render(mounts, out.width), refresh=True)
+
+
+def _print(mounts: list[dict[str, Any]]) -> None:
+    out = console.stdout()
+    out.print(status_view.render(mounts, out.width), soft_wrap=True)
 
 
 def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:

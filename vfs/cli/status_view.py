@@ -15,20 +15,25 @@ _STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold
 _BAR = 20
 _WIDTH = 67
 """Columns of a terminal of 80, without the label and what is between two words."""
+_LABEL = 11
 _FETCHES = 10
 """How many fetches under way are listed of one mount."""
 
 
-def render(mounts: Sequence[Mapping[str, Any]]) -> Text:
-    """A block of lines for each mount."""
+Row = tuple[str, Sequence[str]]
+"""A label, and what is said beside it: side by side, in as many lines as that needs."""
+
+
+def render(mounts: Sequence[Mapping[str, Any]], width: int = 80) -> Text:
+    """A block of lines for each mount, on a terminal of that many columns."""
     from rich.text import Text
 
     if not mounts:
         return Text("Nothing is mounted.")
-    return Text("\n\n").join(_block(mount) for mount in mounts)
+    return Text("\n\n").join(_block(mount, width) for mount in mounts)
 
 
-def _block(mount: Mapping[str, Any]) -> Text:
+def _block(mount: Mapping[str, Any], width: int) -> Text:
     from rich.text import Text
 
     state = printable(str(mount.get("state", "?")))
@@ -36,9 +41,9 @@ def _block(mount: Mapping[str, Any]) -> Text:
         (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold red"))
     )
     if "error" in mount:
-        return Text("\n").join([head, _line("problem", printable(str(mount["error"])))])
+        return Text("\n").join([head, *_lines(("problem", [str(mount["error"])]), width)])
     head.append(f" for {duration(mount.get('since_seconds', 0))}")
-    rows = [_line("problem", printable(str(mount["problem"])))] if mount.get("problem") else []
+    rows: list[Row] = [("problem", [str(mount["problem"])])] if mount.get("problem") else []
     rows += [
         *_server(mount),
         _mounted(mount),
@@ -47,31 +52,39 @@ def _block(mount: Mapping[str, Any]) -> Text:
         *_use(mount),
     ]
     if mount.get("log"):
-        rows.append(_line("log", printable(str(mount["log"]))))
+        rows.append(("log", [str(mount["log"])]))
     if (loop := mount.get("loop", {})).get("held"):
-        rows.append(_line("busy", _held(loop)))
+        rows.append(("busy", [_held(loop)]))
     fetches = mount.get("fetches", [])
-    rows += [_line("fetching", _fetch(fetch)) for fetch in fetches[:_FETCHES]]
+    rows += [("fetching", [_fetch(fetch)]) for fetch in fetches[:_FETCHES]]
     if len(fetches) > _FETCHES:
-        rows.append(_line("", f"and {len(fetches) - _FETCHES} more"))
-    return Text("\n").join([head, *rows])
+        rows.append(("", [f"and {len(fetches) - _FETCHES} more"]))
+    return Text("\n").join([head, *(line for row in rows for line in _lines(row, width))])
 
 
-def _line(label: str, text: str) -> Text:
+def _lines(row: Row, width: int) -> list[Text]:
     from rich.text import Text
 
-    return Text.assemble(f"  {label:<9}", text, style="") if label else Text(f"  {'':<9}{text}")
+    label, parts = row
+    lines: list[str] = []
+    for part in map(printable, parts):
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and len(longer) <= width - _LABEL:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [Text(f"{'' if number else f'  {label}':<{_LABEL}}{line}") for number, line in enumerate(lines)]
 
 
-def _server(mount: Mapping[str, Any]) -> list[Text]:
+def _server(mount: Mapping[str, Any]) -> list[Row]:
     """The address and the root, in a line of their own where both are too long for one."""
-    address, root = printable(str(mount.get("address", "?"))), printable(str(mount.get("root", "")))
+    address, root = str(mount.get("address", "?")), str(mount.get("root", ""))
     if len(address) + len(root) < _WIDTH:
-        return [_line("server", f"{address}  {root}")]
-    return [_line("server", address), _line("root", root)]
+        return [("server", [f"{address}  {root}"])]
+    return [("server", [address]), ("root", [root])]
 
 
-def _mounted(mount: Mapping[str, Any]) -> Text:
+def _mounted(mount: Mapping[str, Any]) -> Row:
     profile = mount.get("profile")
     parts = [
         f"profile {profile}" if profile else "no profile",
@@ -80,10 +93,10 @@ def _mounted(mount: Mapping[str, Any]) -> Text:
         f"process {mount.get('pid', '?')}",
         f"up {duration(mount.get('uptime_seconds', 0))}",
     ]
-    return _line("mount", printable(" · ".join(parts)))
+    return "mount", parts
 
 
-def _cache(cache: Mapping[str, Any]) -> Text:
+def _cache(cache: Mapping[str, Any]) -> Row:
     used = cache.get("disk_bytes", 0)
     parts = [f"{size(used)} of {size(cache.get('limit', 0))}"]
     asked = cache.get("hits", 0) + cache.get("misses", 0)
@@ -94,10 +107,10 @@ def _cache(cache: Mapping[str, Any]) -> Text:
     if cache.get("problem"):
         parts.append(f"keeps nothing new: {cache['problem']}")
     parts.append(str(cache.get("directory", "")))
-    return _line("cache", printable(" · ".join(parts)))
+    return "cache", parts
 
 
-def _remote(remote: Mapping[str, Any]) -> Text:
+def _remote(remote: Mapping[str, Any]) -> Row:
     parts = [
         f"{size(remote.get('bytes_received', 0))} in {count(remote.get('requests', 0), 'request')}",
         count(remote.get("connections", 0), "connection"),
@@ -106,10 +119,10 @@ def _remote(remote: Mapping[str, Any]) -> Text:
         parts.append(f"{remote['rtt_ms']:.1f} ms round trip")
     if remote.get("rate_bytes_per_s"):
         parts.append(rate(remote["rate_bytes_per_s"]))
-    return _line("received", " · ".join(parts))
+    return "received", parts
 
 
-def _use(mount: Mapping[str, Any]) -> list[Text]:
+def _use(mount: Mapping[str, Any]) -> list[Row]:
     """How much was fetched, and how much of that was asked for."""
     fetched, used = (mount.get("bytes", {}).get(key, 0) for key in ("fetched", "used"))
     parts = ["metered"] if mount.get("metered") else []
@@ -117,7 +130,7 @@ def _use(mount: Mapping[str, Any]) -> list[Text]:
         parts.append(f"{size(fetched)} of files fetched, {size(used)} read by programs")
     if fetched and used:
         parts.append(f"{fetched / used:.2f} fetched for each byte read")
-    return [_line("traffic", " · ".join(parts))] if parts else []
+    return [("traffic", parts)] if parts else []
 
 
 def _held(loop: Mapping[str, Any]) -> str:

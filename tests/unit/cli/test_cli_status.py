@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Kernel, Said
+from vfs.cli import status_view
 from vfs.control import register
 
 LINE = "ssh -p 30022 user@host"
@@ -51,6 +52,15 @@ STATUS: Json = {
 
 async def told(_: Json) -> Json:
     return STATUS
+
+
+def test_what_is_too_long_for_a_line_goes_on_below_and_the_log_is_named() -> None:
+    lines = status_view.render([{**STATUS, "log": "/state/a.log"}], 80).plain.splitlines()
+    assert lines[4:7] == [
+        "  received 310 MiB in 40 requests · 2 connections · 51.0 ms round trip",
+        "           12.0 MiB/s",
+        "  log      /state/a.log",
+    ]
 
 
 def test_status_without_mounts_says_so(artisync: Artisync) -> None:
