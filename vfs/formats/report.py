@@ -14,6 +14,8 @@ from vfs.base.units import count, elements, size
 LONGEST_CELL = 2000
 LINES = 22
 """Lines of `render`, unless it is asked for all: a terminal has 24, two of them for a prompt."""
+WIDTH = 80
+"""Columns in which the first line is to fit."""
 MOST_NOTES = 5
 
 
@@ -100,7 +102,8 @@ def render(report: Report, *, everything: bool = False) -> str:
     """Plain text: a summary, then the tensors or tags, some of them or all. Control characters are escaped."""
     whole = {True: "complete", False: "cut short", None: "completeness unknown"}[report.whole]
     title = _TITLES.get(report.kind, report.kind)
-    lines = [f"{printable(report.name)}: {title}, {size(report.size)}, {whole}"]
+    name, told = printable(report.name), f"{title}, {size(report.size)}, {whole}"
+    lines = [f"{name}: {told}"] if len(name) + len(told) <= WIDTH - 2 else [f"{name}:", told]
     if report.records is not None:
         lines.append(_span(report))
     word = "dataset" if report.kind == "hdf5" else "tensor"

@@ -78,6 +78,8 @@ def test_inspect(commands: Commands, tmp_path: Path) -> None:
     assert "40 tensors" in " ".join(shown)
     assert len(shown) <= 22
     assert len(screen("inspect", "--all", path)) >= 40
+    path = path.rename(tmp_path / f"model-{'x' * 50}.pt")
+    assert screen("inspect", path)[:2] == [f"{path.name}:", "PyTorch checkpoint, 12.3 KiB, complete"]
 
 
 def test_pull(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
