@@ -96,10 +96,9 @@ class BlockCache:
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         for _ in range(READ_THREADS):
             # there before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
-            self._threads.submit(int if disk is None else lambda: disk.get_record(""))
+            self._threads.submit(self._disk.get_record, "")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
-        self._closed = False
         self.hits = 0
         self.misses = 0
         self.forgotten = 0
@@ -159,7 +158,7 @@ class BlockCache:
             self._unpersisted.add(key)
             return
         self._unpersisted.discard(key)
-        if not self._keeps or self._closed:
+        if not self._keeps:
             return
         if self._disk.queue_bytes > self._queue_bytes * 3 // 2:
             self.unkept += 1
@@ -190,7 +189,7 @@ class BlockCache:
     async def room(self) -> None:
         """Wait until the queue to the disk is below its bound, or the disk has not moved for
         `STALL_SECONDS`."""
-        while self.congested and not self._closed:
+        while self.congested:
             if self._progress is None or self._progress.done():
                 self._loop = asyncio.get_running_loop()
                 self._progress = self._loop.create_future()
@@ -288,11 +287,12 @@ class BlockCache:
 
     async def close(self, seconds: float = 5.0) -> None:
         """Write what waits, for `seconds` at most, and let go of the disk."""
-        self._closed = True
+        disk, keeps = self._disk, self._keeps
+        self._disk, self._keeps = DiskCache(Path(), 0), False  # nobody finds anything there
         self._progressed()
-        if self._keeps:
-            await asyncio.to_thread(self._disk.close, seconds)
         self._threads.shutdown(wait=False)
+        if keeps:
+            await asyncio.to_thread(disk.close, seconds)
 
     def stats(self) -> dict[str, float]:
         """Counts and bytes since the start, in plain numbers."""
@@ -315,7 +315,7 @@ class BlockCache:
         self._loop = asyncio.get_running_loop()
         try:
             return self._loop.run_in_executor(self._threads, function, *values)
-        except RuntimeError:  # closed: no disk is left that could be waited for
+        except RuntimeError:  # closed: there is no disk that could be waited for
             answer = self._loop.create_future()
             answer.set_result(function(*values))
             return answer
@@ -353,7 +353,7 @@ class BlockCache:
             read.add_done_callback(partial(self._all_loaded, some))
 
     def _read(self, loads: list[tuple[Key, _Load]]) -> list[Block | None]:
-        return [None if self._closed else self._disk.read(*key) for key, _ in loads]
+        return [self._disk.read(*key) for key, _ in loads]
 
     def _all_loaded(self, loads: list[tuple[Key, _Load]], read: asyncio.Future[list[Block | None]]) -> None:
         blocks = [None] * len(loads) if read.cancelled() else read.result()

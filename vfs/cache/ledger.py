@@ -97,6 +97,10 @@ class _Known:
     groups: dict[int, Group] = field(default_factory=dict)
     since: float = -math.inf
 
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.groups.values()))
+
 
 class _Groups(dict[GroupKey, Group]):
     """Groups as one transaction finds them, to be changed in place. A block that is taken out has been given back."""
@@ -165,12 +169,13 @@ class Ledger:
         changes = self._changes
         found = dict(self.records.groups(lineage))
         with self._lock:
-            if changes != self._changes and lineage in self._known:
-                found |= self._known[lineage].groups  # what this process changed meanwhile is newer
-            self._forget(lineage)
-            for number, group in found.items():
-                self._remember((lineage, number), group)
-            self._known.setdefault(lineage, _Known()).since = time.monotonic()
+            before = self._known.get(lineage, _Known())
+            if changes != self._changes:
+                found |= before.groups  # what this process changed meanwhile is newer
+            self._known[lineage] = now = _Known(found, time.monotonic())
+            self._count += now.count - before.count
+            if self._count + len(self._known) > REMEMBERED:
+                self._known, self._count = {lineage: now}, now.count
 
     def age(self, lineage: bytes) -> float:
         """Seconds since `look` at a lineage, without end where there was none. At once."""
@@ -216,17 +221,8 @@ class Ledger:
 
     def _remember(self, key: GroupKey, group: Group) -> None:
         known = self._known.setdefault(key[0], _Known())
-        self._count += len(group) - len(known.groups.pop(key[1], ()))
-        if group:
-            known.groups[key[1]] = group
-
-    def _forget(self, lineage: bytes) -> None:
-        """Forget a lineage, and all of them when there are too many blocks."""
-        known = self._known.pop(lineage, None)
-        if known is not None:
-            self._count -= sum(map(len, known.groups.values()))
-        if self._count + len(self._known) > REMEMBERED:
-            self._known, self._count = {}, 0
+        self._count += len(group) - len(known.groups.get(key[1], ()))
+        known.groups[key[1]] = group
 
     # --- changing ---------------------------------------------------------------------------------------------
 
@@ -313,7 +309,7 @@ class Ledger:
         with self._lock:
             self._changes += 1
             for lineage in groups.dropped:
-                self._forget(lineage)
+                self._count -= self._known.pop(lineage, _Known()).count
             for key, group in groups.items():
                 self._remember(key, group)
 

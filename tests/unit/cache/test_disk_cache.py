@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import sqlite3
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,35 @@ def test_a_block_of_which_is_known_how_it_was_stored_is_read_without_the_databas
     with monkeypatch.context() as patch:
         patch.setattr(Records, "get", lambda *_: pytest.fail("the database was asked"))
         assert all(cache.read(LINEAGE, index) is not None for index in range(100))
+
+
+def test_a_block_is_known_throughout_while_others_come_and_the_disk_is_looked_at_again(
+    cache_at: Open,
+) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, *range(10))
+    end = time.monotonic() + 0.3
+
+    def look() -> None:
+        while time.monotonic() < end:
+            cache.index(LINEAGE)
+
+    def write() -> None:
+        for index in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count(10)):
+            put(cache, LINEAGE, index)
+
+    threads = [threading.Thread(target=work) for work in (look, write)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < end:
+            assert all(cache.kept(LINEAGE, index) for index in range(10))
+    finally:
+        sys.setswitchinterval(before)
+        for thread in threads:
+            thread.join()
 
 
 def test_a_block_that_another_process_stored_anew_is_found(cache_at: Open) -> None:
