@@ -167,6 +167,12 @@ class BlockCache:
             self._loop = asyncio.get_running_loop()
         self._disk.write(lineage, index, block)
 
+    def passed(self, lineage: bytes, index: int) -> None:
+        """A block will hardly be asked for again soon: it makes way in memory if the disk has it, or will have it."""
+        key = (lineage, index)
+        if index in self.known(lineage) and self._memory.pop(key, None) is not None:
+            self._forgotten(key)
+
     def persist(self, lineage: bytes) -> list[int]:
         """Keep on the disk what was put without `persist` and is in memory still; the blocks."""
         held = self._held.get(lineage, ())

@@ -20,6 +20,8 @@ from vfs.formats import Advisor, Range, advisor_for, mapped
 
 LEFT_SECONDS = 5.0
 """So long the place counts where a program left a file."""
+BEHIND = 4 * BLOCK
+"""Bytes behind a sequential reader that stay in memory: by less than that the kernel asks out of order."""
 
 Piece = tuple[Block, int, int]
 """A block and the part of it that is meant: from, to (bytes within the block)."""
@@ -36,6 +38,8 @@ class Reader:
         self._pattern = Readahead(eager=not mapped(node.name), bound=self._likely_end())
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
+        self._passed = 0
+        """Blocks before this one were let go, if the run of reads had all of them."""
         self._going_on = False
         """The advisor continues in a later step of the loop."""
         self._on_disk = len(content.on_disk) * BLOCK >= content.version.size
@@ -165,6 +169,8 @@ class Reader:
         if pattern.run_start != was:
             self._leave(left)
             self.fetcher.cancel(self)
+            self._passed = 0
+        self._let_go(start)
         self._advise(start, end)
         growth = 1 if self._sparse else GROWTH
         if self._on_disk:
@@ -191,6 +197,14 @@ class Reader:
             return 0
         position, at = self.fetcher.left
         return position if asyncio.get_running_loop().time() - at < LEFT_SECONDS else 0
+
+    def _let_go(self, start: int) -> None:
+        """Let go of the blocks that a run of reads has passed: the kernel keeps their pages, and memory that is used again is in
+        the processor's cache. The first block stays, since formats keep their headers there."""
+        first = max(self._passed, self._pattern.run_start // BLOCK + 1)
+        self._passed = max(first, (start - BEHIND) // BLOCK)
+        for index in range(first, self._passed):
+            self.fetcher.cache.passed(self.content.lineage, index)
 
     def _advise(self, start: int, end: int) -> None:
         if self._advisor is None:
