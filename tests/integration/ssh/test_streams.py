@@ -137,6 +137,35 @@ def test_a_server_that_is_fast_under_chacha20_alone_is_left_to_ssh(tmp_path: Pat
             pass
 
 
+@pytest.mark.parametrize("lines", [["Ciphers aes128-gcm@openssh.com"], ["Ciphers aes256-ctr"]])
+def test_the_event_loop_receives_in_order_while_the_server_changes_its_keys(
+    place: Place, tmp_path: Path, lines: list[str]
+) -> None:
+    content = os.urandom(24 << 20)
+    (tmp_path / "data").write_bytes(content)
+
+    async def read(server: Sshd) -> bytes:
+        stream = await asyncio.to_thread(place.dialer(server.address).dial, 10)
+        over = asyncio.Event()
+        connection = Connection(stream, lambda _: over.set())
+        await connection.start()
+        path = str(tmp_path / "data").encode()
+        into = memoryview(bytearray(len(content)))
+        handle = await connection.open(path)
+        parts = [into[start : start + (1 << 20)] for start in range(0, len(into), 1 << 20)]
+        await asyncio.gather(
+            *(connection.read(handle, index << 20, part, path) for index, part in enumerate(parts))
+        )
+        connection.close()
+        async with asyncio.timeout(5):
+            await over.wait()
+        return bytes(into)
+
+    with Sshd(tmp_path, extra=["RekeyLimit 1M", *lines]) as server:
+        place.trust(server)
+        assert asyncio.run(read(server)) == content
+
+
 def test_paramiko_asks_for_the_service_once_and_waits_for_no_answer(
     server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

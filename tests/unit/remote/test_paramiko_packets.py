@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import itertools
@@ -9,7 +10,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from paramiko import SSHException
 from paramiko.packet import NeedRekeyException, Packetizer
 
+from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, LARGEST, RECEIVED, BufferedSocket, receive_packets
 
 KEY = AESGCM(bytes(16))
@@ -63,6 +65,13 @@ class Server:
             keys = {"block_engine": ctr.decryptor(), "mac_engine": getattr(hashlib, self._digest)}
             keys |= {"mac_size": self._mac, "mac_key": b"key", "etm": self._etm}
         self.packetizer.set_inbound_cipher(block_size=16, **keys)
+
+    def new_keys(self) -> Callable[[], None]:
+        """What is sent from now on begins with the same keys anew, as AES-GCM; for the client to call."""
+        self._gcm, self._counter = True, FIRST
+        keys: dict[str, Any] = {"aead": True, "iv_in": FIXED + FIRST.to_bytes(8, "big"), "mac_size": 16}
+        keys |= {"block_engine": KEY, "mac_engine": None, "mac_key": None}
+        return lambda: self.packetizer.set_inbound_cipher(block_size=16, **keys)
 
     def packet(self, payload: bytes) -> bytes:
         """The next packet that the server sends."""
@@ -277,3 +286,124 @@ def test_the_largest_packet_fits_wherever_it_begins(server: Server) -> None:
     _, message = server.packetizer.read_message()
     sender.join()
     assert bytes(message.get_binary()) == data
+
+
+# --- received by the event loop --------------------------------------------------------------------------------------
+
+
+def diverted(
+    server: Server, send: Callable[[], object], on_message: Callable[[int], object] = lambda kind: None
+) -> tuple[bytes, list[int], BaseException]:
+    """The data that the loop received, the kinds of the messages that paramiko's thread got, and how it ended."""
+    data = bytearray()
+    kinds: list[int] = []
+    failures: list[BaseException] = []
+
+    def sink(views: Sequence[memoryview]) -> None:
+        for view in views:
+            data.extend(view)
+
+    def paramiko(done: Callable[[], object]) -> None:
+        try:
+            while True:
+                try:
+                    kind, _ = server.packetizer.read_message()
+                except NeedRekeyException:
+                    kind = -1
+                kinds.append(kind)
+                on_message(kind)
+        except BaseException as failure:  # noqa: BLE001 # it is what the test asks for
+            failures.append(failure)
+        done()
+
+    async def run() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        reader = LoopReader(loop)
+        server.packetizer.divert(reader, 3, sink)
+        thread = threading.Thread(target=paramiko, args=[lambda: loop.call_soon_threadsafe(over.set)])
+        sender = threading.Thread(target=send)
+        thread.start()
+        sender.start()
+        async with asyncio.timeout(10):
+            await over.wait()
+        reader.stop()
+        sender.join()
+        thread.join()
+
+    asyncio.run(run())
+    return bytes(data), kinds, failures[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(KINDS),
+    st.lists(st.one_of(st.just(0), st.integers(1, 200_000)), max_size=6),
+    st.integers(1000, 300_000),
+)
+def test_the_loop_gets_the_data_and_the_thread_all_else(kind: str, lengths: list[int], piece: int) -> None:
+    server = Server(kind)
+    parts = [bytes([length % 251]) * length for length in lengths]
+    stream = b"".join(server.data(part) if part else server.packet(bytes([OTHER])) for part in parts)
+    stream += struct.pack(">I", 3) if kind == "aes128-gcm" else b""
+
+    def send() -> None:
+        for start in range(0, len(stream), piece):
+            server.socket.sendall(stream[start : start + piece])
+        server.socket.close()
+
+    data, kinds, failure = diverted(server, send)
+    server.close()
+    assert data == b"".join(parts)
+    assert kinds == [OTHER] * lengths.count(0)
+    assert isinstance(failure, SSHException if kind == "aes128-gcm" else EOFError)
+
+
+def test_nothing_is_decrypted_before_the_thread_has_changed_the_keys(server: Server) -> None:
+    sent = server.data(b"before") + server.packet(bytes([OTHER]))
+    change = server.new_keys()
+    sent += server.data(b" and after")
+
+    def send() -> None:
+        server.socket.sendall(sent)
+        server.socket.close()
+
+    data, kinds, failure = diverted(server, send, lambda kind: change())
+    assert (data, kinds) == (b"before and after", [OTHER])
+    assert isinstance(failure, EOFError)
+
+
+def test_the_data_of_other_channels_is_the_threads(server: Server) -> None:
+    other = server.packet(struct.pack(">BII", CHANNEL_DATA, 4, 5) + b"other")
+
+    def send() -> None:
+        server.socket.sendall(other + server.data(b"ours"))
+        server.socket.close()
+
+    data, kinds, _ = diverted(server, send)
+    assert (data, kinds) == (b"ours", [CHANNEL_DATA])
+
+
+def test_a_packet_that_was_changed_ends_the_thread_and_what_came_before_it_counts(server: Server) -> None:
+    first, packet = server.data(b"first"), bytearray(server.data(b"second"))
+    packet[20] ^= 1
+    data, _, failure = diverted(server, lambda: server.socket.sendall(first + packet))
+    assert data == b"first"
+    assert isinstance(failure, (InvalidTag, SSHException))
+
+
+def test_the_thread_is_told_once_that_new_keys_are_due(server: Server) -> None:
+    server.packetizer.REKEY_BYTES = 1000
+
+    def send() -> None:
+        for _ in range(3):
+            server.socket.sendall(server.data(bytes(600)))
+        server.socket.close()
+
+    data, kinds, failure = diverted(server, send)
+    assert (len(data), kinds) == (1800, [-1])
+    assert isinstance(failure, EOFError)
+
+
+def test_a_thread_that_waits_for_a_message_ends_when_the_session_is_closed(server: Server) -> None:
+    _, _, failure = diverted(server, server.packetizer.close)
+    assert isinstance(failure, EOFError)

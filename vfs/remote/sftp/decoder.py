@@ -7,6 +7,7 @@ No lock: `pending` is a dict, whose single operations are atomic.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from vfs.base import errors
@@ -101,6 +102,24 @@ class Decoder(Generic[Token]):
         del self.pending[reply.request_id]
         self._end = count - len(body)
         return [reply, *self._parse()] if self._end else [reply]
+
+    def feed(self, data: Iterable[memoryview]) -> list[Reply[Token]]:
+        """As `received`, of bytes that lie elsewhere."""
+        replies: list[Reply[Token]] = []
+        for piece in data:
+            rest = piece
+            while rest:
+                body = self._body
+                if body is not None and len(rest) < len(body):
+                    body[: len(rest)] = rest
+                    self._body = body[len(rest) :]
+                    break
+                into = self.get_buffers()[0]
+                count = min(len(into), len(rest))
+                into[:count] = rest[:count]
+                rest = rest[count:]
+                replies += self.received(count)
+        return replies
 
     def _parse(self) -> list[Reply[Token]]:
         scratch, start, end = self._scratch, self._start, self._end

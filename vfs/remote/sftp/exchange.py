@@ -1,8 +1,9 @@
 """Requests out, answers in, over one transport: a reader thread and a writer thread.
 
 The event loop's thread asks; the writer thread sends; the reader thread receives, straight into the destination of a
-READ, and hands whole answers to the loop, many with one wake-up. `_queue` (a lock of its own inside `SimpleQueue`) is
-all that the threads share besides the decoder's table, whose single operations are atomic.
+READ, and hands whole answers to the loop, many with one wake-up. Where the transport can, the loop's thread receives itself
+once the stream is up, and the reader thread waits for the end. `_queue` (a lock of its own inside `SimpleQueue`) is all that
+the threads share besides the decoder's table, whose single operations are atomic.
 
 A request fails with `LinkLost` only after the reader thread has ended: from then on nobody writes into its buffer.
 """
@@ -15,7 +16,7 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
 from vfs.remote.sftp.wire import Code, PacketType, Status
+from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.transport import Transport, receive
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Exchange(ABC):
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._reader = LoopReader(self._loop)
         self._decoder: Decoder[Ask | Batch] = Decoder()
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ids = 0
@@ -231,6 +234,7 @@ class Exchange(ABC):
             self._error = error
             self.sound_until = self._loop.time() - self.silence
             self._queue.put(None)
+            self._reader.stop()
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -273,17 +277,10 @@ class Exchange(ABC):
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        decoder, transport = self._decoder, self._transport
+        transport = self._transport
         error: LinkError = LinkLost("the connection failed")
-
-        def received(count: int) -> None:
-            self.last_received = self._loop.time()
-            self.bytes_received += count
-            for reply in decoder.received(count):
-                self._take(reply)
-
         try:
-            receive(transport, decoder.get_buffers, received)
+            receive(transport, self, self._reader)
             error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)
@@ -295,17 +292,31 @@ class Exchange(ABC):
                 error = transport.error
             self._call(self._end, error)
 
-    def _take(self, reply: Reply[Ask | Batch]) -> None:
-        token = reply.token
-        if isinstance(token, Ask):
-            self._done.append((token, reply))
-        elif token.take(reply.request_id, reply.value):
-            self._done.append(token)
-        else:
-            return
-        if not self._scheduled:
+    def get_buffers(self) -> list[memoryview]:
+        """As `transport.Sink`; so are `received` and `feed`."""
+        return self._decoder.get_buffers()
+
+    def received(self, count: int) -> None:
+        self._take(count, self._decoder.received(count))
+
+    def feed(self, data: Sequence[memoryview]) -> None:
+        self._take(sum(map(len, data)), self._decoder.feed(data))
+
+    def _take(self, count: int, replies: list[Reply[Ask | Batch]]) -> None:
+        self.last_received = self._loop.time()
+        self.bytes_received += count
+        for reply in replies:
+            token = reply.token
+            if isinstance(token, Ask):
+                self._done.append((token, reply))
+            elif token.take(reply.request_id, reply.value):
+                self._done.append(token)
+        if self._done and not self._scheduled:
             self._scheduled = True
-            self._call(self._deliver)
+            if self._reader.started:
+                self._loop.call_soon(self._deliver)
+            else:
+                self._call(self._deliver)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -13,8 +13,9 @@ from vfs.base import errors
 from vfs.base.errors import ConnectError
 from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
+from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
-from vfs.remote.ssh.transport import Dialer, Transport
+from vfs.remote.ssh.transport import Dialer, Sink, Transport, receive
 
 log = logging.getLogger(__name__)
 
@@ -115,3 +116,9 @@ class _SecondTry:
             self._got_in(self._why)
             self.recv_into = self._stream.recv_into  # type: ignore[method-assign]
         return count
+
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        """As `transport.receive`."""
+        if count := self.recv_into(sink.get_buffers()):
+            sink.received(count)
+            receive(self._stream, sink, reader)

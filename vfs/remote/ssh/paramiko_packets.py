@@ -3,18 +3,23 @@
 paramiko copies each packet seven times in pieces of 32 KiB, and reads the socket twice for it; this one decrypts it in the
 receive buffer, and copies channel data once. Everything else is paramiko's.
 Sources: RFC 4253, 6 (packets, MAC); RFC 4344, 4 (CTR); RFC 5647, 7 (AES-GCM); PROTOCOL of OpenSSH, 1.2 (-etm); RFC 4254,
-5.2 (channel data). Only paramiko's one thread of the session calls any of it.
+5.2 (channel data). One thread at a time calls any of it: paramiko's of the session, or the event loop's.
 """
 
 from __future__ import annotations
 
 import errno
 import hmac
+import os
+import queue
 import socket
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from paramiko import Message, SSHException
 from paramiko.packet import NeedRekeyException, Packetizer
+
+from vfs.remote.ssh.loop_reader import LoopReader
 
 RECEIVED = 512 << 10
 """Bytes of the buffer that is received into; `LARGEST` and a MAC fit."""
@@ -31,7 +36,7 @@ CHANNEL_DATA = 94
 class BufferedSocket:
     """A socket for paramiko that receives up to half a mebibyte at once: paramiko asks for 16 bytes, then for the rest.
 
-    `recv` and `need` are called by paramiko's thread only; all other calls go to the socket.
+    The receiving calls are made by one thread at a time, paramiko's or the event loop's; all other calls go to the socket.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -49,24 +54,27 @@ class BufferedSocket:
         self._start = stop = min(end, start + count)
         return bytes(self._buffer[start:stop])
 
-    def need(self, count: int) -> memoryview | None:
-        """The next `count` bytes, valid until `took`; None if they are not complete after one receive.
+    def peek(self, count: int) -> memoryview | None:
+        """The next `count` bytes, valid until something else is called; None if they have not all been received."""
+        start = self._start
+        return self._buffer[start : start + count] if self._end - start >= count else None
 
-        Raises as `socket.recv`, and EOFError at the end.
+    def fill(self, count: int, *, wait: bool = True) -> None:
+        """Receive once, with room for `count` bytes in all.
+
+        Raises as `socket.recv`, without `wait` BlockingIOError where nothing has come, and EOFError at the end.
         """
         start, end = self._start, self._end
-        if end - start < count:
-            if start + count > RECEIVED or start == end:
-                self._buffer[: end - start] = self._buffer[start:end]
-                start, end = 0, end - start
-                self._start, self._end = start, end
-            received = self._recv_into(self._buffer[end:])
-            if not received:
-                raise EOFError
-            self._end = end = end + received
-            if end - start < count:
-                return None
-        return self._buffer[start : start + count]
+        if start + count > RECEIVED or start == end:
+            self._buffer[: end - start] = self._buffer[start:end]
+            self._start, end = 0, end - start
+            self._end = end
+        free = self._buffer[end:]
+        # A socket with a timeout, as ours, is waited for by `recv_into`; its descriptor does not block.
+        received = self._recv_into(free) if wait else os.readv(self._sock.fileno(), [free])
+        if not received:
+            raise EOFError
+        self._end = end + received
 
     @property
     def waiting(self) -> bool:
@@ -189,13 +197,22 @@ class EtmCtr(Ctr):
 
 
 class Packets(Packetizer):
-    """A paramiko packetizer whose socket is a `BufferedSocket`."""
+    """A paramiko packetizer whose socket is a `BufferedSocket`.
+
+    `divert` lets the event loop receive. Then paramiko's thread waits in `read_message` for messages that are not the channel's
+    data, and nothing is received between such a message and the next `read_message`: it may have changed the keys.
+    """
 
     views = False
     """Whether all channels of the session take their data as views, without a copy."""
     buffered: BufferedSocket
     _cipher: Cipher | None = None
     _bytes = _packets = 0
+    _needed = 0
+    """Bytes of the packet that is being received; 0 while its length is not known."""
+    _reader: LoopReader | None = None
+    _reading = False
+    _rekeying = False
 
     def set_inbound_cipher(self, *arguments: Any, **more: Any) -> None:
         """Called by paramiko when a cipher (AES-GCM or AES-CTR) has been agreed on for all further packets."""
@@ -206,19 +223,114 @@ class Packets(Packetizer):
             kind = EtmCtr if more.get("etm") else Ctr
             self._cipher = kind(more["block_engine"], more["mac_key"], more["mac_engine"], more["mac_size"])
         self._bytes = self._packets = 0
+        self._rekeying = False
+
+    def divert(self, reader: LoopReader, channel: int, sink: Callable[[Sequence[memoryview]], None]) -> None:
+        """From the next `read_message` on, `reader`'s loop receives, and calls `sink` with the data of `channel`. Any thread."""
+        self._handed: queue.SimpleQueue[tuple[int, Any] | BaseException] = queue.SimpleQueue()
+        self._channel = channel.to_bytes(4, "big")
+        self._sink = sink
+        self._reader = reader
+
+    def close(self) -> None:
+        """As paramiko's; a `read_message` that waits raises EOFError."""
+        super().close()
+        if self._reader is not None:
+            self._handed.put(EOFError())
 
     def read_message(self) -> tuple[int, Any]:
         """The next message and its kind. Raises as paramiko's: NeedRekeyException, SSHException, EOFError, OSError."""
         if self._cipher is None:
             return super().read_message()
-        packet = self._packet(self._cipher)
+        if self._reader is None:
+            while (packet := self._next(self._cipher)) is None:
+                self._receive()
+            return self._message(*self._opened(self._cipher, packet))
+        if self._reading:
+            self._reader.resume()
+        else:
+            self._reading = True
+            self._reader.start(self.buffered.fileno(), self._take)
+        handed = self._handed.get()
+        if isinstance(handed, BaseException):
+            raise handed
+        return handed
+
+    def _take(self) -> bool:
+        """Receive what has come; False when paramiko's thread was handed something. The event loop's thread."""
+        data: list[memoryview] = []
+        handed: tuple[int, Any] | BaseException | None
+        try:
+            handed = self._split(data)
+            if handed is None:
+                self._fill(wait=False)
+                handed = self._split(data)
+            if handed is None and self.need_rekey() and not self._rekeying:
+                self._rekeying = True
+                handed = NeedRekeyException()
+        except BlockingIOError:
+            handed = None
+        except Exception as failure:  # noqa: BLE001  raised by `read_message`
+            handed = EOFError() if self.closed else failure
+        if data:
+            self._sink(data)
+        if handed is not None:
+            self._handed.put(handed)
+        return handed is None
+
+    def _split(self, data: list[memoryview]) -> tuple[int, Any] | None:
+        """Append the channel's data of the packets that have come, up to a message that is something else: that one."""
+        cipher, channel = self._cipher, self._channel
+        assert cipher is not None
+        while (packet := self._next(cipher)) is not None:
+            payload, number = self._opened(cipher, packet)
+            if payload[0] != CHANNEL_DATA or payload[1:5] != channel or len(payload) < 9:
+                return self._message(payload, number)
+            data.append(payload[9 : 9 + int.from_bytes(payload[5:9], "big")])
+        return None
+
+    def _next(self, cipher: Cipher) -> memoryview | None:
+        """The next packet, if all of it has been received."""
+        if not self._needed:
+            head = self.buffered.peek(cipher.head)
+            if head is None:
+                return None
+            length = cipher.length(head)
+            if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
+                raise SSHException(f"a packet of {length} bytes")
+            self._needed = 4 + length + cipher.mac
+        return self.buffered.peek(self._needed)
+
+    def _receive(self) -> None:
+        """Receive once, for paramiko's thread."""
+        try:
+            self._fill(wait=True)
+        except OSError as error:
+            if self.closed or self.handshake_timed_out():
+                raise EOFError from error
+            if not isinstance(error, TimeoutError) and error.errno != errno.EAGAIN:
+                raise
+            if self.need_rekey() and not self.buffered.waiting:
+                raise NeedRekeyException from error
+
+    def _fill(self, *, wait: bool) -> None:
+        assert self._cipher is not None
+        self.buffered.fill(self._needed or self._cipher.head, wait=wait)
+
+    def _opened(self, cipher: Cipher, packet: memoryview) -> tuple[memoryview, int]:
+        """The payload of a packet, and its sequence number."""
         number = self._sequence_number()
-        plain = self._cipher.open(packet, number)
+        plain = cipher.open(packet, number)
         self.buffered.took(len(packet))
+        self._needed = 0
         self._count(len(packet))
         payload = plain[1 : max(1, len(plain) - plain[0])]
         if not payload:
             raise SSHException("an empty packet")
+        return payload, number
+
+    def _message(self, payload: memoryview, number: int) -> tuple[int, Any]:
+        """A message, as paramiko takes it, and its kind."""
         kind = payload[0]
         if kind == CHANNEL_DATA and len(payload) >= 9:
             return kind, ChannelData(payload[1:], view=self.views)
@@ -226,33 +338,11 @@ class Packets(Packetizer):
         message.seqno = number
         return kind, message
 
-    def _packet(self, cipher: Cipher) -> memoryview:
-        count, known = cipher.head, False
-        while True:
-            try:
-                found = self.buffered.need(count)
-            except OSError as error:
-                if self.closed or self.handshake_timed_out():
-                    raise EOFError from error
-                if not isinstance(error, TimeoutError) and error.errno != errno.EAGAIN:
-                    raise
-                if self.need_rekey() and not self.buffered.waiting:
-                    raise NeedRekeyException from error
-                continue
-            if found is None:
-                continue
-            if known:
-                return found
-            length = cipher.length(found)
-            if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
-                raise SSHException(f"a packet of {length} bytes")
-            count, known = 4 + length + cipher.mac, True
-
     def _sequence_number(self) -> int:
         """That of the packet at hand. The counter is paramiko's, which counts until the first cipher, and may reset it."""
-        mine = cast("Any", self)
-        number: int = mine._Packetizer__sequence_number_in
-        mine._Packetizer__sequence_number_in = (number + 1) & 0xFFFF_FFFF
+        mine = self.__dict__
+        number: int = mine["_Packetizer__sequence_number_in"]
+        mine["_Packetizer__sequence_number_in"] = (number + 1) & 0xFFFF_FFFF
         return number
 
     def _count(self, size: int) -> None:

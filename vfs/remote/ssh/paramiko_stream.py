@@ -15,8 +15,11 @@ from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from vfs.base import errors
 from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.loop_reader import LoopReader
+from vfs.remote.ssh.paramiko_packets import Packets
 from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
+from vfs.remote.ssh.transport import Sink
 
 ACKNOWLEDGED = 8 << 20
 """Bytes received before the window is opened by as many (WINDOW_ADJUST): a fraction of the window."""
@@ -34,11 +37,11 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
     def __init__(self) -> None:
         super().__init__()
         self._chunks: deque[memoryview] = deque()
-        self._sink: Callable[[memoryview], None] | None = None
+        self._sink: Callable[[Sequence[memoryview]], None] | None = None
         self._busy = False
         self._taken = 0
 
-    def hand_to(self, sink: Callable[[memoryview], None]) -> None:
+    def hand_to(self, sink: Callable[[Sequence[memoryview]], None]) -> None:
         """Call `sink` with all data from now on; what is queued goes first, from this thread."""
         while True:
             with self._cv:  # type: ignore[attr-defined]
@@ -47,7 +50,7 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
                     return
                 waiting = self._chunks.popleft()
                 self._taken += len(waiting)
-            sink(waiting)
+            sink([waiting])
 
     def let_go(self) -> None:
         """Return once `sink` has returned, and will not be called again."""
@@ -58,17 +61,24 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
 
     def feed(self, data: bytes | memoryview) -> None:
         with self._cv:  # type: ignore[attr-defined]
-            sink = self._sink
-            if sink is None:
+            if self._sink is None:
                 if data:
                     self._chunks.append(memoryview(data))
                 self._cv.notify_all()  # type: ignore[attr-defined]
                 return
+        self.give([memoryview(data)])
+
+    def give(self, data: Sequence[memoryview]) -> None:
+        """Call the sink, if there is one still."""
+        with self._cv:  # type: ignore[attr-defined]
+            sink = self._sink
+            if sink is None:
+                return
             self._busy = True
-        sink(memoryview(data))
+        sink(data)
         with self._cv:  # type: ignore[attr-defined]
             self._busy = False
-            self._taken += len(data)
+            self._taken += sum(map(len, data))
             if self._taken >= ACKNOWLEDGED or self._sink is None:
                 self._cv.notify_all()  # type: ignore[attr-defined]
 
@@ -165,25 +175,24 @@ class ChannelStream:
                 self._ended_early()
         return count
 
-    def receive(self, into: Callable[[], list[memoryview]], received: Callable[[int], None]) -> None:
-        """As `transport.receive`; both are called on paramiko's thread."""
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        """As `transport.receive`: paramiko's thread calls `sink`, or the event loop's where the packets are ours."""
         chunks = cast("Chunks", self._channel.in_buffer)
         failures: list[Exception] = []
 
-        def sink(data: memoryview) -> None:
+        def give(data: Sequence[memoryview]) -> None:
             self._begun = True
-            while data and not failures:
-                view = into()[0]
-                count = min(len(view), len(data))
-                view[:count] = data[:count]
-                data = data[count:]
+            if not failures:
                 try:
-                    received(count)
+                    sink.feed(data)
                 except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
-                    failures.append(failure)
+                    failures.append(failure.with_traceback(None))
                     chunks.close()
 
-        chunks.hand_to(sink)
+        chunks.hand_to(give)
+        packets = self._chain.sessions[-1].packetizer
+        if isinstance(packets, Packets):
+            packets.divert(reader, self._channel.chanid, chunks.give)
         try:
             while len(self._channel.recv(WINDOW)):
                 pass

@@ -16,11 +16,16 @@ from collections.abc import Callable, Sequence
 from vfs.base import errors
 from vfs.remote.ssh.askpass import Askpass
 from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
+from vfs.remote.ssh.transport import Sink
 from vfs.remote.ssh.wakeup import Wakeup
 
 PIPE_SIZE = 1 << 20
 """Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
+
+TURNS = 4
+"""How often the pipe is read before the event loop looks after others; once gives about 256 KiB."""
 
 _LAST_WORDS = 1.0
 """Seconds that ssh has to exit after it closed its output."""
@@ -82,6 +87,40 @@ class PipeStream:
                 return count
         finally:
             self._leave()
+
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        """As `transport.receive`: this thread waits for the server's first bytes, the event loop receives the others."""
+        count = self.recv_into(sink.get_buffers())
+        if not count:
+            return
+        sink.received(count)
+        if not self._enter():
+            return
+        failures: list[Exception] = []
+
+        def take() -> bool:
+            try:
+                for _ in range(TURNS):
+                    count = os.readv(self._input, sink.get_buffers())
+                    if not count:
+                        reader.stop()
+                        return False
+                    sink.received(count)
+            except BlockingIOError:
+                pass
+            except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
+                failures.append(failure.with_traceback(None))
+                reader.stop()
+                return False
+            return True
+
+        try:
+            reader.start(self._input, take)
+            reader.wait()
+        finally:
+            self._leave()
+        if failures:
+            raise failures[0]
 
     def send(self, data: bytes | memoryview) -> None:
         if not self._enter():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from vfs.base.errors import ConnectError
 from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
+from vfs.remote.ssh.loop_reader import LoopReader
 
 
 class Transport(Protocol):
@@ -31,20 +32,34 @@ class Transport(Protocol):
         ...
 
 
-def receive(
-    transport: Transport, into: Callable[[], list[memoryview]], received: Callable[[int], None]
-) -> None:
-    """Receive into the buffers that `into` returns, call `received` with each count, until the end of the stream.
+class Sink(Protocol):
+    """Takes what a stream receives. Called by one thread at a time; what it raises ends the stream."""
 
-    Blocks. Both are called by one thread, this one or the transport's own, and not after this has returned. Raises what
-    `received` raises, and OSError or EOFError.
+    def get_buffers(self) -> list[memoryview]:
+        """Where to receive next, in order; valid until `received` or `feed` is called."""
+        ...
+
+    def received(self, count: int) -> None:
+        """`count` bytes were put into the buffers."""
+        ...
+
+    def feed(self, data: Sequence[memoryview]) -> None:
+        """Take these bytes, which were received elsewhere."""
+        ...
+
+
+def receive(transport: Transport, sink: Sink, reader: LoopReader) -> None:
+    """Give everything that is received to `sink`, until the end of the stream.
+
+    Blocks. `sink` is called by this thread, by the transport's own, or, once `reader` has started, by that of the event loop; and
+    not after this has returned. Raises what `sink` raises, and OSError or EOFError.
     """
     own = getattr(transport, "receive", None)
     if own is not None:
-        own(into, received)
+        own(sink, reader)
         return
-    while count := transport.recv_into(into()):
-        received(count)
+    while count := transport.recv_into(sink.get_buffers()):
+        sink.received(count)
 
 
 class Prompter(Protocol):
