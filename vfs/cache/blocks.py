@@ -170,7 +170,7 @@ class BlockCache:
     def passed(self, lineage: bytes, index: int) -> None:
         """A block will hardly be asked for again soon: it makes way in memory if the disk has it, or will have it."""
         key = (lineage, index)
-        if index in self.known(lineage) and self._memory.pop(key, None) is not None:
+        if self.kept(lineage, index) and self._memory.pop(key, None) is not None:
             self._forgotten(key)
 
     def persist(self, lineage: bytes) -> list[int]:

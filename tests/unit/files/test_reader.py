@@ -12,7 +12,7 @@ from tests.lab.waiting import now
 from vfs.base import memory
 from vfs.base.errors import StaleVersion, Unreachable
 from vfs.cache import buffers
-from vfs.files.reader import LEFT_SECONDS, open_reader
+from vfs.files.reader import BEHIND, LEFT_SECONDS, open_reader
 
 FILE = ROOT + b"/data.bin"
 MIB = 1 << 20
@@ -307,6 +307,24 @@ def test_what_the_disk_has_is_read_ahead_from_there_and_what_it_lost_is_fetched_
         assert {start // MIB for start, _ in stack.remote.read_ranges} == {lost}
 
     play(story, place=tmp_path)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_run_lets_go_of_the_blocks_that_it_passed_if_the_disk_has_them(tmp_path: Path, keeps: bool) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        reader = await stack.open(b"data.bin")
+        for start in range(0, 12 * MIB, MIB):
+            assert await read(reader, start, MIB) == DATA[start : start + MIB]
+        lineage = reader.content.lineage
+        held = [index for index in range(12) if stack.cache.get(lineage, index) is not None]
+        behind = range(11 - BEHIND // MIB, 12)  # and the first, where formats keep their headers
+        assert held == ([0, *behind] if keeps else list(range(12)))
+        assert await read(reader, 2 * MIB, MIB) == DATA[2 * MIB : 3 * MIB]
+        assert len(stack.remote.read_ranges) == len(set(stack.remote.read_ranges))
+        assert sum(end - start for start, end in stack.remote.read_ranges) <= BIG
+
+    play(story, place=tmp_path if keeps else None)
 
 
 def test_what_a_cached_file_grew_by_is_fetched_ahead_of_who_reads_on(tmp_path: Path) -> None:
