@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vfs.remote.sftp.path_model import PathModel, Sent
+from vfs.remote.sftp.path_model import MIB, PathModel, Sent
 
 MBIT = 125_000.0
 ByTime = Callable[[float], float]
@@ -105,9 +105,11 @@ class Path:
         return self._last
 
     def _pump(self) -> None:
-        window = self.model.allowed(self.now)
+        window, size = self.model.allowed(self.now), self.model.piece
+        room = size if size < MIB and self.connections == 1 else 1
         while self.greedy(self.now) and self._in_flight < window:
-            size = self.model.piece
+            if self._in_flight and self._in_flight + room > window:
+                break
             sent = self.model.sent(size, self.now, self._in_flight, self._arrived)
             self._in_flight += size
             self._at(self._arrival(size), lambda size=size, sent=sent: self._come(size, sent))

@@ -261,9 +261,11 @@ class Fetcher:
     def _pump(self) -> None:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
-        allowed = self.remote.allowed
+        allowed, room = self.remote.allowed, self.remote.piece
+        if room == BLOCK:  # several connections answer when they like: rather too much than too little
+            room = 1
         for _ in range(AT_ONCE):
-            if self._flying >= allowed:
+            if self._flying >= allowed or (self._flying and self._flying + room > allowed):
                 if not self._flying and self._queues.waiting:
                     self._pump_soon(LATER)
                 break
