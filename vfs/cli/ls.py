@@ -11,15 +11,12 @@ import click
 from vfs.cli import console, places
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
-from vfs.control import client
 
 if TYPE_CHECKING:
     from vfs.stack import Stack
 
 Row = dict[str, Any]
 SORTS = ("name", "size", "files", "changed", "cached")
-ANSWER_SECONDS = 120.0
-"""A mount may have to list very many directories first."""
 
 
 @click.command(name="ls", cls=Command)
@@ -37,18 +34,13 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, sort: 
     """
     where = places.where(given, paths)
     names = [path for path in where.paths if path.strip("./")]
-    found: dict[str, Any]
-    if where.mount is not None:
-        found = client.call(where.mount.socket, "ls", timeout=ANSWER_SECONDS, paths=names)
-    else:
-        from vfs import stack
 
-        async def look(opened: Stack) -> dict[str, Any]:
-            from vfs.commands.ls import listing
+    async def own(opened: Stack) -> dict[str, Any]:
+        from vfs.commands.ls import listing
 
-            return await listing(opened, names)
+        return await listing(opened, names)
 
-        found = stack.run(where.settings, look, console.prompter(), offline=True)
+    found = where.ask("ls", own, offline=True, paths=names)
     rows: list[Row] = found["rows"]
     key = sort if not rows or sort in rows[0] else "name"
     rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))

@@ -1,21 +1,27 @@
-"""What the PATHs of a command line mean: files in a live mount, on a server, or on this machine."""
+"""What the PATHs of a command line mean: files in a live mount, on a server, or on this machine; and who does the work."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vfs.base.errors import NotMounted, UsageError
 from vfs.base.settings import Settings, resolve
-from vfs.cli import dead
+from vfs.cli import console, dead
 from vfs.cli.options import real_path
 from vfs.control import client, register
 
+if TYPE_CHECKING:
+    from vfs.stack import Stack
+
 ANSWER_SECONDS = 5.0
+WORK_SECONDS = 120.0
+"""A mount tells every second how far its work is, unless it waits for the server; and `ls` may list very many directories."""
+Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,44 @@ class Where:
         server = {"profile": profile, "ssh": None if profile else status["address"]}
         place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
         return resolve({**self.given, "transport": status["transport"], **server, **place})
+
+    def ask(
+        self, verb: str, own: Callable[[Stack], Awaitable[Report]], *, offline: bool = False, **arguments: Any
+    ) -> Report:
+        """What the mount's process answers to `verb`; without a mount, what `own` does on a stack of its own.
+
+        Raises what either raises, NotMounted and MountSilent.
+        """
+        if self.mount is not None:
+            return client.call(self.mount.socket, verb, timeout=WORK_SECONDS, **arguments)
+        from vfs import stack
+
+        return stack.run(self.settings, own, console.prompter(), offline=offline)
+
+    def follow(
+        self,
+        verb: str,
+        own: Callable[[Stack], AsyncIterator[Report]],
+        take: Callable[[Report], None],
+        *,
+        offline: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """As `ask`, of work that reports how far it is; `take` is given each report."""
+        if self.mount is not None:
+            for report in client.stream(
+                self.mount.socket, verb, timeout=WORK_SECONDS, silence=WORK_SECONDS, **arguments
+            ):
+                take(report)
+            return
+
+        async def work(opened: Stack) -> None:
+            async for report in own(opened):
+                take(report)
+
+        from vfs import stack
+
+        stack.run(self.settings, work, console.prompter(), offline=offline)
 
     def files(self) -> list[Path] | None:
         """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,14 +12,9 @@ from vfs.base.progress import Progress
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import RemotePath
-from vfs.control import client, register
 
 if TYPE_CHECKING:
     from vfs.stack import Stack
-
-FIRST_ANSWER_SECONDS = 60.0
-SILENCE_SECONDS = 60.0
-"""A mount reports several times a second while it works."""
 
 
 def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
@@ -69,17 +64,13 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     PATH as for `artisync pin`.
     """
     where = places.where(given, paths)
-    if where.mount is not None:
-        answer = client.call(where.mount.socket, "unpin", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
-        count = int(answer["unpinned"])
-    else:
-        from vfs import stack
+
+    async def own(opened: Stack) -> dict[str, Any]:
         from vfs.commands.prefetch import unpin as let_go
 
-        async def work(opened: Stack) -> int:
-            return await let_go(opened, where.paths)
+        return {"unpinned": await let_go(opened, where.paths)}
 
-        count = stack.run(where.settings, work, console.prompter(), offline=True)
+    count = where.ask("unpin", own, offline=True, paths=where.paths)["unpinned"]
     console.tell(f"Unpinned {console.count(count, 'file')}.")
     return 0
 
@@ -96,19 +87,13 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
         for name, value in report.items():
             setattr(counted, name, value)
 
+    def own(opened: Stack) -> AsyncIterator[dict[str, Any]]:
+        from vfs.commands.prefetch import prefetch
+
+        return prefetch(opened, where.paths, pin=pin)
+
     with progress.shown(counted):
-        if where.mount is not None:
-            for report in _asked(where.mount, where.paths, pin=pin):
-                take(report)
-        else:
-            from vfs import stack
-            from vfs.commands.prefetch import prefetch
-
-            async def work(opened: Stack) -> None:
-                async for report in prefetch(opened, where.paths, pin=pin):
-                    take(report)
-
-            stack.run(where.settings, work, console.prompter(), offline=pin)
+        where.follow("prefetch", own, take, offline=pin, paths=where.paths, pin=pin)
     kept = counted.done - lacking
     if as_json:
         console.print_json(
@@ -124,15 +109,15 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
 
 def _agreed(where: places.Where) -> bool:
     """Whether the person at the terminal wants it fetched over a metered link; True over any other."""
-    if where.mount is not None:
-        found = client.call(where.mount.socket, "estimate", timeout=FIRST_ANSWER_SECONDS, paths=where.paths)
-    elif where.settings.metered:
-        from vfs import stack
+
+    async def own(opened: Stack) -> dict[str, Any]:
         from vfs.commands.prefetch import estimate
 
-        found = stack.run(where.settings, lambda opened: estimate(opened, where.paths), console.prompter())
-    else:
-        found = {}
+        return await estimate(opened, where.paths)
+
+    if where.mount is None and not where.settings.metered:
+        return True
+    found = where.ask("estimate", own, paths=where.paths)
     if not found.get("bytes"):
         return True
     much = f"{console.count(found['files'], 'file')}, {console.size(found['bytes'])}"
@@ -140,14 +125,3 @@ def _agreed(where: places.Where) -> bool:
         return True
     console.tell(f"artisync: not fetched: {much} over a metered link; `--yes` fetches without asking")
     return False
-
-
-def _asked(mount: register.MountRecord, paths: list[str], *, pin: bool) -> Iterator[dict[str, Any]]:
-    return client.stream(
-        mount.socket,
-        "prefetch",
-        timeout=FIRST_ANSWER_SECONDS,
-        silence=SILENCE_SECONDS,
-        paths=paths,
-        pin=pin,
-    )

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from vfs.commands.pull import Outcome
     from vfs.commands.pull_run import Order
 
-ANSWER_SECONDS = 120.0
-"""A mount tells several times a second how far it is, unless its process hangs."""
 MOST_TOLD = 20
 """Files that are told of one by one."""
 
@@ -139,7 +137,11 @@ def _pull(
     if where.mount is not None:
         try:
             for report in client.stream(
-                where.mount.socket, "pull", timeout=ANSWER_SECONDS, silence=ANSWER_SECONDS, **asdict(order)
+                where.mount.socket,
+                "pull",
+                timeout=places.WORK_SECONDS,
+                silence=places.WORK_SECONDS,
+                **asdict(order),
             ):
                 for name, value in report.pop("progress", {}).items():
                     setattr(counted, name, value)

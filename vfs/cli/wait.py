@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from vfs.base.quantities import parse_duration
 from vfs.cli import console, places
 from vfs.cli.options import BASE, Command, duration_type, given_options, json_option
 from vfs.cli.remote_names import Experiment
-from vfs.control import client, register
 
 if TYPE_CHECKING:
     from vfs.stack import Stack
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect."""
-SILENCE_SECONDS = 120.0
-"""A mount tells what it sees every second, unless it waits for the server."""
 
 
 @click.command(name="wait", cls=Command)
@@ -86,19 +83,15 @@ def command(
                     say(report["text"])
                 last, kind = report["text"], getattr(errors, report["kind"])
 
-        async def work(opened: Stack) -> None:
+        def own(opened: Stack) -> AsyncIterator[dict[str, Any]]:
             from vfs.commands.wait import reports
 
-            async for report in reports(opened, experiment, quiet, complete=complete, seconds=left()):
-                take(report)
+            return reports(opened, experiment, quiet, complete=complete, seconds=left())
 
         while found is None and time.monotonic() < end:
             try:
-                if where.mount is not None:
-                    for report in _asked(where.mount, experiment, quiet, complete=complete, seconds=left()):
-                        take(report)
-                else:
-                    stack.run(where.settings, work, console.prompter())
+                asked: dict[str, Any] = {"experiment": experiment, "settle": quiet, "complete": complete}
+                where.follow("wait", own, take, **asked, seconds=left())
             except (NotMounted, MountSilent):
                 # the mount has ended, or hangs: go on with a connection of our own
                 where = places.Where(given, None, [])
@@ -112,21 +105,6 @@ def command(
     files, total = console.count(found["files"], "file"), console.size(found["size"])
     console.tell(f"{experiment} is there: {files}, {total}.")
     return 0
-
-
-def _asked(
-    mount: register.MountRecord, experiment: str, settle: float, *, complete: bool, seconds: float | None
-) -> Iterator[dict[str, Any]]:
-    return client.stream(
-        mount.socket,
-        "wait",
-        timeout=SILENCE_SECONDS,
-        silence=SILENCE_SECONDS,
-        experiment=experiment,
-        settle=settle,
-        complete=complete,
-        seconds=seconds,
-    )
 
 
 @contextmanager
