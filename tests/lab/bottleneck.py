@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vfs.remote.sftp.path_model import MIB, PathModel, Sent
+from vfs.fetch.fetcher import SMALL_PIECE
+from vfs.remote.sftp.path_model import PathModel, Sent
 
 MBIT = 125_000.0
 ByTime = Callable[[float], float]
@@ -106,7 +107,7 @@ class Path:
 
     def _pump(self) -> None:
         window, size = self.model.allowed(self.now), self.model.piece
-        room = size if size < MIB and self.connections == 1 else 1
+        room = size if size <= SMALL_PIECE and self.connections == 1 else 1
         while self.greedy(self.now) and self._in_flight < window:
             if self._in_flight and self._in_flight + room > window:
                 break

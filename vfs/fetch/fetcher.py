@@ -30,6 +30,9 @@ SINGLE_READ = 32 << 10
 URGENT, URGENT_PART = 128 << 10, 4
 """A read this small that somebody waits for goes at once, whatever is under way; but no more than that part of `spare`, 60 ms
 of the link: a reader in sequence waits for all that it reads, and is to keep to the window."""
+SMALL_PIECE = 256 << 10
+"""Pieces up to this long are sent when all of them fits into the window. Larger ones go over several connections, which answer
+when they like: there rather too much is in flight than too little."""
 LATER = 0.01
 """Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256
@@ -262,7 +265,7 @@ class Fetcher:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
         allowed, room = self.remote.allowed, self.remote.piece
-        if room == BLOCK:  # several connections answer when they like: rather too much than too little
+        if room > SMALL_PIECE:
             room = 1
         for _ in range(AT_ONCE):
             if self._flying >= allowed or (self._flying and self._flying + room > allowed):
