@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.mounted import needs_fuse, settle
-from tests.lab.waiting import eventually
+from tests.lab.waiting import eventually, readable
 
 pytestmark = needs_fuse
 
@@ -31,7 +30,7 @@ class Tail:
         assert self._process.stdout is not None
         end = time.monotonic() + SOON
         while len(self.said) < len(text):
-            if not select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+            if not readable(self._process.stdout, end - time.monotonic()):
                 break
             more = os.read(self._process.stdout.fileno(), 1 << 16)
             if not more:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import select
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +18,8 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+
+from tests.lab.waiting import readable
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -90,8 +91,7 @@ class Chromium:
     def _read(self, end: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         while b"\0" not in self._received:
-            ready = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))[0]
-            assert ready, "Chromium does not answer"
+            assert readable(self._process.stdout, end - time.monotonic()), "Chromium does not answer"
             data = os.read(self._process.stdout.fileno(), 1 << 16)
             assert data, "Chromium has ended"
             self._received += data

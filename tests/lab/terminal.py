@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import signal
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+
+from tests.lab.waiting import readable
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PATIENCE = 30.0
@@ -81,7 +82,7 @@ class Terminal:
 
     def _read(self, end: float) -> bool:
         """Whether anything more has come until then; nothing comes after the end of the command."""
-        if not select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0]:
+        if not readable(self._fd, end - time.monotonic()):
             return False
         try:
             more = os.read(self._fd, 1 << 16)

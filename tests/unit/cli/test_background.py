@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import signal
 import stat
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.waiting import readable
 from vfs.cli import background
 
 REPO = Path(__file__).parents[3]
@@ -68,8 +68,7 @@ class Lab:
         """The next line that the child tells."""
         line = b""
         while not line.endswith(b"\n"):
-            readable, _, _ = select.select([self.events], [], [], SECONDS)
-            assert readable, f"the child told nothing after {line!r}"
+            assert readable(self.events, SECONDS), f"the child told nothing after {line!r}"
             line += os.read(self.events, 1)
         text = line.decode().strip()
         if text.startswith("pid "):
@@ -309,8 +308,7 @@ def on_a_terminal(command: list[str], talk: Callable[[int], None]) -> tuple[int,
 def expect(terminal: int, text: bytes) -> None:
     seen = b""
     while text not in seen:
-        readable, _, _ = select.select([terminal], [], [], SECONDS)
-        assert readable, f"the terminal shows {seen!r}"
+        assert readable(terminal, SECONDS), f"the terminal shows {seen!r}"
         seen += os.read(terminal, 1)
 
 
