@@ -33,7 +33,7 @@ def watched(*seconds: float) -> Held:
 def test_a_callback_that_holds_the_loop_is_counted_and_named() -> None:
     held = watched(LONG * 1.5, 0.0, LONG * 2)
     assert held.count == 2
-    assert held.longest >= LONG * 2
+    assert held.longest >= LONG * 2 - loop_watch.EVERY
     assert all("main" in name and __file__ in name for _, name in held.latest)
     assert held.status()["held"] == 2
 
