@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tests.unit.fetch.simulated_reads import LongLink
 from tests.unit.formats import made_files, test_describe
-from tests.unit.remote.wire_streams import Expectation, Fed, made
+from tests.unit.remote.wire_streams import ANSWERS, Expectation, Fed, made
 from vfs.base.errors import UnreadableFormat
 from vfs.formats import Misfit, verdict_for
 from vfs.formats.checkpoints import outline
@@ -108,16 +108,6 @@ def _pickle(data: bytes) -> None:
         pass
 
 
-_KINDS = [
-    PacketType.DATA,
-    PacketType.ATTRS,
-    PacketType.NAME,
-    PacketType.HANDLE,
-    PacketType.STATUS,
-    PacketType.EXTENDED_REPLY,
-]
-
-
 def _decoder(data: bytes) -> None:
     """The first bytes say in what pieces the others come."""
     pieces = [n + 1 for n in data[:4]] or [1]
@@ -128,7 +118,7 @@ def _decoder(data: bytes) -> None:
 
     expected = [
         Expectation(-1, PacketType.VERSION),
-        *(Expectation(i, kind, 100) for i, kind in enumerate(_KINDS)),
+        *(Expectation(i, kind, 100) for i, kind in enumerate(ANSWERS)),
     ]
     fed = Fed(expected)
     fed.feed(data[4:], sizes().__next__)

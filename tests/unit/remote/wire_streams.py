@@ -18,6 +18,16 @@ GUARD = 64
 ABSURD = (0, 1, 4, 5, 8, 255, 2**15, 2**18, 2**18 + 1, 2**31 - 1, 2**31, 2**32 - 1)
 """Numbers that lengths and counts are set to."""
 
+ANSWERS = [
+    PacketType.DATA,
+    PacketType.ATTRS,
+    PacketType.NAME,
+    PacketType.HANDLE,
+    PacketType.STATUS,
+    PacketType.EXTENDED_REPLY,
+]
+"""What a server answers requests with."""
+
 
 @dataclass
 class Expectation:
@@ -88,16 +98,7 @@ def made(chance: random.Random, count: int) -> list[tuple[Expectation, bytes]]:
     """Some requests and right answers to them, the greeting first."""
     pairs = [(Expectation(-1, PacketType.VERSION), fake.version(3, {b"limits@openssh.com": b"1"}))]
     for number in range(1, count + 1):
-        kind = chance.choice(
-            [
-                PacketType.DATA,
-                PacketType.ATTRS,
-                PacketType.NAME,
-                PacketType.HANDLE,
-                PacketType.STATUS,
-                PacketType.EXTENDED_REPLY,
-            ]
-        )
+        kind = chance.choice(ANSWERS)
         size = chance.choice([1, 20, 1000, 40_000]) if kind == PacketType.DATA else 0
         pairs.append((Expectation(number, kind, size), answer(chance, number, kind, size)))
     return pairs

@@ -211,7 +211,6 @@ class Packets(Packetizer):
     _needed = 0
     """Bytes of the packet that is being received; 0 while its length is not known."""
     _reader: LoopReader | None = None
-    _reading = False
     _rekeying = False
 
     def set_inbound_cipher(self, *arguments: Any, **more: Any) -> None:
@@ -246,10 +245,9 @@ class Packets(Packetizer):
             while (packet := self._next(self._cipher)) is None:
                 self._receive()
             return self._message(*self._opened(self._cipher, packet))
-        if self._reading:
+        if self._reader.started:
             self._reader.resume()
         else:
-            self._reading = True
             self._reader.start(self.buffered.fileno(), self._take)
         handed = self._handed.get()
         if isinstance(handed, BaseException):
