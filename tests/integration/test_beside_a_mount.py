@@ -52,7 +52,7 @@ def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_pa
     sshd.authorized_keys.write_text("")  # another login would be refused
     out = tmp_path / "out"
     planned = json.loads(mounted.ask("pull", "exp-1", out, "--dry-run", "--json").stdout)
-    assert [row["name"] for row in planned] == ["exp-1/logs/console.log", "exp-1/checkpoints/model.pt"]
+    assert [row["name"] for row in planned] == ["exp-1/checkpoints/model.pt", "exp-1/logs/console.log"]
     said = mounted.ask("pull", "exp-1", out)
     assert said.stderr.startswith("Pulled 2 files")
     assert (out / "exp-1/logs/console.log").read_bytes() == LOG

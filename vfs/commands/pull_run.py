@@ -70,6 +70,7 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
         items = await pull.plan(order.names)
         if order.dry_run:
             files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
+            files.sort(key=lambda item: item.name)
             plan = [{"name": i.name, "size": i.size, "action": i.action.value} for i in files]
             tell({"plan": plan, "outcome": asdict(pull.outcome)})
             return
