@@ -33,9 +33,9 @@ from vfs.base.settings import Settings
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
-from vfs.files.fetch_ahead import FetchAhead
+from vfs.files.ahead.fetch_ahead import FetchAhead
+from vfs.files.ahead.list_ahead import ListAhead
 from vfs.files.following import without_symlinks
-from vfs.files.list_ahead import ListAhead
 from vfs.files.service import Files
 from vfs.files.tree import Tree
 from vfs.remote.api import Remote

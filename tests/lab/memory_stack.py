@@ -14,8 +14,8 @@ from vfs.base.memory import BLOCKS
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
-from vfs.files.fetch_ahead import FetchAhead
-from vfs.files.list_ahead import ListAhead
+from vfs.files.ahead.fetch_ahead import FetchAhead
+from vfs.files.ahead.list_ahead import ListAhead
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.service import Files

@@ -18,8 +18,8 @@ from vfs.base.errors import NoSuchPath, StaleVersion, Unsupported
 from vfs.base.loop_time import loop_time
 from vfs.fetch.fetcher import Fetcher
 from vfs.files import xattrs
-from vfs.files.fetch_ahead import FetchAhead
-from vfs.files.list_ahead import ListAhead
+from vfs.files.ahead.fetch_ahead import FetchAhead
+from vfs.files.ahead.list_ahead import ListAhead
 from vfs.files.node import Kind, Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.shown import Shown, shown

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.loop_watch import WatchedLoop
 from tests.lab.memory_stack import ROOT, MemoryStack, play, tagged
 from vfs.base.errors import AccessDenied
-from vfs.files import fetch_ahead
+from vfs.files.ahead import fetch_ahead
 from vfs.files.node import Node
 
 RUNS = 8

@@ -11,8 +11,8 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.base.errors import AccessDenied, NoSuchPath
-from vfs.files.crawl import TRIALS
-from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.ahead.crawl import TRIALS
+from vfs.files.ahead.list_ahead import PATTERN_SECONDS
 from vfs.files.node import Kind, Node
 from vfs.remote.api import DirEntry
 

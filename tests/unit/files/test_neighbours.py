@@ -11,7 +11,7 @@ import pytest
 from tests.lab.loop_watch import WatchedLoop
 from tests.lab.memory_stack import BASE, ROOT, MemoryStack, play, read, tagged
 from vfs.base.errors import AccessDenied
-from vfs.files import neighbours
+from vfs.files.ahead import series
 from vfs.files.node import Node
 
 RTT = 0.05
@@ -132,7 +132,7 @@ def test_one_file_brings_no_other_and_two_bring_few(count: int) -> None:
     async def story(stack: MemoryStack) -> None:
         paths = make(stack, b"images", numbered(200))
         alone = await program(stack, paths[7 : 7 + count])
-        few = neighbours.FIRST // SIZE if count > 1 else 0
+        few = series.FIRST // SIZE if count > 1 else 0
         assert count <= await quiet(stack) <= count + few
         assert alone <= 4 * RTT + (count - 1) * 3 * RTT + 0.01  # as without
 
@@ -144,7 +144,7 @@ def test_what_is_opened_at_random_brings_next_to_nothing() -> None:
         paths = make(stack, b"images", numbered(2000))
         chosen = random.Random(1).sample(paths, 300)
         await program(stack, chosen)
-        assert await quiet(stack) <= len(chosen) + 2 * neighbours.FIRST // SIZE
+        assert await quiet(stack) <= len(chosen) + 2 * series.FIRST // SIZE
 
     play(story, latency=RTT)
 
@@ -173,7 +173,7 @@ def test_several_programs_that_open_every_other_file() -> None:
 
 def test_no_more_is_ahead_than_may_be_fetched_for_nobody() -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.remote.spare = 2 * (SIZE + neighbours.EACH)
+        stack.remote.spare = 2 * (SIZE + series.EACH)
         paths = make(stack, b"images", numbered(100))
         await program(stack, paths[:20])
         assert await quiet(stack) == 22

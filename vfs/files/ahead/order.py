@@ -9,11 +9,6 @@ from vfs.files.node import Kind, Node
 from vfs.remote.api import MOST_AHEAD
 
 
-def name_of(node: Node) -> bytes:
-    """The key by which nodes are sorted."""
-    return node.name
-
-
 def suffix_of(node: Node) -> bytes:
     """`.png` of `1.png`; empty where there is none."""
     return os.path.splitext(node.name)[1]
@@ -23,7 +18,7 @@ def row_of(directory: Node, by_name: bool) -> list[Node]:
     """The children of a directory, sorted or as listed; a very large directory as listed only."""
     row = list(directory.children.values())
     if by_name and len(row) <= MOST_AHEAD:
-        row.sort(key=name_of)
+        row.sort(key=lambda one: one.name)
     return row
 
 
@@ -49,25 +44,29 @@ def below(top: Node, row: Callable[[Node], list[Node]]) -> Iterator[Node]:
             rows.append(iter(row(child)))
 
 
-def next_by_name(names: Iterable[bytes], name: bytes) -> bytes | None:
-    """The first of `names` behind `name` in sorted order."""
-    return min((other for other in names if other > name), default=None)
+def behind(node: Node, top: Node, row: Callable[[Node], list[Node]]) -> Iterator[tuple[Node, list[Node]]]:
+    """The directories that `node` is in, up to `top`, each with those in its row that come after the way to `node`."""
+    while node is not top and node.parent is not None:
+        beside = row(node.parent)
+        yield node.parent, beside[beside.index(node) + 1 :] if node in beside else []
+        node = node.parent
 
 
 def order_of(before: Node, node: Node) -> tuple[bool, bytes | None] | None:
-    """The order in which `node` is the file next after `before`: whether sorted or as listed, and of which suffix (None: any).
+    """The order in which `node` comes next after `before`: whether sorted or as listed, and of which suffix (None: any).
 
-    None if it is the next in neither order.
+    Both are files, or directories. None if it is the next in neither order.
     """
     directory, suffix = node.parent, suffix_of(node)
     if directory is None or before.parent is not directory or len(directory.children) > MOST_AHEAD:
         return None
-    names = [one.name for one in files(directory.children.values())]
-    for alike in (None, suffix) if suffix and before.name.endswith(suffix) else (None,):
-        if alike is not None:
-            names = [name for name in names if name.endswith(alike)]
-        if next_by_name(names, before.name) == node.name:
-            return True, alike
+    alike = directories if node.kind is Kind.DIRECTORY else files
+    names = [one.name for one in alike(directory.children.values())]
+    for end in (None, suffix) if suffix and before.name.endswith(suffix) else (None,):
+        if end is not None:
+            names = [name for name in names if name.endswith(end)]
+        if min((name for name in names if name > before.name), default=None) == node.name:
+            return True, end
         if before.name in names and names[names.index(before.name) + 1 :][:1] == [node.name]:
-            return False, alike
+            return False, end
     return None

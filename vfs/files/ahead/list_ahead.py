@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from vfs.base.loop_time import loop_time
-from vfs.files.crawl import Crawl
+from vfs.files.ahead.crawl import Crawl
 from vfs.files.node import Kind, Node
 from vfs.files.tree import SINGLY, Tree
 

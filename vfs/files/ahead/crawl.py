@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
+from vfs.files.ahead.order import behind, below, directories, order_of, row_of
 from vfs.files.node import NEVER, Node
-from vfs.files.order import below, directories, name_of, next_by_name
 from vfs.files.tree import Tree
 
 MOST_AHEAD = 512
@@ -61,8 +61,6 @@ class Crawl:
         """Seconds that it took for a directory, without those that it waited for the listing."""
         self._rows: dict[Node, list[Node]] = {}
         """The directories in a directory, in the walker's order."""
-        self._places: dict[Node, int] = {}
-        """Where each is in its row."""
         self._below_each: dict[Node, tuple[int, int]] = {}
         """Of the directories in a directory: how many are listed, and how many directories these hold in all."""
         self._times: deque[float] = deque(maxlen=MOST_AHEAD)
@@ -163,29 +161,21 @@ class Crawl:
 
     def _following(self) -> Iterator[Node]:
         """The directories behind the walker's, in the order in which it will come to them."""
-        node = self._at
-        yield from below(node, self._row)
-        while node is not self.top and node.parent is not None:
-            row = self._row(node.parent)
-            for i in range(self._places.get(node, len(row)) + 1, len(row)):
-                yield row[i]
-                yield from below(row[i], self._row)
-            node = node.parent
+        yield from below(self._at, self._row)
+        for _, later in behind(self._at, self.top, self._row):
+            for one in later:
+                yield one
+                yield from below(one, self._row)
 
     def _row(self, directory: Node) -> list[Node]:
         row = self._rows.get(directory)
         if row is None:
             if directory.listed == NEVER:
                 return []
-            row = directories(directory.children.values())
-            if self._sorted:
-                row.sort(key=name_of)
-            self._rows[directory] = row
+            self._rows[directory] = row = directories(row_of(directory, self._sorted))
             if directory.parent is not None:
                 listed, held = self._below_each.get(directory.parent, (0, 0))
                 self._below_each[directory.parent] = listed + 1, held + len(row)
-            for place, child in enumerate(row):
-                self._places[child] = place
         return row
 
     def _likely_below(self, directory: Node) -> float:
@@ -195,7 +185,6 @@ class Crawl:
 
     def _forget_rows(self) -> None:
         self._rows.clear()
-        self._places.clear()
         self._below_each.clear()
 
     def _guess_order(self, directory: Node) -> None:
@@ -204,8 +193,8 @@ class Crawl:
         if self._sorted or self._guesses >= GUESSES or directory.parent is None or before is None:
             return
         self._guesses += 1
-        names = (child.name for child in self._row(directory.parent))
-        if next_by_name(names, before.name) == directory.name:
+        order = order_of(before, directory)
+        if order is not None and order[0]:
             self._sorted = True
             self._passed = set(self._seen)  # what was listed in the other order comes too late
             self._ahead.clear()

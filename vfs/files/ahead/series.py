@@ -1,24 +1,20 @@
-"""Small files ahead of a program that opens those of a directory one after the other: images, a checkout, chunks.
+"""One program that opens small files one after the other, and the files fetched ahead of it.
 
-Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes two neighbours, in the
-order of the listing or sorted, opened within PATTERN_SECONDS. Then the next ones are fetched: first a few, and more with each
-correct guess, always within the remote's bound on speculative reads (`spare`). Files that the program skips reduce the credit.
+Owned by the event loop's thread. First a few files are fetched, and more with each correct guess, always within the remote's
+bound on speculative reads (`spare`). Files that the program skips reduce the credit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
-from vfs.files.list_ahead import PATTERN_SECONDS
+from vfs.files.ahead.order import behind, below, directories, files, order_of, row_of, suffix_of
 from vfs.files.node import NEVER, Kind, Node, common
-from vfs.files.order import below, directories, files, order_of, row_of, suffix_of
 from vfs.files.tree import Tree
 
 LARGEST = 4 << 20
@@ -37,64 +33,8 @@ LOOKED_AT_ONCE = 1000
 """Names looked at in one step of the loop."""
 PASSED_SECONDS = 1.0
 """Seconds after which a skipped file counts as a wrong guess; until then another thread of the program may open it."""
-DIRECTORIES = 64
-"""For this many directories, the file opened last is remembered."""
-GUESSES, GUESS_SECONDS = 8, 0.25
-"""For the first GUESSES files opened in a directory the order is guessed; then once in GUESS_SECONDS."""
 TURN = FIRST // 16
 """What a wrong guess costs, in bytes of credit."""
-
-
-class Neighbours:
-    """Notices programs that open neighbours, and fetches the files that they will open next."""
-
-    def __init__(self, tree: Tree, fetcher: Fetcher) -> None:
-        self._tree = tree
-        self._fetcher = fetcher
-        self._last: OrderedDict[Node, Last] = OrderedDict()
-        """The file of each directory that was opened last."""
-        self._series: list[Series] = []
-        self._tasks = Tasks()
-
-    def note(self, node: Node) -> None:
-        """A program opened a file."""
-        directory = node.parent
-        if self._fetcher.remote.metered or directory is None or node.attributes.size > LARGEST:
-            return
-        now = loop_time()
-        last = self._last.pop(directory, None)
-        if last is None or now - last.at >= PATTERN_SECONDS:
-            last = Last(node, now)
-        self._last[directory] = last
-        if len(self._last) > DIRECTORIES:
-            self._last.popitem(last=False)
-        before, last.node, last.at = last.node, node, now
-        self._series = [one for one in self._series if one.credit > 0 and now - one.last < PATTERN_SECONDS]
-        for takes in (Series.foresaw, Series.takes):
-            for series in self._series:
-                if takes(series, node):
-                    series.opened(node)
-                    return
-        if before is not node and (last.guesses < GUESSES or now - last.guessed >= GUESS_SECONDS):
-            last.guesses, last.guessed = last.guesses + 1, now
-            order = order_of(before, node)
-            if order is not None:
-                last.guesses = 0
-                self._series.append(Series(self._tree, self._fetcher, self._tasks, node, *order))
-
-    async def aclose(self) -> None:
-        """Stop fetching."""
-        await self._tasks.aclose()
-
-
-@dataclass(slots=True)
-class Last:
-    """The file of a directory that was opened last, and when; guesses without result, and when the last was made."""
-
-    node: Node
-    at: float
-    guesses: int = 0
-    guessed: float = NEVER
 
 
 class Series:
@@ -284,14 +224,11 @@ class Series:
     def _after(self, node: Node) -> Iterator[Node]:
         """The files behind `node` in its directory and, if the program goes through several, those behind it; each
         directory before what is in it."""
-        while node is not self._top and node.parent is not None:
-            yield node.parent
-            row = self._row(node.parent)
-            later = row[row.index(node) + 1 :] if node in row else []
+        for directory, later in behind(node, self._top, self._row):
+            yield directory
             yield from files(later)
             for one in directories(later) if self._deep else ():
                 yield from self._through(one)
-            node = node.parent
 
     def _through(self, top: Node) -> Iterator[Node]:
         for directory in chain((top,), below(top, lambda one: directories(self._row(one)))):

@@ -14,8 +14,8 @@ from vfs import formats
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
-from vfs.files.list_ahead import PATTERN_SECONDS
-from vfs.files.neighbours import Neighbours
+from vfs.files.ahead.list_ahead import PATTERN_SECONDS
+from vfs.files.ahead.neighbours import Neighbours
 from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
 
