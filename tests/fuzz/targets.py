@@ -17,12 +17,14 @@ from tests.unit.fetch.simulated_reads import LongLink
 from tests.unit.formats import made_files, test_describe
 from tests.unit.remote.wire_streams import ANSWERS, Expectation, Fed, made
 from vfs.base.errors import UnreadableFormat
-from vfs.formats import Misfit, verdict_for
+from vfs.formats import verdict_for
+from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
-from vfs.formats.describe import inspect_file, render
+from vfs.formats.describe import inspect_file
 from vfs.formats.limits import Limits
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
+from vfs.formats.report import render
 from vfs.remote.sftp.wire import PacketType
 
 SECONDS = 3.0

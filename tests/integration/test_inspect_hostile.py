@@ -17,7 +17,8 @@ SECONDS = 3.0
 _CHILD = """
 import json, os, resource, sys, time
 from vfs.base.errors import UnreadableFormat
-from vfs.formats.describe import inspect_file, render
+from vfs.formats.describe import inspect_file
+from vfs.formats.report import render
 path, name = sys.argv[1:]
 fd = os.open(path, os.O_RDONLY)
 began = time.process_time()

@@ -1,14 +1,7 @@
-"""What files say of themselves: the ranges that will be read next, whether they are whole, how they grow.
+"""What files say of themselves: the ranges that will be read next, whether they are complete, how they grow.
 
-    advisor_for(name, size)              an Advisor for a file that is being opened, or None
-    verdict_for(name, size)              a Verdict: is a checkpoint whole?
-    append_only(name)                    is such a file only ever appended to?
-    is_events(name)                      is it an event file?
-    mapped(name)                         is it usually mapped?
-
-Names are the last component of a path. Pure: no I/O, no clock, no state but an Advisor's, which belongs to
-the thread that made it. Wrong or hostile bytes give no hint and no error. How to add a format:
-docs/formats.md.
+Names are the last component of a path. Pure: no I/O, no clock, no state but an Advisor's. Wrong or hostile bytes give no
+hint and no error. How to add a format: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -16,25 +9,10 @@ from __future__ import annotations
 import re
 
 from vfs.formats import events, hdf5, npy, parquet, safetensors, small_files, zips
-from vfs.formats.advisor import Advisor, Verdict
-from vfs.formats.api import Format, Known, Misfit, Range, Steps, need, touched
-
-__all__ = [
-    "FORMATS",
-    "Advisor",
-    "Format",
-    "Known",
-    "Misfit",
-    "Range",
-    "Verdict",
-    "advisor_for",
-    "append_only",
-    "format_by_head",
-    "format_by_name",
-    "is_events",
-    "mapped",
-    "verdict_for",
-]
+from vfs.formats.advisor import Advisor as Advisor
+from vfs.formats.advisor import Verdict
+from vfs.formats.api import Format, Steps, need, touched
+from vfs.formats.api import Range as Range
 
 FORMATS: tuple[Format, ...] = (
     zips.FORMAT,

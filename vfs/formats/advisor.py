@@ -1,8 +1,7 @@
-"""Drives a format's steps: `Advisor` for the hints of an open file, `Verdict` for completeness, `run` for
-inspecting. The first two go on in small steps, between which the event loop does other work.
+"""Drives a format's steps: `Advisor` for the hints of an open file, `Verdict` for completeness, `run` to inspect a file.
 
-What a format wants is granted within a budget, so that a format that is wrong about a file, or is lied to by
-it, wastes a bounded number of bytes. Owned by the event loop's thread; holds no lock.
+The first two go on in small steps, between which the event loop does other work. What a format wants is granted within a
+budget, so that wrong hints waste a bounded number of bytes.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ UNFIT = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, st
 class Budget:
     """Grants ranges while those that were granted and not read yet stay within max(4 MiB, 5 % of the file), or less.
 
-    What does not fit waits; it is granted, in order, once half of the budget has been read. So a reader that
-    does what was foreseen is always served ahead, and one that does not costs no more than the budget.
+    What does not fit waits; it is granted, in order, once half of the budget has been read.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,10 +1,6 @@
-"""What a format says of itself, and the words it says it in: `Format`, `Range`, and the steps `need`, `want`,
-`touched`.
+"""What a format is: a generator that yields the steps `need`, `want` and `touched`, and goes on once their answer is there.
 
-A format is a generator: it yields what it needs to know or would like to have, and goes on when that is
-there. It does no I/O, so the same code serves hints inside the mount (`advisor.Advisor`, which fetches
-nothing itself), `complete` (`advisor.judge`) and `artisync inspect` (`advisor.run`, which reads at once).
-Nothing here is shared between threads; a generator belongs to its driver.
+It does no I/O, so the same code serves three drivers; see `advisor.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +20,7 @@ T = TypeVar("T")
 
 
 class Misfit(ValueError):
-    """The bytes are not what the format says they should be: damaged, cut short, hostile or of another
-    format.
-    """
+    """The bytes are not what the format says they should be: damaged, cut short, hostile or of another format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,6 @@ class Format:
     tell".
     """
 
-    title: str
     names: re.Pattern[bytes] | None = None
     magic: bytes = b""
     advise: Callable[[int], Steps[None]] | None = None

@@ -1,7 +1,5 @@
 """What a checkpoint or an event file holds, without fetching its data and without running a pickle.
 
-    inspect_file(name, size, read, beside)   a Report; render(report) is its text
-
 `read(offset, length)` gives the bytes at once (fewer only at the end of the file) and is called a handful of
 times, but for event files, which are read through. Whatever the file says, it takes at most two seconds of processor
 time and 256 MiB of memory; event files and zip archives are told as far as that goes. Any thread.
@@ -18,7 +16,6 @@ from typing import TypeAlias
 from vfs.base.errors import UnreadableFormat
 from vfs.base.units import elements
 from vfs.formats import (
-    Format,
     dcp,
     event_report,
     events,
@@ -32,14 +29,12 @@ from vfs.formats import (
     zips,
 )
 from vfs.formats.advisor import UNFIT, run
-from vfs.formats.api import Misfit
+from vfs.formats.api import Format, Misfit
 from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
-from vfs.formats.report import Report, TagInfo, TensorInfo, render
-
-__all__ = ["Report", "TagInfo", "TensorInfo", "inspect_file", "render"]
+from vfs.formats.report import Report, TensorInfo
 
 Read: TypeAlias = Callable[[int, int], bytes]
 Look: TypeAlias = "Callable[[Report, Read, Limits], None]"
@@ -130,8 +125,7 @@ def _whole(one: Format, size: int, read: Read) -> bool | None:
         return None
 
 
-# --- zip, PyTorch, NumPy
-# ------------------------------------------------------------------------------------------
+# --- zip, PyTorch, NumPy ------------------------------------------------------------------------------------------
 
 
 def _zip(report: Report, read: Read, limits: Limits) -> None:
@@ -281,8 +275,7 @@ def _npy(report: Report, read: Read, limits: Limits) -> None:
     report.tensors.append(_array("(itself)", read(0, npy.LONGEST_HEADER + 12)))
 
 
-# --- others
-# -------------------------------------------------------------------------------------------------------
+# --- others -------------------------------------------------------------------------------------------------------
 
 
 def _safetensors(report: Report, read: Read, limits: Limits) -> None:

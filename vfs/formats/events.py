@@ -31,7 +31,7 @@ def advise(size: int) -> Steps[None]:
         yield from want([Range(0, size)])
 
 
-FORMAT = Format(title="events", names=re.compile(rb"\.tfevents\."), advise=advise)
+FORMAT = Format(names=re.compile(rb"\.tfevents\."), advise=advise)
 
 
 def _crc_table() -> list[int]:
@@ -90,13 +90,12 @@ class Event:
 
     wall_time: float
     step: int
-    file_version: str
     values: tuple[Value, ...]
 
 
 def event(data: bytes, limits: Limits) -> Event:
     """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none, TooLarge."""
-    wall_time, step, version = 0.0, 0, ""
+    wall_time, step = 0.0, 0
     values: list[Value] = []
     for number, value in fields(data):
         limits.take()
@@ -105,8 +104,6 @@ def event(data: bytes, limits: Limits) -> Event:
                 wall_time = value
             case 2, int():
                 step = value - (1 << 64) if value >> 63 else value
-            case 3, bytes():
-                version = value.decode(errors="replace")
             case 5, bytes():
                 for n, part in fields(value):
                     limits.take()
@@ -114,7 +111,7 @@ def event(data: bytes, limits: Limits) -> Event:
                         values.append(_value(part, limits))
                         if len(values) > MOST_VALUES:
                             raise TooLarge("a record of too many values")
-    return Event(wall_time, step, version, tuple(values))
+    return Event(wall_time, step, tuple(values))
 
 
 def _value(data: bytes, limits: Limits) -> Value:

@@ -42,7 +42,6 @@ def complete(size: int) -> Steps[bool | None]:
 
 
 FORMAT = Format(
-    title="hdf5",
     names=re.compile(rb"\.(h5|hdf5)$", re.IGNORECASE),
     magic=MAGIC,
     advise=advise,

@@ -28,34 +28,33 @@ class NpyHeader:
     dtype: str
     itemsize: int | None
     shape: tuple[int, ...]
-    fortran: bool
 
     @property
     def nbytes(self) -> int | None:
         return None if self.itemsize is None else self.itemsize * elements(self.shape)
 
 
-def header(start: int = 0) -> Steps[NpyHeader]:
-    """The header of the array that begins at `start` of the file. Raises Misfit."""
-    head = yield from need(start, start + 10)
+def header() -> Steps[NpyHeader]:
+    """The header of the first array. Raises Misfit."""
+    head = yield from need(0, 10)
     if not head.startswith(MAGIC) or head[6] not in (1, 2, 3):
         raise Misfit("no array")
     at = 10 if head[6] == 1 else 12
     if at == 12:
-        head = yield from need(start, start + at)
+        head = yield from need(0, at)
     length = int.from_bytes(head[8:at], "little")
     if length > LONGEST_HEADER:
         raise Misfit(f"a header of {length} bytes")
-    text = yield from need(start + at, start + at + length)
+    text = yield from need(at, at + length)
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd escapes and numbers
             told = ast.literal_eval(text.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise Misfit("the header is no literal") from None
     match told:
-        case {"descr": descr, "fortran_order": bool(fortran), "shape": tuple(shape)}:
+        case {"descr": descr, "fortran_order": bool(), "shape": tuple(shape)}:
             if len(shape) <= MOST_DIMENSIONS and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return NpyHeader(start + at + length, str(descr)[:1024], _itemsize(descr), shape, fortran)
+                return NpyHeader(at + length, str(descr)[:1024], _itemsize(descr), shape)
     raise Misfit("the header lacks dtype or shape")
 
 
@@ -74,4 +73,4 @@ def complete(size: int) -> Steps[bool | None]:
     return None if head.nbytes is None else size >= head.data + head.nbytes
 
 
-FORMAT = Format(title="npy", names=re.compile(rb"\.npy$", re.IGNORECASE), magic=MAGIC, complete=complete)
+FORMAT = Format(names=re.compile(rb"\.npy$", re.IGNORECASE), magic=MAGIC, complete=complete)

@@ -111,7 +111,6 @@ def _word(element: dict[int, Any]) -> str:
 
 
 FORMAT = Format(
-    title="parquet",
     names=re.compile(rb"\.parquet$", re.IGNORECASE),
     magic=MAGIC,
     advise=advise,

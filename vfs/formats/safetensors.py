@@ -149,14 +149,6 @@ class _Listing:
             self._tensors.append(_tensor(name, entry, self._base))
 
 
-def parse(data: bytes, limits: Limits | None = None) -> SafetensorsHeader:
-    """What the JSON in `data` lists. Raises Misfit."""
-    listing = _Listing(8 + len(data), limits if limits is not None else Limits())
-    for at in range(0, len(data), PIECE):
-        listing.add(data[at : at + PIECE])
-    return listing.end()
-
-
 def _tensor(name: str, entry: object, base: int) -> TensorSpan:
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]}:
@@ -230,7 +222,6 @@ def complete(size: int) -> Steps[bool | None]:
 
 
 FORMAT = Format(
-    title="safetensors",
     names=re.compile(rb"\.safetensors$", re.IGNORECASE),
     advise=advise,
     complete=complete,

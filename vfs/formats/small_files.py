@@ -18,7 +18,6 @@ def advise(size: int) -> Steps[None]:
 
 
 FORMAT = Format(
-    title="whole",
     names=re.compile(rb"(^\.metadata|\.json|\.ya?ml)$", re.IGNORECASE),
     advise=advise,
 )

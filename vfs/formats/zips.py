@@ -99,17 +99,6 @@ def find_directory(size: int, reach: int = LONGEST_END) -> Steps[Directory]:
     return Directory(end - length, end, count, shift)
 
 
-def entries(data: bytes, shift: int = 0) -> Iterator[Member]:
-    """The members that a directory lists, in its order. Raises Misfit where it is none."""
-    at = 0
-    while at < len(data):
-        found = _entry(data, at, shift)
-        if found is None:
-            raise Misfit("the directory ends within an entry")
-        entry, at = found
-        yield entry
-
-
 def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Member]]:
     """The first `most` members of a directory, read in pieces. Raises Misfit and TooLarge."""
     listed: list[Member] = []
@@ -260,7 +249,6 @@ def complete(size: int) -> Steps[bool | None]:
 
 
 FORMAT = Format(
-    title="zip",
     names=re.compile(rb"\.(pt|pth|ckpt|npz|zip)$", re.IGNORECASE),
     magic=LOCAL_MAGIC,
     advise=advise,

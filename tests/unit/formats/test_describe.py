@@ -22,12 +22,12 @@ from tests.unit.formats import made_files
 from tests.unit.formats.made_files import Named, scalar_event, torch_archive, version_event
 from vfs.base.errors import Unreachable, UnreadableFormat
 from vfs.commands.inspect import inspect_local
-from vfs.formats import Misfit
+from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
-from vfs.formats.describe import Report, inspect_file, render
+from vfs.formats.describe import inspect_file
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import Tensor, rebuild
-from vfs.formats.report import LINES, _limits
+from vfs.formats.report import LINES, Report, _limits, render
 
 
 def look(name: str, data: bytes) -> Report:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs.formats import Misfit, Range
 from vfs.formats.advisor import AT_ONCE, MOST_RANGES, Advisor, Budget, Verdict
-from vfs.formats.api import PAGE, PIECE, Sparse, Steps, need, touched, want
+from vfs.formats.api import PAGE, PIECE, Misfit, Range, Sparse, Steps, need, touched, want
 
 MIB = 1 << 20
 SIZE = 1000 * MIB

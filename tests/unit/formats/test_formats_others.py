@@ -17,8 +17,6 @@ from tests.unit.fetch.simulated_reads import LongLink
 from tests.unit.formats.made_files import safetensors_file, scalar_event, version_event
 from tests.unit.formats.test_formats_zip import verdict
 from vfs.formats import (
-    Misfit,
-    Range,
     advisor_for,
     append_only,
     events,
@@ -28,7 +26,7 @@ from vfs.formats import (
     safetensors,
 )
 from vfs.formats.advisor import run
-from vfs.formats.api import PAGE
+from vfs.formats.api import PAGE, Misfit, Range
 from vfs.formats.limits import Limits
 
 MIB = 1 << 20
@@ -107,6 +105,13 @@ def test_a_header_of_a_hundred_megabytes_is_fetched_in_part() -> None:
     assert sum(len(r) for r in link.wanted) <= 9 * MIB
 
 
+def parse(text: bytes) -> safetensors.SafetensorsHeader:
+    """What a header lists."""
+    data = len(text).to_bytes(8, "little") + text
+    steps = safetensors.header(len(data), Limits())
+    return run(steps, lambda offset, length: data[offset : offset + length])
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -125,7 +130,7 @@ def test_a_header_of_a_hundred_megabytes_is_fetched_in_part() -> None:
 )
 def test_a_header_that_lies_is_a_misfit(header: bytes) -> None:
     with pytest.raises(Misfit):
-        safetensors.parse(header)
+        parse(header)
 
 
 @given(
@@ -139,7 +144,7 @@ def test_a_header_that_lies_is_a_misfit(header: bytes) -> None:
 )
 def test_any_json_is_a_header_or_a_misfit(value: object) -> None:
     try:
-        header = safetensors.parse(json.dumps(value).encode())
+        header = parse(json.dumps(value).encode())
     except Misfit:
         return
     assert header.end >= header.data
@@ -307,7 +312,7 @@ def test_real_files_are_understood(kind: str) -> None:
         numpy.save(to, numpy.zeros((5, 7), dtype="complex64", order="F"))
         data = to.getvalue()
         head = run(npy.header(), lambda offset, length: data[offset : offset + length])
-        assert (head.shape, head.nbytes, head.fortran) == ((5, 7), 280, True)
+        assert (head.shape, head.nbytes) == ((5, 7), 280)
         assert verdict(b"a.npy", data)[0] is True
         return
     data = pytest.importorskip("safetensors.numpy").save({"w": numpy.zeros((3, 4)), "b": numpy.zeros(3)})

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.fetch.simulated_reads import LongLink, buffered
 from vfs.formats import zips
 from vfs.formats.advisor import run
+from vfs.formats.limits import Limits
 
 torch = pytest.importorskip("torch")
 
@@ -53,8 +54,12 @@ def test_a_mapped_load_of_a_thousand_tensors_takes_six_round_trips(
 def test_the_tensor_that_is_then_used_takes_two_more(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     link = load(monkeypatch, path, hints=True, mmap=True)
     before = link.now
-    where = run(zips.find_directory(link.size), lambda offset, length: link.data[offset : offset + length])
-    listed = {e.name: e.header for e in zips.entries(link.data[where.start : where.end])}
+
+    def read(offset: int, length: int) -> bytes:
+        return link.data[offset : offset + length]
+
+    where = run(zips.find_directory(link.size), read)
+    listed = {e.name: e.header for e in run(zips.listing(where, 2 * COUNT, Limits()), read)}
     for offset in range(listed[b"m/data/500"], listed[b"m/data/501"], 4096):
         link.fault(offset)
     assert link.now - before <= 2

@@ -1,7 +1,6 @@
 """TensorBoard's event files, written without TensorBoard: TFRecords that hold `tensorflow.Event` messages.
 
-Sources: record framing and masked CRC from tensorflow/core/lib/io/record_writer.h and core/lib/hash/crc32c.h; field
-numbers from tensorboard/compat/proto/{event,summary}.proto.
+Sources: record framing from tensorflow/core/lib/io/record_writer.h; field numbers from tensorboard/compat/proto/{event,summary}.proto.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-_CASTAGNOLI = 0x82F63B78
-"""The CRC-32C polynomial, reflected (RFC 3720, appendix B.4)."""
-_MASK_DELTA = 0xA282EAD8
+from vfs.formats.events import masked_crc
 
 # Protobuf keys: field number << 3 | wire type.
 _WALL_TIME = b"\x09"  # Event.wall_time, double
@@ -24,31 +21,10 @@ _TAG = b"\x0a"  # Summary.Value.tag, string
 _SIMPLE_VALUE = b"\x15"  # Summary.Value.simple_value, float
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (_CASTAGNOLI if byte & 1 else 0)
-        table.append(byte)
-    return tuple(table)
-
-
-_TABLE = _crc_table()
-
-
-def masked_crc32c(data: bytes) -> int:
-    """The CRC-32C of `data`, rotated and offset as TFRecords store it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
 def record(data: bytes) -> bytes:
     """`data` framed as one TFRecord."""
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
 def file_version(wall_time: float) -> bytes:
