@@ -35,6 +35,18 @@ STOPPED = 0.2
 ROOT = Path(__file__).parents[2]
 
 
+def _doing(process: subprocess.Popen[str]) -> str:
+    """What a program waits for, as the kernel tells: its system call, and the files that it has open."""
+    if process.poll() is not None:
+        return f"ended with {process.returncode}"
+    place = Path(f"/proc/{process.pid}")
+    try:
+        files = [f"{one.name}={os.readlink(one)}" for one in (place / "fd").iterdir() if int(one.name) > 2]
+        return f"in {(place / 'wchan').read_text()} ({(place / 'syscall').read_text().split()[:3]}, {files})"
+    except OSError as error:
+        return str(error)
+
+
 class Readers:
     """Programs that read; one that hangs is killed and replaced. The words of one end in its seed and its role."""
 
@@ -80,6 +92,10 @@ class Readers:
             hangs = time.monotonic() - last > allowed
             if hangs or process.poll() is not None:
                 self.results["hangs" if hangs else "died"] += 1
+                print(
+                    f"{role} {_doing(process)}, last heard {time.monotonic() - last:.1f} s ago",
+                    file=sys.stderr,
+                )
                 process.kill()
                 del self._running[process]
                 self._start(role)

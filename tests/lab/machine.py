@@ -229,7 +229,9 @@ class Machine(RuleBasedStateMachine):
 
     def _half(self, state: State, size: int, start: float) -> bool:
         """Whether a file that was just written when we looked may have been seen with fewer bytes."""
-        return self.client.slack > 0 and size < len(state.data) and state.since >= start - self.client.ttl - 1
+        if self.client.slack == 0 or size >= len(state.data):
+            return False
+        return not self._reachable() or state.since >= self._fresh(start)
 
     @rule(target=handles, path=files)
     def open(self, path: bytes) -> Any:

@@ -351,18 +351,20 @@ class MemoryFile:
             self._remote.open_handles += 1
         self._inode, self._connection = inode, self._remote.connection
 
-    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
+    async def read(
+        self, offset: int, into: memoryview, *, bulk: bool = False, once: bool = False
+    ) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         self._remote.in_flight += len(into)
         try:
-            return await self._remote._ask("read", self.path, lambda: self._read(offset, into))
+            return await self._remote._ask("read", self.path, lambda: self._read(offset, into, once))
         finally:
             self._remote.in_flight -= len(into)
             self._reading -= 1
             self._let_go()
 
-    async def _read(self, offset: int, into: memoryview) -> tuple[int, Attributes]:
+    async def _read(self, offset: int, into: memoryview, once: bool) -> tuple[int, Attributes]:
         if self._inode is None or self._connection is not self._remote.connection:
             await self.reopen()
         inode = self._inode
@@ -377,6 +379,8 @@ class MemoryFile:
                 break
             into[count : count + len(piece)] = piece
             count += len(piece)
+            if once:
+                break
         self._remote.read_ranges.append((offset, len(into)))
         return count, attributes_of(inode)
 

@@ -40,12 +40,16 @@ AT_ONCE = 256
 
 
 class Moved(ArtisyncError):
-    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time)."""
+    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time).
 
-    def __init__(self, attributes: Attributes, at: float) -> None:
+    `whole`: all its bytes, if one READ brought them.
+    """
+
+    def __init__(self, attributes: Attributes, at: float, whole: memoryview | None = None) -> None:
         super().__init__("the file changed while it was read")
         self.attributes = attributes
         self.at = at
+        self.whole = whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class Fetcher:
         """Return once [start, end) has been brought to memory. `end` must not be beyond the version's size.
 
         Raises `Moved` when the server's file is another version, `RemoteError` and `Unreachable` as the remote does.
-        With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are.
+        With `lenient`, bytes that came while the file went on growing are taken, unsettled as they are; a small file of
+        which nothing is here comes whole with `Moved`, since nothing tells whether it has grown.
         """
         await self.disk.load(content, start, end)
         if self._closed:
@@ -145,6 +150,13 @@ class Fetcher:
                     if not job.sent and job.waiters == 0:
                         self._queues.ahead(owner, job, hint)
         self._pump_soon()
+
+    def take_whole(self, content: Content, moved: Moved) -> None:
+        """Take in what came with `Moved`, if that is the content's version by now and nothing else is here."""
+        now = Version(moved.attributes.size, moved.attributes.mtime)
+        if moved.whole is not None and now == content.version and not (content.held or content.stale):
+            done = asyncio.get_running_loop().create_future()
+            self._keep(Job(content, 0, 0, now.size, done), None, moved.whole, content.trusted)
 
     def cancel(self, owner: Hashable) -> None:
         """Drop what `owner` asked for ahead and what was not sent yet."""
@@ -325,6 +337,8 @@ class Fetcher:
 
     async def _fetch(self, job: Job) -> None:
         content = job.content
+        if job.lenient and not content.held and content.version.size <= SINGLE_READ:
+            await self._fetch_whole(content)
         start = job.index * BLOCK
         capacity = min(BLOCK, content.version.size - start)
         block = self.cache.get(content.lineage, job.index)
@@ -348,12 +362,19 @@ class Fetcher:
         self._keep(job, fresh, view, trusted and content.trusted and steady)
         del view  # before `fresh`, whose memory is used again only if there is no view of it
 
+    async def _fetch_whole(self, content: Content) -> None:
+        """Read a small file as it is now, however long. Raises Moved."""
+        file, at = await self.handles.file(content), asyncio.get_running_loop().time()
+        view = memoryview(bytearray(SINGLE_READ))
+        count, attributes = await file.read(0, view, once=True)
+        raise Moved(attributes, at, view[:count] if count == attributes.size else None)
+
     async def _grew(self, content: Content, now: Version) -> bool:
         """Whether bytes that came while the file went on changing, to `now`, may be taken as growing bytes."""
         if classify(content.version, now) is not Change.GROWN:
             return False
         if not content.held:
-            return content.append_only or content.version.size <= SINGLE_READ
+            return content.append_only
         alike, attributes = await self.compare(content)
         if not alike or attributes is None:
             return False

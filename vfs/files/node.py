@@ -90,6 +90,8 @@ class Node:
     asked: list[float] = field(default_factory=list)
     """When names in it were asked for one by one, within the last TTL."""
     content: Content | None = None
+    resized: bool = False
+    """It took another size than clients were told, and no byte of it was compared: they would cut it there."""
     opened_early: bool = False
     """It was opened on the server once, before a program opened it."""
 

@@ -130,6 +130,7 @@ class Reader:
                     await self.fetcher.need(content, *self._demand(start, end), lenient=lenient)
             except Moved as moved:
                 await versions.moved(self.node, moved.attributes, moved.at)
+                self.fetcher.take_whole(content, moved)
                 lenient = True
                 continue
             except (NoSuchPath, NotAFile) as error:

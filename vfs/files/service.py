@@ -77,9 +77,14 @@ class Files:
         self.tree.names.forget(number, count)
 
     def shown(self, node: Node) -> Shown:
-        """The node's attributes, however old."""
+        """The node's attributes, however old, for a client that keeps them."""
+        node.resized = False
         if node.content is not None:
             node.content.told = node.version.size
+        return self.glimpse(node)
+
+    def glimpse(self, node: Node) -> Shown:
+        """The same, for one that keeps nothing of them."""
         return shown(node, self.uid, self.gid)
 
     def valid_for(self, node: Node) -> float:

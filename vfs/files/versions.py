@@ -9,7 +9,6 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
 
 from vfs import formats
 from vfs.base.errors import ArtisyncError, NoSuchPath, NotAFile, StaleVersion, Unreachable
@@ -57,9 +56,6 @@ class Versions:
         self.patience = 15.0
         """Seconds that an open waits for a file that is being written: half of what one operation may take, because
         the kernel opens once more when it is told that the file is stale."""
-        self.outdated: Callable[[Node], None] = lambda node: None
-        """Called when an open or a read found a node's file with newer attributes: a client that keeps the old ones would
-        cut the new version to the old size."""
         self._tasks: SingleFlight[tuple[str, Node]] = SingleFlight()
 
     # --- what the namespace tells -------------------------------------------------------------------------------
@@ -74,6 +70,8 @@ class Versions:
         node.checked, node.since = at, loop_time()
         node.settled = False
         content = node.content
+        if content is None or not content.held:
+            node.resized = True
         if content is not None:
             content.version = version_of(attributes)
             content.trusted = content.append_only
@@ -179,15 +177,12 @@ class Versions:
         """
         if node.stale or node.parent is None:
             raise StaleVersion(f"{node.path!r} was replaced")
-        before = node.version
         if version_of(attributes) != node.version:
             self.names.observe_node(node, attributes, at)
         if node.pending is not None and not node.stale:
             await self.verify(node, at)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
-        if node.version != before:
-            self.outdated(node)
 
     # --- opening --------------------------------------------------------------------------------------------------
 

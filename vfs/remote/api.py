@@ -77,10 +77,13 @@ class RemoteFile(Protocol):
     attributes: Attributes
     """As FSTAT answered right after the OPEN."""
 
-    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
+    async def read(
+        self, offset: int, into: memoryview, *, bulk: bool = False, once: bool = False
+    ) -> tuple[int, Attributes]:
         """Fill `into` from `offset` (bytes); the count of bytes (short only at end of file) and the attributes after it.
 
-        `bulk`: other requests may overtake it. Raises RemoteError, Unreachable.
+        `bulk`: other requests may overtake it. `once`: by one READ, of which a short answer is taken as it is, so that all
+        bytes are of one moment. Raises RemoteError, Unreachable.
 
         The reads and the FSTAT behind them are one pipelined batch on one handle. After a failure or a cancellation
         the connection may still write to `into` until it has ended: never reuse that buffer, drop it.

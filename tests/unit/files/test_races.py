@@ -244,3 +244,29 @@ def test_a_read_whose_answer_is_late_is_as_long_as_the_file_was_said_to_be_meanw
         assert await late == (tagged(b"old", size - 1000) + tagged(b"new", 1000))[size - 4096 :]
 
     play(story, latency=0.01)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["replaced once", "replaced once more"])
+def test_a_small_file_replaced_by_a_longer_one_while_it_is_read_is_given_whole(times: int) -> None:
+    """The link is lost meanwhile, so that the read is asked again of another file than the one that was opened."""
+
+    async def story(stack: MemoryStack) -> None:
+        loop = asyncio.get_running_loop()
+        stack.old(SMALL, tagged(b"v0", 556))
+        reader = await stack.open(b"small.pt")
+
+        def replace(number: int) -> None:
+            stack.files.replace(SMALL, tagged(b"v%d" % number, 556 + 7 * number))
+            stack.remote.go_offline()
+            stack.remote.go_online()
+
+        stack.remote.delay("read", after=0.1)
+        for number in range(times):
+            loop.call_later(0.15 + 0.15 * number, replace, number + 1)
+        reading = asyncio.ensure_future(read(reader))
+        await asyncio.sleep(0.02)
+        await stack.tree.look(reader.node)  # asked later, and answered earlier
+        assert await reading == tagged(b"v%d" % times, 556 + 7 * times)
+        assert await read(reader) == tagged(b"v%d" % times, 556 + 7 * times)
+
+    play(story, latency=0.1)

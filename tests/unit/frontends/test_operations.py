@@ -174,3 +174,25 @@ def test_what_is_refused_at_once_is_logged_with_its_errno(
         "getattr{req nodeid=99}: ESTALE at once",
         "getxattr{req ino path=/r name=user.colour}: ENODATA at once",
     ]
+
+
+def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_byte_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(reply, "memory", lambda _, pieces: told.append(sum(size for _, size in pieces)))
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"old")
+        served = operations(stack)
+        served.forget_attributes = told.append
+        node = await stack.tree.lookup(stack.tree.root, b"f")
+        served._entry(GONE, node)
+        reader = await stack.service.open(node)
+        stack.files.replace(ROOT + b"/f", b"longer")
+        await stack.tree.look(node)  # as a listing ahead does, of which the kernel hears nothing
+        for _ in range(2):
+            await served._read(GONE, reader, 0, 4096)
+        assert told == [node.id, 6, 6]
+
+    play(story)

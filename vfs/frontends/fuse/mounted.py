@@ -23,7 +23,7 @@ class FuseMount:
         self._gone = gone
         self._operations = Operations(files)
         self._session = FuseSession(self._operations, mountpoint, mount_options(settings))
-        files.tree.versions.outdated = lambda node: self._session.forget_attributes(node.id)
+        self._operations.forget_attributes = self._session.forget_attributes
         self._fd: int | None = None
         self._readahead: KernelReadahead | None = None
 

@@ -54,6 +54,8 @@ class Operations:
         self._closing = False
         self.kernel_readahead: Callable[[int], int] = lambda size: USUAL
         """Sets the kernel's readahead, in bytes, of files opened from now on; returns the value in force."""
+        self.forget_attributes: Callable[[int], None] = lambda nodeid: None
+        """Has the kernel ask for a node's attributes before it uses them again."""
 
     @property
     def open_files(self) -> int:
@@ -142,7 +144,7 @@ class Operations:
         pieces = reader.read_now(offset, size)
         if pieces is not None:
             at_once("read", reader.node, off=offset, len=size)
-            _data(req, pieces)
+            self._data(req, reader.node, pieces)
             return
         over = False
 
@@ -157,7 +159,7 @@ class Operations:
                 return
             if pieces is not None:
                 at_once("read", reader.node, off=offset, len=size)
-                _data(req, pieces)
+                self._data(req, reader.node, pieces)
             timer.cancel()
             if pieces is None:
                 work()
@@ -168,7 +170,7 @@ class Operations:
             work()
 
     async def _read(self, req: Request, reader: Reader, offset: int, size: int) -> None:
-        _data(req, await reader.read(offset, size))
+        self._data(req, reader.node, await reader.read(offset, size))
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -224,11 +226,11 @@ class Operations:
                 name = shown.name
                 held = plus and not shown.stale and shown.pending is None
             if not plus:
-                added = buffer.add_plain(req, name, files.shown(shown), position + 1)
+                added = buffer.add_plain(req, name, files.glimpse(shown), position + 1)
             elif held:
                 added = buffer.add(req, name, self._entry_of(shown), position + 1)
             else:
-                added = buffer.add(req, name, NameReply(0, files.shown(shown), 0.0, 0.0), position + 1)
+                added = buffer.add(req, name, NameReply(0, files.glimpse(shown), 0.0, 0.0), position + 1)
             if not added:
                 break
             if held:
@@ -337,6 +339,8 @@ class Operations:
         seconds = self.files.valid_for(node)
         return NameReply(node.id, self.files.shown(node), attr_timeout=seconds, entry_timeout=seconds)
 
-
-def _data(req: Request, pieces: list[Piece]) -> None:
-    reply.memory(req, [(block.address(a), b - a) for block, a, b in pieces])
+    def _data(self, req: Request, node: Node, pieces: list[Piece]) -> None:
+        if node.resized:  # the kernel would end the file where it was told that it ends
+            node.resized = False
+            self.forget_attributes(node.id)
+        reply.memory(req, [(block.address(a), b - a) for block, a, b in pieces])

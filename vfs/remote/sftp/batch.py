@@ -35,6 +35,8 @@ class Batch:
     about: bytes
     since: float
     """When the caller began, in the loop's time: attributes must not be older."""
+    once: bool
+    """What a short answer lacks is not asked for."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By request id: offset in `into`, and length."""
     missing: int = 0
@@ -75,7 +77,7 @@ class Batch:
         for number, (at, length) in self.parts.items():
             got = self._counts.get(number, 0)
             self._came[at] = got
-            if 0 < got < length:
+            if 0 < got < length and not self.once:
                 again.append((at + got, length - got))
         self.parts, self._counts = {}, {}
         return again

@@ -138,15 +138,21 @@ class Connection(Exchange):
         return self._request(PacketType.NAME, wire.request, PacketType.READDIR, handle.text, about=about)
 
     def read(
-        self, handle: Handle, offset: int, into: memoryview, about: bytes, since: float = 0.0
+        self,
+        handle: Handle,
+        offset: int,
+        into: memoryview,
+        about: bytes,
+        since: float = 0.0,
+        once: bool = False,
     ) -> asyncio.Future[tuple[int, Attributes]]:
         """Fill `into` from `offset` of the file at the path `about`, which `handle` is open for.
 
         The count (short at the end of the file), and the attributes after the last byte. `since`: when the caller began,
         in the loop's time; where the server refuses FSTAT and the path has changed since the OPEN, an older handle will
-        not do. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
+        not do. `once`: as `RemoteFile.read` has it. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
         """
-        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about, since)
+        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about, since, once)
         if not self.alive or not handle.open:
             batch.future.set_exception(LinkLost("the connection has ended"))
             return batch.future

@@ -76,13 +76,15 @@ class PoolFile:
         if not handle.cancelled() and isinstance(handle.exception(), LinkLost):
             self._wary = True
 
-    async def read(self, offset: int, into: memoryview, *, bulk: bool = False) -> tuple[int, Attributes]:
+    async def read(
+        self, offset: int, into: memoryview, *, bulk: bool = False, once: bool = False
+    ) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         since = asyncio.get_running_loop().time()
         try:
             return await self._pool.ask(
-                lambda connection: self._read(connection, offset, into, since),
+                lambda connection: self._read(connection, offset, into, since, once),
                 partial(self._wide, len(into)) if bulk or len(into) > QUICK else self._narrow,
             )
         finally:
@@ -125,7 +127,7 @@ class PoolFile:
         return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
 
     async def _read(
-        self, connection: Connection, offset: int, into: memoryview, since: float
+        self, connection: Connection, offset: int, into: memoryview, since: float, once: bool
     ) -> tuple[int, Attributes]:
         path, now = self._pool.link.path, asyncio.get_running_loop().time
         handle = self._handle(connection)
@@ -140,7 +142,7 @@ class PoolFile:
                 connection.in_flight -= len(into)
         value = handle.result()
         sent = path.sent(len(into), now(), self._pool.in_flight, self._pool.arrived)
-        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path, since))
+        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path, since, once))
         path.received(count, sent, now(), self._pool.arrived)
         return count, attributes
 
