@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vfs.cli import console, places
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
-
-if TYPE_CHECKING:
-    from vfs.stack import Stack
 
 Row = dict[str, Any]
 SORTS = ("name", "size", "files", "changed", "cached")
@@ -34,13 +31,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, sort: 
     """
     where = places.where(given, paths)
     names = [path for path in where.paths if path.strip("./")]
-
-    async def own(opened: Stack) -> dict[str, Any]:
-        from vfs.commands.ls import listing
-
-        return await listing(opened, names)
-
-    found = where.ask("ls", own, offline=True, paths=names)
+    found = where.ask("ls", offline=True, paths=names)
     rows: list[Row] = found["rows"]
     key = sort if not rows or sort in rows[0] else "name"
     rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))

@@ -7,9 +7,10 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from vfs.base.errors import NotMounted, UsageError
+from vfs.base.errors import MountSilent, NotMounted, UsageError
+from vfs.base.progress import Progress
 from vfs.base.settings import Settings, resolve
 from vfs.cli import console, dead
 from vfs.cli.options import real_path
@@ -24,7 +25,7 @@ WORK_SECONDS = 120.0
 Report = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Where:
     """Paths relative to a server's root, patterns among them, and the live mount of that root, if there is one."""
 
@@ -43,41 +44,56 @@ class Where:
         place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
         return resolve({**self.given, "transport": status["transport"], **server, **place})
 
-    def ask(
-        self, verb: str, own: Callable[[Stack], Awaitable[Report]], *, offline: bool = False, **arguments: Any
-    ) -> Report:
-        """What the mount's process answers to `verb`; without a mount, what `own` does on a stack of its own.
+    def ask(self, verb: str, *, offline: bool = False, **arguments: Any) -> Report:
+        """What the mount's process answers to one of `commands.verbs`; without a mount, a stack of our own.
 
         Raises what either raises, NotMounted and MountSilent.
         """
         if self.mount is not None:
             return client.call(self.mount.socket, verb, timeout=WORK_SECONDS, **arguments)
         from vfs import stack
+        from vfs.commands.verbs import VERBS
 
-        return stack.run(self.settings, own, console.prompter(), offline=offline)
+        async def work(opened: Stack) -> Report:
+            return await cast(Awaitable[Report], VERBS[verb](opened, **arguments))
+
+        return stack.run(self.settings, work, console.prompter(), offline=offline)
 
     def follow(
         self,
         verb: str,
-        own: Callable[[Stack], AsyncIterator[Report]],
         take: Callable[[Report], None],
+        progress: Progress | None = None,
         *,
         offline: bool = False,
         **arguments: Any,
     ) -> None:
-        """As `ask`, of work that reports how far it is; `take` is given each report."""
-        if self.mount is not None:
-            for report in client.stream(
-                self.mount.socket, verb, timeout=WORK_SECONDS, silence=WORK_SECONDS, **arguments
-            ):
+        """As `ask`, of work that reports how far it is: `take` is given each report, `progress` is kept up to date.
+
+        When the mount ends or hangs meanwhile, the work goes on on a stack of our own.
+        """
+
+        def took(report: Report) -> None:
+            for name, value in report.pop("progress", {}).items():
+                setattr(progress, name, value)
+            if report:
                 take(report)
-            return
+
+        if self.mount is not None:
+            try:
+                for report in client.stream(
+                    self.mount.socket, verb, timeout=WORK_SECONDS, silence=WORK_SECONDS, **arguments
+                ):
+                    took(report)
+                return
+            except (NotMounted, MountSilent):
+                self.mount = None
+        from vfs import stack
+        from vfs.commands.verbs import VERBS
 
         async def work(opened: Stack) -> None:
-            async for report in own(opened):
-                take(report)
-
-        from vfs import stack
+            async for report in cast(AsyncIterator[Report], VERBS[verb](opened, **arguments)):
+                took(report)
 
         stack.run(self.settings, work, console.prompter(), offline=offline)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from vfs.base.progress import Progress
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import RemotePath
-
-if TYPE_CHECKING:
-    from vfs.stack import Stack
 
 
 def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
@@ -64,13 +61,7 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     PATH as for `artisync pin`.
     """
     where = places.where(given, paths)
-
-    async def own(opened: Stack) -> dict[str, Any]:
-        from vfs.commands.prefetch import unpin as let_go
-
-        return {"unpinned": await let_go(opened, where.paths)}
-
-    count = where.ask("unpin", own, offline=True, paths=where.paths)["unpinned"]
+    count = where.ask("unpin", offline=True, paths=where.paths)["unpinned"]
     console.tell(f"Unpinned {console.count(count, 'file')}.")
     return 0
 
@@ -82,18 +73,11 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
 
     def take(report: dict[str, Any]) -> None:
         nonlocal lacking, why
-        failed.extend(report.pop("failed", []))
-        lacking, why = report.pop("lacking", 0), report.pop("why", "")
-        for name, value in report.items():
-            setattr(counted, name, value)
-
-    def own(opened: Stack) -> AsyncIterator[dict[str, Any]]:
-        from vfs.commands.prefetch import prefetch
-
-        return prefetch(opened, where.paths, pin=pin)
+        failed.extend(report["failed"])
+        lacking, why = report["lacking"], report["why"]
 
     with progress.shown(counted):
-        where.follow("prefetch", own, take, offline=pin, paths=where.paths, pin=pin)
+        where.follow("prefetch", take, counted, offline=pin, paths=where.paths, pin=pin)
     kept = counted.done - lacking
     if as_json:
         console.print_json(
@@ -109,15 +93,9 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
 
 def _agreed(where: places.Where) -> bool:
     """Whether the person at the terminal wants it fetched over a metered link; True over any other."""
-
-    async def own(opened: Stack) -> dict[str, Any]:
-        from vfs.commands.prefetch import estimate
-
-        return await estimate(opened, where.paths)
-
     if where.mount is None and not where.settings.metered:
         return True
-    found = where.ask("estimate", own, paths=where.paths)
+    found = where.ask("estimate", paths=where.paths)
     if not found.get("bytes"):
         return True
     much = f"{console.count(found['files'], 'file')}, {console.size(found['bytes'])}"

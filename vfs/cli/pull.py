@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfs.base import paths
-from vfs.base.errors import DestinationUnusable, MountSilent, NotMounted, UsageError
+from vfs.base.errors import DestinationUnusable, UsageError
 from vfs.base.progress import Progress
 from vfs.base.quantities import parse_duration
 from vfs.cli import console, places, progress
 from vfs.cli.options import BASE, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
-from vfs.control import client
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
@@ -120,36 +118,11 @@ def command(
     counted, shown = Progress(), _Shown(order, as_json=as_json)
     try:
         with progress.shown(counted, lambda: shown.resting):
-            _pull(where, order, counted, shown.take)
+            where.follow("pull", shown.take, counted, **asdict(order))
     except KeyboardInterrupt:
         console.tell("Stopped." if watch else "Stopped. Run it again to resume.")
         return 0 if watch else 130
     return shown.code
-
-
-def _pull(
-    where: places.Where, order: Order, counted: Progress, take: Callable[[dict[str, Any]], None]
-) -> None:
-    """In the mount's process if there is one; else, or when it ends meanwhile, on a connection of our own."""
-    from vfs import stack
-    from vfs.commands import pull_run
-
-    if where.mount is not None:
-        try:
-            for report in client.stream(
-                where.mount.socket,
-                "pull",
-                timeout=places.WORK_SECONDS,
-                silence=places.WORK_SECONDS,
-                **asdict(order),
-            ):
-                for name, value in report.pop("progress", {}).items():
-                    setattr(counted, name, value)
-                take(report)
-            return
-        except (NotMounted, MountSilent):
-            where = places.Where(where.given, None, where.paths)
-    stack.run(where.settings, lambda opened: pull_run.run(opened, order, counted, take), console.prompter())
 
 
 def _destination(text: str) -> Path:

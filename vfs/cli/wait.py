@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vfs.base import errors
-from vfs.base.errors import ArtisyncError, MountSilent, NotMounted, Unreachable, UsageError
+from vfs.base.errors import ArtisyncError, Unreachable, UsageError
 from vfs.base.quantities import parse_duration
 from vfs.cli import console, places
 from vfs.cli.options import BASE, Command, duration_type, given_options, json_option
 from vfs.cli.remote_names import Experiment
-
-if TYPE_CHECKING:
-    from vfs.stack import Stack
-
 
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect."""
@@ -83,18 +79,10 @@ def command(
                     say(report["text"])
                 last, kind = report["text"], getattr(errors, report["kind"])
 
-        def own(opened: Stack) -> AsyncIterator[dict[str, Any]]:
-            from vfs.commands.wait import reports
-
-            return reports(opened, experiment, quiet, complete=complete, seconds=left())
-
         while found is None and time.monotonic() < end:
             try:
                 asked: dict[str, Any] = {"experiment": experiment, "settle": quiet, "complete": complete}
-                where.follow("wait", own, take, **asked, seconds=left())
-            except (NotMounted, MountSilent):
-                # the mount has ended, or hangs: go on with a connection of our own
-                where = places.Where(given, None, [])
+                where.follow("wait", take, **asked, seconds=left())
             except stack.AWAY as error:
                 take({"text": f"{SILENT} ({error})", "kind": "Unreachable"})
                 time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))

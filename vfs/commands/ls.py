@@ -1,7 +1,4 @@
-"""What `artisync ls` lists: experiments, or the files of some. On the event loop's thread.
-
-Used by a mount, for a command that asks it, and by a command on a stack of its own.
-"""
+"""What `artisync ls` lists: experiments, or the files of some. On the event loop's thread."""
 
 from __future__ import annotations
 

@@ -10,17 +10,14 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
 from vfs.base.settings import Settings
-from vfs.commands import pull_run
-from vfs.commands.ls import listing
-from vfs.commands.prefetch import estimate, prefetch, unpin
-from vfs.commands.wait import reports
+from vfs.commands.verbs import VERBS
 from vfs.control.server import announce
 from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse.available import check_fuse
@@ -175,37 +172,11 @@ def _verbs(
         stop.set()
         return {}
 
-    def fetch(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        return prefetch(stack, arguments["paths"], pin=bool(arguments.get("pin")))
-
-    async def ahead(arguments: dict[str, Any]) -> dict[str, Any]:
-        return await estimate(stack, arguments["paths"]) if stack.settings.metered else {}
-
-    async def let_go(arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"unpinned": await unpin(stack, arguments["paths"])}
-
-    def ls(arguments: dict[str, Any]) -> Awaitable[dict[str, Any]]:
-        return listing(stack, arguments["paths"])
-
-    def wait(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        name, settle, seconds = arguments["experiment"], arguments["settle"], arguments["seconds"]
-        return reports(stack, name, settle, complete=arguments["complete"], seconds=seconds)
-
-    def pull(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        return pull_run.reports(stack, pull_run.Order(**arguments))
-
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
         return {"threads": list(mounted.waiting)}
 
-    return {
-        "status": status,
-        "waiting": waiting,
-        "move": move,
-        "stop": end,
-        "prefetch": fetch,
-        "estimate": ahead,
-        "unpin": let_go,
-        "ls": ls,
-        "wait": wait,
-        "pull": pull,
-    }
+    def of(work: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
+        return lambda arguments: work(stack, **arguments)
+
+    works = {name: of(work) for name, work in VERBS.items()}
+    return {**works, "status": status, "waiting": waiting, "move": move, "stop": end}

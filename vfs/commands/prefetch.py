@@ -1,20 +1,15 @@
-"""Fetching files into the cache before they are read, and pinning them there.
-
-Used by a mount, for a command that asks it, and by a command on a stack of its own. On the event loop's thread.
-"""
+"""Fetching files into the cache before they are read, and pinning them there. On the event loop's thread."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
 from vfs.commands.patterns import expand
+from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
@@ -24,35 +19,33 @@ from vfs.files.records import pins_of
 from vfs.files.requests import fresh_only
 from vfs.stack import Stack
 
-INTERVAL = 0.2
-"""Seconds between two reports."""
 
-
-async def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[dict[str, Any]]:
+def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[Report]:
     """Fetch all files at and below `paths` (relative to the root), and pin them with `pin`.
 
-    Yields how far it is, as the fields of Progress; in the end also "failed": [[name, reason], …], "lacking": the
-    bytes that the cache could not keep, and "why". Closing the iterator ends the work. Raises NoSuchExperiment, NoSuchPath, Unreachable.
+    Reports the "progress"; in the end "failed": [[name, reason], …], "lacking": the bytes that the cache could not keep, and
+    "why". Raises NoSuchExperiment, NoSuchPath, Unreachable.
     """
     progress = Progress()
-    failed: list[tuple[str, str]] = []
-    fetched: list[Content] = []
-    work = asyncio.ensure_future(_fetch(stack, paths, progress, failed, fetched, pin=pin))
-    try:
-        while not work.done():
-            await asyncio.wait({work}, timeout=INTERVAL)
-            yield asdict(progress)
-        work.result()
+
+    async def work(tell: Tell) -> None:
+        failed: list[tuple[str, str]] = []
+        fetched: list[Content] = []
+        await _fetch(stack, paths, progress, failed, fetched, pin=pin)
         lacking = sum([await _lacking(stack, content) for content in fetched])
         why = stack.cache.why_not_kept(lacking) if lacking else None
-        yield {**asdict(progress), "failed": failed, "lacking": lacking, "why": why}
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        tell({"failed": failed, "lacking": lacking, "why": why})
+
+    return reports(work, progress)
 
 
-async def estimate(stack: Stack, paths: Sequence[str]) -> dict[str, int]:
-    """How many `files` there are at and below `paths`, and the `bytes` of them that are not here. Raises as `prefetch`."""
+async def estimate(stack: Stack, paths: Sequence[str]) -> Report:
+    """Over a metered link: how many "files" there are at and below `paths`, and the "bytes" of them that are not here.
+
+    Raises as `prefetch`.
+    """
+    if not stack.settings.metered:
+        return {}
     nodes = await _files(stack, paths)
     here = 0
     for node in nodes:
@@ -63,8 +56,8 @@ async def estimate(stack: Stack, paths: Sequence[str]) -> dict[str, int]:
     return {"files": len(nodes), "bytes": sum(node.version.size for node in nodes) - here}
 
 
-async def unpin(stack: Stack, paths: Sequence[str]) -> int:
-    """Let the files at and below `paths` be evicted again; how many had been pinned.
+async def unpin(stack: Stack, paths: Sequence[str]) -> Report:
+    """Let the files at and below `paths` be evicted again; how many had been pinned: "unpinned".
 
     Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
     """
@@ -79,7 +72,7 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> int:
     for key in gone:
         stack.cache.delete_record(key)
     await stack.cache.unpin_all(gone)
-    return len(gone)
+    return {"unpinned": len(gone)}
 
 
 def _pins_below(pins: Sequence[tuple[str, bytes]], top: bytes) -> set[str]:

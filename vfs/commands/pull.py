@@ -255,10 +255,10 @@ class Pull:
                 self._writer.check(name, found)
                 action = Action.REPLACE
             else:
-                left = self._pulled.left(name, found) if found is not None else None
+                left = self._pulled.take(name).left(name, found) if found is not None else None
                 action = decide(found, left, node.version, overwrite=self._overwrite)
             if action is not Action.GROW:  # what a stopped pull brought
-                half = self._pulled.half(name, node.version)
+                half = self._pulled.take(name).half(name, node.version)
                 found = self._destination.found(half) if half is not None else None
         except (ArtisyncError, OSError) as error:
             self._failed(name, error)

@@ -146,38 +146,6 @@ class Pulled:
         name = hashlib.sha256(self._real + b"\0" + experiment).hexdigest()[:16]
         return state_dir() / "pulls" / name
 
-    def left(self, name: str, found: LocalEntry) -> Left | None:
-        """How we left the file or symlink, if what was `found` is that."""
-        return self.take(name).left(name, found)
-
-    def knows(self, name: str) -> bool:
-        """Whether a pull put a file or a symlink there once."""
-        return self.take(name).knows(name)
-
-    def note(self, name: str, left: Left) -> None:
-        """The file will be, or is, as `left` says. The line before it counts too, until the next one."""
-        self.take(name).note(name, left)
-
-    def settle(self, name: str, left: Left) -> None:
-        """The file is as `left` says, and as nothing else."""
-        self.take(name).settle(name, left)
-
-    def forget(self, name: str) -> None:
-        """Nothing of ours is there any more."""
-        self.take(name).forget(name)
-
-    def begin(self, name: str, temporary: str, version: Version | None = None) -> None:
-        """A temporary file will be made, which is to become `name`; of that version if the next pull may go on with it."""
-        self.take(name).begin(temporary, [] if version is None else [name, version.size, version.mtime])
-
-    def half(self, name: str, version: Version) -> str | None:
-        """The temporary file of this version that a stopped pull left, half-made."""
-        return self.take(name).half([name, version.size, version.mtime])
-
-    def over(self, name: str, temporary: str) -> None:
-        """The temporary file is gone, or in its place."""
-        self.take(name).over(temporary)
-
     def clean(self, destination: PullDirectory) -> None:
         """Remove what stopped pulls left half-made."""
         for journal in self._journals.values():
@@ -203,39 +171,50 @@ class Journal:
         """Bytes in it now, and after it was last compacted."""
 
     def left(self, name: str, found: LocalEntry) -> Left | None:
+        """How we left the file or symlink, if what was `found` is that."""
         return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
 
     def knows(self, name: str) -> bool:
+        """Whether a pull put a file or a symlink there once."""
         return name in self._left
 
     def note(self, name: str, left: Left) -> None:
+        """The file will be, or is, as `left` says. The line before it counts too, until the next one."""
         before = self._left.get(name, [])[-1:]
         if before != [left]:
             self._write(_line(name, left))
             self._left[name] = [*before, left]
 
     def settle(self, name: str, left: Left) -> None:
+        """The file is as `left` says, and as nothing else."""
         self._write(_line(name, left))
         self._left[name] = [left]
         if self._written > max(SMALL, COMPACT * self._content):
             self.compact()
 
     def forget(self, name: str) -> None:
+        """Nothing of ours is there any more."""
         if self._left.pop(name, None) is not None:
             self._write(_dump([name]))
 
-    def begin(self, temporary: str, becomes: list[Any]) -> None:
+    def begin(self, temporary: str, name: str = "", version: Version | None = None) -> None:
+        """A temporary file will be made; it is to become `name` of that version if the next pull may go on with it."""
+        becomes = [] if version is None else [name, version.size, version.mtime]
         if self._leftovers.pop(temporary, None) is None:
             self._write(_dump([temporary, "temporary", *becomes]))
         self._temporary[temporary] = becomes
 
-    def half(self, becomes: list[Any]) -> str | None:
-        return next((name for name, left in self._leftovers.items() if left == becomes), None)
+    def half(self, name: str, version: Version) -> str | None:
+        """The temporary file of this version that a stopped pull left, half-made."""
+        becomes = [name, version.size, version.mtime]
+        return next((half for half, left in self._leftovers.items() if left == becomes), None)
 
     def over(self, temporary: str) -> None:
+        """The temporary file is gone, or in its place."""
         self._temporary.pop(temporary, None)
 
     def clean(self, destination: PullDirectory) -> None:
+        """Remove what stopped pulls left half-made."""
         for name in sorted(self._leftovers):
             try:
                 destination.remove(name)

@@ -1,13 +1,10 @@
-"""One `artisync pull` from its begin to its end: looks and fetches, once or as long as it watches.
-
-Used by a mount, for a command that asks it, and by a command on a stack of its own. On the event loop's thread.
-"""
+"""One `artisync pull` from its begin to its end: looks and fetches, once or as long as it watches. On the event loop's thread."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +14,16 @@ from vfs.base.progress import Progress
 from vfs.commands.pull import Pull, Selection
 from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Pulled
+from vfs.commands.reports import Report, Tell
+from vfs.commands.reports import reports as told
 from vfs.files.node import Kind
 from vfs.stack import Stack
 
-INTERVAL = 0.2
-"""Seconds between two reports of a mount."""
 WATCH_SECONDS = 2.0
 """Seconds that a watch rests between two looks at least."""
 REST = 10
 """A rest is this many times as long as the look before it, so that a large tree is not listed without pause."""
 LONGEST_REST = 60.0
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +99,7 @@ async def _watch(pull: Pull, names: Sequence[str] | None, tell: Tell) -> None:
         await asyncio.sleep(min(LONGEST_REST, max(WATCH_SECONDS, REST * looked)))
 
 
-async def reports(stack: Stack, order: Order) -> AsyncIterator[dict[str, Any]]:
-    """As `run`: what is told, and between that the "progress". Closing the iterator ends the work."""
-    progress, told = Progress(), list[dict[str, Any]]()
-    work = asyncio.ensure_future(run(stack, order, progress, told.append))
-    try:
-        while not work.done() or told:
-            while told:
-                yield told.pop(0)
-            yield {"progress": asdict(progress)}
-            await asyncio.wait({work}, timeout=INTERVAL)
-        work.result()
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+def reports(stack: Stack, **order: Any) -> AsyncIterator[Report]:
+    """As `run`, of an `Order` with these fields: what is told, and the "progress"."""
+    progress = Progress()
+    return told(lambda tell: run(stack, Order(**order), progress, tell), progress)

@@ -42,14 +42,14 @@ class PullWriter:
         Raises ChangedHere and InTheWay when it may not be removed, OSError.
         """
         if not found.is_directory:
-            if not self._overwrite and self._pulled.left(name, found) is None:
+            if not self._overwrite and self._pulled.take(name).left(name, found) is None:
                 raise ChangedHere
             return [(name, False)]
         gone = [(name, True)]
         for inner, thing in self._destination.below(name):
             if not thing.is_directory and not self._overwrite:
                 raise InTheWay("it is a directory here, with files in it; --overwrite replaces it")
-            if not thing.is_directory and not self._pulled.knows(inner):
+            if not thing.is_directory and not self._pulled.take(inner).knows(inner):
                 raise InTheWay(f"it is a directory here, and no pull has put {inner} there; move that away")
             gone.append((inner, thing.is_directory))
         return gone[::-1]
@@ -63,7 +63,7 @@ class PullWriter:
             if found is not None:
                 self.check(name, found)
                 place.remove()
-                self._pulled.forget(name)
+                self._pulled.take(name).forget(name)
             place.make_directory(mode)
 
     async def symlink(self, name: str, text: str) -> None:
@@ -108,14 +108,14 @@ class PullWriter:
         self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> bool:
         """Append what is missing; False if what is here is not the beginning of the version."""
-        version = reader.content.version
+        version, journal = reader.content.version, self._pulled.take(name)
         found = place.found()
         if found is None or not found.is_file:
             return False
         fd = place.open()
         try:
             found = LocalEntry(os.fstat(fd))
-            left = self._pulled.left(name, found)
+            left = journal.left(name, found)
             if left is None:
                 return False
             start = left.size if left.growing_to is not None else found.stat.st_size
@@ -123,12 +123,12 @@ class PullWriter:
                 return False
             if left.lineage != done.lineage and not await _begins_with(reader, fd, start):
                 return False
-            self._pulled.note(name, Left(start, 0, done.lineage, growing_to=version.size))
+            journal.note(name, Left(start, 0, done.lineage, growing_to=version.size))
             await _write(fd, reader, start, version.size, wrote)
             pull_dest.stamp(fd, version)
         finally:
             os.close(fd)
-        self._pulled.settle(name, done)
+        journal.settle(name, done)
         return True
 
     @asynccontextmanager
@@ -139,16 +139,17 @@ class PullWriter:
 
         `version`: of a file that the next pull may go on with, if this one is stopped; what one left of it is there.
         """
-        half = None if version is None else self._pulled.half(name, version)
+        journal = self._pulled.take(name)
+        half = None if version is None else journal.half(name, version)
         full = half or posixpath.join(posixpath.dirname(name), pull_dest.temporary_name())
         temporary = posixpath.basename(full)
-        self._pulled.begin(name, full, version)
+        journal.begin(full, name, version)
         stopped = False
         try:
             yield temporary
             await self._make_way(place, name)
             # before the rename, so that a kill between the two leaves nothing that looks changed here
-            self._pulled.note(name, left)
+            journal.note(name, left)
             place.put(temporary)
         except (asyncio.CancelledError, Unreachable):
             stopped = version is not None
@@ -156,8 +157,8 @@ class PullWriter:
         finally:
             if not stopped:
                 place.discard(temporary)
-                self._pulled.over(name, full)
-        self._pulled.settle(name, left)
+                journal.over(full)
+        journal.settle(name, left)
 
     async def _make_way(self, place: LocalName, name: str) -> None:
         """See that what is there may be replaced, and remove a directory, over which nothing can be renamed."""
@@ -169,7 +170,7 @@ class PullWriter:
             return
         for inner, directory in await _in_thread(self.check, name, found):
             self._destination.remove(inner, directory=directory)
-            self._pulled.forget(inner)
+            self._pulled.take(inner).forget(inner)
 
 
 async def _begins_with(reader: Reader, fd: int, size: int) -> bool:

@@ -1,19 +1,18 @@
-"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread.
-
-Used by a mount, for a command that asks it, and by a command on a stack of its own.
-"""
+"""Waiting for an experiment: a sync takes minutes to appear, and then goes on for a while. On the event loop's thread."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Any
 
 from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
 from vfs.base.file_version import Version
 from vfs.base.units import count, size
+from vfs.commands.reports import Report, Tell
+from vfs.commands.reports import reports as told
 from vfs.files import experiments, xattrs
 from vfs.files.node import Kind, Node, version_of
 from vfs.files.requests import fresh_only
@@ -78,36 +77,22 @@ async def wait(
         await asyncio.sleep(POLL)
 
 
-async def reports(
-    stack: Stack, name: str, settle: float, *, complete: bool, seconds: float | None
-) -> AsyncIterator[dict[str, Any]]:
+def reports(
+    stack: Stack, experiment: str, settle: float, *, complete: bool, seconds: float | None
+) -> AsyncIterator[Report]:
     """As `wait` for `seconds` at most (None: for ever), in plain types: at each look the "text" and the "kind" of error,
     at the end "found", unless the time was too short."""
-    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    async def work() -> None:
-        try:
+    async def work(tell: Tell) -> None:
+        def say(text: str, kind: type[ArtisyncError]) -> None:
+            tell({"text": text, "kind": kind.__name__})
+
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                found = await wait(
-                    stack,
-                    name,
-                    settle,
-                    complete=complete,
-                    say=lambda text, kind: queue.put_nowait({"text": text, "kind": kind.__name__}),
-                )
-            queue.put_nowait({"found": asdict(found)})
-        except TimeoutError:
-            pass
-        finally:
-            queue.put_nowait({})
+                found = await wait(stack, experiment, settle, complete=complete, say=say)
+                tell({"found": asdict(found)})
 
-    task = asyncio.ensure_future(work())
-    try:
-        while report := await queue.get():
-            yield report
-        await task
-    finally:
-        task.cancel()
+    return told(work)
 
 
 async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:

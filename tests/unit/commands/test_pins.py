@@ -102,10 +102,10 @@ def test_a_pin_outlives_what_is_there(
             await asyncio.sleep(1)
             assert await pinned_bytes(stack) == len(stack.files.find(FILE).data)
         assert await shown(stack) == b"yes"
-        assert await unpin(over(stack), ["exp"]) == 1
+        assert await unpin(over(stack), ["exp"]) == {"unpinned": 1}
         assert await shown(stack) == b"no"
         assert await pinned_bytes(stack) == 0
-        assert await unpin(over(stack), ["exp"]) == 0
+        assert await unpin(over(stack), ["exp"]) == {"unpinned": 0}
         assert await stack.cache.records("p") == []
 
     play(story, place=tmp_path)
@@ -123,7 +123,7 @@ def test_a_pin_of_what_was_removed_is_found_by_its_name(tmp_path: Path, gone: by
         await _after(stack, way)
         with pytest.raises((NoSuchPath, NoSuchExperiment)):
             await unpin(over(stack), ["exp/ck"])
-        assert await unpin(over(stack), ["exp"]) == 1
+        assert await unpin(over(stack), ["exp"]) == {"unpinned": 1}
         with pytest.raises((NoSuchPath, NoSuchExperiment)):
             await unpin(over(stack), ["exp/ck.pt"])
         assert await pinned_bytes(stack) == 0
@@ -139,9 +139,9 @@ def test_what_is_pinned_is_never_evicted_while_other_pins_go(tmp_path: Path) -> 
         stack.old(ROOT + b"/exp-2/ck.pt", tagged(b"two", BIG))
         await pin(stack, "exp", "exp-2")
         assert await pinned_bytes(stack) == 2 * BIG
-        assert await unpin(over(stack), ["exp-2/ck.pt"]) == 1
+        assert await unpin(over(stack), ["exp-2/ck.pt"]) == {"unpinned": 1}
         assert await pinned_bytes(stack) == BIG
-        assert await unpin(over(stack), [""]) == 1
+        assert await unpin(over(stack), [""]) == {"unpinned": 1}
         assert await pinned_bytes(stack) == 0
 
     play(story, place=tmp_path)

@@ -274,7 +274,7 @@ def test_what_a_killed_pull_left_half_made_is_removed_by_the_next(out: Path) -> 
         names = [pull_dest.temporary_name() for _ in range(2)]
         with Pulled(out) as journal:
             for name in names:
-                journal.begin("e/other", f"e/{name}")
+                journal.take("e").begin(f"e/{name}")
             (out / "e" / names[0]).write_text("half")
             path = journal.take("e")._path
             copied = path.read_bytes()
@@ -417,12 +417,12 @@ def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> 
             assert os.listdir(out) == ["f"]
             with pytest.raises(DestinationBusy, match=r"writing .*e$"):
                 await pull(stack, out, "e")
-            other.settle("e/mine", pull_journal.Left(1, 1, "aa"))
+            other.take("e/mine").settle("e/mine", pull_journal.Left(1, 1, "aa"))
         assert not (await pull(stack, out)).failed
         with Pulled(out) as journal:
-            assert journal.knows("e/mine")
-            assert journal.knows("e/file")
-            assert journal.knows("f/file")
+            assert journal.take("e/mine").knows("e/mine")
+            assert journal.take("e/file").knows("e/file")
+            assert journal.take("f/file").knows("f/file")
 
     play(story)
 
@@ -546,9 +546,9 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         top = (await experiments.experiments(stack.tree))["e"]
         assert (await experiments.summary(stack.tree, "e", top)).size == 4
         assert (await waiting.wait(stack, "e", 0.0, complete=True, say=print)).files == 1  # type: ignore[arg-type]
-        [*_, told] = [told async for told in prefetch.prefetch(stack, ["e"], pin=True)]  # type: ignore[arg-type]
-        assert (told["files_done"], told["failed"]) == (1, [])
-        assert await prefetch.unpin(stack, ["e"]) == 1  # type: ignore[arg-type]
+        [*_, done, told] = [told async for told in prefetch.prefetch(stack, ["e"], pin=True)]  # type: ignore[arg-type]
+        assert (done["progress"]["files_done"], told["failed"]) == (1, [])
+        assert await prefetch.unpin(stack, ["e"]) == {"unpinned": 1}  # type: ignore[arg-type]
         stack.files.rmtree(b"/r/e")
         await asyncio.sleep(TTL)
         assert await experiments.experiments(stack.tree) == {}
@@ -726,12 +726,12 @@ def test_the_journal_of_a_long_watch_is_compacted_on_the_way(out: Path) -> None:
     with Pulled(out) as journal:
         path = journal.take("e")._path
         for size in range(20_000):
-            journal.settle("e/log", pull_journal.Left(size, size, "aa"))
+            journal.take("e/log").settle("e/log", pull_journal.Left(size, size, "aa"))
             assert path.stat().st_size < 2 * pull_journal.SMALL
         name = f"e/{pull_dest.temporary_name()}"
-        journal.begin("e/other", name)
+        journal.take("e").begin(name)
         for size in range(5_000):
-            journal.settle("e/other", pull_journal.Left(size, size, "aa"))
+            journal.take("e/other").settle("e/other", pull_journal.Left(size, size, "aa"))
         assert name.encode() in path.read_bytes()
-        journal.over("e/other", name)
+        journal.take("e").over(name)
     assert len(path.read_bytes().splitlines()) == 2

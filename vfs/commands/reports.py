@@ -1,0 +1,48 @@
+"""What long work tells while it goes on, in plain types: to a command beside it, or to one that asks over the control socket.
+
+On the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import asdict
+from typing import Any
+
+from vfs.base.progress import Progress
+
+INTERVAL = 0.2
+"""Seconds between two looks at the progress."""
+
+Report = dict[str, Any]
+Tell = Callable[[Report], None]
+
+
+async def reports(
+    work: Callable[[Tell], Coroutine[Any, Any, None]], progress: Progress | None = None
+) -> AsyncIterator[Report]:
+    """What `work` tells, as it comes, and before and between that the "progress". Closing the iterator ends the work.
+
+    Raises what `work` raises.
+    """
+    told: asyncio.Queue[Report | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(told.put_nowait))
+    task.add_done_callback(lambda _: told.put_nowait(None))
+    report: Report | None = {}
+    try:
+        while report is not None:
+            if progress is not None:
+                yield {"progress": asdict(progress)}
+            if report:
+                yield report
+            report = {}
+            try:
+                async with asyncio.timeout(None if progress is None else INTERVAL):
+                    report = await told.get()
+            except TimeoutError:
+                continue
+        task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

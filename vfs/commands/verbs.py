@@ -1,0 +1,21 @@
+"""Work for commands: a live mount does it in its own process if there is one, else the command on a stack of its own.
+
+Each is called with the stack and with arguments in plain types, and answers in plain types, once or as it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from vfs.commands import ls, prefetch, pull_run, wait
+from vfs.commands.reports import Report
+
+VERBS: Mapping[str, Callable[..., Awaitable[Report] | AsyncIterator[Report]]] = {
+    "ls": ls.listing,
+    "estimate": prefetch.estimate,
+    "prefetch": prefetch.prefetch,
+    "unpin": prefetch.unpin,
+    "wait": wait.reports,
+    "pull": pull_run.reports,
+}
+"""By their names on the control socket."""
