@@ -60,7 +60,6 @@ class Settings:
     foreground: bool = False
     allow_other: bool = False
     log_file: Path | None = None
-    verbose: int = 0
 
     @property
     def root(self) -> bytes:

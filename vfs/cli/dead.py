@@ -14,7 +14,7 @@ from vfs.frontends import mountpoint as mountpoints
 def mounts() -> list[register.MountRecord]:
     """Those of this user."""
     live = {record.mountpoint for record in register.mounts()}
-    return [record for record in register.dead(_is_ours) if record.mountpoint not in live]
+    return [record for record in register.dead(mountpoints.is_ours) if record.mountpoint not in live]
 
 
 def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
@@ -28,11 +28,7 @@ def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
 def around(place: Path) -> NotMounted | None:
     """What to tell if the place is in a mount of ours that is not live, else None."""
     for above in (place, *place.parents):
-        if _is_ours(above):
+        if mountpoints.is_ours(above):
             profiles = {record.mountpoint: record.profile for record in mounts()}
             return error(above, profiles.get(above))
     return None
-
-
-def _is_ours(place: Path) -> bool:
-    return mountpoints.is_ours(place)

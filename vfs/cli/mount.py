@@ -6,20 +6,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vfs.base import paths
 from vfs.base.errors import UsageError
 from vfs.base.places import state_dir
-from vfs.base.settings import Settings
+from vfs.base.settings import Settings, resolve
 from vfs.cli import background, console, logs, systemd
-from vfs.cli.options import Command, MountPoint, command_line, lasting_command_line, settings_options
+from vfs.cli.options import BASE, Command, MountPoint, command_line, given_options, lasting_command_line
 from vfs.frontends import mountpoint as mountpoints
 
 
 @click.command(name="mount", cls=Command)
-@settings_options(
+@given_options(
+    *BASE,
     "cache_size",
     "timeout",
     "ttl",
@@ -34,12 +36,13 @@ from vfs.frontends import mountpoint as mountpoints
 @click.option("--print-systemd-unit", is_flag=True, help="Print a systemd user unit that mounts at login.")
 @click.argument("mountpoint", type=MountPoint())
 @click.pass_context
-def command(ctx: click.Context, mountpoint: Path, settings: Settings, print_systemd_unit: bool) -> int:
+def command(ctx: click.Context, mountpoint: Path, given: dict[str, Any], print_systemd_unit: bool) -> int:
     """Mount the server's artifacts at a directory.
 
     MOUNTPOINT is created if it does not exist. The command returns once the mount answers; the mount stays in the
     background until `artisync unmount`.
     """
+    settings = resolve(given)
     if print_systemd_unit:
         words = lasting_command_line(ctx, settings)
         click.echo(systemd.unit(settings, mountpoint, words), nl=False)

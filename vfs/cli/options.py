@@ -1,7 +1,4 @@
-"""The options that commands share, and how they become `Settings`.
-
-Each option is also `ARTISYNC_<OPTION>`, and most may stand in the profile.
-"""
+"""The options that commands share, and what was given of them, for `settings.resolve`."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from click.core import ParameterSource
 from vfs.base.errors import UsageError
 from vfs.base.option_values import DEFAULT_ROOT, TRANSPORTS, VIAS, check_root, parse_cache_size
 from vfs.base.quantities import parse_duration, parse_size
-from vfs.base.settings import Settings, resolve
+from vfs.base.settings import Settings
 from vfs.cli import logs
 from vfs.cli.names import ProfileName
 from vfs.frontends import mountpoint as mountpoints
@@ -60,11 +57,6 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return str(value)
 
 
-def duration_type() -> click.ParamType:  # type: ignore[type-arg,unused-ignore]
-    """A duration such as 30s, kept as text for `parse_duration`."""
-    return _Parsed("duration", parse_duration)
-
-
 class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A directory as an absolute path without symbolic links, found without touching a mount that may hang."""
 
@@ -98,12 +90,11 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
-    envvar = "ARTISYNC_" + name.upper().replace("-", "_")
-    return click.option(f"--{name}", envvar=envvar, help=help, default=None, **more)
+    return click.option(f"--{name}", help=help, default=None, **more)
 
 
 _PATH = click.Path(path_type=str)
-SIZE = _Parsed("size", parse_size)
+SIZE, DURATION = _Parsed("size", parse_size), _Parsed("duration", parse_duration)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "profile": _option("profile", "Saved server  [default: default]", metavar="NAME", type=ProfileName()),
@@ -125,13 +116,13 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "timeout",
         "Time limit of one operation  [default: 30s]",
         metavar="TIME",
-        type=_Parsed("duration", parse_duration),
+        type=DURATION,
     ),
     "ttl": _option(
         "ttl",
         "Maximum age of names and sizes  [default: 2s]",
         metavar="TIME",
-        type=_Parsed("duration", parse_duration),
+        type=DURATION,
     ),
     "transport": _option(
         "transport",
@@ -202,19 +193,6 @@ def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
-def settings_options(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the base options, `more` of OPTIONS, and -v; the command gets `settings: Settings`."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def wrapper(*args: Any, given: dict[str, Any], **kwargs: Any) -> Any:
-            return command(*args, settings=resolve(given), **kwargs)
-
-        return given_options(*BASE, *more)(wrapper)
-
-    return decorate
-
-
 def weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """A server named on the command line, by line or by profile, beats one named the other way in the environment."""
     source: dict[str, ParameterSource | None] = {
@@ -226,7 +204,7 @@ def weigh(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
             and source.get(other) is ParameterSource.ENVIRONMENT
         ):
             given = {**given, other: None}
-    return {**given, "verbose": logs.verbosity()}
+    return given
 
 
 def command_line(ctx: click.Context) -> list[str]:

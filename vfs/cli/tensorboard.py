@@ -10,13 +10,14 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
-from vfs.base.settings import Settings
+from vfs.base.settings import Settings, resolve
 from vfs.cli import background, console
-from vfs.cli.options import Command, command_line, settings_options
+from vfs.cli.options import BASE, Command, command_line, given_options
 from vfs.cli.remote_names import Experiment
 from vfs.commands import pull_dest
 from vfs.frontends import mountpoint as mountpoints
@@ -26,14 +27,14 @@ COPY_SECONDS = 60.0
 
 
 @click.command(name="tensorboard", cls=Command)
-@settings_options("cache_size", "transport", "accept_new_host_key")
+@given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("experiments", nargs=-1, type=Experiment())
 @click.option("--port", type=click.IntRange(1, 65535), help="Port  [default: 6006 or the next free one]")
 @click.option("--open", "open_browser", is_flag=True, help="Open the browser.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    settings: Settings,
+    given: dict[str, Any],
     experiments: tuple[str, ...],
     port: int | None,
     open_browser: bool,
@@ -45,6 +46,7 @@ def command(
     """
     from vfs.commands import tensorboard
 
+    settings = resolve(given)
     tensorboard.program()  # before anything is mounted
     port = tensorboard.choose_port(port)
     words = [word for word in command_line(ctx) if not word.startswith(("--port", "--open"))]

@@ -15,7 +15,7 @@ from vfs.base import errors
 from vfs.base.errors import ArtisyncError, Unreachable, UsageError
 from vfs.base.quantities import parse_duration
 from vfs.cli import console, places
-from vfs.cli.options import BASE, Command, duration_type, given_options, json_option
+from vfs.cli.options import BASE, DURATION, Command, given_options, json_option
 from vfs.cli.remote_names import Experiment
 
 AGAIN_SECONDS = 5.0
@@ -27,16 +27,14 @@ AGAIN_SECONDS = 5.0
 @click.argument("experiment", type=Experiment())
 @click.option(
     "--settle",
-    type=duration_type(),
+    type=DURATION,
     default="10s",
     show_default=True,
     metavar="TIME",
     help="Time without changes to wait for.",
 )
 @click.option("--complete", is_flag=True, help="Also wait until every checkpoint is complete.")
-@click.option(
-    "--timeout", type=duration_type(), metavar="TIME", help="Give up after this time  [default: never]"
-)
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after this time  [default: never]")
 @json_option("Print the experiment as JSON.")
 def command(
     given: dict[str, Any],

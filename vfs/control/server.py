@@ -159,8 +159,12 @@ async def _write(writer: asyncio.StreamWriter, message: Json) -> None:
     await writer.drain()
 
 
-async def serve(path: Path, verbs: Mapping[str, Verb]) -> ControlServer:
-    """Listen at `path`, replacing what is there. Raises `errors.CannotControl`."""
+async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None) -> ControlServer:
+    """Serve the verbs of a mount and enter it in the register, under this process's id.
+
+    `mountpoint` is absolute and without symbolic links. Raises `errors.CannotControl`.
+    """
+    path = sockets.socket_path(mountpoint)
     sockets.prepare(path.parent)
     server = ControlServer(path, verbs)
     try:
@@ -168,21 +172,12 @@ async def serve(path: Path, verbs: Mapping[str, Verb]) -> ControlServer:
             await server._start()
     except OSError as e:
         raise CannotControl(f"cannot listen at {path}: {e.strerror}") from e
-    return server
-
-
-async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None) -> ControlServer:
-    """Serve the verbs of a mount and enter it in the register, under this process's id.
-
-    `mountpoint` is absolute and without symbolic links. Raises `errors.CannotControl`.
-    """
-    server = await serve(sockets.socket_path(mountpoint), verbs)
     record = {"mountpoint": str(mountpoint), "pid": os.getpid(), "profile": profile, "started": time.time()}
-    path = server.path.with_suffix(".json")
+    entry = path.with_suffix(".json")
     try:
-        paths.write_atomically(path, json.dumps(record))
+        paths.write_atomically(entry, json.dumps(record))
     except OSError as e:
         await server.aclose()
-        raise CannotControl(f"cannot write {path}: {e.strerror}") from e
-    server.own(path)
+        raise CannotControl(f"cannot write {entry}: {e.strerror}") from e
+    server.own(entry)
     return server

@@ -169,14 +169,11 @@ def unmount(path: Path, *, force: bool = False) -> None:
     place = str(real(path))
     found = mount_info(path)
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
-    if found is not None and found.port is not None:
-        command = with_right(unmount_command(Path(place), force=force, system=sys.platform))
-    elif helper is not None:
+    by_fuse = found is None or found.port is None
+    if by_fuse and helper is not None:
         command = [helper, "-u", *(["-z"] if force else []), "--", place]
-    elif sys.platform == "darwin":
-        command = ["umount", *(["-f"] if force else []), place]
     else:
-        command = ["umount", *(["-l"] if force else []), place]
+        command = with_right(unmount_command(Path(place), force=force, system=sys.platform))
     try:
         done = subprocess.run(
             command,

@@ -214,7 +214,8 @@ def test_a_mount_that_ends_without_a_word_is_a_failure(lab: Lab) -> None:
 
 def test_options_of_the_command_line_reach_the_mount(lab: Lab) -> None:
     body = (
-        "tell([settings.timeout, settings.ttl, settings.allow_other, settings.transport, settings.verbose])"
+        "from vfs.cli.logs import verbosity;"
+        "tell([settings.timeout, settings.ttl, settings.allow_other, settings.transport, verbosity()])"
     )
     lab.run(body, "--timeout", "7s", "--ttl=0", "--allow-other", "--transport", "openssh", "-vv")
     lab.event()

@@ -102,6 +102,19 @@ def test_the_bytes_are_the_files() -> None:
     serve(story)
 
 
+def test_a_failure_before_the_node_is_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(served: Served) -> None:
+        await failing(served.user(OTHER).getattr(served.root))
+        await failing(served.client.getattr(bytes(24)))
+        access, forged = caplog.messages
+        assert "getattr{req=" in access
+        assert access.endswith("status=ACCES}: EACCES at once")
+        assert forged.endswith("status=BADHANDLE}: EIO at once")
+
+    caplog.set_level("DEBUG", "vfs.base.calls")
+    serve(story)
+
+
 def test_growth_keeps_the_handle_and_a_replacement_makes_it_stale() -> None:
     async def story(served: Served) -> None:
         path = ROOT + b"/events.log"

@@ -5,6 +5,7 @@ An answer carries attributes only while they are fresh: a client counts their ag
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import secrets
@@ -94,18 +95,18 @@ class NfsProgram:
         handle = call.arguments.opaque(p.MOST_HANDLE)
         if call.uid is None:
             raise TooWeak
+        operation = number.name.lower()
         try:
-            number_of_node = self._handles.node(handle)
-            if number_of_node is None:
-                raise Failure(NfsStatus.BADHANDLE)
-            client.trusted = True
-            if not self._everybody and call.uid not in (self._service.uid, _ROOT):
-                raise Failure(NfsStatus.ACCES)
-            node = self._files.node(number_of_node)
-            if node is None or node.stale:
-                raise Failure(NfsStatus.STALE)
-            said = calls.Call(number.name.lower(), node)
-            return await self._service.answer(said, work(node, call.arguments, call.uid))
+            node = self._node(handle, client, call.uid)
+        except Failure as failure:
+            calls.at_once(
+                operation, None, p.ERRNOS.get(failure.status, errno.EIO), status=failure.status.name
+            )
+            return RpcResult(p.failure(number, failure.status))
+        try:
+            return await self._service.answer(
+                calls.Call(operation, node), work(node, call.arguments, call.uid)
+            )
         except Malformed:
             raise
         except Failure as failure:
@@ -114,6 +115,19 @@ class NfsProgram:
             number_of_error = error.errno if type(error) is OSError else None
             status = p.STATUS.get(number_of_error or errno_of(error), NfsStatus.IO)
             return RpcResult(p.failure(number, status))
+
+    def _node(self, handle: bytes, client: Client, uid: int) -> Node:
+        """The node of a handle, for this user. Raises Failure."""
+        nodeid = self._handles.node(handle)
+        if nodeid is None:
+            raise Failure(NfsStatus.BADHANDLE)
+        client.trusted = True
+        if not self._everybody and uid not in (self._service.uid, _ROOT):
+            raise Failure(NfsStatus.ACCES)
+        node = self._files.node(nodeid)
+        if node is None or node.stale:
+            raise Failure(NfsStatus.STALE)
+        return node
 
     # --- attributes -----------------------------------------------------------------------------------------------
 

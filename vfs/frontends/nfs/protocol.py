@@ -92,6 +92,8 @@ STATUS = {
     errno.EOPNOTSUPP: NfsStatus.NOTSUPP,
 }
 """By errno; any other is IO. Never JUKEBOX ("later"): clients ask again for ever, also those of a soft mount."""
+ERRNOS = {status: number for number, status in STATUS.items()}
+"""The other way round, for the log."""
 
 READS, LOOKS, EXECUTES = 0x01, 0x02, 0x20
 """What ACCESS grants (`ACCESS3_READ`, `ACCESS3_LOOKUP`, `ACCESS3_EXECUTE`)."""

@@ -68,10 +68,6 @@ class Child:
             raise
 
     @property
-    def alive(self) -> bool:
-        return not self._ended.is_set()
-
-    @property
     def status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.returncode
