@@ -7,6 +7,7 @@ Sources: ssh(1) of OpenSSH 9 for the options; draft-ietf-secsh-scp-sftp-ssh-uri-
 
 from __future__ import annotations
 
+import getopt
 import os.path
 import re
 import shlex
@@ -16,11 +17,9 @@ from urllib.parse import unquote
 
 from vfs.base.errors import UsageError
 
-_HARMLESS_FLAGS = frozenset("46AaCfgKkMNnqTtvXxYy")
-"""Flags of ssh(1) that change nothing about where and as whom to log in."""
-
-_HARMLESS_WITH_VALUE = frozenset("LRDEe")
-"""Forwardings, log file, escape character: panels and wikis paste them, SFTP needs none."""
+_OPTIONS = "p:i:l:J:c:m:o:" + "46AaCfgKkMNnqTtvXxYy" + "L:R:D:E:e:"
+"""For getopt(3). The flags, and then forwardings, log file and escape character, are ignored: they change nothing about where
+and as whom to log in, and panels and wikis paste them."""
 
 _UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -c CIPHERS, -m MACS, -o Key=Value"
 
@@ -119,40 +118,30 @@ class _Line:
     options: list[tuple[str, str]] = field(default_factory=list)
 
     def address(self) -> Address:
-        only_operands = False
-        while self.words:
-            word = self.words.pop(0)
-            if not only_operands and word == "--":
-                only_operands = True
-            elif not only_operands and word.startswith("-") and word != "-":
-                self._options(word)
-            elif self.host is None:
-                self._destination(word)
-            else:
-                rest = shlex.join([word, *self.words])
-                raise UsageError(f"{rest!r} follows the host: artisync runs no command on the server")
+        words = self.words
+        while words:  # options may follow the host
+            try:
+                given, words = getopt.getopt(words, _OPTIONS)
+            except getopt.GetoptError as e:
+                if "requires" in e.msg:
+                    raise UsageError(f"the option -{e.opt} needs a value") from None
+                what = f"the option -{e.opt} is not understood"
+                if len(e.opt) > 1:
+                    what = f"'--{e.opt}' is not an option of ssh"
+                raise UsageError(f"{what}; artisync understands {_UNDERSTOOD}") from None
+            for option, value in given:
+                if not value and f"{option[1:]}:" in _OPTIONS:
+                    raise UsageError(f"the option {option} needs a value")
+                self._option(option[1:], value)
+            if words and self.host is not None:
+                raise UsageError(
+                    f"{shlex.join(words)!r} follows the host: artisync runs no command on the server"
+                )
+            if words:
+                self._destination(words.pop(0))
         if self.host is None:
             raise UsageError(f"the ssh line names no host; {_LOOKS}")
         return Address(self.host, self.port, self.user, tuple(self.keys), self.jump, tuple(self.options))
-
-    def _options(self, word: str) -> None:
-        """One word of options as getopt(3) reads it: flags may be joined, a value glued to its letter."""
-        if word.startswith("--"):
-            raise UsageError(f"{word!r} is not an option of ssh; artisync understands {_UNDERSTOOD}")
-        rest = word[1:]
-        while rest:
-            letter, rest = rest[0], rest[1:]
-            if letter in _HARMLESS_FLAGS:
-                continue
-            if letter not in _HARMLESS_WITH_VALUE and letter not in "pilJcmo":
-                raise UsageError(
-                    f"the option -{letter} is not understood; artisync understands {_UNDERSTOOD}"
-                )
-            value = rest or (self.words.pop(0) if self.words else "")
-            if not value:
-                raise UsageError(f"the option -{letter} needs a value")
-            self._option(letter, value)
-            return
 
     def _option(self, letter: str, value: str) -> None:
         match letter:
