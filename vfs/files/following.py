@@ -2,8 +2,6 @@
 
 Mostly its text says where: then READLINK and STAT, sent together, are enough. REALPATH is sent only for a symlink that leads
 somewhere: some servers crash on a circular one. Its answer is ignored where it only normalises the path's text.
-
-Owned by the event loop's thread; there are no locks.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Forgets unused names, so that memory does not grow with every name that was ever listed.
 
-Owned by the event loop's thread. Beyond MOST_NAMES, the names in the directories listed longest ago are forgotten, if the
-kernel holds none of them and nothing refers to them: no open file or directory, no walk, no request, no command. Their
-listing stays in the cache and shows them offline. Inode number and lineage follow from path and version, so a name comes
-back with the same ones. A directory is forgotten after its names.
+Beyond MOST_NAMES, the names in the directories listed longest ago are forgotten, if the kernel holds none of them and nothing
+refers to them: no open file or directory, no walk, no request, no command. Their listing stays in the cache and shows them
+offline. Inode number and lineage follow from path and version, so a name comes back with the same ones. A directory is
+forgotten after its names.
 """
 
 from __future__ import annotations

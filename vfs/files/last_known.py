@@ -1,6 +1,6 @@
 """Keeps each listing in the cache, and shows it again while the server cannot be asked.
 
-Owned by the event loop's thread. Long listings are written and read in slices.
+Long listings are written and read in slices.
 """
 
 from __future__ import annotations

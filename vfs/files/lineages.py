@@ -1,6 +1,6 @@
 """Which lineage a file's bytes belong to: the one that the cache remembers for its path, if it still fits; else a new one.
 
-Owned by the event loop's thread; there are no locks. Pins belong to paths, and go over to the lineage that is there.
+Pins belong to paths, and go over to the lineage that is there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks the server for a directory's listing, and enters it into the namespace, a large one in slices.
 
-Owned by the event loop's thread. The directory counts as listed only once the whole listing is entered; then the names
-that were neither in it nor seen since it was asked for are removed.
+The directory counts as listed only once the whole listing is entered; then the names that were neither in it nor seen since it
+was asked for are removed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names of one tree as they were last heard: which node a name stands for, and how old its attributes are.
 
-Owned by the event loop's thread; there are no locks. State only: nothing here awaits, or asks the server. A listing gives
-the names and attributes of all entries of a directory, and is the unit of freshness.
+State only: nothing here awaits, or asks the server. A listing gives the names and attributes of all entries of a directory,
+and is the unit of freshness.
 """
 
 from __future__ import annotations

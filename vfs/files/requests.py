@@ -1,7 +1,6 @@
 """Requests to the server on behalf of programs: single-flight, and given up for cached answers while it is silent.
 
-Owned by the event loop's thread; there are no locks. Offline, the last answer is given again; over a silent link, only if it
-was fresh when the silence began.
+Offline, the last answer is given again; over a silent link, only if it was fresh when the silence began.
 """
 
 from __future__ import annotations

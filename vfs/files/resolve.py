@@ -1,6 +1,6 @@
 """Asks the server what one name stands for, symlinks included, and enters the answer into the namespace.
 
-Owned by the event loop's thread. Requests here are not single-flight; the callers make them so.
+Requests here are not single-flight; the callers make them so.
 """
 
 from __future__ import annotations

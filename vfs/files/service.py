@@ -1,9 +1,8 @@
 """The files of one server, as FUSE, NFS and fsspec serve them.
 
-Owned by the event loop's thread; there are no locks. Methods that end in `_now` are for the hot paths: they answer without
-waiting, or return None where the server has to be asked; then the method without `_now` asks. Failures are the classes of
-`vfs.base.errors`; `vfs.base.errnos` has an errno for each. The methods have no deadline of their own: a frontend awaits them
-in a coroutine that it passes to `answer`.
+Methods that end in `_now` are for the hot paths: they answer without waiting, or return None where the server has to be asked;
+then the method without `_now` asks. Failures are the classes of `vfs.base.errors`; `vfs.base.errnos` has an errno for each.
+The methods have no deadline of their own: a frontend awaits them in a coroutine that it passes to `answer`.
 """
 
 from __future__ import annotations

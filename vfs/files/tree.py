@@ -1,7 +1,7 @@
 """Looks up, refreshes, lists and finds names: answers from the namespace while it is fresh, else asks the server.
 
-Owned by the event loop's thread; there are no locks. A name past the TTL is asked for alone; a directory in which many are
-asked for is listed. Every request is single-flight; see `requests.py` for what is answered while the server is silent.
+A name past the TTL is asked for alone; a directory in which many are asked for is listed. Every request is single-flight; see
+`requests.py` for what is answered while the server is silent.
 """
 
 from __future__ import annotations

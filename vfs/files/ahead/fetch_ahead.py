@@ -1,8 +1,7 @@
 """Files ahead of the programs that will open them: event files of all runs here, `neighbours.py` those of a directory.
 
-Owned by the event loop's thread; there are no locks. One opened file fetches nothing else: it takes event files of two
-directories, opened within a few seconds, as TensorBoard does; then those below the place that both have in common are
-fetched, all at once.
+One opened file fetches nothing else: it takes event files of two directories, opened within a few seconds, as TensorBoard
+does; then those below the place that both have in common are fetched, all at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Lists directories before a program asks: the next ones of a walk, and again those in which it looks names up.
 
-Owned by the event loop's thread. Opening one directory lists no other: it takes two children of a directory, opened within
-PATTERN_SECONDS. A walk ends when no directory is opened for as long. A listing is renewed only if the one before answered
-several lookups.
+Opening one directory lists no other: it takes two children of a directory, opened within PATTERN_SECONDS. A walk ends when no
+directory is opened for as long. A listing is renewed only if the one before answered several lookups.
 """
 
 from __future__ import annotations

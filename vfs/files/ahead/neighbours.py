@@ -1,7 +1,7 @@
 """Notices programs that open the small files of a directory one after the other: images, a checkout, chunks.
 
-Owned by the event loop's thread. One opened file fetches nothing else: it takes two neighbours, in the order of the listing or
-sorted, opened within PATTERN_SECONDS. Then `series.py` fetches the next ones.
+One opened file fetches nothing else: it takes two neighbours, in the order of the listing or sorted, opened within
+PATTERN_SECONDS. Then `series.py` fetches the next ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One program that opens small files one after the other, and the files fetched ahead of it.
 
-Owned by the event loop's thread. First a few files are fetched, and more with each correct guess, always within the remote's
-bound on speculative reads (`spare`). Files that the program skips reduce the credit.
+First a few files are fetched, and more with each correct guess, always within the remote's bound on speculative reads
+(`spare`). Files that the program skips reduce the credit.
 """
 
 from __future__ import annotations
