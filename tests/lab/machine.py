@@ -12,12 +12,13 @@ import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
 
-from tests.lab.history import History, Kind, State
+from tests.lab.history import Kind, State
+from tests.lab.programs import Client, Handle, Later
 
 SINGLE_READ = 32 << 10
 """A file up to this long may be seen in the middle of a rewrite, as by a local read(2)."""
@@ -36,48 +37,6 @@ FILES = (b"a.pt", b"run.log", b"d/a.pt", b"d/run.log", b"d/s/b.bin")
 DIRECTORIES = (b"d", b"d/s")
 LINK = b"link"
 SIZES = (0, 1, 5_000, SINGLE_READ, 40_000, 300_000, (1 << 20) + 5, (2 << 20) + 100_000)
-
-Later = list[tuple[float, Callable[[], None]]]
-
-
-class Handle(Protocol):
-    """An open file. Failures are OSError."""
-
-    def read(self, offset: int, length: int, later: Later = ...) -> bytes: ...
-    def read_on(self, offset: int) -> bytes:
-        """All from there to the end, as a program gets it that reads on at what was the end."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Client(Protocol):
-    """Programs on a mount. `later`: changes on the server, so many seconds after the beginning of the call."""
-
-    ttl: float
-    slack: float
-    """Seconds by which an answer may be older than it should, for the time that the machine itself takes."""
-    history: History
-
-    def now(self) -> float: ...
-    def wait(self, seconds: float) -> None: ...
-    def look(self, path: bytes, later: Later) -> tuple[Kind, int]:
-        """What `lstat` says: the kind, and the size of a file."""
-        ...
-
-    def names(self, path: bytes, later: Later) -> set[bytes]: ...
-    def read(self, path: bytes, later: Later) -> bytes:
-        """Open, read to the end, close."""
-        ...
-
-    def open(self, path: bytes) -> Handle: ...
-    def evict(self) -> None:
-        """Have what is in the mount's memory make way for other files."""
-        ...
-
-    def go_offline(self) -> None: ...
-    def go_online(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tests.lab.memory_link import MemoryLink
 from tests.lab.memory_tree import Inode, MemoryTree
 from vfs.base.errors import (
     AccessDenied,
@@ -26,7 +27,6 @@ from vfs.base.errors import (
 )
 from vfs.remote import api
 from vfs.remote.api import Attributes, DirEntry, FsStats
-from vfs.remote.sftp.connectivity import AWAY, SILENCE
 
 T = TypeVar("T")
 
@@ -64,54 +64,6 @@ class Fault:
     after: float = 0.0
 
 
-class MemoryLink:
-    """`api.LinkState`. `tells_time`: whether the server's clock can be read."""
-
-    def __init__(self, remote: MemoryRemote) -> None:
-        self._remote = remote
-        self._loop = asyncio.get_running_loop()
-        self.connected = True
-        self._changed = self._loop.time()
-        self.tells_time = True
-        self.waiting: dict[object, float] = {}
-        """When each request that is under way was sent."""
-        self.last_received = self._changed
-
-    @property
-    def online(self) -> bool:
-        return self.connected and self.silence <= max(AWAY, 2 * self.patience)
-
-    @property
-    def since(self) -> float:
-        return self._loop.time() - self.silence if self.connected and not self.online else self._changed
-
-    def changed(self, connected: bool, at: float) -> None:
-        """As of the real link; `at` -inf: for good."""
-        self.connected, self._changed = connected, at
-
-    @property
-    def silence(self) -> float:
-        if not self.waiting:
-            return 0.0
-        return max(0.0, self._loop.time() - max(min(self.waiting.values()), self.last_received))
-
-    @property
-    def rtt(self) -> float:
-        return self._remote.latency
-
-    @property
-    def patience(self) -> float:
-        return max(SILENCE, 4 * self.rtt)
-
-    @property
-    def server_time(self) -> float | None:
-        return float(int(self._remote.tree.clock())) if self.tells_time else None
-
-    @property
-    def past(self) -> float | None:
-        return self.server_time
-
-
 class MemoryRemote:
     """`latency`: seconds of a round trip. `between`: seconds between two READs, or two READDIRs, of one batch."""
 
@@ -122,7 +74,7 @@ class MemoryRemote:
         self.latency = latency
         self.between = between
         self.timeout = timeout
-        self.link = MemoryLink(self)
+        self.link = MemoryLink(latency, tree.clock)
         self.window = 6 << 20
         self.piece = 1 << 20
         self.spare = 64 << 20

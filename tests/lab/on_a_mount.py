@@ -17,9 +17,10 @@ from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from tests.lab import calls
 from tests.lab.history import History, Kind
-from tests.lab.machine import Later, Machine
+from tests.lab.machine import Machine
 from tests.lab.memory_tree import RealTree
 from tests.lab.mounted import Mounted, settle
+from tests.lab.programs import Later
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
 from vfs.base.memory import BLOCKS

@@ -125,10 +125,13 @@ class _Line:
             except getopt.GetoptError as e:
                 if "requires" in e.msg:
                     raise UsageError(f"the option -{e.opt} needs a value") from None
-                what = f"the option -{e.opt} is not understood"
                 if len(e.opt) > 1:
-                    what = f"'--{e.opt}' is not an option of ssh"
-                raise UsageError(f"{what}; artisync understands {_UNDERSTOOD}") from None
+                    raise UsageError(
+                        f"'--{e.opt}' is not an option of ssh; artisync understands {_UNDERSTOOD}"
+                    ) from None
+                raise UsageError(
+                    f"the option -{e.opt} is not understood; artisync understands {_UNDERSTOOD}"
+                ) from None
             for option, value in given:
                 if not value and f"{option[1:]}:" in _OPTIONS:
                     raise UsageError(f"the option {option} needs a value")

@@ -89,7 +89,7 @@ def test_pull(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def slow(self: Remote, *arguments: object, **options: object) -> None:
         made(self, *arguments, **options)  # type: ignore[arg-type]
-        self.latency = 0.1  # some pictures of the bar
+        self.latency = self.link.rtt = 0.1  # some pictures of the bar
 
     monkeypatch.setattr(Remote, "__init__", slow)
     shown = screen("pull", NAME, tmp_path / "out")

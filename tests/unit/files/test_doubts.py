@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.lab.memory_remote import MemoryLink
+from tests.lab.memory_link import MemoryLink
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from tests.lab.waiting import now
 from vfs.base.errors import NoSuchPath, StaleVersion, Unreachable

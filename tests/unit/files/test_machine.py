@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from tests.lab.history import History, Kind
-from tests.lab.machine import Later, Machine
+from tests.lab.machine import Machine
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, read
+from tests.lab.programs import Later
 from tests.lab.virtual_time import VirtualLoop
 from vfs.base.errors import ArtisyncError, NotDirectory
 from vfs.files.node import Kind as NodeKind
