@@ -15,15 +15,13 @@ USUAL, MOST = 128 * KIB, 1024 * KIB
 GROWTH = 8
 """The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`."""
 PAGE = 4 * KIB
-GROWTH_FROM_0 = 32
-"""The same for a file that is read from its beginning in large pieces: it is most likely read whole."""
 RANDOM_UNIT = 32 * KIB
 """What a small read at a random place is rounded to, unless the link is slow."""
 ROUNDED = 16
 """A rounded read costs no more than this fraction of `spare`, 16 ms of the link."""
 FIRST = 128 * KIB
 """The kernel's request when a program reads a file from its beginning in large pieces. As much is asked for beyond it as
-fills the link, one round trip before the run shows."""
+fills the link, one round trip before the run shows: it is most likely read whole."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 FROM_DISK = 16 * KIB * KIB
@@ -53,9 +51,14 @@ class Readahead:
     """What the kernel asks for ahead: it sends such requests out of order by about as much, which is no seek."""
 
     @property
-    def sequential(self) -> bool:
-        """Whether the run is as long as one and a half of the kernel's readahead requests."""
-        return 2 * self.run >= 3 * self.kernel
+    def earned(self) -> int:
+        """Bytes of the run if it is as long as one and a half of the kernel's usual requests, else 0.
+
+        Two large requests count as two usual ones: the kernel sends as many for a tensor of 256 KiB that is mapped, and
+        nobody may read what they bring.
+        """
+        earned = self.run - 2 * (self.kernel - USUAL)
+        return earned if 2 * earned >= 3 * USUAL else 0
 
     @property
     def left(self) -> int | None:
@@ -79,7 +82,7 @@ class Readahead:
 
         `spare`: bytes that may be fetched for nobody.
         """
-        if self.sequential:
+        if self.earned:
             return start, end
         unit = min(RANDOM_UNIT, max(PAGE, 1 << (spare // ROUNDED).bit_length() - 1))
         return start - start % unit, min(size, end + -end % unit)
@@ -94,12 +97,9 @@ class Readahead:
         jump. `unit`: bytes that are worth asking for.
         """
         whole = self.eager and growth > 1 and self.run_start == 0
-        if self.sequential:
-            window = min(limit, (GROWTH_FROM_0 if whole else growth) * self.run, max(spare, self.run))
-        elif whole and self.run >= FIRST:
-            window = min(limit, spare)
-        else:
-            return None
+        window = min(limit, max(spare, self.earned))
+        if not whole or self.run < FIRST:
+            window = min(window, growth * self.earned)
         start = max(self.frontier, self.position)
         end = self.position + window
         if window >= STEPS * WHOLE and growth > 1:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs.fetch.readahead import GROWTH, GROWTH_FROM_0, KIB, Readahead, kernel_readahead
+from vfs.fetch.readahead import GROWTH, KIB, Readahead, kernel_readahead
 
 MIB = 1024 * KIB
 SIZE = 500 * MIB
@@ -50,6 +50,16 @@ def test_a_second_adjacent_read_opens_a_window() -> None:
     assert end >= 11 * MIB
 
 
+def test_what_the_kernel_asks_for_around_one_tensor_of_a_mapping_earns_as_its_usual_requests_do() -> None:
+    asked = {}
+    for size in (128 * KIB, MIB):
+        pattern = Readahead(kernel=size)
+        read(pattern, 100 * MIB, 100 * MIB + size)
+        _, end = read(pattern, 100 * MIB + size, 100 * MIB + 2 * size) or (0, 0)
+        asked[size] = end - pattern.position
+    assert asked[MIB] == asked[128 * KIB] == GROWTH * 256 * KIB
+
+
 def test_the_window_grows_with_the_run_up_to_the_limit() -> None:
     pattern, ends, position = Readahead(), [], MIB
     while position < 33 * MIB:
@@ -77,7 +87,7 @@ def test_a_seek_closes_the_window() -> None:
     for i in range(64):
         read(pattern, i * 128 * KIB, (i + 1) * 128 * KIB)
     assert read(pattern, 300 * MIB, 300 * MIB + 128 * KIB) is None
-    assert not pattern.sequential
+    assert not pattern.earned
 
 
 def test_nothing_is_asked_for_beyond_where_other_files_were_left_until_a_run_comes_there() -> None:
@@ -133,8 +143,7 @@ def test_what_is_asked_ahead_is_never_more_than_the_pattern_earned(reads: list[t
             assert ahead[0] >= pattern.position
             assert ahead[0] < ahead[1] <= SIZE
             first = LIMIT if pattern.run_start == 0 else 0
-            growth = GROWTH_FROM_0 if pattern.run_start == 0 else GROWTH
-            assert ahead[1] - pattern.position <= max(first, min(LIMIT, growth * run)) + MIB
+            assert ahead[1] - pattern.position <= max(first, min(LIMIT, GROWTH * run)) + MIB
 
 
 def test_on_a_slow_link_no_more_is_asked_for_nobody_than_it_may_cost() -> None:
@@ -183,6 +192,6 @@ def test_what_the_kernel_asks_for_comes_within_some_milliseconds() -> None:
 def test_the_larger_the_kernels_requests_the_more_of_them_make_a_run() -> None:
     pattern = Readahead(kernel=MIB)
     assert read(pattern, 7 * MIB, 8 * MIB) is None
-    assert not pattern.sequential
+    assert not pattern.earned
     assert read(pattern, 9 * MIB, 10 * MIB) is not None  # out of order by one request
-    assert pattern.sequential
+    assert pattern.earned
