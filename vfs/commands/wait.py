@@ -28,7 +28,7 @@ async def wait(
 ) -> experiments.Summary:
     """Return what is in the experiment once it exists and nothing in it has changed for `settle` seconds.
 
-    With `complete`, also every checkpoint must be whole as far as its format tells. `say` is told what is seen, and
+    With `complete`, also every checkpoint must be complete as far as its format tells. `say` is told what is seen, and
     which error it would be if the wait ended now. A server that does not answer is waited for. Cancel it to bound the
     wait.
     """

@@ -1,4 +1,4 @@
-"""The extended attributes of files: where the bytes are, whether they are pinned, whether the file is whole."""
+"""The extended attributes of files: where the bytes are, whether they are pinned, whether the file is complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def cached_bytes(tree: Tree, node: Node) -> int:
 async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
     verdict = formats.verdict_for(node.name, node.version.size)
     if verdict.wanted is None:
-        return _WORDS[verdict.whole]
+        return _WORDS[verdict.complete]
     reader = await open_reader(tree, fetcher, node)
     content = reader.content
     try:
@@ -53,7 +53,7 @@ async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
                 pieces = await reader.read(wanted.start, len(wanted))
                 verdict.tell(b"".join(block.view(a, b) for block, a, b in pieces))
                 await asyncio.sleep(0)  # bytes in memory come without waiting, and the loop has other work
-            content.judged = version, verdict.whole
+            content.judged = version, verdict.complete
         return _WORDS[content.judged[1]]
     finally:
         reader.close()

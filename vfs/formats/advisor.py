@@ -226,13 +226,13 @@ class Advisor:
 
 
 class Verdict:
-    """Whether a file is whole, found out piece by piece: while something is `wanted`, `tell` it; then `whole` is the answer.
+    """Whether a file is complete, found out piece by piece: while something is `wanted`, `tell` it; then `complete` is the answer.
 
-    `whole` is None where the format does not tell.
+    `complete` is None where the format does not tell.
     """
 
     def __init__(self, steps: Steps[bool | None] | None, size: int) -> None:
-        self.whole: bool | None = None
+        self.complete: bool | None = None
         self.wanted: Range | None = None
         self._size = size
         self._steps = steps
@@ -253,7 +253,7 @@ class Verdict:
             if 0 <= step.range.start <= step.range.end <= self._size:
                 self.wanted = step.range
         except StopIteration as e:
-            self.whole = e.value if isinstance(e.value, bool) else None
+            self.complete = e.value if isinstance(e.value, bool) else None
         except UNFIT:
             pass
 

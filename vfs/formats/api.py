@@ -100,12 +100,10 @@ def touched() -> Steps[Range]:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: how to recognise it, and what it knows.
+    """One format. `names` matches (search) names of such files; `magic` is how they begin, for files of other names.
 
-    `names` matches (search) names of such files; `magic` is how their first bytes look, for files of other
-    names. `advise(size)` says what will be read next. `complete(size)` returns whether a file of `size` bytes
-    is whole, None when it cannot tell. Both may raise Misfit at any point, which means "no hint" and "cannot
-    tell".
+    `advise(size)` says what will be read next. `complete(size)` returns whether a file of `size` bytes is complete, None when
+    it cannot tell. Both may raise Misfit at any point, which means "no hint" and "cannot tell".
     """
 
     names: re.Pattern[bytes] | None = None

@@ -56,13 +56,13 @@ def look_at_metadata(report: Report, read: Read, limits: Limits, beside: Beside)
     ends: dict[str, int] = {}
     for piece in found:
         ends[piece.file] = max(ends.get(piece.file, 0), piece.end)
-    report.whole = True
+    report.complete = True
     sizes: dict[str, int] = {}
     for file in list(ends)[:MOST_SHARDS]:
         other = beside(file) if _is_name(file) else None
         sizes[file] = other[0] if other is not None else -1
         if sizes[file] < ends[file]:
-            report.whole = False
+            report.complete = False
             report.notes.append(f"{file} is {'missing' if other is None else 'cut short'}.")
         elif other is not None:
             _add_values(report, [p for p in found if p.file == file], other[1], limits)
@@ -87,8 +87,8 @@ def look_at_shard(report: Report, read: Read, limits: Limits, beside: Beside) ->
             nbytes = itemsize(piece.tensor.dtype) * elements(piece.shape)
             report.tensors.append(TensorInfo(piece.name, piece.tensor.dtype, piece.shape, nbytes))
     end = max((piece.end for piece in found), default=0)
-    report.whole = report.size >= end
-    if not report.whole:
+    report.complete = report.size >= end
+    if not report.complete:
         report.notes.append(f"{count(end - report.size, 'byte')} missing.")
     _add_values(report, found, read, limits)
 

@@ -118,7 +118,7 @@ def _kind(name: bytes, head: bytes) -> Look:
     raise Misfit("the file is empty" if not head else "unknown file type")
 
 
-def _whole(one: Format, size: int, read: Read) -> bool | None:
+def _complete(one: Format, size: int, read: Read) -> bool | None:
     try:
         return run(one.complete(size), read) if one.complete is not None else None
     except UNFIT:
@@ -130,7 +130,7 @@ def _whole(one: Format, size: int, read: Read) -> bool | None:
 
 def _zip(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "zip"
-    report.whole = _whole(zips.FORMAT, report.size, read)
+    report.complete = _complete(zips.FORMAT, report.size, read)
     try:
         where = run(zips.find_directory(report.size), read)
     except Misfit:
@@ -168,14 +168,14 @@ def _torch(
     sizes = {m.name[len(folder) :]: m.size for m in members if m.name.startswith(folder)}
     missing = [k for k, stored in told.stored.items() if sizes.get(k.encode(errors="replace"), -1) < stored]
     if missing and len(members) < MOST_MEMBERS:
-        report.whole = False
+        report.complete = False
         first = f"{missing[0]!r} first"
         report.notes.append(f"The bytes of {len(missing)} storages are missing or too few ({first}).")
 
 
 def _cut_short(report: Report, read: Read, limits: Limits) -> None:
     """An archive without its end. PyTorch writes the pickle first, so the tensors can be told anyway."""
-    report.whole = False
+    report.complete = False
     report.notes.append("The archive has no end: it is being written, or was cut short.")
     head = read(0, zips.LOCAL.size)
     if len(head) < zips.LOCAL.size:
@@ -206,12 +206,12 @@ def _legacy(report: Report, read: Read, limits: Limits) -> None:
     except TooLarge:
         raise
     except Misfit as e:
-        report.whole = False
+        report.complete = False
         report.notes.append(f"Its list of tensors cannot be read: {e}.")
         return
     _list(report, told)
-    report.whole = report.size >= end
-    if not report.whole:
+    report.complete = report.size >= end
+    if not report.complete:
         report.notes.append(f"{end - report.size} bytes are missing.")
 
 
@@ -219,7 +219,7 @@ def _pickle(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "pickle"
     stream = Stream(read, 0, report.size)
     _list(report, outline(load(stream, rebuild, limits), limits))
-    report.whole = True if stream.tell() == report.size else None
+    report.complete = True if stream.tell() == report.size else None
 
 
 def _list(report: Report, told: Outline) -> None:
@@ -271,7 +271,7 @@ def _array(name: str, data: bytes) -> TensorInfo:
 
 def _npy(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "npy"
-    report.whole = _whole(npy.FORMAT, report.size, read)
+    report.complete = _complete(npy.FORMAT, report.size, read)
     report.tensors.append(_array("(itself)", read(0, npy.LONGEST_HEADER + 12)))
 
 
@@ -281,15 +281,15 @@ def _npy(report: Report, read: Read, limits: Limits) -> None:
 def _safetensors(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "safetensors"
     if report.size < 8 or 8 + run(safetensors.header_length(report.size), read) > report.size:
-        report.whole = False
+        report.complete = False
         report.notes.append("It is cut short within its header.")
         return
     head = run(safetensors.header(report.size, limits), read)
-    report.whole = head.end == report.size
+    report.complete = head.end == report.size
     for t in head.tensors:
         report.tensors.append(TensorInfo(t.name, _DTYPES.get(t.dtype, t.dtype), t.shape, t.end - t.start))
     report.metadata = head.metadata
-    if report.whole is False:
+    if report.complete is False:
         difference = head.end - report.size
         told = f"{difference} bytes are missing." if difference > 0 else f"{-difference} bytes too many."
         report.notes.append(told)
@@ -297,10 +297,10 @@ def _safetensors(report: Report, read: Read, limits: Limits) -> None:
 
 def _parquet(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "parquet"
-    report.whole = _whole(parquet.FORMAT, report.size, read)
-    if report.whole is False:
+    report.complete = _complete(parquet.FORMAT, report.size, read)
+    if report.complete is False:
         report.notes.append("It has no footer: it is being written, or was cut short.")
-    elif report.whole:
+    elif report.complete:
         try:
             report.rows, report.columns = run(parquet.table(report.size, limits), read)
         except TooLarge:
@@ -311,8 +311,8 @@ def _parquet(report: Report, read: Read, limits: Limits) -> None:
 
 def _hdf5(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "hdf5"
-    report.whole = _whole(hdf5.FORMAT, report.size, read)
-    if report.whole is False:
+    report.complete = _complete(hdf5.FORMAT, report.size, read)
+    if report.complete is False:
         report.notes.append("It is cut short, or was not closed.")
         return
     try:

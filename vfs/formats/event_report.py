@@ -22,7 +22,7 @@ LARGE_RECORD = 1 << 20
 def look(report: Report, get: Get, limits: Limits) -> None:
     """Tell of all records, as far as the limits allow. Raises Misfit where the first one is none."""
     report.kind = "events"
-    report.whole = True
+    report.complete = True
     report.records = 0
     tags: dict[str, TagInfo] = {}
     offset = 0
@@ -40,7 +40,7 @@ def look(report: Report, get: Get, limits: Limits) -> None:
             length = -1 if report.size - offset >= events.HEAD.size else report.size
         end = offset + events.HEAD.size + length + events.FOOT
         if length < 0 or end > report.size:
-            report.whole = False
+            report.complete = False
             cut = "Cut in the middle of a record (a live run may be writing it now)"
             report.notes.append(f"{'Damaged' if length < 0 else cut}, at byte {offset}.")
             break
@@ -48,7 +48,7 @@ def look(report: Report, get: Get, limits: Limits) -> None:
         if end == report.size and length <= LARGE_RECORD // 16:
             foot = get(end - events.FOOT, events.FOOT)
             if int.from_bytes(foot, "little") != events.masked_crc(body):
-                report.whole = False
+                report.complete = False
                 report.notes.append(f"The last record, at byte {offset}, is damaged.")
                 break
         try:
@@ -62,7 +62,7 @@ def look(report: Report, get: Get, limits: Limits) -> None:
 
 
 def _stopped(report: Report, offset: int) -> None:
-    report.whole = None
+    report.complete = None
     report.notes.append(f"It is too large to inspect whole: what is behind byte {offset} was not looked at.")
 
 

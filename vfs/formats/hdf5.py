@@ -36,7 +36,7 @@ def advise(size: int) -> Steps[None]:
 
 
 def complete(size: int) -> Steps[bool | None]:
-    """Whole if it reaches as far as the superblock says. A file that is open for writing may say too much."""
+    """Complete if it reaches as far as the superblock says. A file that is open for writing may say too much."""
     end = yield from end_of_file(size)
     return None if end is None else size >= end
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from vfs.formats.api import PAGE, Range
 
-WHOLE = 8 << 20
+LARGEST = 8 << 20
 """Bytes. A larger thing is left to readahead: its reader may want a slice of it."""
 
 LEAD = (128 << 10) + 2 * PAGE
@@ -56,7 +56,7 @@ class Items:
         if index < 0:
             return None
         thing = self.range(index)
-        if thing.start < touched.start - LEAD or len(thing) > WHOLE:
+        if thing.start < touched.start - LEAD or len(thing) > LARGEST:
             return None
         if thing.end - touched.end <= len(touched) // 16:  # nearly all of it: not worth a request of its own
             return None

@@ -66,7 +66,7 @@ def _itemsize(descr: object) -> int | None:
 
 
 def complete(size: int) -> Steps[bool | None]:
-    """Whole if the array fits. A file that is longer is whole too: several arrays may follow each other."""
+    """Complete if the array fits. A longer file is complete, too: several arrays may follow each other."""
     if size < 10:
         return False
     head = yield from header()

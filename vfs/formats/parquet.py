@@ -52,7 +52,7 @@ def advise(size: int) -> Steps[None]:
 
 
 def complete(size: int) -> Steps[bool | None]:
-    """Whole if it ends with a footer: it is written last."""
+    """Complete if it ends with a footer: it is written last."""
     if size < 12 or (yield from need(0, 4)) != MAGIC:
         return None
     return (yield from footer(size)) is not None

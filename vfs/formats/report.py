@@ -46,15 +46,15 @@ class TagInfo:
 class Report:
     """What a file holds.
 
-    `kind` is one of torch, torch-legacy, dcp, dcp-shard, pickle, npz, zip, safetensors, npy, events, parquet, hdf5. `whole`
-    is None where the format does not tell. Sizes in bytes, times in seconds since 1970. `notes` are sentences
+    `kind` is one of torch, torch-legacy, dcp, dcp-shard, pickle, npz, zip, safetensors, npy, events, parquet, hdf5.
+    `complete` is None where the format does not tell. Sizes in bytes, times in seconds since 1970. `notes` are sentences
     for people.
     """
 
     name: str
     size: int
     kind: str
-    whole: bool | None = None
+    complete: bool | None = None
     tensors: list[TensorInfo] = field(default_factory=list)
     values: dict[str, bool | int | float | str | None] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -72,6 +72,7 @@ class Report:
     def as_json(self) -> dict[str, object]:
         """As `json.dumps` takes it, with totals; numbers that JSON has no word for (NaN) as text."""
         told: dict[str, object] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        told["whole"] = told.pop("complete")
         told["tensors"] = [
             {"name": t.name, "dtype": t.dtype, "shape": t.shape, "nbytes": t.nbytes} for t in self.tensors
         ]
@@ -100,9 +101,9 @@ _TITLES = {
 
 def render(report: Report, *, everything: bool = False) -> str:
     """Plain text: a summary, then the tensors or tags, some of them or all. Control characters are escaped."""
-    whole = {True: "complete", False: "cut short", None: "completeness unknown"}[report.whole]
+    complete = {True: "complete", False: "cut short", None: "completeness unknown"}[report.complete]
     title = _TITLES.get(report.kind, report.kind)
-    name, told = printable(report.name), f"{title}, {size(report.size)}, {whole}"
+    name, told = printable(report.name), f"{title}, {size(report.size)}, {complete}"
     lines = [f"{name}: {told}"] if len(name) + len(told) <= WIDTH - 2 else [f"{name}:", told]
     if report.records is not None:
         lines.append(_span(report))

@@ -211,7 +211,7 @@ def advise(size: int) -> Steps[None]:
 
 
 def complete(size: int) -> Steps[bool | None]:
-    """Whole if it is as long as its header says."""
+    """Complete if it is as long as its header says."""
     if size < 8:
         return False
     length = yield from header_length(size)

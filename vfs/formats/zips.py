@@ -233,7 +233,7 @@ def _walk(listed: list[Member], things: Items, pickled: bool) -> Steps[None]:
 
 
 def complete(size: int) -> Steps[bool | None]:
-    """Whole if the end record is where the size says and points to a directory before it."""
+    """Complete if the end record is where the size says and points to a directory before it."""
     if size < END.size:
         return False
     for reach in (PAGE, LONGEST_END):

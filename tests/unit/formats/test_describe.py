@@ -57,7 +57,7 @@ def test_a_checkpoint_is_told_by_nested_names_shapes_and_dtypes() -> None:
     assert told["l0002"] == ("float32", (256,), 1024)
     assert told["model.head.weight"] == ("float16", (64, 4), 512)
     assert report.values == {"model.head.bias": None, "epoch": 12, "lr": 1e-3, "args": "<argparse.Namespace>"}
-    assert (report.kind, report.whole, report.notes) == ("torch", True, [])
+    assert (report.kind, report.complete, report.notes) == ("torch", True, [])
 
 
 def test_only_the_ends_and_the_pickle_of_a_checkpoint_are_read() -> None:
@@ -76,7 +76,7 @@ def test_only_the_ends_and_the_pickle_of_a_checkpoint_are_read() -> None:
 def test_a_checkpoint_that_is_cut_short_still_tells_its_tensors() -> None:
     data = torch_archive(100, 10_000)
     report = look("m.pt", data[: len(data) // 2])
-    assert report.whole is False
+    assert report.complete is False
     assert len(report.tensors) == 100
     assert "missing" in report.notes[-1]
     assert "cut short" in render(report).splitlines()[0]
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_is_cut_short_still_tells_its_tensors() -> None:
 
 def test_a_checkpoint_that_is_cut_within_its_pickle_says_so() -> None:
     report = look("m.pt", torch_archive(100, 10_000)[:3000])
-    assert (report.kind, report.whole, report.tensors) == ("torch", False, [])
+    assert (report.kind, report.complete, report.tensors) == ("torch", False, [])
 
 
 def test_a_storage_that_is_missing_is_noticed() -> None:
@@ -93,7 +93,7 @@ def test_a_storage_that_is_missing_is_noticed() -> None:
         archive.writestr("m/data.pkl", made_files.dumps({"w": made_files.tensor("7", (10,))}))
         archive.writestr("m/data/7", bytes(39))
     report = look("m.pt", to.getvalue())
-    assert report.whole is False
+    assert report.complete is False
     assert "'7'" in report.notes[0]
 
 
@@ -232,10 +232,10 @@ def test_a_safetensors_file_tells_its_header() -> None:
     report = look("m.safetensors", data)
     (t,) = report.tensors
     assert (t.name, t.dtype, t.shape, t.nbytes) == ("w", "bfloat16", (2, 3), 12)
-    assert (report.metadata, report.whole) == ({"format": "pt"}, True)
+    assert (report.metadata, report.complete) == ({"format": "pt"}, True)
     cut = look("m.safetensors", data[:-5])
-    assert (cut.whole, cut.notes) == (False, ["5 bytes are missing."])
-    assert look("m.safetensors", data[:20]).whole is False
+    assert (cut.complete, cut.notes) == (False, ["5 bytes are missing."])
+    assert look("m.safetensors", data[:20]).complete is False
 
 
 def npy(shape: str, body: bytes, pad: int = 0) -> bytes:
@@ -258,8 +258,8 @@ def test_the_arrays_of_an_npz_are_told(method: int, pad: int) -> None:
 
 def test_an_array_tells_its_shape_and_whether_it_is_whole() -> None:
     report = look("a.npy", npy("(3,)", bytes(24)))
-    assert (report.tensors[0].shape, report.whole) == ((3,), True)
-    assert look("a.npy", npy("(3,)", bytes(23))).whole is False
+    assert (report.tensors[0].shape, report.complete) == ((3,), True)
+    assert look("a.npy", npy("(3,)", bytes(23))).complete is False
 
 
 def test_any_other_zip_lists_its_members() -> None:
@@ -299,7 +299,7 @@ def test_an_event_file_tells_its_tags_and_steps() -> None:
         "acc": ("scalars", 50, 0, 49),
         "image": ("images", 1, 7, 7),
     }
-    assert (report.whole, report.records) == (True, 103)
+    assert (report.complete, report.records) == (True, 103)
     assert (report.first_step, report.last_step) == (0, 50)
     assert (report.first_time, report.last_time) == (1000.0, 2000.0)
 
@@ -322,20 +322,20 @@ def test_an_event_file_that_ends_within_a_record_says_where(cut: int) -> None:
     data = events(3)
     last = len(data) - len(scalar_event("loss", 3, 2000.0))
     report = look("events.out.tfevents.1.host", data[:-cut])
-    assert report.whole is False
+    assert report.complete is False
     assert f"at byte {last}" in report.notes[0]
 
 
 def test_a_last_record_that_is_damaged_is_noticed() -> None:
     data = bytearray(events(3))
     data[-6] ^= 1
-    assert look("events.out.tfevents.1.host", bytes(data)).whole is False
+    assert look("events.out.tfevents.1.host", bytes(data)).complete is False
 
 
 def test_damage_between_records_ends_the_reading() -> None:
     first = version_event(1.0)
     report = look("events.out.tfevents.1.host", first + bytes(100))
-    assert (report.whole, report.records) == (False, 1)
+    assert (report.complete, report.records) == (False, 1)
 
 
 # --- whatever comes
@@ -346,7 +346,7 @@ def test_damage_between_records_ends_the_reading() -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"\x80\x02X", b"hello world, hello world", bytes(100)])
 def test_what_is_of_no_known_kind_is_unreadable(name: str, data: bytes) -> None:
     if len(data) < 8 and name in ("x.safetensors", "events.out.tfevents.1.h"):
-        assert look(name, data).whole is (name[0] == "e" and data == b""), (
+        assert look(name, data).complete is (name[0] == "e" and data == b""), (
             "no more than its beginning is there"
         )
         return
@@ -436,7 +436,7 @@ def test_long_lists_tell_their_totals() -> None:
 
 def test_a_parquet_file_tells_its_rows_and_columns() -> None:
     report = look("t.parquet", made_files.parquet_file(3, ["step", "loss"]))
-    assert (report.rows, report.columns, report.whole) == (3, {"step": "float64", "loss": "float64"}, True)
+    assert (report.rows, report.columns, report.complete) == (3, {"step": "float64", "loss": "float64"}, True)
     assert "3 rows, 2 columns" in render(report)
 
 
@@ -498,7 +498,7 @@ def test_a_real_hdf5_file_tells_its_datasets(libver: str) -> None:
     assert ("steps" in told) != ("hard" in told)
     assert len([name for name in told if name.startswith("many/")]) == (200 if libver == "earliest" else 0)
     assert ("1 of its groups" in render(report)) is (libver == "latest")
-    assert look("a.h5", to.getvalue()[:-100]).whole is False
+    assert look("a.h5", to.getvalue()[:-100]).complete is False
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
@@ -562,8 +562,8 @@ def test_a_real_training_checkpoint_is_told(tmp_path: Path) -> None:
         assert old or told["sparse"] == ("float32", (3, 3))
         assert (report.values["epoch"], report.values["best"]) == (12, 1.25)
         assert report.values["optimizer.param_groups.0.lr"] == 1e-3
-        assert report.whole is True
-        assert look("m.pt", data[:-1]).whole is False
+        assert report.complete is True
+        assert look("m.pt", data[:-1]).complete is False
 
 
 def test_a_real_distributed_checkpoint_is_told_by_its_metadata_and_so_is_a_shard(tmp_path: Path) -> None:
@@ -576,15 +576,15 @@ def test_a_real_distributed_checkpoint_is_told_by_its_metadata_and_so_is_a_shard
     for place, kind in ((tmp_path, "dcp"), (tmp_path / ".metadata", "dcp"), (shard, "dcp-shard")):
         report = inspect_local(place)
         assert {(t.name, t.dtype, t.shape) for t in report.tensors} == expected
-        assert (report.kind, report.whole, report.values) == (kind, True, {"epoch": 12, "lr": 0.5})
+        assert (report.kind, report.complete, report.values) == (kind, True, {"epoch": 12, "lr": 0.5})
     cut = shard.read_bytes()[:-100]
     shard.write_bytes(cut)
-    assert inspect_local(shard).whole is False
-    assert inspect_local(tmp_path).whole is False
+    assert inspect_local(shard).complete is False
+    assert inspect_local(tmp_path).complete is False
     shard.unlink()
     assert f"{shard.name} is missing." in inspect_local(tmp_path).notes
     alone = look(shard.name, cut)
-    assert (alone.kind, alone.tensors, alone.whole) == ("dcp-shard", [], None)
+    assert (alone.kind, alone.tensors, alone.complete) == ("dcp-shard", [], None)
 
 
 def test_a_metadata_that_names_files_elsewhere_opens_none(tmp_path: Path) -> None:
@@ -598,7 +598,7 @@ def test_a_metadata_that_names_files_elsewhere_opens_none(tmp_path: Path) -> Non
         asked.append(name)
 
     report = inspect_file(b".metadata", len(data), lambda at, length: data[at : at + length], beside)
-    assert (asked, report.whole) == ([], False)
+    assert (asked, report.complete) == ([], False)
 
 
 def test_a_real_event_file_is_told(tmp_path: Path) -> None:
@@ -618,7 +618,7 @@ def test_a_real_event_file_is_told(tmp_path: Path) -> None:
     assert told["weights"] == ("histograms", 1, 5, 5)
     assert told["image"] == ("images", 1, 6, 6)
     assert told["notes/text_summary"] == ("text", 1, 7, 7)
-    assert report.whole is True
+    assert report.complete is True
 
 
 def test_real_arrays_are_told() -> None:

@@ -139,9 +139,9 @@ def test_a_verdict_names_what_it_lacks() -> None:
         return (yield from need(8, 9)) == b"x"
 
     asked = Verdict(steps(), 9)
-    assert (asked.wanted, asked.whole) == (Range(8, 9), None)
+    assert (asked.wanted, asked.complete) == (Range(8, 9), None)
     asked.tell(b"x")
-    assert (asked.wanted, asked.whole) == (None, True)
+    assert (asked.wanted, asked.complete) == (None, True)
     assert (Verdict(steps(), 3).wanted, Verdict(None, 3).wanted) == (None, None), "it ends before"
 
 

@@ -226,7 +226,7 @@ def verdict(name: bytes, data: bytes) -> tuple[bool | None, int]:
     while (wanted := asked.wanted) is not None:
         there.update(range(wanted.start // PAGE, -(-wanted.end // PAGE)))
         asked.tell(data[wanted.start : wanted.end])
-    return asked.whole, len(there) * PAGE
+    return asked.complete, len(there) * PAGE
 
 
 def test_a_whole_checkpoint_is_known_by_its_end(checkpoint: bytes) -> None:
