@@ -18,7 +18,6 @@ def command(mountpoint: Path | None) -> int:
 
     Two of them go on training, at MOUNTPOINT. Ctrl-C removes everything.
     """
-    from vfs.commands import mount
     from vfs.commands.demo.run import run
 
-    return run(mountpoint, mount=mount.run, tell=lambda text: console.tell(*text.split("\n")))
+    return run(mountpoint, lambda text: console.tell(*text.split("\n")))

@@ -17,17 +17,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from vfs.base import paths, reexec
 from vfs.base.address import Address
 from vfs.base.errors import MountError
 from vfs.base.settings import Settings
+from vfs.commands import mount
 from vfs.commands.demo.server import REMOTE_ROOT, USER, Announcement
 from vfs.frontends import mountpoint as mountpoints
-from vfs.remote.ssh.transport import Prompter
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +37,11 @@ _CACHE_SIZE = 1 << 30
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Tell(Protocol):
-    """Says a line to the person."""
-
-    def __call__(self, text: str, /) -> None: ...
-
-
-class Mount(Protocol):
-    """What `vfs.commands.mount.run` is: mount, call `ready`, serve until a signal or an unmount; the exit code."""
-
-    def __call__(
-        self, settings: Settings, mountpoint: Path, *, ready: Tell, prompter: Prompter | None
-    ) -> int: ...
-
-
-def run(mountpoint: Path | None, *, mount: Mount, tell: Tell) -> int:
+def run(mountpoint: Path | None, tell: Callable[[str], None]) -> int:
     """Show the demo at `mountpoint` (a fresh temporary directory for None) until a signal or an unmount.
 
-    The exit code: that of `mount`, or 128 plus the signal that came before the mount was up. Directories that were
-    missing are removed again. Raises MountError when the server does not start, and what `mount` raises. Blocks; main
+    The exit code: that of the mount, or 128 plus the signal that came before the mount was up. Directories that were
+    missing are removed again. Raises MountError when the server does not start, and as `mount.run`. Blocks; main
     thread only, since it handles signals.
     """
     with contextlib.ExitStack() as cleanup:
@@ -72,7 +58,7 @@ def run(mountpoint: Path | None, *, mount: Mount, tell: Tell) -> int:
             tell(what_to_try(shown) if not message else f"{message}\n{what_to_try(shown)}")
 
         try:
-            code = mount(settings(announcement), mountpoint, ready=ready, prompter=None)
+            code = mount.run(settings(announcement), mountpoint, ready=ready)
         finally:
             _ignore_signals()  # once the mount is over they would end this process at once
         tell("Cleaning up …")

@@ -35,25 +35,29 @@ LITTLE = 256 << 20
 
 
 def fuse() -> Finding:
-    """Whether this user can mount by FUSE. Where mounts are made by NFS anyway, it is no failure if not."""
-    try:
+    """Whether this user can mount by FUSE."""
+
+    def look() -> str:
         check_fuse()
         from vfs.frontends.fuse.library import VERSION  # loads libfuse
-    except MountError as error:
-        finding = Finding.of_error("fuse", error)
-        if DEFAULT_VIA == "fuse":
-            return finding
-        return replace(finding, result=Result.SKIPPED, next="")
-    return Finding("fuse", Result.OK, f"libfuse {VERSION[0]}.{VERSION[1]}")
+
+        return f"libfuse {VERSION[0]}.{VERSION[1]}"
+
+    return _way("fuse", look)
 
 
 def nfs() -> Finding:
-    """Whether this machine can mount by NFS. Where mounts are made by FUSE, it is no failure if not."""
+    """Whether this machine can mount by NFS."""
+    return _way("nfs", check_client)
+
+
+def _way(check: str, look: Callable[[], str]) -> Finding:
+    """What was seen of one way to mount; it is no failure if it cannot be used where mounts are made the other way."""
     try:
-        return Finding("nfs", Result.OK, check_client())
+        return Finding(check, Result.OK, look())
     except MountError as error:
-        finding = Finding.of_error("nfs", error)
-        return finding if DEFAULT_VIA == "nfs" else replace(finding, result=Result.SKIPPED, next="")
+        finding = Finding.of_error(check, error)
+        return finding if check == DEFAULT_VIA else replace(finding, result=Result.SKIPPED, next="")
 
 
 def profile(given: Mapping[str, object]) -> tuple[Finding, Settings | None]:

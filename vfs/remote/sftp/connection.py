@@ -47,9 +47,7 @@ class Connection(Exchange):
         self.refused: set[PacketType] = set()
         """Requests that this server refuses whatever they are about; see `substitutes`."""
         mine = weakref.proxy(self)  # in no cycle: the garbage collector never frees one that it has frozen
-        self._handles = Handles(
-            lambda text: mine._request(PacketType.STATUS, wire.request, PacketType.CLOSE, text)
-        )
+        self._handles = Handles(lambda text: mine._request(PacketType.STATUS, PacketType.CLOSE, text))
         self.in_flight = 0
         """Bytes of reads asked for and not yet answered, and of those that wait until their file is open here."""
         self.load = lambda: mine.due_bytes
@@ -70,10 +68,10 @@ class Connection(Exchange):
 
         Raises LinkLost, ProtocolViolation, NoThread, and ConnectError when the transport found out why nothing came.
         """
-        version = await self._begin()
-        self._statvfs = b"statvfs@openssh.com" in version.extensions
-        clock = self._request(PacketType.ATTRS, wire.request, PacketType.STAT, b"/proc/self")
-        if b"limits@openssh.com" in version.extensions:
+        extensions = await self._begin()
+        self._statvfs = b"statvfs@openssh.com" in extensions
+        clock = self._request(PacketType.ATTRS, PacketType.STAT, b"/proc/self")
+        if b"limits@openssh.com" in extensions:
             try:
                 limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
                 self._handles.limit(limits.handles)
@@ -93,18 +91,18 @@ class Connection(Exchange):
     # --- requests -------------------------------------------------------------------------------------------------
 
     def lstat(self, path: bytes) -> asyncio.Future[Attributes]:
-        return self._request(PacketType.ATTRS, wire.request, PacketType.LSTAT, path)
+        return self._request(PacketType.ATTRS, PacketType.LSTAT, path)
 
     def stat(self, path: bytes) -> asyncio.Future[Attributes]:
-        return self._request(PacketType.ATTRS, wire.request, PacketType.STAT, path)
+        return self._request(PacketType.ATTRS, PacketType.STAT, path)
 
     async def readlink(self, path: bytes) -> bytes:
         """The text of a link, whatever the server says it is."""
-        return self._one_name(await self._request(PacketType.NAME, wire.request, PacketType.READLINK, path))
+        return self._one_name(await self._request(PacketType.NAME, PacketType.READLINK, path))
 
     async def realpath(self, path: bytes) -> bytes:
         """An absolute path without `.`, `..` or NUL."""
-        path = self._one_name(await self._request(PacketType.NAME, wire.request, PacketType.REALPATH, path))
+        path = self._one_name(await self._request(PacketType.NAME, PacketType.REALPATH, path))
         if not path.startswith(b"/"):
             raise self.violated(f"a real path that is not absolute: {path!r}")
         return posixpath.normpath(path)
@@ -118,14 +116,14 @@ class Connection(Exchange):
     def open(self, path: bytes) -> asyncio.Future[Handle]:
         """The handle of a file opened for reading."""
         return self._handles.open(
-            lambda: self._request(PacketType.HANDLE, _open_packet, None, path),
+            lambda: self._request(PacketType.HANDLE, PacketType.OPEN, path, wire.FOR_READING),
             lambda: self.stat(path) if PacketType.FSTAT in self.refused else None,
         )
 
     def opendir(self, path: bytes) -> asyncio.Future[Handle]:
         """The handle of a directory; the caller closes it."""
         return self._handles.open(
-            lambda: self._request(PacketType.HANDLE, wire.request, PacketType.OPENDIR, path), directory=True
+            lambda: self._request(PacketType.HANDLE, PacketType.OPENDIR, path), directory=True
         )
 
     def close_handle(self, handle: Handle) -> None:
@@ -135,7 +133,7 @@ class Connection(Exchange):
 
     def readdir(self, handle: Handle, about: bytes) -> asyncio.Future[list[DirEntry] | Status]:
         """Some more names, or the status that says there are none."""
-        return self._request(PacketType.NAME, wire.request, PacketType.READDIR, handle.text, about=about)
+        return self._request(PacketType.NAME, PacketType.READDIR, handle.text, about=about)
 
     def read(
         self,
@@ -225,7 +223,3 @@ class Connection(Exchange):
 
     def _gone(self) -> None:
         self._lost(self)
-
-
-def _open_packet(number: int, path: bytes) -> bytes:
-    return wire.open_for_reading(number, path)

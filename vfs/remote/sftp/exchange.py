@@ -129,7 +129,7 @@ class Exchange(ABC):
     # --- requests (loop's thread) -----------------------------------------------------------------------------------
 
     def _begin(self) -> asyncio.Future[Any]:
-        """Start the threads, and say hello; the server's version. Raises NoThread."""
+        """Start the threads, and say hello; the server's extensions. Raises NoThread."""
         try:
             for thread in self._threads:
                 thread.start()
@@ -145,14 +145,14 @@ class Exchange(ABC):
     def _request(
         self,
         expected: PacketType,
-        encode: Any,
-        kind: PacketType | None,
+        kind: PacketType,
         text: bytes,
+        tail: bytes = b"",
         *,
         about: bytes | None = None,
     ) -> asyncio.Future[Any]:
         number = self._next_id()
-        packet = encode(number, text) if kind is None else encode(kind, number, text)
+        packet = wire.request(kind, number, text, tail)
         return self._put(expected, number, packet, text if about is None else about)
 
     def _put(self, expected: PacketType, number: int, packet: bytes, about: bytes) -> asyncio.Future[Any]:
@@ -225,7 +225,7 @@ class Exchange(ABC):
             self._give_up(LinkLost("a request is not answered, others are"))
             return
         if not self._waiting and idle >= KEEPALIVE:
-            self._request(PacketType.NAME, wire.request, PacketType.REALPATH, b".").add_done_callback(seen)
+            self._request(PacketType.NAME, PacketType.REALPATH, b".").add_done_callback(seen)
         wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
         self._timer = self._loop.call_later(wait, self._tick)
 

@@ -74,13 +74,6 @@ class Status(NamedTuple):
     message: str
 
 
-class VersionReply(NamedTuple):
-    """What an SSH_FXP_VERSION says: extension names and their data."""
-
-    number: int
-    extensions: dict[bytes, bytes]
-
-
 class ServerLimits(NamedTuple):
     """`limits@openssh.com` (PROTOCOL 4.8), in bytes; 0 stands for "not told"."""
 
@@ -119,8 +112,8 @@ def error_of(status: Status, about: bytes) -> errors.RemoteError:
 
 _HEAD = struct.Struct(">IBII")
 _READ_TAIL = struct.Struct(">QI")
-_NO_ATTRS = b"\0\0\0\0"
-_OPEN_READ = b"\0\0\0\1"  # SSH_FXF_READ [6.3]
+FOR_READING = b"\0\0\0\1\0\0\0\0"
+"""The tail of an OPEN: SSH_FXF_READ, and no attributes [6.3]."""
 
 
 def init() -> bytes:
@@ -131,11 +124,6 @@ def init() -> bytes:
 def request(kind: PacketType, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
     """A request whose body is one string (a path or a handle) and then `tail`."""
     return b"".join((_HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)), text, tail))
-
-
-def open_for_reading(request_id: int, path: bytes) -> bytes:
-    """SSH_FXP_OPEN, for reading only [6.3]."""
-    return request(PacketType.OPEN, request_id, path, _OPEN_READ + _NO_ATTRS)
 
 
 def read(request_id: int, handle: bytes, offset: int, size: int) -> bytes:
@@ -276,7 +264,8 @@ def _entries(packet: bytes, *, with_attributes: bool) -> list[DirEntry]:
     return entries
 
 
-def _version(packet: bytes) -> VersionReply:
+def _version(packet: bytes) -> dict[bytes, bytes]:
+    """The server's extensions, and their data [section 4]."""
     number, at = _u32(packet, 1)
     if number != VERSION_NUMBER:
         raise errors.ProtocolViolation(f"the server speaks SFTP version {number}, not {VERSION_NUMBER}")
@@ -284,7 +273,7 @@ def _version(packet: bytes) -> VersionReply:
     while at < len(packet):
         name, at = _string(packet, at)
         extensions[name], at = _string(packet, at)
-    return VersionReply(number, extensions)
+    return extensions
 
 
 def parse_limits(data: bytes) -> ServerLimits:
@@ -306,7 +295,7 @@ def _rest(packet: bytes) -> bytes:
     return packet[5:]
 
 
-Value = bytes | Status | Attributes | list[DirEntry] | VersionReply
+Value = bytes | Status | Attributes | list[DirEntry] | dict[bytes, bytes]
 
 _PARSERS: dict[int, Callable[[bytes], Value]] = {
     PacketType.STATUS: _status,
