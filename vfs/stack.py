@@ -116,13 +116,12 @@ class Stack:
         )
         self.started = time.time()
 
-    async def move(self, settings: Settings, prompter: Prompter | None = None) -> None:
+    async def move(self, settings: Settings) -> None:
         """Go on over another address of the same files, with cache and open files kept.
 
         Raises ConnectError when it cannot be reached; the old address is then kept.
         """
-        dialer = make_dialer(settings, prompter)
-        await self.pool.move(dialer)
+        await self.pool.move(make_dialer(settings, None))
         self.settings = settings
         self.tree.lineages.host = settings.address.host
 

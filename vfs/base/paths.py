@@ -61,9 +61,9 @@ def remove(directories: Iterable[Path]) -> None:
             directory.rmdir()
 
 
-def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
-    """As `os.open`, of a regular file only, so that nothing waits for the other end of a FIFO. Raises OSError."""
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+def open_file(path: Path) -> int:
+    """Open a regular file for reading, so that nothing waits for the other end of a FIFO. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         return fd

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import termios
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vfs.base.errors import ArtisyncError
@@ -122,12 +122,6 @@ def tell_error(error: ArtisyncError) -> None:
     tell(f"artisync: {first}", *more)
     if error.hint:
         tell(error.hint)
-
-
-def tell_failures(failed: Iterable[Sequence[str]]) -> None:
-    """A line for each file that could not be had: its name and the reason."""
-    for name, reason in failed:
-        tell(f"artisync: {name}: {reason}")
 
 
 # --- questions ----------------------------------------------------------------------------------------------------

@@ -87,7 +87,8 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
     if lacking:
         console.tell(f"artisync: the cache keeps only {console.size(kept)} of that: {why}.")
-    console.tell_failures(failed)
+    for name, reason in failed:
+        console.tell(f"artisync: {name}: {reason}")
     return 1 if failed or lacking else 0
 
 

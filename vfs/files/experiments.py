@@ -101,17 +101,12 @@ async def look_through(
     return await asyncio.gather(*(one(name, top) for name, top in known))
 
 
-async def find_experiment(tree: Tree, name: str) -> Node:
-    """The directory of one experiment; raises as `choose`."""
-    known = await experiments(tree)
-    return known[choose(name, list(known))]
-
-
 async def find_path(tree: Tree, path: str) -> Node:
     """The node at `experiment/…`; raises NoSuchExperiment for its first word, NoSuchPath for the rest."""
     first, _, rest = path.strip("/").partition("/")
     if not rest:
-        return await find_experiment(tree, first)
+        known = await experiments(tree)
+        return known[choose(first, list(known))]
     try:
         return await tree.find(os.fsencode(path))
     except (NoSuchPath, NotDirectory) as error:

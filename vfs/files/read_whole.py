@@ -25,11 +25,10 @@ SMALL = 1 << 20
 
 
 class Lanes:
-    """Concurrency limits: `small` files of up to 1 MiB at a time, and `large` others, one of which fills the link."""
+    """Concurrency limits: many files of up to 1 MiB at a time, and few others, one of which fills the link."""
 
-    def __init__(self, small: int = 128, large: int = 3) -> None:
-        self._small = asyncio.Semaphore(small)
-        self._large = asyncio.Semaphore(large)
+    def __init__(self) -> None:
+        self._small, self._large = asyncio.Semaphore(128), asyncio.Semaphore(3)
 
     def of(self, size: int) -> asyncio.Semaphore:
         """The limit for a file of `size` bytes: `async with lanes.of(size):`."""

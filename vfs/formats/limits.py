@@ -30,13 +30,11 @@ class Limits:
 
     __slots__ = ("_clock", "_end", "_memory", "_steps")
 
-    def __init__(
-        self, clock: Callable[[], float] | None = None, memory: int = LOOK_BYTES, seconds: float = SECONDS
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
         """`clock` tells processor time; without one, steps are counted in place of seconds."""
         self._clock = clock
-        self._end = clock() + seconds if clock is not None else 0.0
-        self._memory = memory
+        self._end = clock() + SECONDS if clock is not None else 0.0
+        self._memory = LOOK_BYTES
         self._steps = MOST_STEPS if clock is None else LOOK
 
     def __repr__(self) -> str:

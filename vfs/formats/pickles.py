@@ -181,10 +181,10 @@ class _Machine:
         self.stack: list[Symbolic] = []
         self.memo: dict[int, Symbolic] = {}
         self.rebuild = rebuild
-        self._steps: dict[str, Callable[[], None]] = {
+        self._steps: dict[str, Callable[[], object]] = {
             "MARK": lambda: self.stack.append(_MARK),
-            "POP": lambda: self._drop(),
-            "POP_MARK": lambda: self._drop_to_mark(),
+            "POP": self.stack.pop,
+            "POP_MARK": self._marked,
             "DUP": lambda: self.stack.append(self.stack[-1]),
             "EMPTY_LIST": lambda: self.stack.append([]),
             "EMPTY_SET": lambda: self.stack.append([]),
@@ -255,12 +255,6 @@ class _Machine:
         values = self.stack[at + 1 :]
         del self.stack[at:]
         return values
-
-    def _drop(self) -> None:
-        self.stack.pop()
-
-    def _drop_to_mark(self) -> None:
-        self._marked()
 
     def _tuple(self, length: int) -> None:
         values = tuple(self.stack[-length:])

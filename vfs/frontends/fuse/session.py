@@ -37,6 +37,8 @@ from vfs.frontends.fuse.requests import Request, begin
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 16
+"""Requests received before others have their turn on the loop."""
 MAX_BACKGROUND = 256
 """The kernel's readahead requests under way; with its default of 12, slow ones stall everybody's."""
 CONGESTION = 192
@@ -164,12 +166,12 @@ class FuseSession:
         """The descriptor that is readable when requests wait, and when the mount is gone; valid until `unmount`."""
         return self._fd
 
-    def process(self, limit: int = 16) -> bool:
-        """Receive and dispatch up to `limit` requests, without blocking. False once the mount is gone."""
+    def process(self) -> bool:
+        """Receive and dispatch some requests, without blocking. False once the mount is gone."""
         if not self._mounted:
             return False
         session, buffer = self._session, C.byref(self._buffer)
-        for _ in range(limit):
+        for _ in range(AT_ONCE):
             size = lib.fuse_session_receive_buf(session, buffer)
             if size == -errno.EAGAIN:
                 return True

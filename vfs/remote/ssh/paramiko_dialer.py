@@ -127,17 +127,14 @@ class ParamikoDialer(SshDialer):
             raise errors.NeedsOpenssh(f"{target.place} is fast under ChaCha20 only, which paramiko has not")
         shown = session.get_remote_server_key()
         self._verify(target, HostKey(shown.get_name(), shown.asbytes()), deadline)
-        chain.login = self._authenticate(session, target, deadline)
+        with agent_keys(target.agent, deadline.need(target.place)) as held:
+            chain.login = self._authenticate(session, target, held, deadline)
         return session
 
-    def _authenticate(self, session: Session, target: Destination, deadline: Deadline) -> str:
-        """Log in; returns how, for people."""
-        with agent_keys(target.agent, deadline.need(target.place)) as held:
-            return self._try_keys(session, target, held, deadline)
-
-    def _try_keys(
+    def _authenticate(
         self, session: Session, target: Destination, held: Mapping[bytes, AgentKey], deadline: Deadline
     ) -> str:
+        """Log in; returns how, for people. `held`: the agent's keys."""
         problems: list[errors.ConnectError] = []
         tried: list[str] = []
         for candidate in self._keys.candidates(target, held, deadline, problems):
