@@ -181,6 +181,14 @@ class BlockCache:
             self.put(lineage, index, self._memory[lineage, index], persist=True)
         return indexes
 
+    async def keep(self, lineage: bytes) -> None:
+        """Hand over again what is in memory and the disk has lost, as after `artisync cache clear` beside a mount."""
+        known = await self._call(self._disk.index, lineage)
+        for index in list(self._held.get(lineage, ())):
+            block = self._memory[lineage, index]
+            if (lineage, index) not in self._unpersisted and block.valid_bytes > known.get(index, 0):
+                self.put(lineage, index, block, persist=True)
+
     def let_go(self, lineage: bytes) -> None:
         """Forget what is in memory and was put without `persist`."""
         for index in list(self._held.get(lineage, ())):

@@ -138,6 +138,7 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Co
         if pin:
             stack.tree.lineages.pin(reader.node, content)
         size = content.version.size
+        await stack.cache.keep(content.lineage)
         if stack.cache.cached_bytes(content.lineage) < size:
             async for pieces in chunks(reader, 0, size):
                 count = sum(b - a for _, a, b in pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, tagged
 from vfs.base.errors import NoSuchExperiment, NoSuchPath
+from vfs.cache.disk import DiskCache
 from vfs.commands.cache_usage import holdings
 from vfs.commands.prefetch import prefetch, unpin
 from vfs.files import xattrs
@@ -31,6 +33,7 @@ async def pin(stack: MemoryStack, *paths: str) -> None:
     async for report in prefetch(over(stack), paths, pin=True):
         last = report
     assert last["failed"] == []
+    assert last["lacking"] == 0
 
 
 async def shown(stack: MemoryStack) -> bytes:
@@ -143,5 +146,24 @@ def test_what_is_pinned_is_never_evicted_while_other_pins_go(tmp_path: Path) -> 
         assert await pinned_bytes(stack) == BIG
         assert await unpin(over(stack), [""]) == {"unpinned": 1}
         assert await pinned_bytes(stack) == 0
+
+    play(story, place=tmp_path)
+
+
+def test_what_another_process_cleared_is_kept_again(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/exp")
+        stack.old(FILE, tagged(b"old", BIG))
+        await pin(stack, "exp")
+        assert await pinned_bytes(stack) == BIG
+        disk = stack.cache._disk
+
+        def clear() -> None:
+            with contextlib.closing(DiskCache.open(disk.directory, disk.limit)) as other:
+                other.clear(in_use=True)
+
+        await asyncio.to_thread(clear)
+        await pin(stack, "exp")  # all of it is in memory
+        assert await pinned_bytes(stack) == BIG
 
     play(story, place=tmp_path)
