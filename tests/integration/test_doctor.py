@@ -105,7 +105,7 @@ def test_all_is_well(client: Client, server: Sshd, root: Path, transport: str) -
     assert f"127.0.0.1:{server.port} is open" in said["port"]
     assert "SSH-2.0-" in said["banner"]
     assert f"{root} can be read and holds 3 entries" in said["root"]
-    assert "3 experiments: last written" in said["experiments"]
+    assert "3 experiments; last change" in said["experiments"]
     assert "\x1b" not in done.stdout
     if transport == "paramiko":
         assert str(server.user_key) in said["login"]
@@ -124,11 +124,9 @@ def test_json_has_each_check_with_result_text_and_next_step(client: Client) -> N
 def test_one_experiment_is_looked_at_by_itself(client: Client, root: Path) -> None:
     log = root / "exp-1/logs/console.log"
     os.utime(log, (time.time() - 190, time.time() - 190))
-    assert examined(client, "exp-1", code=0)["experiments"]["text"].startswith(
-        "exp-1: last written 3 min ago"
-    )
+    assert examined(client, "exp-1", code=0)["experiments"]["text"].startswith("exp-1; last change 3 min ago")
     assert examined(client, "base", code=0)["experiments"]["text"].startswith(
-        "baseline: last written 2023-11-14"
+        "baseline; last change 2023-11-14"
     )
 
 

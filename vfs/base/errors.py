@@ -29,7 +29,7 @@ class RemoteError(ArtisyncError):
 
 
 class NoSuchPath(RemoteError):
-    """No such file on the server; `artisync ls` lists what is there."""
+    """Check the name; `artisync ls` lists what is on the server."""
 
 
 class EndlessSymlink(NoSuchPath):
@@ -151,8 +151,8 @@ class AuthRejected(ConnectError):
 
 
 class HostKeyUnknown(ConnectError):
-    """The server is new here; connect once from a terminal to confirm its fingerprint, or pass
-    `--accept-new-host-key`."""
+    """The server is new here. Compare the fingerprint with the server's, and confirm it when `artisync connect` asks on a
+    terminal, or pass `--accept-new-host-key`."""
 
 
 class HostKeyChanged(ConnectError):

@@ -69,7 +69,7 @@ def open_file(path: Path) -> int:
         return fd
     os.close(fd)
     name = next((name for is_it, name in _KINDS if is_it(kind)), "something else")
-    raise OSError(errno.EINVAL, f"it is {name}, not a regular file", str(path))
+    raise OSError(errno.EINVAL, f"is {name}, not a regular file", str(path))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -26,8 +26,8 @@ def rate(bytes_per_second: float) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """(1, "file") → "1 file", (3, "file") → "3 files"; `many` where the plural is another: (3, "entry", "entries")."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
+    """(1, "file") → "1 file", (3000, "file") → "3,000 files"; `many` where the plural is another: (3, "entry", "entries")."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def duration(seconds: float) -> str:

@@ -55,7 +55,7 @@ def info(given: dict[str, Any], as_json: bool) -> None:
         console.print_json({"directory": str(directory), "bytes": used, "limit": limit, "experiments": rows})
     elif used:
         console.tell(f"{directory}: {console.size(used)} of {console.size(limit)} used.")
-        console.table(COLUMNS, [_shown(row) for row in rows])
+        console.table(COLUMNS, [_shown(row) for row in rows], first_to_go=(4,))
 
 
 @command.command(cls=Command)

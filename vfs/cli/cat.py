@@ -10,7 +10,7 @@ import click
 
 from vfs.base.errors import UsageError
 from vfs.cli import console, places
-from vfs.cli.options import BASE, Command, given_options
+from vfs.cli.options import BASE, Command, Number, given_options
 from vfs.cli.remote_names import RemotePath
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LINES = 10
 @click.option(
     "--lines",
     "-n",
-    type=click.IntRange(0),
+    type=Number(0),
     help=f"Print only the last N lines  [default: all; with --follow: {LINES}]",
     metavar="N",
 )

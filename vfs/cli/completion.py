@@ -6,6 +6,7 @@ import click
 from click.shell_completion import BashComplete, add_completion_class, get_completion_class
 
 from vfs.cli import cli, logs
+from vfs.cli.options import Command
 
 VARIABLE = "_ARTISYNC_COMPLETE"
 """Set by the scripts when they ask for completions."""
@@ -51,7 +52,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
 
-@click.command(name="completion")
+@click.command(name="completion", cls=Command)
 @click.argument("shell", type=click.Choice(sorted(INSTALL)))
 @logs.verbose_option
 def command(shell: str) -> None:

@@ -15,8 +15,9 @@ import re
 import sys
 import termios
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from vfs.base.columns import GAP, cells, first_width, lay_out
 from vfs.base.errors import ArtisyncError
 from vfs.base.printable import ERRORS
 from vfs.base.printable import printable as printable
@@ -45,33 +46,40 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
+def draws(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which a line can be drawn over."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, first_to_go: Sequence[int] = ()) -> None:
     """A table on stdout; a column whose name begins with ">" is set to the right. Piped: fields between tabs, no head.
 
-    Nothing is broken or cut: where the terminal is too narrow, the columns `first_to_go` are left out in that order.
+    Nothing is broken or cut: where the terminal is too narrow, the columns `first_to_go` are left out in that order, and
+    what is longer than a line has lines of its own.
     """
     shown = [[printable(field) for field in row] for row in rows]
     if not sys.stdout.isatty():
         for row in shown:
             print(*row, sep="\t")
         return
-    from rich.cells import cell_len
     from rich.text import Text
 
     out = stdout()
-    names = [name.removeprefix(">") for name in columns]
-    widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
-    left = list(range(len(columns)))
+    shown.insert(0, [name.removeprefix(">") for name in columns])
+    widths = [max(GAP + cells(field) for field in column) for column in zip(*shown, strict=True)]
+    left = list(range(1, len(columns)))
+    stay = sum(widths[i] for i in left if i not in first_to_go)
+    name = first_width([row[0] for row in shown], out.width - stay)
     for column in first_to_go:
-        if sum(widths[i] + 2 for i in left) - 2 > out.width:
+        if name + sum(widths[i] for i in left) > out.width:
             left.remove(column)
-    rule = ["─" * width for width in widths]
-    for row, style in ((names, "bold"), (rule, ""), *((row, "") for row in shown)):
-        fields = []
-        for i in left:
-            space = " " * (widths[i] - cell_len(row[i]))
-            fields.append(space + row[i] if columns[i].startswith(">") else row[i] + space)
-        out.print(Text(("──" if row is rule else "  ").join(fields).rstrip(), style), soft_wrap=True)
+    left = [0, *left]
+    right = [i for i, column in enumerate(left) if columns[column].startswith(">")]
+    head, *lines = lay_out([[row[i] for i in left] for row in shown], right=right, width=out.width)
+    widest = max(cells(line) for row in (head, *lines) for line in row)
+    out.print(Text("\n".join(head), "bold"), soft_wrap=True)
+    for line in ("─" * min(widest, out.width), *(line for row in lines for line in row)):
+        out.print(Text(line), soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from vfs.cli import console, logs
-from vfs.cli.options import MountPoint
+from vfs.cli.options import Command, MountPoint
 
 
-@click.command(name="demo")
+@click.command(name="demo", cls=Command)
 @logs.verbose_option
 @click.argument("mountpoint", type=MountPoint(), required=False)
 def command(mountpoint: Path | None) -> int:

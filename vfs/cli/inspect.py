@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,14 @@ def command(given: dict[str, Any], paths: tuple[str, ...], everything: bool, as_
     """
     from vfs.formats.report import render
 
-    first = True
+    first, width = True, console.stdout().width if sys.stdout.isatty() else None
     for report in _reports(given, paths):
         if as_json:
             console.print_json(report.as_json())
         else:
-            console.say(*([] if first else [""]), *render(report, everything=everything).split("\n"))
+            console.say(
+                *([] if first else [""]), *render(report, everything=everything, width=width).split("\n")
+            )
         first = False
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,21 +22,57 @@ from vfs.frontends import mountpoint as mountpoints
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+HYPHEN = "\N{NON-BREAKING HYPHEN}"
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Help(click.HelpFormatter):
+    """Breaks no name at a hyphen."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(_joined(text))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl([(term, _joined(text)) for term, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        return super().getvalue().replace(HYPHEN, "-")
+
+
+def _joined(text: str) -> str:
+    return text.replace("-", HYPHEN)
+
+
+class Context(click.Context):
+    """Prints help by `Help`."""
+
+    formatter_class = Help
+
+
+class SharedOption(click.Option):
+    """An option of several commands."""
+
+
 class Command(click.Command):
-    """Shows the options about the server and the cache last in its help, under a heading of their own."""
+    """Shows the options about the server and the cache last in its help, under a heading of their own, and --verbose and
+    --help after its own."""
+
+    context_class = Context
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        common = {f"--{name.replace('_', '-')}" for name in CONNECTION}
-        first: list[tuple[str, str]] = []
-        last: list[tuple[str, str]] = []
+        own: list[tuple[str, str]] = []
+        every: list[tuple[str, str]] = []
+        connection: list[tuple[str, str]] = []
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None and isinstance(param, click.Option):
-                (last if common & set(param.opts) else first).append(record)
-        for title, records in (("Options", first), ("Connection and cache options", last)):
+            if record is None or not isinstance(param, click.Option):
+                continue
+            if isinstance(param, SharedOption) and param.name in CONNECTION:
+                connection.append(record)
+            else:
+                (every if param.is_eager else own).append(record)
+        for title, records in (("Options", own + every), ("Connection and cache options", connection)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
@@ -55,6 +91,22 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         except UsageError as e:
             self.fail(str(e), param, ctx)
         return str(value)
+
+
+class Number(click.types.IntParamType):
+    """A whole number of at least `least`, and at most `most`."""
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = int(super().convert(value, param, ctx))
+        if found < self._least:
+            self.fail(f"{found} is less than {self._least}", param, ctx)
+        if self._most is not None and found > self._most:
+            self.fail(f"{found} is more than {self._most}", param, ctx)
+        return found
 
 
 class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -90,7 +142,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
-    return click.option(f"--{name}", help=help, default=None, **more)
+    return click.option(f"--{name}", cls=SharedOption, help=help, default=None, **more)
 
 
 _PATH = click.Path(path_type=str)

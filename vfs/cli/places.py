@@ -116,15 +116,17 @@ class Where:
 def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
     """Find the one server that the paths are on; without paths, the one of the options.
 
-    Raises UsageError for paths in different places, NotMounted for one of this machine that is in no live mount.
+    Raises UsageError for paths of several, NotMounted for one of this machine that is in no live mount.
     """
     mounts = register.mounts() if paths else []
     meant = [_meant(path, mounts) for path in paths]
-    if len({mount.mountpoint if mount is not None else None for mount, _ in meant}) > 1:
-        raise UsageError("the paths are in different places; give those of one mount or server at a time")
-    mount = meant[0][0] if meant else None
-    # a mount of that server does the work: no second login
-    return Where(given, mount or register.mount_of(resolve(given)), [path for _, path in meant])
+    found = [mount for mount, _ in meant]
+    if None in found or not found:  # a mount of that server does the work: no second login
+        own = register.mount_of(resolve(given))
+        found = [mount or own for mount in found] or [own]
+    if len({mount.mountpoint if mount is not None else None for mount in found}) > 1:
+        raise UsageError("the paths are of different mounts or servers; give those of one at a time")
+    return Where(given, found[0], [path for _, path in meant])
 
 
 def is_local(path: str) -> bool:

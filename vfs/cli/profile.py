@@ -44,7 +44,7 @@ def list_(as_json: bool) -> int:
     if as_json:
         console.print_json({"profiles": rows})
     else:
-        console.table(COLUMNS, [_shown(row) for row in rows])
+        console.table(COLUMNS, [_shown(row) for row in rows], first_to_go=(2,))
         if not rows:
             console.tell('No profiles yet; `artisync connect "ssh …"` saves one.')
     return 1 if any("error" in row for row in rows) else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vfs.base.printable import printable
 from vfs.base.progress import Progress
-from vfs.cli.console import rate
+from vfs.cli.console import draws, rate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +25,7 @@ def shown(
 
     Both are looked at by a thread.
     """
-    if not sys.stderr.isatty():
+    if not draws(sys.stderr):
         return contextlib.nullcontext()
     from rich import progress as rich
     from rich.console import Console
@@ -56,6 +56,7 @@ def shown(
         rich.TimeRemainingColumn(),
         console=console,
         transient=True,
+        redirect_stdout=False,  # it may be a file; what is printed there comes after the line is gone
     )
     line.add_task("", total=None)
     return line

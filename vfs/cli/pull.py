@@ -117,12 +117,15 @@ def command(
     )
     counted, shown = Progress(), _Shown(order, as_json=as_json)
     try:
-        with progress.shown(counted, lambda: shown.resting):
-            where.follow("pull", shown.take, counted, **asdict(order))
+        try:
+            with progress.shown(counted, lambda: shown.resting):
+                where.follow("pull", shown.take, counted, **asdict(order))
+        finally:
+            code = shown.result()
     except KeyboardInterrupt:
         console.tell("Stopped." if watch else "Stopped. Run it again to resume.")
         return 0 if watch else 130
-    return shown.code
+    return code
 
 
 def _destination(text: str) -> Path:
@@ -145,11 +148,11 @@ def _destination(text: str) -> Path:
 
 
 class _Shown:
-    """What is told of a pull, and drawn while a watch `resting`; `code` is the exit code."""
+    """What is told of a pull, and drawn while a watch is `resting`."""
 
     def __init__(self, order: Order, *, as_json: bool) -> None:
         self.resting = ""
-        self.code = 0
+        self._last: dict[str, Any] = {}
         self._order = order
         self._as_json = as_json
         self._news = ""
@@ -160,15 +163,10 @@ class _Shown:
         """As `pull_run.run` tells it."""
         from vfs.commands.pull import Outcome
 
-        if "plan" in report:
-            _tell_plan(report["plan"], Outcome(**report["outcome"]), as_json=self._as_json)
-        elif "outcome" in report:
-            outcome = Outcome(**report["outcome"])
+        if "outcome" in report:
+            self._last = report
             if self._order.watch:
-                self._round(outcome)
-            else:
-                _tell_outcome(outcome, report["seconds"], as_json=self._as_json)
-                self.code = 1 if outcome.failed or outcome.unsettled else 0
+                self._round(Outcome(**report["outcome"]))
         elif "offline" in report:
             if not self._offline:
                 console.tell(f"artisync: {report['offline'].rstrip('.')}. Waiting for the server.")
@@ -176,6 +174,19 @@ class _Shown:
             self._rest("Offline")
         elif "fetching" in report:
             self.resting = ""
+
+    def result(self) -> int:
+        """Tell how a pull that is over went, as far as it came; the exit code."""
+        from vfs.commands.pull import Outcome
+
+        if self._order.watch or not self._last:
+            return 0
+        outcome = Outcome(**self._last["outcome"])
+        if self._order.dry_run:
+            _tell_plan(self._last["plan"], outcome, as_json=self._as_json)
+            return 0
+        _tell_outcome(outcome, self._last["seconds"], as_json=self._as_json)
+        return 1 if outcome.failed or outcome.unsettled else 0
 
     def _round(self, outcome: Outcome) -> None:
         """What one look of a watch has brought, a line where nothing is drawn; and what it could not bring, once."""

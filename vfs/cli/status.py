@@ -13,7 +13,7 @@ import click
 
 from vfs.base.errors import ArtisyncError, NotMounted
 from vfs.cli import console, dead, logs, status_view
-from vfs.cli.options import MountPoint, json_option
+from vfs.cli.options import Command, MountPoint, json_option
 from vfs.control import client, register
 
 INTERVAL = 1.0
@@ -22,7 +22,7 @@ INTERVAL = 1.0
 ANSWER_SECONDS = 5.0
 
 
-@click.command(name="status")
+@click.command(name="status", cls=Command)
 @click.argument("mountpoint", type=MountPoint(), required=False)
 @json_option("Print JSON; with --watch, a line per second.")
 @click.option("--watch", is_flag=True, help="Update every second until Ctrl-C.")
@@ -46,7 +46,7 @@ def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
 
 
 def _watch(mountpoint: Path | None, *, as_json: bool) -> None:
-    if as_json or not sys.stdout.isatty():
+    if as_json or not console.draws(sys.stdout):
         for mounts in _looks(mountpoint):
             if as_json:
                 click.echo(json.dumps({"mounts": mounts}))

@@ -73,7 +73,14 @@ def _lines(row: Row, width: int) -> list[Text]:
             lines[-1] = longer
         else:
             lines.append(part)
-    return [Text(f"{'' if number else f'  {label}':<{_LABEL}}{line}") for number, line in enumerate(lines)]
+    shown = []
+    for number, line in enumerate(lines):
+        title = "" if number else f"  {label}"
+        if _LABEL + len(line) > width >= len(line) + 2:  # a path, which is not to be broken
+            shown += [Text(title)] * (not number) + [Text(line.rjust(min(_LABEL + len(line), width)))]
+        else:
+            shown.append(Text(f"{title:<{_LABEL}}{line}"))
+    return shown
 
 
 def _server(mount: Mapping[str, Any]) -> list[Row]:

@@ -17,7 +17,7 @@ import click
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
 from vfs.base.settings import Settings, resolve
 from vfs.cli import background, console
-from vfs.cli.options import BASE, Command, command_line, given_options
+from vfs.cli.options import BASE, Command, Number, command_line, given_options
 from vfs.cli.remote_names import Experiment
 from vfs.commands import pull_dest
 from vfs.frontends import mountpoint as mountpoints
@@ -29,7 +29,9 @@ COPY_SECONDS = 60.0
 @click.command(name="tensorboard", cls=Command)
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
 @click.argument("experiments", nargs=-1, type=Experiment())
-@click.option("--port", type=click.IntRange(1, 65535), help="Port  [default: 6006 or the next free one]")
+@click.option(
+    "--port", type=Number(1, 65535), metavar="PORT", help="Port  [default: 6006 or the next free one]"
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open the browser.")
 @click.pass_context
 def command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 from vfs.base.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
 from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
-from vfs.cli.options import MountPoint
+from vfs.cli.options import Command, MountPoint
 from vfs.control import client, register
 from vfs.frontends import mountpoint as mountpoints
 
@@ -21,7 +22,7 @@ FORCED_PATIENCE = 5.0
 """Seconds for a process that was told to end, before it is killed."""
 
 
-@click.command(name="unmount")
+@click.command(name="unmount", cls=Command)
 @click.option("--force", is_flag=True, help="Unmount even if it is in use or hangs.")
 @logs.verbose_option
 @click.argument("mountpoint", type=MountPoint(), required=False)
@@ -34,6 +35,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
     """
     if mountpoint is None:
         mountpoint = _the_only_one()
+    os.chdir("/")  # it may be in the mount, which would be in use by ourselves
     # nothing here looks at the mount itself: its process may hang
     record = register.find(mountpoint)
     found = mountpoints.mount_info(mountpoint)

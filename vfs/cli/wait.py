@@ -29,9 +29,8 @@ AGAIN_SECONDS = 5.0
     "--settle",
     type=DURATION,
     default="10s",
-    show_default=True,
     metavar="TIME",
-    help="Time without changes to wait for.",
+    help="Time without changes to wait for  [default: 10s]",
 )
 @click.option("--complete", is_flag=True, help="Also wait until every checkpoint is complete.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after this time  [default: never]")
@@ -85,7 +84,7 @@ def command(
                 take({"text": f"{SILENT} ({error})", "kind": "Unreachable"})
                 time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))
     if found is None:
-        raise kind(f"after {limit:g} s: {last}")
+        raise kind(f"gave up after {limit:g} s: {last}")
     if as_json:
         console.print_json(found)
     files, total = console.count(found["files"], "file"), console.size(found["size"])
@@ -96,7 +95,7 @@ def command(
 @contextmanager
 def _spinner() -> Iterator[Callable[[str], None]]:
     """Something that is told what is seen: a spinner's text on a terminal, a line per news elsewhere."""
-    if not sys.stderr.isatty():
+    if not console.draws(sys.stderr):
         yield console.tell
         return
     from rich.console import Console

@@ -228,5 +228,5 @@ def _failures(path: Path) -> Iterator[None]:
         if error.errno == errno.ESTALE:
             raise StaleVersion(f"{path} was replaced") from error
         if error.errno == errno.EINVAL:
-            raise UsageError(f"{path}: {error.strerror}") from error
+            raise UsageError(f"{path} {error.strerror}") from error
         raise Unreachable(f"{path}: {error.strerror}") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import posixpath
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-from vfs.base.errors import ArtisyncError, UnreadableFormat, UsageError
+from vfs.base.errors import ArtisyncError, Unreachable, UnreadableFormat, UsageError
 from vfs.base.paths import open_file
 from vfs.files.experiments import find_path
 from vfs.files.node import Kind, Node
@@ -25,7 +26,7 @@ Opened = tuple[int, Callable[[int, int], bytes]]
 
 
 def inspect_local(path: Path) -> Report:
-    """Raises UsageError for what cannot be read, UnreadableFormat. Blocks; any thread."""
+    """Raises UsageError for what cannot be read, Unreachable, UnreadableFormat. Blocks; any thread."""
     with ExitStack() as opened:
 
         def open_it(path: Path) -> Opened:
@@ -41,7 +42,10 @@ def inspect_local(path: Path) -> Report:
         try:
             report = inspect_file(os.fsencode(file.name), *open_it(file), beside)
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+            if error.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT):  # it is in a mount
+                raise Unreachable(f"{path}: {error.strerror}") from error
+            verb = "" if error.errno == errno.EINVAL else "cannot be read: "
+            raise UsageError(f"{path} {verb}{error.strerror}") from error
     report.name = path.name
     return report
 

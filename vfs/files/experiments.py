@@ -113,7 +113,7 @@ async def find_path(tree: Tree, path: str) -> Node:
         name = choose(first, list(await experiments(tree)))
         if name != first:
             return await find_path(tree, f"{name}/{rest}")
-        raise NoSuchPath(f"there is no {rest} in {first} on the server") from error
+        raise NoSuchPath(f"there is no {path} on the server") from error
 
 
 async def resolved(tree: Tree, node: Node, *, sure: bool = False) -> Node | None:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from vfs.base.columns import cells, lay_out
 from vfs.base.printable import printable
 from vfs.base.units import count, elements, size
 
@@ -99,12 +100,14 @@ _TITLES = {
 }
 
 
-def render(report: Report, *, everything: bool = False) -> str:
-    """Plain text: a summary, then the tensors or tags, some of them or all. Control characters are escaped."""
+def render(report: Report, *, everything: bool = False, width: int | None = None) -> str:
+    """Plain text: a summary, then the tensors or tags, some of them or all; on a terminal of `width` columns, or on none.
+    Control characters are escaped.
+    """
     complete = {True: "complete", False: "cut short", None: "completeness unknown"}[report.complete]
     title = _TITLES.get(report.kind, report.kind)
     name, told = printable(report.name), f"{title}, {size(report.size)}, {complete}"
-    lines = [f"{name}: {told}"] if len(name) + len(told) <= WIDTH - 2 else [f"{name}:", told]
+    lines = [f"{name}: {told}"] if cells(name) + cells(told) <= (width or WIDTH) - 2 else [f"{name}:", told]
     if report.records is not None:
         lines.append(_span(report))
     word = "dataset" if report.kind == "hdf5" else "tensor"
@@ -126,7 +129,7 @@ def render(report: Report, *, everything: bool = False) -> str:
     notes = [printable(note) for note in (report.notes if everything else report.notes[:MOST_NOTES])]
     limits = _limits([len(rows) - 1 for rows, _ in tables], LINES - len(lines) - len(notes) - bool(notes))
     for (rows, right), limit in zip(tables, limits, strict=True):
-        lines += _table(rows, None if everything else limit, right)
+        lines += _table(rows, None if everything else limit, right, width)
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -165,18 +168,23 @@ def _span(report: Report) -> str:
     return told
 
 
-def _table(rows: list[tuple[str, ...]], limit: int | None, right: tuple[int, ...] = ()) -> list[str]:
-    """An empty line, and the lines of `rows`, the first of them the titles."""
+def _table(
+    rows: list[tuple[str, ...]], limit: int | None, right: tuple[int, ...], width: int | None
+) -> list[str]:
+    """An empty line, and the lines of `rows`, the first of them the titles; at most `limit` below the titles."""
     shown = [tuple(printable(cell[:LONGEST_CELL]) for cell in row) for row in rows[: limit and limit + 1]]
-    widths = [min(80, max(len(row[i]) for row in shown)) for i in range(len(shown[0]))]
-    lines = [""]
-    for row in shown:
-        sides = zip(row, widths, range(len(row)), strict=True)
-        cells = [cell.rjust(width) if i in right else cell.ljust(width) for cell, width, i in sides]
-        lines.append("  " + "  ".join(cells).rstrip())
-    if len(rows) > len(shown):
-        lines.append(f"  … {len(rows) - len(shown):,} more, with --all")
-    return lines
+    titles, *laid_out = lay_out(shown, right=right, width=width, indent=2)
+    if limit is not None and len(rows) - 1 <= limit < sum(map(len, laid_out)):
+        limit -= 1  # for the line that says how many more there are
+    lines: list[str] = []
+    told = 0
+    for row in laid_out:
+        if limit is not None and told and len(lines) + len(row) > limit:
+            break
+        lines += row
+        told += 1
+    more = len(rows) - 1 - told
+    return ["", *titles, *lines, *([f"  … {more:,} more, with --all"] if more else [])]
 
 
 def _when(seconds: float) -> str:

@@ -63,6 +63,15 @@ def test_what_is_too_long_for_a_line_goes_on_below_and_the_log_is_named() -> Non
     ]
 
 
+def test_a_path_that_does_not_fit_beside_its_label_has_a_line_of_its_own() -> None:
+    for length, shown in ((69, 11), (70, 10), (78, 2)):
+        path = "/" + "l" * (length - 1)
+        lines = status_view.render([{**STATUS, "log": path}], 80).plain.splitlines()
+        assert (
+            f"{'  log':<11}{path}" in lines if length == 69 else lines[6:8] == ["  log", " " * shown + path]
+        )
+
+
 def test_status_without_mounts_says_so(artisync: Artisync) -> None:
     assert artisync("status") == Said(0, "Nothing is mounted.\n", "")
     assert json.loads(artisync("status", "--json").out) == {"mounts": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.lab.live_mount import live
 from tests.lab.terminal import ESCAPES, Terminal
 from tests.unit.cli.test_cli_status import STATUS
 from tests.unit.commands.in_memory import Commands, Remote
-from tests.unit.formats.made_files import torch_archive
+from tests.unit.formats.made_files import safetensors_file, torch_archive
 from vfs.base.address import Address
 from vfs.base.profiles import Profile, save_profile
 from vfs.cli import run
@@ -79,8 +80,16 @@ def test_inspect(commands: Commands, tmp_path: Path) -> None:
     assert "40 tensors" in " ".join(shown)
     assert len(shown) <= 22
     assert len(screen("inspect", "--all", path)) >= 40
+    name = f"layers.{'block.' * 9}mlp.gate_up_projection"
+    path.write_bytes(safetensors_file({f"{name}.{i:02}": ("F32", [5, 5], 100) for i in range(40)}))
+    shown = screen("inspect", path)
+    assert len(shown) <= 22
+    assert [line.split() for line in shown[3:5]] == [
+        [f"{name}.00"],
+        ["float32", "5", "×", "5", "100", "B"],
+    ]
     path = path.rename(tmp_path / f"model-{'x' * 50}.pt")
-    assert screen("inspect", path)[:2] == [f"{path.name}:", "PyTorch checkpoint, 12.3 KiB, complete"]
+    assert screen("inspect", path)[:2] == [f"{path.name}:", "safetensors, 9.9 KiB, complete"]
 
 
 def test_pull(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,3 +126,45 @@ def test_status_watch(commands: Commands, tmp_path: Path) -> None:
         assert terminal.ended() == 0
         assert max(map(len, shown)) <= 80, max(shown, key=len)
         assert "\x1b[31mbest" not in terminal.said
+
+
+def test_results_go_where_stdout_goes_and_not_over_the_bar(commands: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def to_a_file(option: str) -> int:
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), out.open("w"), os.fdopen(2, "w")
+        code = run(["pull", NAME, str(tmp_path / "copy"), option])
+        sys.stdout.close()
+        return code
+
+    for option, told in (("--dry-run", "/epoch_000012.pt\t"), ("--json", '"files": 2')):
+        with Terminal(partial(to_a_file, option)) as terminal:
+            assert terminal.ended() == 0
+        assert told in out.read_text()
+        assert told not in terminal.said
+    assert [line.split() for line in screen("pull", "--dry-run", NAME, tmp_path / "new")[-6:]] == [
+        ["file", "to", "fetch", "why"],
+        ["─" * 76],
+        [f"{NAME}/checkpoints/epoch_000012.pt"],
+        ["1.0", "KiB", "new"],
+        [f"{NAME}/logs/console.log", "5", "B", "new"],
+        ["2", "files,", "1.0", "KiB;", "0", "up", "to", "date."],
+    ]
+
+
+def test_nothing_is_drawn_on_a_dumb_terminal(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with at_terminal("pull", NAME, tmp_path / "out") as terminal:
+        assert terminal.ended() == 0
+    assert terminal.said == "Pulled 2 files, 1.0 KiB.\r\n"
+
+    async def told(_: dict[str, object]) -> dict[str, object]:
+        return {**STATUS, "mountpoint": str(tmp_path / "mnt")}
+
+    with live(tmp_path / "mnt", {"status": told}), at_terminal("status", "--watch") as terminal:
+        terminal.sees("online")
+        terminal.sees("online")
+        terminal.presses("\x03")
+        assert terminal.ended() == 0

@@ -67,6 +67,16 @@ def test_a_process_that_does_not_end_is_told(
     assert f"process {process.pid} is still running" in said.err
 
 
+def test_the_command_itself_does_not_stand_in_the_mount(
+    artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mount_process(home / "m", ENDS_LATER):
+        (home / "m").mkdir(exist_ok=True)
+        monkeypatch.chdir(home / "m")
+        assert artisync("unmount").code == 0
+        assert Path.cwd() == Path("/")
+
+
 def test_a_busy_mount_stays_and_who_uses_it_is_told(artisync: Artisync, kernel: Kernel, home: Path) -> None:
     kernel.busy = True
     with mount_process(home / "m", STAYS) as process:

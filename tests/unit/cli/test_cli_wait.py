@@ -66,7 +66,7 @@ def test_an_outage_to_the_end_is_told_as_one(commands: Commands, monkeypatch: py
     offline(monkeypatch, 1e9)
     said = commands.run("wait", "exp-1", "--timeout", "0.2")
     assert said.code == 1
-    assert b"artisync: after 0.2 s: the server does not answer" in said.err
+    assert b"artisync: gave up after 0.2 s: the server does not answer" in said.err
     assert b"artisync doctor" in said.err
     assert SOON.encode() not in said.err
 

@@ -170,7 +170,7 @@ class _Server:
         except errors.ArtisyncError as error:
             return [Finding.of_error("experiments", error)]
         what = next(iter(found)) if len(found) == 1 else f"{len(found)} experiments"
-        text = f"{what}: {self._last_sync(tree)}"
+        text = f"{what}; {self._last_change(tree)}"
         if not whole:
             text += f" (not all of it was seen in {duration(self._settings.timeout)})"
         return [Finding("experiments", Result.OK, text)]
@@ -182,11 +182,11 @@ class _Server:
             ):
                 self._newest = node
 
-    def _last_sync(self, tree: Tree) -> str:
+    def _last_change(self, tree: Tree) -> str:
         if self._newest is None:
             return "no file yet"
         path = os.fsdecode(self._newest.relative)
-        return f"last written {ago(experiments.seconds_ago(tree, self._newest.version.mtime))}: {path}"
+        return f"last change {ago(experiments.seconds_ago(tree, self._newest.version.mtime))}: {path}"
 
     async def _read(self) -> list[Finding]:
         """The beginning of the newest file: a server may list what it does not give."""
@@ -204,7 +204,7 @@ class _Server:
                     file.close()
         except (errors.ArtisyncError, TimeoutError) as error:
             return [Finding.of_error("read", error)]
-        return [Finding("read", Result.OK, f"{size(len(buffer))} of {os.fsdecode(node.relative)} came")]
+        return [Finding("read", Result.OK, f"read {size(len(buffer))} of {os.fsdecode(node.relative)}")]
 
     async def _clock(self) -> list[Finding]:
         assert self._pool is not None
