@@ -1,4 +1,4 @@
-"""How much memory a process of ours may hold, and where: every bound on what grows with the bytes that are read.
+"""How much memory a process may hold, and where: every bound on what grows with the bytes that are read.
 
 What a mount holds at once while it reads as fast as it can, all bounds reached, is `PEAK` bytes at most; a test adds it up.
 What grows with something else has a bound of its own beside the code that holds it:

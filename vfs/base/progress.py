@@ -14,4 +14,4 @@ class Progress:
     files: int = 0
     files_done: int = 0
     doing: str = ""
-    """What is being looked at or worked on, for people."""
+    """The file that is worked on, for people."""

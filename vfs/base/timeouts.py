@@ -13,7 +13,7 @@ T = TypeVar("T")
 def within(seconds: float, work: Callable[[], T], name: str) -> T:
     """What `work` returns or raises; TimeoutError after `seconds`. Any thread.
 
-    Work that is late goes on by itself on a thread called `name`, which does not keep the process from exiting.
+    Late work continues on its thread, called `name`, which does not keep the process from exiting.
     """
     future: Future[T] = Future()
 

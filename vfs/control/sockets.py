@@ -1,4 +1,4 @@
-"""Where control sockets lie, who may reach them, and how their paths are kept short enough.
+"""Where control sockets are, who may reach them, and how their paths are kept short.
 
 Functions may be called from any thread.
 """

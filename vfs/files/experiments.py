@@ -55,7 +55,7 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
 
 
 def choose(name: str, names: Sequence[str]) -> str:
-    """The experiment that `name` means: that of the very name, or the only one that begins so.
+    """The experiment called `name`, or the only one whose name begins so.
 
     Raises NoSuchExperiment with the nearest names, AmbiguousExperiment when several begin so.
     """
@@ -117,7 +117,7 @@ async def find_path(tree: Tree, path: str) -> Node:
 
 
 async def resolved(tree: Tree, node: Node, *, sure: bool = False) -> Node | None:
-    """What a symlink inside the root leads to; None when that cannot be told; with `sure` not for want of an answer."""
+    """What a symlink inside the root leads to; None if that is not known. With `sure`, an unreachable server raises."""
     if node.kind is not Kind.SYMLINK:
         return node
     try:
@@ -213,6 +213,6 @@ async def summary(
 
 
 def seconds_ago(tree: Tree, mtime: float) -> float:
-    """How long ago that is by the server's clock as far as it is known, else by ours."""
+    """Seconds since `mtime`, by the server's clock if that is known, else by ours."""
     now = tree.remote.link.server_time
     return max(0.0, (time.time() if now is None else now) - mtime)

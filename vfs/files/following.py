@@ -1,4 +1,4 @@
-"""Asks where a symlink on the server leads, and tells what it is shown as.
+"""Asks where a symlink on the server leads, and decides how it is shown.
 
 Mostly its text says where: then READLINK and STAT, sent together, are enough. REALPATH is sent only for a symlink that leads
 somewhere: some servers crash on a circular one. Its answer is ignored where it only normalises the path's text.
@@ -118,7 +118,7 @@ async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = 
 
 
 async def without_symlinks(remote: Remote, path: bytes) -> bytes:
-    """An absolute path, as REALPATH told it, where that only tidied its text. One round trip if it holds no symlink."""
+    """A path from REALPATH with its symlinks resolved, since some servers only tidy the text. One round trip if there are none."""
     words = _words(path)
     steps = [b"/" + b"/".join(words[:count]) for count in range(1, len(words) + 1)]
     texts = await asyncio.gather(*(remote.readlink(step) for step in steps), return_exceptions=True)

@@ -57,7 +57,7 @@ class Resolver:
             self._names.observe(parent, name, attributes, at)
 
     async def symlink(self, parent: Node, name: bytes, attributes: Attributes, at: float) -> None:
-        """Ask where a symlink leads, and enter what it is shown as. Raises ServerFailure when that cannot be told now."""
+        """Ask where a symlink leads, and enter what it is shown as. Raises ServerFailure if that fails just now."""
         shown = await follow(self._remote, self._names.root.path, parent, join(parent.path, name))
         what = attributes if shown.followed is None else shown.followed
         self._names.observe(parent, name, what, at, target=shown.target, real=shown.real)

@@ -46,7 +46,7 @@ class MountInfo:
 
     @property
     def port(self) -> int | None:
-        """Of a mount of ours by NFS: the port of its server."""
+        """The port of the server, if this is a mount of ours by NFS."""
         return port_of(self.source) if self.kind == "nfs" else None
 
     @property

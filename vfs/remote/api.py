@@ -18,7 +18,7 @@ LONGEST_PATH, LONGEST_NAME = 4095, 255
 MOST_SYMLINKS = 40
 """Links that lead to one another; the kernel follows as many."""
 MOST_AHEAD = 20_000
-"""Names beyond which a directory is not listed while nobody waits for it: 2 MB on the wire."""
+"""A directory of more names is listed only for a program that waits for it: they take 2 MB on the wire."""
 
 
 class Attributes(NamedTuple):
@@ -123,7 +123,7 @@ class LinkState(Protocol):
 
     @property
     def patience(self) -> float:
-        """Seconds of silence up to which nothing is amiss."""
+        """Seconds of silence that a sound link may have."""
         ...
 
     @property
@@ -166,12 +166,12 @@ class Remote(Protocol):
 
     @property
     def spare(self) -> int:
-        """Bytes that may be fetched although nobody may need them: what the link carries in a quarter of a second."""
+        """Bytes of speculative reads that may be in flight: what the link carries in a quarter of a second."""
         ...
 
     @property
     def soon(self) -> int:
-        """Bytes that come within some milliseconds, so that nobody minds waiting for all of them to have the first."""
+        """Bytes that come within some milliseconds: a reader of the first may well wait for all of them."""
         ...
 
     @property

@@ -1,9 +1,9 @@
 """One walk, and the directories that are listed ahead of it: as many as it will open while their listings are fresh.
 
-The order is a guess: depth first, as the server lists the names, or sorted. The distance is measured: as many directories as
-the walker opened in the last half of the TTL, and no more than it could open in one if it never waited for a listing. What
-lies nearer goes first, so a directory that was not listed yet counts for those that it probably holds. No directory is listed
-ahead twice; for a walker whose order cannot be guessed, none is.
+The order is guessed: depth first, as the server lists the names, or sorted. The distance is measured: as many directories as
+the walker opened in the last half of the TTL, and no more than it could open in that time without waiting for listings. A
+directory that was not listed yet counts for as many as it probably holds. No directory is listed ahead twice. If the order
+cannot be guessed, none is listed ahead.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         return self._ask("info", path, lambda stack: browse.info(stack.files, path))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """What is in a directory; a symlink to a file is told as the file, any other as a "link", as fsspec calls it."""
+        """What is in a directory. A symlink to a file is shown as the file, any other as a "link", as fsspec calls it."""
         path = self._strip_protocol(path)
         infos = self._ask("list", path, lambda stack: browse.listing(stack.files, path))
         return infos if detail else [info["name"] for info in infos]
@@ -161,7 +161,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
         return ArtisyncFile(self, path, block_size or BUFFER)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
-        """A file, or a part of it as of a slice, in one version."""
+        """A file, or a slice of it, in one version."""
         (part,) = self.cat_ranges([path], start, end, on_error="raise")
         return bytes(part)
 

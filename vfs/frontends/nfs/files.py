@@ -38,7 +38,7 @@ class NfsFiles:
         return len(self._readers)
 
     def number(self, node: Node) -> int:
-        """The number by which `node` gives this node, for as long as it is in the tree or in use."""
+        """The number for `node`; valid while the node is in the tree or in use."""
         self._nodes[node.id] = node
         return node.id
 
@@ -53,7 +53,7 @@ class NfsFiles:
         return node
 
     def change(self, node: Node) -> int:
-        """A number that differs when a file's size or a directory's names do: by it, clients keep what they have."""
+        """A number that changes with a file's size or a directory's names: while it does not, clients keep what they have cached."""
         if node.kind is not Kind.DIRECTORY:
             return node.attributes.size
         if self._watched(node):

@@ -103,7 +103,7 @@ class NfsMount:
         return found is not None and found.port == self._export.port
 
     async def _watch(self) -> None:
-        """Until the mount is gone; programs that hold files of it open keep it alive out of sight."""
+        """Wait until the mount is gone, and no program has a file of it open any more."""
         while self._there() or self._export.clients:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)

@@ -227,7 +227,7 @@ class NfsProgram:
             entry.raw(self._known(shown)).u32(1).opaque(self.handle(shown))
 
     async def _listing(self, node: Node, at: int) -> Listing:
-        """The listing that a client goes on with behind the cookie `at`, or a fresh one."""
+        """The listing that a client continues behind the cookie `at`, or a fresh one."""
         listing = self._listings.get(node.id) if at else None
         if listing is None:
             listing = self._listings[node.id] = await Listing.of(await self._files.listing(node))

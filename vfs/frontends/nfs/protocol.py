@@ -118,8 +118,8 @@ WRITES = frozenset(
 )
 
 FAILURE_WORDS = {NfsProcedure.GETATTR: 0, NfsProcedure.RENAME: 4, NfsProcedure.LINK: 3}
-"""Words behind the status of a failure, each of which says that there are no attributes (of the object, before, after); any
-other procedure has two if it writes, and one if it does not."""
+"""Zero words behind the status of a failure: each stands for attributes that are not given. Any other procedure has two if it
+writes, and one if it does not."""
 
 _TYPES = {
     stat.S_IFREG: 1,

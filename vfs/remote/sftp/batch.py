@@ -72,7 +72,7 @@ class Batch:
         return not self.missing
 
     def end_round(self) -> list[tuple[int, int]]:
-        """Once all answers are there: the parts to ask for again, of which some bytes came, but not all."""
+        """Once all answers are there: the rest of the parts that came short, to be asked for again."""
         again = []
         for number, (at, length) in self.parts.items():
             got = self._counts.get(number, 0)
@@ -113,7 +113,7 @@ class Batch:
 
     @property
     def _of_the_handle(self) -> tuple[Status | None, ...]:
-        """What was answered about the handle, of which OpenSSH says EBADF as it says ENOENT of a path."""
+        """The answers about the handle. OpenSSH reports EBADF of a handle as it does ENOENT of a path."""
         return (self.error, self.attributes_error) if self.handle.before is None else (self.error,)
 
     @property

@@ -1,8 +1,8 @@
 """The server's present time, where the inode of /proc/self does not tell it.
 
-An inode of /proc gets its mtime when it is first looked at. OpenSSH has a process for each connection, so that of /proc/self is
-new; in a server of one process it is as old as the first client. There the youngest process of a listing of /proc tells the
-time: late by that process's age at most, and never early. No file is read, since not every server can read one of no size.
+An inode of /proc gets its mtime when it is first looked at. OpenSSH has a process for each connection, so its /proc/self is
+new. Where one process serves all clients, /proc/self is as old as the first client. There the youngest process in a listing
+of /proc tells the time: late by that process's age, and never early. No file is read: some servers cannot read one of no size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One SFTP connection: what can be asked of a server, and what has to be known of it.
+"""One SFTP connection: the requests, and the limits and faults of its server.
 
 Belongs to the event loop's thread; see `exchange.py` for the threads below.
 """
@@ -193,7 +193,7 @@ class Connection(Exchange):
         return entries[0].name
 
     def _finish(self, batch: Batch) -> None:
-        """All answers of a batch are there: done, or the rest of what came short is asked for."""
+        """All answers of a batch are there: finish it, or ask for the rest of short ones."""
         self._waiting.pop(batch, None)
         self._latest = max(self._latest, batch.sent)
         again = [] if batch.failed else batch.end_round()

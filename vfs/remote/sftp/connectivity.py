@@ -101,8 +101,7 @@ class Link:
         self._smoothed += (seconds - self._smoothed) / 8
 
     def saw_clock(self, clock: tuple[int, float] | None) -> None:
-        """The server's clock was read: Unix seconds, and the loop's time then. The latest of what is told counts,
-        since each may be too early."""
+        """The server's clock was read: Unix seconds, and the loop's time then. Each may be too early, so the latest counts."""
         if clock is not None and (
             self._clock is None or clock[0] - clock[1] > self._clock[0] - self._clock[1]
         ):
@@ -114,7 +113,7 @@ class Link:
 
     @property
     def server_time(self) -> float | None:
-        """A low estimate of the server's present time; None where it does not tell: ours may be hours ahead of it."""
+        """A low estimate of the server's present time; None if it is not known: our own may be hours ahead."""
         if self._clock is None:
             return None
         seconds, at = self._clock

@@ -23,7 +23,7 @@ SIZES = 64 * KIB, 256 * KIB
 QUICK = 0.02
 """Seconds within which the first must come for the second to be asked for: 25 Mbit/s."""
 INSTANT = 0.002
-"""Seconds that are not told apart."""
+"""Seconds; a shorter time counts as this long."""
 
 
 async def first_rate(connection: Connection) -> float:

@@ -1,8 +1,8 @@
 """What the path to the server carries, and how many bytes of reads to have in flight on it. Pure: times are given.
 
 As BBR (draft-cardwell-iccrg-bbr-congestion-control): the highest delivery rate of the last round trips, the lowest round
-trip of the last seconds, and a start that grows until the rate does not. What is in flight beyond their product waits in
-somebody's buffer, and so does everything that a program asks for meanwhile.
+trip of the last seconds, and a window that grows at the start until the rate does not. Bytes in flight beyond rate × delay
+wait in a buffer on the path, and delay everything that a program asks for meanwhile.
 """
 
 from __future__ import annotations
@@ -18,64 +18,64 @@ START = 512 * KIB
 """Bytes in flight before anything was measured."""
 LEAST = 64 * KIB
 FEW = 16 * KIB
-"""Bytes in flight that no round trip is longer for."""
+"""Bytes in flight that make no round trip longer."""
 MOST = memory.IN_FLIGHT
 STARTING, STEADY = 2.0, 1.25
-"""Bytes in flight, in bandwidth × delay: until the rate grows no more, and from then on."""
+"""The window, in bandwidth × delay: while the rate still grows, and from then on."""
 LEAP = 32
-"""The window grows by so much in one round trip at most."""
+"""The most by which the window is multiplied in one round trip."""
 SLACK, SLACK_SECONDS = 256 * KIB, 0.02
-"""Bytes in flight beyond that, for what comes in bursts; no more than the path carries in these seconds."""
+"""Bytes in flight beyond that, since answers come in bursts; at most what the path carries in SLACK_SECONDS."""
 OURS = 0.012
 """Seconds that an answer and the next request may wait in our own process: the least delay to reckon with."""
 GROWN = 1.25
 ROUNDS = 3
-"""The start is over when the rate did not grow so much in so many rounds that filled the window."""
+"""The start is over when the rate grew by less than GROWN in each of ROUNDS rounds that filled the window."""
 FULL = 0.75
-"""From this part of the window on it is the path that bounds the rate, not the readers."""
+"""The part of the window that must be in flight for the path, not the readers, to bound the rate."""
 RATE_SECONDS, RATE_ROUNDS = 1.0, 10
 """How far back the highest rate is looked for: whichever is longer."""
 RTT_SECONDS = 10.0
 """How long a lowest round trip holds; then it is measured anew, with half a bandwidth × delay in flight."""
 PROBE_SECONDS = 0.5
-"""What measuring it may take, besides two round trips."""
+"""Seconds that this may take, besides two round trips."""
 BURST = 256 * KIB
-"""The first bytes on an idle path tell how fast they come if they are so many."""
+"""First bytes on an idle path from which their rate can be told."""
 INSTANT = 0.002
-"""Seconds within which arrivals are not told apart."""
+"""Seconds between two arrivals below which they count as simultaneous."""
 OTHER = 4
-"""So many round trips in turn of more than twice the lowest: the path is another one."""
+"""After this many round trips in turn of more than twice the lowest one, the path counts as another."""
 JITTER = 0.03
-"""Seconds by which the usual round trip is longer than the lowest at most; more is somebody's queue."""
+"""The most by which jitter makes the usual round trip longer than the lowest, in seconds; more is a queue."""
 MARGIN = 0.02
-"""Seconds that are not worth a thought."""
+"""Seconds of delay that are ignored."""
 DOUBTS, DOUBT_SECONDS = 2, 1.0
-"""The round trip is measured anew, so often at most, when so many answers in turn took much longer than they should: one
-does in a moment's stall."""
+"""After DOUBTS answers in turn that took much too long, the round trip is measured anew, at most once in DOUBT_SECONDS. One
+alone may be due to a stall."""
 SPARE_SECONDS = 0.25
-"""What may be fetched for nobody, in seconds of the path."""
+"""Speculative reads in flight, in seconds of the path."""
 SOON_SECONDS = 0.016
 SHORT = 0.002
-"""A round trip in seconds that only a local network has."""
+"""Seconds; only a local network has a round trip below."""
 FIRST_SPARE = 512 * KIB
-"""The same in bytes, before anything was measured."""
+"""Bytes of speculative reads before anything was measured."""
 
 
 class Sent(NamedTuple):
-    """How things stood when a read was sent."""
+    """The state when a read was sent."""
 
     at: float
     arrived: int
     full: bool
-    """Whether the window was."""
+    """Whether the window was full."""
     due: float
-    """When it would be answered if the path is what it is thought to be."""
+    """When the model expected its answer."""
     first: bool
-    """Whether nothing of ours was on the path but what was sent just before."""
+    """Whether the path was idle, but for reads sent just before."""
 
 
 class PathModel:
-    """Told of every read and of the times to small answers; times in seconds of one clock, sizes in bytes."""
+    """Is told of every read, and of each round trip of a small request. Times in seconds of one clock, sizes in bytes."""
 
     def __init__(self) -> None:
         self.delivered = 0
@@ -86,7 +86,7 @@ class PathModel:
         """The path may be another one: nothing that was measured counts."""
         self._rtts: deque[tuple[float, float]] = deque()
         self.delay = 0.0
-        """The usual round trip with nothing of ours in the way: jitter is a part of it."""
+        """The usual round trip without a queue of ours, jitter included."""
         self._clean_at = 0.0
         self._slow = self._late = 0
         self._probe_until = 0.0
@@ -95,7 +95,7 @@ class PathModel:
 
     def _forget_rate(self) -> None:
         self.measured = False
-        """Whether `rate` is what the path carries, and not only what was asked of it."""
+        """Whether the path bounded `rate`, and not the readers."""
         self._rates: deque[tuple[float, float]] = deque()
         self._starting = True
         self._first_spare = FIRST_SPARE
@@ -109,17 +109,17 @@ class PathModel:
 
     @property
     def rtt(self) -> float:
-        """The lowest round trip lately, in seconds; 0.0: not known."""
+        """The lowest recent round trip in seconds; 0.0: not known."""
         return self._rtts[0][1] if self._rtts else 0.0
 
     @property
     def rate(self) -> float:
-        """Bytes per second that the path carries, as far as it was tried; 0.0: not tried."""
+        """The highest recent rate in bytes per second; 0.0: none was measured."""
         return self._rates[0][1] if self._rates else 0.0
 
     @property
     def spare(self) -> int:
-        """Bytes that may be fetched for nobody."""
+        """Bytes of speculative reads that may be in flight."""
         return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else self._first_spare
 
     @property
@@ -164,7 +164,7 @@ class PathModel:
     # --- round trips ----------------------------------------------------------------------------------------------
 
     def saw_rtt(self, seconds: float, now: float, in_flight: int) -> None:
-        """A small request took so long to be answered, with so many bytes of reads in flight when it was sent."""
+        """A small request took `seconds` to its answer; `in_flight` bytes of reads were due when it was sent."""
         if seconds <= 0:
             return
         if not self.rtt:
@@ -198,7 +198,7 @@ class PathModel:
     # --- reads ----------------------------------------------------------------------------------------------------
 
     def saw_first(self, rate: float) -> None:
-        """A few bytes came at so many per second, before any read: the path carries as much, and perhaps far more."""
+        """A few bytes came at this rate before any read: the path carries at least as much."""
         if not self.measured:
             self._first_spare = max(FIRST_SPARE, int(SPARE_SECONDS * rate))
             self._window = min(max(START, STARTING * rate * self.delay), MOST)
@@ -237,7 +237,7 @@ class PathModel:
             self._resize()
 
     def _add(self, rate: float, now: float) -> None:
-        """Take a rate into the highest of late. Only what fills the path lets an older one go."""
+        """Take a rate into the maximum. Only a rate that fills the path makes an older one expire."""
         rates = self._rates
         while rates and rates[-1][1] <= rate:
             rates.pop()

@@ -46,7 +46,7 @@ REFUSED_SECONDS = 60.0
 STEADY = 0.5
 """Seconds that a link must have been up, unless it brought data, for the next attempt to be made at once."""
 LATE = 3.0
-"""Seconds by which the server's time may seem to be behind ours, since it is told in whole seconds, and late."""
+"""Seconds by which a sound server's time may seem to be behind ours: it comes in whole seconds, and late."""
 LOST_TOO_OFTEN = 10
 """Connections that one request may see lost; perhaps it is for this request that the server hangs up."""
 FAST = 160e6
@@ -70,8 +70,8 @@ class Share(NamedTuple):
 
 
 WIDE, NARROW = Share(5 * MIB, 4, 2, None), Share(3 * MIB // 2, 8, 8, 3 * MIB)
-"""For streams with a large window, and for those of the system's `ssh` with its 2 MiB, which two blocks of a MiB exceed by
-some bytes: a third one keeps it full."""
+"""WIDE: for streams with a large window. NARROW: for the system's `ssh`, whose window is 2 MiB; it takes three blocks of 1 MiB
+to keep it full."""
 
 
 class Pool:
@@ -102,7 +102,7 @@ class Pool:
         self._ping: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
-        """Held for a request that may be the one that connections end of."""
+        """Held for a request that may be the one that ends connections."""
         self._gone = {"bytes_received": 0, "bytes_sent": 0, "requests": 0}
 
     # --- connections --------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Pool:
         self._up.set()
 
     def _see_clock(self, connection: Connection) -> None:
-        """Take the server's time as the handshake told it; where it seems to be late, ask once more another way."""
+        """Take in the server's time of the handshake; if it seems to be late, ask for it in another way."""
         told = connection.server_clock
         self.link.saw_clock(told)
         if not self._connections and told is not None and told[0] < time.time() - LATE:
@@ -235,7 +235,7 @@ class Pool:
         return NARROW if self._dialer.window_limited else WIDE
 
     def _dial_up_to(self, wanted: int) -> None:
-        """Have so many connections, unless the server is near or takes no more."""
+        """Dial until there are `wanted` connections, unless the server is near or takes no more."""
         now = asyncio.get_running_loop().time()
         if not self._connections or self.link.rtt < NEAR or now < self._no_more_until or self._closed:
             return
@@ -287,11 +287,11 @@ class Pool:
         question: Callable[[Connection], Awaitable[T]],
         choose: Callable[[Connection], Connection] | None = None,
     ) -> T:
-        """The answer to `question`, asked on the best connection or the one that `choose` makes of it; over a lost link
-        it is asked again. Raises Unreachable when there is no link for too long, RemoteError as the server does.
+        """The answer to `question`, asked on the best connection, or on the one that `choose` picks given that one.
 
-        Perhaps one request makes the server hang up or talk nonsense, and takes with it those that are under way beside
-        it. So what was lost with a connection twice, or to nonsense, is asked again one at a time.
+        Over a lost link it is asked again. One request may make the server hang up or violate the protocol, and fail those in
+        flight beside it. So a request that was lost twice, or to a violation, is asked again one at a time. Raises Unreachable
+        when there is no link for too long, RemoteError as the server does.
         """
         violations = lost = 0
         suspect = False
@@ -385,7 +385,7 @@ class Pool:
     async def aclose(self) -> None:
         """Hang up."""
         self._closed = True
-        self._up.set()  # who waits for a connection shall see that there will be none
+        self._up.set()  # wake the waiters: there will be no connection
         await self._dialing.aclose()
         await self._tasks.aclose()
         for connection in list(self._connections):

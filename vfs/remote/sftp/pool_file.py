@@ -18,9 +18,9 @@ from vfs.remote.sftp.handles import Handle
 from vfs.remote.sftp.pool import Pool
 
 QUICK = 128 << 10
-"""Reads of up to so many bytes, unless they are bulk, and all that is no read, have a connection to themselves."""
+"""Reads of up to this many bytes that are not bulk, and all other requests, have a connection to themselves."""
 LARGE = 2 << 20
-"""A file longer than this is opened on as many connections as it fills before it is read."""
+"""A longer file is opened on as many connections as it can keep busy, before it is read."""
 PATIENCE = 3
 """If more than PATIENCE × `share.size` bytes are in flight where a file is open, it is first opened on an idler connection,
 which takes a round trip."""

@@ -1,7 +1,7 @@
 """Requests that a server may refuse, and what takes their place: docs/servers.md has the table.
 
-The substitute tells a refusal from an ordinary error: if LSTAT of a path is denied and STAT of it is not, the server refuses
-LSTAT for every path, and is not sent it again on that connection.
+The substitute shows whether it was a refusal or an ordinary error. If LSTAT of a path is denied and its substitute is not, the
+server refuses LSTAT for every path; it is not sent LSTAT again on that connection.
 
 Owned by the event loop's thread; there are no locks.
 """

@@ -50,7 +50,7 @@ class Destination:
     detaching: tuple[str, ...]
     """Keywords that take `ssh` away from its stdin, and are set. An `ssh` before 8.7 knows none of them."""
     only_ssh: str | None
-    """What of it only the system's ssh can do, for people; None if paramiko can do all."""
+    """A setting that only the system's ssh can obey, for messages; None if paramiko obeys all."""
 
     @property
     def place(self) -> str:

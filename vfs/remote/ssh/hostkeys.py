@@ -49,7 +49,7 @@ class HostKey:
         return f"{self.label} {self.fingerprint}"
 
     def of(self, name: str) -> str:
-        """The key as that of a host, for messages."""
+        """The key and its host, for messages."""
         return f"{self.label} key {self.fingerprint} of {name}"
 
 
@@ -111,7 +111,7 @@ class KnownHosts:
         return [e for file in (self.ours, *self.others) for e in read_entries(file) if e.matches(name)]
 
     def kinds(self, name: str) -> list[str]:
-        """The kinds of keys known for `name`: the server is asked for these first, so that it does not show an unknown one."""
+        """The kinds of keys known for `name`. The client prefers these, so that the server does not show an unknown key."""
         return list(dict.fromkeys(e.key.kind for e in self.trusted(name)))
 
     def trusted(self, name: str) -> list[HostLine]:
@@ -159,9 +159,8 @@ class KnownHosts:
     ) -> None:
         """Return if `key` may be trusted for `name`; what is newly trusted is written to our file.
 
-        An unknown key is asked for, or accepted with `accept_new`. A changed one is refused, unless `replace`
-        is given: then it is asked for too (with nobody to ask, `accept_new` must be given as well). Blocks
-        while a person answers.
+        A person is asked about an unknown key, unless `accept_new` is given. A changed key is refused, unless `replace` is
+        given: then a person is asked about it, too; without a person it takes both. Blocks while a person answers.
 
         Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`, and
         `errors.NeedsOpenssh` where a certificate authority vouches for the host.

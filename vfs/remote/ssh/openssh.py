@@ -144,7 +144,7 @@ class OpensshDialer(SshDialer):
     def _fetch_key(
         self, route: Sequence[Destination], number: int, kinds: Sequence[str], deadline: Deadline
     ) -> list[HostKey]:
-        """The key that the hop shows, by a login that offers no key of ours; empty if ssh trusts it already.
+        """The key that the hop shows to a login that offers no key of ours; none if ssh trusts it already.
 
         Raises `errors.ConnectError`.
         """
@@ -191,7 +191,7 @@ class OpensshDialer(SshDialer):
             return None
 
     def _error(self, said: str, route: Sequence[Destination]) -> errors.ConnectError:
-        """The error behind ssh's words, with what is known of the keys."""
+        """The error behind ssh's words, with the keys that were tried."""
         error = ssh_errors.error_of(said, route[-1].place)
         if type(error) is not errors.AuthRejected:
             return error

@@ -1,4 +1,4 @@
-"""What an address means on this machine: `ssh -G` says, which knows the whole of ssh_config(5).
+"""What an address means on this machine: `ssh -G` says so, which knows all of ssh_config(5).
 
 Where there is no `ssh`, paramiko's reader of `~/.ssh/config` takes its place; it knows no Include, for example.
 """
