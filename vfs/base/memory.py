@@ -28,7 +28,7 @@ BLOCKS = 64 * MIB
 QUEUE = 60 * MIB
 """Blocks that wait to be written to the disk: above this no further fetch begins."""
 QUEUE_MOST = QUEUE * 3 // 2
-"""The same with what was in flight by then: above this a block is given to its readers, and not kept on the disk."""
+"""The same and the fetches in flight: above this a block is given to its readers, and not kept on the disk."""
 IN_FLIGHT = 48 * MIB
 """Reads sent to the server and not answered."""
 BUFFERS = BLOCKS + QUEUE_MOST + IN_FLIGHT

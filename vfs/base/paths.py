@@ -47,7 +47,7 @@ def own_private(directory: Path) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether the path is there and this user's own; of a symlink, both it and what it leads to."""
+    """Whether the path exists and belongs to this user; of a symlink, both it and its target."""
     try:
         return os.lstat(path).st_uid == os.stat(path).st_uid == os.getuid()
     except OSError:
@@ -55,7 +55,7 @@ def is_own(path: Path) -> bool:
 
 
 def remove(directories: Iterable[Path]) -> None:
-    """Undo the making of these, the innermost first; what is in use by then, and what is above it, stays."""
+    """Remove these, the innermost first. A directory that is in use, and those above it, stay."""
     with contextlib.suppress(OSError):
         for directory in directories:
             directory.rmdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 
 ERRORS = "artisync"
-"""For `errors=` of a text stream: what its encoding lacks is written in ASCII, and no error is raised."""
+"""For `errors=` of a text stream: characters that its encoding lacks are written in ASCII."""
 
 _IN_ASCII = {"…": "...", "·": "-", "–": "-", "→": "->", "✓": "+", "✗": "x", "×": "x", "━": "#", "╌": "-"}
 """What artisync itself writes besides ASCII."""

@@ -116,7 +116,7 @@ def cache_place(options: Mapping[str, object]) -> tuple[Path, int]:
 
 
 def identity(profile: Profile | None, address: Address, root: str) -> str:
-    """What the cache goes by: never the port, which each container has anew."""
+    """The name of the tree in the cache. The port is no part of it: each container has a new one."""
     if profile is not None:
         return f"profile:{profile.id}:{root}"
     return f"{address.user or local_user()}@{address.host.lower()}:{root}"

@@ -196,7 +196,7 @@ class _File:
         return last.start
 
     def write(self, start: int, write: Write) -> int:
-        """Write what is there from `start` on; how many bytes."""
+        """Write the bytes from `start` to the end of the file; how many."""
         count = 0
         while True:
             with _failures(self._path):

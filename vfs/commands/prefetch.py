@@ -86,7 +86,7 @@ async def _named(stack: Stack, path: str) -> Node:
 
 
 async def _lacking(stack: Stack, content: Content) -> int:
-    """Bytes that the cache does not keep, and could: what is still being written is not kept before it is settled."""
+    """Bytes that the cache should keep and does not. A file that is being written is not kept before it is settled."""
     if not content.trusted or content.stale:
         return 0
     return max(0, content.version.size - await stack.cache.kept_bytes(content.lineage))

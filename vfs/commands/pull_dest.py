@@ -73,7 +73,7 @@ class PullDirectory:
 
     @contextmanager
     def place(self, name: str) -> Iterator[LocalName]:
-        """The place of a name, in its directory, which must be there. Raises OSError; ENOTDIR for a symlink on the way."""
+        """The place of a name in its directory. Raises OSError, of ENOTDIR for a symlink on the way."""
         *above, last = words = name.split("/")
         for word in words:
             if word in ("", ".", "..") or "\0" in word:
@@ -148,7 +148,7 @@ class LocalName:
         return [(name, found) for name, found in things if found is not None]
 
     def make_directory(self, mode: int) -> None:
-        """A new directory with the mode of the server's, as far as the umask allows, and what its owner needs."""
+        """A new directory with the server's mode, as far as the umask allows, and all rights for its owner."""
         os.mkdir(self._name, stat.S_IMODE(mode) & 0o777 | 0o700, dir_fd=self._fd)
 
     def open(self, temporary: str | None = None) -> int:

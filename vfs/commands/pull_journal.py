@@ -171,7 +171,7 @@ class Journal:
         """Bytes in it now, and after it was last compacted."""
 
     def left(self, name: str, found: LocalEntry) -> Left | None:
-        """How we left the file or symlink, if what was `found` is that."""
+        """The state in which we left the file or symlink; None if `found` differs from it."""
         return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
 
     def knows(self, name: str) -> bool:

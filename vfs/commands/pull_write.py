@@ -107,7 +107,7 @@ class PullWriter:
     async def _grow(
         self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> bool:
-        """Append what is missing; False if what is here is not the beginning of the version."""
+        """Append the missing bytes; False if the file here is not the beginning of the version."""
         version, journal = reader.content.version, self._pulled.take(name)
         found = place.found()
         if found is None or not found.is_file:
@@ -161,7 +161,7 @@ class PullWriter:
         journal.settle(name, left)
 
     async def _make_way(self, place: LocalName, name: str) -> None:
-        """See that what is there may be replaced, and remove a directory, over which nothing can be renamed."""
+        """Check that the present entry may be replaced. Remove a directory: nothing can be renamed over it."""
         found = place.found()
         if found is None:
             return

@@ -75,7 +75,7 @@ class Runs:
         self._names = [choose(name, self._experiments()) for name in names]
 
     def update(self) -> list[str]:
-        """Link what has appeared; the names of those that are waited for still."""
+        """Link new experiments; the names of those that have no runs yet."""
         missing = []
         for name in self._names or self._experiments():
             target, symlink = self._root / name / "tensorboard", self.directory / name

@@ -79,7 +79,7 @@ def mount_of(settings: Settings) -> MountRecord | None:
 
 
 def _records() -> Iterator[tuple[Path, MountRecord | None]]:
-    """Each record's file, and what it says if it can be read."""
+    """The file of each record, and the record if it can be read."""
     for directory in sockets.directories():
         if not paths.is_own(directory):  # others' records would name our processes
             continue

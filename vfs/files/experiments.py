@@ -34,7 +34,7 @@ AT_ONCE = 64
 TOGETHER = 32
 """Experiments looked through at a time."""
 ALIKE = 0.75
-"""The least likeness, from 0 to 1, of a name to what was typed, for it to be suggested."""
+"""The likeness to the typed word, from 0 to 1, from which a name is suggested."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
 
 

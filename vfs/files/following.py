@@ -76,7 +76,7 @@ async def _real(
 
 
 async def _found_by_names(remote: Remote, root: bytes, parent: Node, text: bytes) -> bytes | None:
-    """Where a symlink leads that the server does not find: some take `..` out of its text before they follow symlinks in it."""
+    """Where a symlink leads that the server calls dangling: some take `..` out of the text before they follow it."""
     directory = _real_directory(root, parent)
     if not directory or symlinks.plain(directory, text) is not None:
         return None
@@ -118,7 +118,7 @@ async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = 
 
 
 async def without_symlinks(remote: Remote, path: bytes) -> bytes:
-    """A path from REALPATH with its symlinks resolved, since some servers only tidy the text. One round trip if there are none."""
+    """A path from REALPATH with its symlinks resolved, since some servers only tidy the text."""
     words = _words(path)
     steps = [b"/" + b"/".join(words[:count]) for count in range(1, len(words) + 1)]
     texts = await asyncio.gather(*(remote.readlink(step) for step in steps), return_exceptions=True)

@@ -32,7 +32,7 @@ class Lineages:
         self._finding: SingleFlight[Node] = SingleFlight()
 
     async def of(self, node: Node) -> Content:
-        """The content of a file node, which keeps it. Raises as the remote does where bytes have to be compared."""
+        """The content of a file node, kept in the node. Raises as the remote does where bytes have to be compared."""
         if node.content is None:
             # to its end also when the waiter gives up
             await asyncio.shield(self._finding.start(node, lambda: self._find(node)))
@@ -124,5 +124,5 @@ class Lineages:
         return pin_key(self.identity, node.relative)
 
     async def aclose(self) -> None:
-        """End what is in flight."""
+        """Cancel what is in flight."""
         await self._finding.aclose()

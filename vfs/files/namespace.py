@@ -198,7 +198,7 @@ class Namespace:
             parent.listed = min(parent.listed, just_expired)  # it does not tell what the name is now
 
     def _retire(self, gone: list[Node]) -> None:
-        """All of them, and what is below; the rest of very many a little later, before they are past the TTL."""
+        """Retire these nodes and all below. Beyond RETIRED_AT_ONCE the rest follows in the next steps of the loop."""
         for _ in range(RETIRED_AT_ONCE):
             if not gone:
                 return

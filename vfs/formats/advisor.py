@@ -64,7 +64,7 @@ class Budget:
         return len(self._waiting)
 
     def want(self, ranges: Iterable[Range], *, urgent: bool = False) -> None:
-        """Queue what of `ranges` (rounded to pages, neighbours joined) is not granted already."""
+        """Queue `ranges`, rounded to pages, with neighbours joined."""
         joined: list[Range] = []
         for one in ranges:
             wide = one.pages(self.size)
@@ -226,10 +226,8 @@ class Advisor:
 
 
 class Verdict:
-    """Whether a file is complete, found out piece by piece: while something is `wanted`, `tell` it; then `complete` is the answer.
-
-    `complete` is None where the format does not tell.
-    """
+    """Whether a file is complete, found out piece by piece: while something is `wanted`, `tell` it. Then `complete` is the
+    answer, None where the format does not tell."""
 
     def __init__(self, steps: Steps[bool | None] | None, size: int) -> None:
         self.complete: bool | None = None
@@ -259,7 +257,7 @@ class Verdict:
 
 
 def run(steps: Steps[T], read: Callable[[int, int], bytes]) -> T:
-    """What the steps return, reading what they need with `read(offset, length)` at once. Raises Misfit."""
+    """The result of the steps; `read(offset, length)` gives the bytes they need. Raises Misfit."""
     try:
         step = next(steps)
         while True:

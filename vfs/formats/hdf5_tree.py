@@ -143,7 +143,7 @@ class _Tree:
         return tuple(self._length(data[at + i * self._lengths :]) for i in range(count))
 
     def _link(self, data: bytes) -> list[tuple[str, int]]:
-        """A hard link's name, and where it leads; soft ones lead to what has another name, or to other files."""
+        """A hard link's name and address. Soft links are left out: their targets have names of their own."""
         flags, at = data[1], 2
         if flags & 8:
             if data[at]:

@@ -12,7 +12,7 @@ from vfs.base.memory import LOOK as LOOK_BYTES
 from vfs.formats.api import Misfit
 
 SECONDS = 1.5
-"""Of processor time; two with what is done after the last look at the clock."""
+"""Of processor time; up to two, since the clock is not looked at all the time."""
 LOOK = 10_000
 """Steps between two looks at the clock; a step is a microsecond or a few."""
 MOST_STEPS = 3_000_000

@@ -22,7 +22,7 @@ LONGEST_NAME = 1000
 DEEPEST = 32
 """Groups of columns within one another."""
 SCHEMA, ROWS = 2, 3
-"""Fields of FileMetaData; what is behind them is not read."""
+"""Fields of FileMetaData; later fields are not read."""
 _TYPES = ("bool", "int32", "int64", "int96", "float32", "float64", "bytes", "bytes")
 _CONVERTED = {0: "string", 1: "map", 3: "list", 4: "enum", 5: "decimal", 6: "date", 7: "time", 8: "time"}
 _CONVERTED |= {9: "timestamp", 10: "timestamp", 19: "json"}

@@ -47,7 +47,7 @@ BUFFER = 4096
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Where the directory lies. `shift`: bytes before the archive, which its own offsets do not count."""
+    """The place of the directory. `shift`: bytes before the archive; its own offsets do not count them."""
 
     start: int
     end: int

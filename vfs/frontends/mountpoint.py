@@ -77,7 +77,7 @@ def parse_mountinfo(text: str) -> list[MountInfo]:
 
 
 def real(path: Path) -> Path:
-    """The path with symlinks in its parent resolved, without looking at the last component, which may be a dead mount."""
+    """The path with symlinks in its parent resolved. The last component is not touched: it may be a dead mount."""
     absolute = Path(os.path.abspath(path))
     return Path(os.path.realpath(absolute.parent)) / absolute.name
 
@@ -279,7 +279,7 @@ def port_of(source: str) -> int | None:
 
 
 def unmount_command(mountpoint: Path, *, force: bool, system: str) -> list[str]:
-    """The words of the command that unmounts; with `force` also what is in use, or of a server that is gone."""
+    """The words of the command that unmounts; `force`: also while it is in use, or when its server is gone."""
     if system == "darwin":
         return [UMOUNT, *(["-f"] if force else []), str(mountpoint)]
     # -i: as above; -c: it looks at nothing in a mount that may not answer

@@ -152,7 +152,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _signals_end_it(cleanup: contextlib.ExitStack) -> None:
-    """Turn the first signal into SystemExit, so that what was begun is undone; `cleanup` puts the handlers back."""
+    """Turn the first signal into SystemExit, so that everything is undone; `cleanup` restores the handlers."""
 
     def end(number: int, _: object) -> NoReturn:
         _ignore_signals()

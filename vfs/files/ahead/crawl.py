@@ -139,7 +139,7 @@ class Crawl:
         return int(min(max(self._least, len(self._times)), half / pace))
 
     def _miss(self, now: float) -> None:
-        """Drop what was listed ahead and expired before the walker opened it."""
+        """Count directories that were listed ahead and expired before the walker opened them."""
         before = len(self._ahead)
         while self._ahead:
             directory = next(iter(self._ahead))
@@ -201,5 +201,5 @@ class Crawl:
             self._forget_rows()
 
     async def aclose(self) -> None:
-        """End what is being listed."""
+        """Cancel the listings in flight."""
         await self._tasks.aclose()

@@ -232,7 +232,7 @@ class ArtisyncFileSystem(AbstractFileSystem):  # type: ignore[misc,unused-ignore
 
 
 class ArtisyncFile(io.BufferedReader):
-    """An open file: one version of it, and what is appended. Raises OSError(ESTALE) once that version is gone."""
+    """An open file: one version, and bytes appended to it. Raises OSError(ESTALE) once that version is gone."""
 
     def __init__(self, fs: ArtisyncFileSystem, path: str, buffer_size: int) -> None:
         self.fs = fs

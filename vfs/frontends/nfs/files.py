@@ -19,7 +19,7 @@ from vfs.files.service import Files
 from vfs.frontends.nfs.readers import Readers
 
 MOST_USED = 20_000
-"""Nodes that clients used last, which the tree does not forget: no client says when it is done with a handle."""
+"""Nodes used last that the tree must not forget: no client says when it is done with a handle."""
 
 
 class NfsFiles:
@@ -53,7 +53,7 @@ class NfsFiles:
         return node
 
     def change(self, node: Node) -> int:
-        """A number that changes with a file's size or a directory's names: while it does not, clients keep what they have cached."""
+        """A number that changes with a file's size or a directory's names: until then, clients keep what they have cached."""
         if node.kind is not Kind.DIRECTORY:
             return node.attributes.size
         if self._watched(node):

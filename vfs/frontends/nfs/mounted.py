@@ -125,7 +125,7 @@ class NfsMount:
 
 
 async def _run(words: Sequence[str]) -> tuple[int, str]:
-    """The exit code of a command, and what it said. One that cannot be run, or does not end, has failed."""
+    """The exit code of a command, and its output. A command that cannot be run, or does not end, has failed."""
     try:
         process = await asyncio.create_subprocess_exec(
             *words,

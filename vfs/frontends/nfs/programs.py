@@ -25,7 +25,7 @@ class Client:
 
 @dataclass(slots=True)
 class RpcResult:
-    """The results of a procedure: `head`, then `pieces` of memory, which are sent without a copy, then padding."""
+    """The results of a procedure: `head`, then `pieces` of memory that are sent without a copy, then padding."""
 
     head: Packer
     pieces: Sequence[memoryview] = ()

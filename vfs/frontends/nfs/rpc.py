@@ -9,7 +9,7 @@ from enum import IntEnum
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_RECORD = 128 << 10
-"""Bytes of a call: a WRITE of the size that we announce, which is refused, is the largest."""
+"""Bytes of a call. The largest is a WRITE of the size that we announce."""
 MOST_FRAGMENTS = 64
 """Fragments of one call; clients send one."""
 _MOST_AUTH = 400

@@ -42,7 +42,7 @@ class Connection(Exchange):
         self._lost = lost
         self._read_size = wire.DEFAULT_READ
         self._page = PAGE
-        """READs are for a multiple of this many bytes; what is not wanted is dropped."""
+        """READs are for a multiple of this many bytes; surplus bytes are dropped."""
         self._statvfs = False
         self.refused: set[PacketType] = set()
         """Requests that this server refuses whatever they are about; see `substitutes`."""
@@ -146,9 +146,9 @@ class Connection(Exchange):
     ) -> asyncio.Future[tuple[int, Attributes]]:
         """Fill `into` from `offset` of the file at the path `about`, which `handle` is open for.
 
-        The count (short at the end of the file), and the attributes after the last byte. `since`: when the caller began,
-        in the loop's time; where the server refuses FSTAT and the path has changed since the OPEN, an older handle will
-        not do. `once`: as `RemoteFile.read` has it. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
+        The count (short at the end of the file), and the attributes after the last byte. `since`: when the caller began, in
+        the loop's time. Where the server refuses FSTAT and the path has changed since the OPEN, an older handle will not do.
+        `once`: see `api.RemoteFile`. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
         """
         batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about, since, once)
         if not self.alive or not handle.open:
@@ -193,7 +193,7 @@ class Connection(Exchange):
         return entries[0].name
 
     def _finish(self, batch: Batch) -> None:
-        """All answers of a batch are there: finish it, or ask for the rest of short ones."""
+        """All answers of a batch are there: finish it, or ask for missing bytes."""
         self._waiting.pop(batch, None)
         self._latest = max(self._latest, batch.sent)
         again = [] if batch.failed else batch.end_round()

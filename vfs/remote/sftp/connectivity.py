@@ -40,7 +40,7 @@ class Link:
     def __init__(self, silence: Callable[[], float] = lambda: 0.0) -> None:
         self._silence = silence
         self.connected = False
-        """Whether there is a connection, which may be a silent one."""
+        """Whether there is a connection, silent or not."""
         self._changed = asyncio.get_running_loop().time()
         self.path = PathModel()
         self._smoothed = 0.0
@@ -84,7 +84,7 @@ class Link:
             self.connected, self._changed = connected, at
 
     def new_way(self) -> None:
-        """The path to the server may be another one: what was measured does not count."""
+        """The path to the server may be another one: forget the measurements."""
         self.path.restart()
         self._smoothed = self._deviation = 0.0
         self._clock, self._newest = None, 0

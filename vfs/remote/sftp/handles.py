@@ -28,7 +28,7 @@ TRIES = 4
 UNUSED_SECONDS = 1.0
 """Age at which a handle that was never read from counts as idle; before that, its opener is about to read."""
 LEARNT_SECONDS = 60.0
-"""How long a limit holds that was inferred from a FAILURE, which may have had another reason."""
+"""Seconds for which a limit inferred from a FAILURE holds: the FAILURE may have had another reason."""
 
 
 @dataclass(slots=True, eq=False)

@@ -117,7 +117,7 @@ class PoolFile:
         return least
 
     def _open_on(self, best: Connection, among: list[Connection]) -> Connection | None:
-        """`best` if the file is open there, which is begun if need be, else the idlest of those where it is."""
+        """`best` if the file is open there, else the idlest connection where it is. Opens it on `best` if need be."""
         if self._handle(best).done():
             return best
         ready = self._ready(among)

@@ -150,7 +150,7 @@ class KeyRing:
     def _locked(
         self, files: list[KeyFile], tried: set[bytes], deadline: Deadline, problems: list[errors.ConnectError]
     ) -> Iterator[Candidate]:
-        """Keys of the files that need a passphrase, which is not asked for where the public key is in `tried`."""
+        """Keys of the files that need a passphrase; nobody is asked for that of a key in `tried`."""
         for file in files:
             if file.problem is not None or not file.encrypted or file.blob in tried:
                 continue

@@ -156,7 +156,7 @@ def _ask_paramiko(address: Address, config: Path) -> Found:
 
 def _destination(address: Address, found: Found) -> Destination:
     def one(name: str) -> str | None:
-        """The first value; None for what is not set, or set to none or no."""
+        """The first value; None if the keyword is not set, or set to none or no."""
         value = found.get(name, ["none"])[0]
         return None if value.lower() in ("none", "no", "false") else value
 

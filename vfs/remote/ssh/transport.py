@@ -33,7 +33,7 @@ class Transport(Protocol):
 
 
 class Sink(Protocol):
-    """Takes what a stream receives. Called by one thread at a time; what it raises ends the stream."""
+    """Takes the received bytes. Called by one thread at a time; an exception of it ends the stream."""
 
     def get_buffers(self) -> list[memoryview]:
         """Where to receive next, in order; valid until `received` or `feed` is called."""
