@@ -292,7 +292,7 @@ class NotMounted(ArtisyncError):
 
 
 class MountBusy(MountError):
-    """Programs use the mount (`fuser -vm` lists them). End them, or run `artisync unmount --force`."""
+    """Programs use the mount (`fuser -vm` lists them). End them, leave its directories, or run `artisync unmount --force`."""
 
 
 class MountSilent(ArtisyncError):

@@ -139,6 +139,7 @@ def _tell_usage(error: click.ClickException) -> None:
     if context is not None and text == context.get_help():
         console.tell(*text.split("\n"))
         return
+    text = " ".join(text.split())  # click lists choices in lines of their own
     stop = "" if text.endswith((".", "?", "?)")) else "."
     console.tell(f"artisync: {console.printable(text[:1].lower() + text[1:])}{stop}")
     if context is not None:

@@ -109,14 +109,14 @@ def _width() -> int:
 
 
 def wrap(line: str, width: int) -> list[str]:
-    """Lines of a width, indented as the first. Paths, fingerprints and commands between backticks are not broken."""
+    """Lines of a width. Paths, fingerprints and commands between backticks are not broken, nor is an indented line: it is
+    there to be copied."""
     import textwrap
 
-    indent = line[: len(line) - len(line.lstrip())]
+    if line.startswith(" "):
+        return [line]
     whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
-    parts = textwrap.wrap(
-        whole, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    parts = textwrap.wrap(whole, max(width, 20), break_long_words=False, break_on_hyphens=False)
     return [part.replace("\0", " ") for part in parts] or [""]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vfs.base.printable import printable
-from vfs.cli.console import count, duration, rate, size
+from vfs.cli.console import count, duration, rate, size, wrap
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -41,9 +41,9 @@ def _block(mount: Mapping[str, Any], width: int) -> Text:
         (printable(str(mount["mountpoint"])), "bold"), "  ", (state, _STYLES.get(state, "bold red"))
     )
     if "error" in mount:
-        return Text("\n").join([head, *_lines(("problem", [str(mount["error"])]), width)])
+        return Text("\n").join([head, *_lines(_problem(mount["error"], width), width)])
     head.append(f" for {duration(mount.get('since_seconds', 0))}")
-    rows: list[Row] = [("problem", [str(mount["problem"])])] if mount.get("problem") else []
+    rows: list[Row] = [_problem(mount["problem"], width)] if mount.get("problem") else []
     rows += [
         *_server(mount),
         _mounted(mount),
@@ -60,6 +60,10 @@ def _block(mount: Mapping[str, Any], width: int) -> Text:
     if len(fetches) > _FETCHES:
         rows.append(("", [f"and {len(fetches) - _FETCHES} more"]))
     return Text("\n").join([head, *(line for row in rows for line in _lines(row, width))])
+
+
+def _problem(text: object, width: int) -> Row:
+    return "problem", wrap(printable(str(text)), width - _LABEL)
 
 
 def _lines(row: Row, width: int) -> list[Text]:

@@ -59,7 +59,9 @@ async def inspect(stack: Stack, path: str) -> Report:
         path = posixpath.join(path, METADATA)
         inside = {os.fsdecode(one.name): one for one in await tree.listing(node)}
         if METADATA not in inside:
-            raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is a directory without {METADATA}")
+            raise UnreadableFormat(
+                f"{os.fsdecode(node.name)!r} is a directory, and no distributed checkpoint"
+            )
         node = inside[METADATA]
     async with AsyncExitStack() as opened:
 

@@ -72,6 +72,18 @@ def test_a_path_that_does_not_fit_beside_its_label_has_a_line_of_its_own() -> No
         )
 
 
+def test_a_problem_wraps_at_words_and_its_command_stays_whole() -> None:
+    problem = (
+        "the mount at /mnt/a is dead: its process was killed; `artisync mount /home/me/a` mounts it again"
+    )
+    for said in ({"problem": problem}, {"error": problem}):
+        lines = status_view.render([{**STATUS, **said}], 80).plain.splitlines()
+        assert lines[1:3] == [
+            "  problem  the mount at /mnt/a is dead: its process was killed;",
+            "           `artisync mount /home/me/a` mounts it again",
+        ]
+
+
 def test_status_without_mounts_says_so(artisync: Artisync) -> None:
     assert artisync("status") == Said(0, "Nothing is mounted.\n", "")
     assert json.loads(artisync("status", "--json").out) == {"mounts": []}

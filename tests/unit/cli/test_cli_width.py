@@ -74,6 +74,9 @@ def test_names_are_never_broken_and_columns_go_first(
 def test_errors_wrap_at_words_and_commands_stay_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert console.wrap("  python3 -c 'import torch; print(1)'", 20) == [
+        "  python3 -c 'import torch; print(1)'"
+    ]
     line = "The host does not answer. Is the container running, and is the VPN up? Then `artisync doctor --timeout 5s` it"
     console.tell(line)
     assert capsys.readouterr().err == f"{line}\n"
