@@ -97,10 +97,25 @@ class Job:
     """It is, or was, in the queue of jobs with waiters."""
     void: bool = False
     """What it brings is not wanted any more."""
+    queued: int = 0
+    """In how many queues it waits."""
+    parts: list[Job] = field(default_factory=list)
+    """What was cut off before it was sent. Who waits for it waits for these, too."""
 
     @property
     def size(self) -> int:
         return self.end - self.start
+
+    def cut(self, piece: int) -> Job:
+        """Its beginning, up to a multiple of `piece`, as a job of its own."""
+        start, self.start = next(_cut(self.start, self.end, piece))
+        loop = self.done.get_loop()
+        part = Job(
+            self.content, self.index, start, self.start, loop.create_future(), self.lenient, self.waiters
+        )
+        self.parts.append(part)
+        self.content.jobs.setdefault(self.index, []).append(part)
+        return part
 
     def forget(self) -> None:
         """No other reader shall wait for it. Idempotent."""

@@ -128,6 +128,8 @@ class Fetcher:
             self._pump()
             for job in jobs:
                 await asyncio.shield(job.done)
+                for part in job.parts:
+                    await asyncio.shield(part.done)
         finally:
             for job in jobs:
                 job.waiters -= 1
@@ -276,18 +278,17 @@ class Fetcher:
     def _pump(self) -> None:
         """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
         self._pumping = False
-        allowed, room = self.remote.allowed, self.remote.piece
-        if room > SMALL_PIECE:
-            room = 1
+        allowed, piece = self.remote.allowed, self.remote.piece
+        room = piece if piece <= SMALL_PIECE else 1
         for _ in range(AT_ONCE):
             if self._flying >= allowed or (self._flying and self._flying + room > allowed):
                 if not self._flying and self._queues.waiting:
                     self._pump_soon(LATER)
                 break
-            job = self._queues.next_demand()
+            job = self._queues.next_demand(piece)
             ahead = job is None and not self.cache.congested
             if ahead:
-                job = self._queues.next_ahead()
+                job = self._queues.next_ahead(piece)
             if job is None:
                 break
             if not job.sent and not job.done.done():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
 
+from vfs.cache.block import BLOCK
 from vfs.fetch.content import Job
 
 Turns = OrderedDict[Hashable, deque[Job]]
@@ -27,25 +28,23 @@ class Queues:
         """`job` has a waiter: it is sent in turn, before all readahead."""
         if not job.urged:
             job.urged = True
-            self._demand.append(job)
-            self.waiting += job.size
+            self._add(self._demand, job)
 
     def ahead(self, owner: Hashable, job: Job, hint: bool) -> None:
         """Nobody waits for `job` yet; it is the last of its owner's."""
-        (self._hints if hint else self._ahead).setdefault(owner, deque()).append(job)
-        self.waiting += job.size
+        self._add((self._hints if hint else self._ahead).setdefault(owner, deque()), job)
 
-    def next_demand(self) -> Job | None:
-        """The next job that has a waiter, or had one when it was queued."""
-        return self._taken(self._demand)
+    def next_demand(self, piece: int = BLOCK) -> Job | None:
+        """The next job that has a waiter, or had one when it was queued; of a larger one, a `piece`."""
+        return self._taken(self._demand, piece)
 
-    def next_ahead(self) -> Job | None:
-        """The next job of the owner whose turn it is, hints first."""
+    def next_ahead(self, piece: int = BLOCK) -> Job | None:
+        """The next job of the owner whose turn it is, hints first; of a larger one, a `piece`."""
         turns = self._hints or self._ahead
         if not turns:
             return None
         owner, queue = next(iter(turns.items()))
-        job = self._taken(queue)
+        job = self._taken(queue, piece)
         turns.move_to_end(owner)
         if not queue:
             del turns[owner]
@@ -54,12 +53,27 @@ class Queues:
     def cancel(self, owner: Hashable) -> Iterable[Job]:
         """Take out what `owner` has ahead, and give it back."""
         jobs = [*self._hints.pop(owner, ()), *self._ahead.pop(owner, ())]
-        self.waiting -= sum(job.size for job in jobs)
+        for job in jobs:
+            self._remove(job)
         return jobs
 
-    def _taken(self, queue: deque[Job]) -> Job | None:
+    def _add(self, queue: deque[Job], job: Job) -> None:
+        queue.append(job)
+        job.queued += 1
+        self.waiting += job.size
+
+    def _remove(self, job: Job) -> None:
+        job.queued -= 1
+        self.waiting -= job.size
+
+    def _taken(self, queue: deque[Job], piece: int) -> Job | None:
         if not queue:
             return None
-        job = queue.popleft()
-        self.waiting -= job.size
+        job = queue[0]
+        if job.size > piece and not job.sent and not job.done.done():
+            part = job.cut(piece)  # the path carries less than when it was queued
+            self.waiting -= job.queued * part.size
+            return part
+        queue.popleft()
+        self._remove(job)
         return job

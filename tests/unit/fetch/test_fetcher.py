@@ -199,6 +199,25 @@ def test_readahead_waits_while_more_is_to_be_written_to_disk_than_should(
     play(story)
 
 
+def test_what_was_queued_when_the_link_was_fast_is_asked_for_in_small_pieces_once_it_is_slow() -> None:
+    async def story(stack: MemoryStack) -> None:
+        content, remote = await content_of(stack), stack.remote
+        remote.window, remote.piece = MIB, 256 << 10
+        await ahead(stack, content, "reader", 0, 4)
+        waiting = asyncio.ensure_future(stack.fetcher.need(content, 2 * MIB, 3 * MIB))
+        remote.window, remote.piece = 64 << 10, 16 << 10
+        await asyncio.sleep(0.15)
+        under_way = len(remote.read_ranges)
+        remote.delay("read", before=0.5)  # the next one is overtaken
+        await waiting
+        assert stack.fetcher.ready(content, 2 * MIB, 3 * MIB) is not None
+        assert {length for _, length in remote.read_ranges[under_way:]} == {16 << 10}
+        await stack.fetcher.need(content, 0, 4 * MIB)
+        assert remote.bytes_read == 4 * MIB, "no byte twice"
+
+    play(story, latency=0.1)
+
+
 def test_what_waits_beyond_the_window_is_told_to_the_remote() -> None:
     async def story(stack: MemoryStack) -> None:
         content = await content_of(stack)
@@ -379,7 +398,7 @@ def test_what_is_left_of_gaps_is_what_no_job_brings(wanted: set[int], taken: lis
     assert [n for a, b in left for n in range(a, b)] == sorted(wanted - covered)
 
 
-@given(st.lists(st.one_of(st.just("take"), st.just("cancel"), st.integers(1, 100)), max_size=40))
+@given(st.lists(st.sampled_from(["take", "take 30", "cancel", 1, 20, 50, 90, 100]), max_size=40))
 def test_the_queues_know_how_many_bytes_wait_in_them(moves: list[str | int]) -> None:
     content = Content(b"x", b"x", Version(0, 0))
     queues = Queues()
@@ -388,6 +407,9 @@ def test_the_queues_know_how_many_bytes_wait_in_them(moves: list[str | int]) -> 
         for i, move in enumerate(moves):
             if move == "take":
                 _ = queues.next_demand() or queues.next_ahead()
+            elif move == "take 30":
+                part = queues.next_demand(30) or queues.next_ahead(30)
+                assert part is None or part.size <= 30
             elif move == "cancel":
                 queues.cancel(i % 2)
             else:
