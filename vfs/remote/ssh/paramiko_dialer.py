@@ -24,7 +24,7 @@ from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms
 from vfs.remote.ssh.paramiko_keys import KeyRing, agent_keys
-from vfs.remote.ssh.paramiko_packets import BufferedSocket, Packets, receive_packets
+from vfs.remote.ssh.paramiko_packets import BufferedSocket, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
 from vfs.remote.ssh.prompts import Deadline
@@ -236,8 +236,6 @@ def _open_sftp(session: Session, target: Destination, deadline: Deadline) -> par
     try:
         channel = session.open_session(timeout=deadline.need(target.place))
         channel.in_buffer = Chunks()
-        if isinstance(session.packetizer, Packets):
-            session.packetizer.views = True
         session.ask_for_sftp(channel)
     except paramiko.ChannelException as e:
         raise errors.ConnectError(f"{target.place} lets no more sessions in: {e.text}") from e

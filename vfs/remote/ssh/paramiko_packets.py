@@ -1,7 +1,7 @@
 """Receives SSH packets under AES-GCM, or AES-CTR with an HMAC, in place of paramiko's `read_message`.
 
-paramiko copies each packet seven times in pieces of 32 KiB, and reads the socket twice for it; this one decrypts it in the
-receive buffer, and copies channel data once. Everything else is paramiko's.
+paramiko copies each packet seven times in pieces of 32 KiB, and reads the socket twice for it; this one decrypts it where it
+was received, and gives views of that. Everything else is paramiko's.
 Sources: RFC 4253, 6 (packets, MAC); RFC 4344, 4 (CTR); RFC 5647, 7 (AES-GCM); PROTOCOL of OpenSSH, 1.2 (-etm); RFC 4254,
 5.2 (channel data). One thread at a time calls any of it: paramiko's of the session, or the event loop's.
 """
@@ -13,6 +13,7 @@ import hmac
 import os
 import queue
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -31,6 +32,8 @@ BLOCK = 16
 """Bytes of AES's blocks, of which a packet is made."""
 
 CHANNEL_DATA = 94
+_CHANNEL_DATA = struct.Struct(">BBII")
+"""A decrypted packet up to its data: the length of its padding, the kind, the channel, the length of the data."""
 
 
 class BufferedSocket:
@@ -54,10 +57,10 @@ class BufferedSocket:
         self._start = stop = min(end, start + count)
         return bytes(self._buffer[start:stop])
 
-    def peek(self, count: int) -> memoryview | None:
-        """The next `count` bytes, valid until something else is called; None if they have not all been received."""
-        start = self._start
-        return self._buffer[start : start + count] if self._end - start >= count else None
+    @property
+    def received(self) -> memoryview:
+        """The bytes that were received and not taken, to be changed in place; valid until `fill` or `recv`."""
+        return self._buffer[self._start : self._end]
 
     def fill(self, count: int, *, wait: bool = True) -> None:
         """Receive once, with room for `count` bytes in all.
@@ -94,24 +97,22 @@ class BufferedSocket:
 
 
 class ChannelData:
-    """CHANNEL_DATA, with the part of `Message` that paramiko uses for it."""
+    """CHANNEL_DATA, with the part of `Message` that paramiko uses for it; valid until more is received."""
 
-    __slots__ = ("_payload", "_view", "seqno")
+    __slots__ = ("_payload", "seqno")
 
-    def __init__(self, payload: memoryview, *, view: bool) -> None:
-        """`payload`: the channel's number, the data's length, the data. `view`: give the data as a view, without a copy."""
+    def __init__(self, payload: memoryview) -> None:
+        """`payload`: the channel's number, the data's length, the data."""
         self._payload = payload
-        self._view = view
         self.seqno = 0
 
     def get_int(self) -> int:
         """The channel's number."""
         return int.from_bytes(self._payload[:4], "big")
 
-    def get_binary(self) -> memoryview | bytes:
+    def get_binary(self) -> bytes:
         """The data."""
-        data = self._payload[8 : 8 + int.from_bytes(self._payload[4:8], "big")]
-        return data if self._view else bytes(data)
+        return bytes(self._payload[8 : 8 + int.from_bytes(self._payload[4:8], "big")])
 
 
 class Cipher(Protocol):
@@ -129,7 +130,8 @@ class Cipher(Protocol):
         ...
 
     def open(self, packet: memoryview, number: int) -> memoryview:
-        """The decrypted packet without length and MAC. `number`: its sequence number, modulo 2**32. Raises if the MAC differs."""
+        """The decrypted packet without length and MAC, perhaps in its own place. `number`: its sequence number, modulo 2**32.
+        Raises if the MAC differs."""
         ...
 
 
@@ -148,7 +150,9 @@ class Gcm:
     def open(self, packet: memoryview, number: int) -> memoryview:
         nonce = self._fixed + self._counter.to_bytes(8, "big")
         self._counter = (self._counter + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        return memoryview(self._engine.decrypt(nonce, packet[4:], packet[:4]))
+        plain = packet[4:-16]
+        self._engine.decrypt_into(nonce, packet[4:], packet[:4], plain)
+        return plain
 
 
 class Ctr:
@@ -203,8 +207,6 @@ class Packets(Packetizer):
     data, and nothing is received between such a message and the next `read_message`: it may have changed the keys.
     """
 
-    views = False
-    """Whether all channels of the session take their data as views, without a copy."""
     buffered: BufferedSocket
     _cipher: Cipher | None = None
     _bytes = _packets = 0
@@ -227,7 +229,7 @@ class Packets(Packetizer):
     def divert(self, reader: LoopReader, channel: int, sink: Callable[[Sequence[memoryview]], None]) -> None:
         """From the next `read_message` on, `reader`'s loop receives, and calls `sink` with the data of `channel`. Any thread."""
         self._handed: queue.SimpleQueue[tuple[int, Any] | BaseException] = queue.SimpleQueue()
-        self._channel = channel.to_bytes(4, "big")
+        self._channel = channel
         self._sink = sink
         self._reader = reader
 
@@ -242,9 +244,9 @@ class Packets(Packetizer):
         if self._cipher is None:
             return super().read_message()
         if self._reader is None:
-            while (packet := self._next(self._cipher)) is None:
+            while (message := self._split(None, [])) is None:
                 self._receive()
-            return self._message(*self._opened(self._cipher, packet))
+            return message
         if self._reader.started:
             self._reader.resume()
         else:
@@ -259,10 +261,10 @@ class Packets(Packetizer):
         data: list[memoryview] = []
         handed: tuple[int, Any] | BaseException | None
         try:
-            handed = self._split(data)
-            if handed is None:
+            handed = self._split(self._channel, data)
+            if handed is None and not data:
                 self._fill(wait=False)
-                handed = self._split(data)
+                handed = self._split(self._channel, data)
             if handed is None and self.need_rekey() and not self._rekeying:
                 self._rekeying = True
                 handed = NeedRekeyException()
@@ -276,28 +278,35 @@ class Packets(Packetizer):
             self._handed.put(handed)
         return handed is None
 
-    def _split(self, data: list[memoryview]) -> tuple[int, Any] | None:
-        """Append the channel's data of the packets that have come, up to a message that is something else: that one."""
-        cipher, channel = self._cipher, self._channel
+    def _split(self, ours: int | None, data: list[memoryview]) -> tuple[int, Any] | None:
+        """Append the data of our channel in the packets that have come, up to a message that is something else: that one."""
+        cipher, received, needed = self._cipher, self.buffered.received, self._needed
         assert cipher is not None
-        while (packet := self._next(cipher)) is not None:
-            payload, number = self._opened(cipher, packet)
-            if payload[0] != CHANNEL_DATA or payload[1:5] != channel or len(payload) < 9:
-                return self._message(payload, number)
-            data.append(payload[9 : 9 + int.from_bytes(payload[5:9], "big")])
-        return None
-
-    def _next(self, cipher: Cipher) -> memoryview | None:
-        """The next packet, if all of it has been received."""
-        if not self._needed:
-            head = self.buffered.peek(cipher.head)
-            if head is None:
-                return None
-            length = cipher.length(head)
-            if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
-                raise SSHException(f"a packet of {length} bytes")
-            self._needed = 4 + length + cipher.mac
-        return self.buffered.peek(self._needed)
+        mine = (
+            self.__dict__
+        )  # the counter is paramiko's, which counts until the first cipher, and may reset it
+        first = number = mine["_Packetizer__sequence_number_in"]
+        message, start, end = None, 0, len(received)
+        while message is None and end - start >= (needed or cipher.head):
+            if not needed:
+                length = cipher.length(received[start : start + cipher.head])
+                if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
+                    raise SSHException(f"a packet of {length} bytes")
+                needed = 4 + length + cipher.mac
+                continue
+            plain = cipher.open(received[start : start + needed], number & 0xFFFF_FFFF)
+            start, needed = start + needed, 0
+            padding, kind, channel, size = _CHANNEL_DATA.unpack_from(plain)
+            if kind == CHANNEL_DATA and channel == ours and size + padding + 10 <= len(plain):
+                data.append(plain[10 : 10 + size])
+            else:
+                message = self._message(plain[1 : max(1, len(plain) - padding)], number & 0xFFFF_FFFF)
+            number += 1
+        mine["_Packetizer__sequence_number_in"] = number & 0xFFFF_FFFF
+        self._needed = needed
+        self.buffered.took(start)
+        self._count(number - first, start)
+        return message
 
     def _receive(self) -> None:
         """Receive once, for paramiko's thread."""
@@ -315,38 +324,21 @@ class Packets(Packetizer):
         assert self._cipher is not None
         self.buffered.fill(self._needed or self._cipher.head, wait=wait)
 
-    def _opened(self, cipher: Cipher, packet: memoryview) -> tuple[memoryview, int]:
-        """The payload of a packet, and its sequence number."""
-        number = self._sequence_number()
-        plain = cipher.open(packet, number)
-        self.buffered.took(len(packet))
-        self._needed = 0
-        self._count(len(packet))
-        payload = plain[1 : max(1, len(plain) - plain[0])]
-        if not payload:
-            raise SSHException("an empty packet")
-        return payload, number
-
     def _message(self, payload: memoryview, number: int) -> tuple[int, Any]:
         """A message, as paramiko takes it, and its kind."""
+        if not payload:
+            raise SSHException("an empty packet")
         kind = payload[0]
         if kind == CHANNEL_DATA and len(payload) >= 9:
-            return kind, ChannelData(payload[1:], view=self.views)
+            return kind, ChannelData(payload[1:])
         message = Message(bytes(payload[1:]))
         message.seqno = number
         return kind, message
 
-    def _sequence_number(self) -> int:
-        """That of the packet at hand. The counter is paramiko's, which counts until the first cipher, and may reset it."""
-        mine = self.__dict__
-        number: int = mine["_Packetizer__sequence_number_in"]
-        mine["_Packetizer__sequence_number_in"] = (number + 1) & 0xFFFF_FFFF
-        return number
-
-    def _count(self, size: int) -> None:
+    def _count(self, packets: int, size: int) -> None:
         """Ask for new keys at the limits (RFC 4253, 9); end the session if they are passed twice without new keys."""
         self._bytes += size
-        self._packets += 1
+        self._packets += packets
         if self._bytes >= self.REKEY_BYTES or self._packets >= self.REKEY_PACKETS:
             if self.need_rekey():
                 raise SSHException("the server does not agree on new keys")
