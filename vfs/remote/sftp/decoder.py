@@ -89,19 +89,21 @@ class Decoder(Generic[Token]):
 
     def received(self, count: int) -> list[Reply[Token]]:
         """`count` bytes were put into the buffers; the replies that are whole. Raises `ProtocolViolation`."""
+        replies: list[Reply[Token]] = []
         body = self._body
         if body is None:
             self._end += count
-            return self._parse()
-        if count < len(body):
+        elif count < len(body):
             self._body = body[count:]
-            return []
-        reply = self._body_reply
-        assert reply is not None
-        self._body = self._body_reply = None
-        del self.pending[reply.request_id]
-        self._end = count - len(body)
-        return [reply, *self._parse()] if self._end else [reply]
+            return replies
+        else:
+            self._end = count - len(body)
+            self._whole_body(replies)
+        if self._end:
+            self._start = self._parse(self._scratch, self._start, self._end, replies)
+            if self._start == self._end:
+                self._start = self._end = 0
+        return replies
 
     def feed(self, data: Iterable[memoryview]) -> list[Reply[Token]]:
         """As `received`, of bytes that lie elsewhere."""
@@ -110,46 +112,62 @@ class Decoder(Generic[Token]):
             rest = piece
             while rest:
                 body = self._body
-                if body is not None and len(rest) < len(body):
-                    body[: len(rest)] = rest
-                    self._body = body[len(rest) :]
-                    break
-                into = self.get_buffers()[0]
-                count = min(len(into), len(rest))
-                into[:count] = rest[:count]
+                if body is not None:
+                    count = min(len(body), len(rest))
+                    body[:count] = rest[:count]
+                    if count < len(body):
+                        self._body = body[count:]
+                    else:
+                        self._whole_body(replies)
+                elif self._end:
+                    into = self.get_buffers()[0]
+                    count = min(len(into), len(rest))
+                    into[:count] = rest[:count]
+                    replies += self.received(count)
+                else:
+                    count = self._parse(rest, 0, len(rest), replies)
+                    if self._body is None:  # what is left is not whole
+                        self._end = len(rest) - count
+                        self._scratch[: self._end] = rest[count:]
+                        break
                 rest = rest[count:]
-                replies += self.received(count)
         return replies
 
-    def _parse(self) -> list[Reply[Token]]:
-        scratch, start, end = self._scratch, self._start, self._end
-        replies: list[Reply[Token]] = []
+    def _whole_body(self, replies: list[Reply[Token]]) -> None:
+        reply = self._body_reply
+        assert reply is not None
+        self._body = self._body_reply = None
+        del self.pending[reply.request_id]
+        replies.append(reply)
+
+    def _parse(self, data: memoryview, start: int, end: int, replies: list[Reply[Token]]) -> int:
+        """Take in the packets that lie in `data` from `start` to `end`; where what is not taken in begins."""
         bulk = False
         if self._surplus:
             skipped = min(self._surplus, end - start)
             self._surplus -= skipped
             start += skipped
         while end - start >= 4 and not self._surplus:
-            (length,) = U32.unpack_from(scratch, start)
+            (length,) = U32.unpack_from(data, start)
             if not 5 <= length <= MAX_PACKET:
                 raise errors.ProtocolViolation(
-                    f"not SFTP: {words(bytes(scratch[start : min(end, start + 80)]))!r}"
+                    f"not SFTP: {words(bytes(data[start : min(end, start + 80)]))!r}"
                 )
             there = end - start - 4
             if there < 5:
                 break
-            kind, request_id = _TYPE_ID.unpack_from(scratch, start + 4)
+            kind, request_id = _TYPE_ID.unpack_from(data, start + 4)
             if kind == PacketType.DATA:
                 if there < 9:
                     break
                 bulk = length > _BULK
-                size, expected = self._data(scratch, start, length, request_id)
+                size, expected = self._data(data, start, length, request_id)
                 reply = Reply(expected.token, request_id, kind, size)
                 into = expected.into
                 assert into is not None
                 have = min(there - 9, size)
                 start += 13
-                into[:have] = scratch[start : start + have]
+                into[:have] = data[start : start + have]
                 start += have
                 surplus = length - 9 - size
                 skipped = min(surplus, end - start)
@@ -163,23 +181,21 @@ class Decoder(Generic[Token]):
             else:
                 if there < length:
                     break
-                packet = bytes(scratch[start + 4 : start + 4 + length])
+                packet = bytes(data[start + 4 : start + 4 + length])
                 start += 4 + length
                 replies.append(self._reply(kind, request_id, packet))
-        if start == end:
-            start = end = 0
-        self._start, self._end, self._bulk = start, end, bulk
-        return replies
+        self._bulk = bulk
+        return start
 
     def _data(
-        self, scratch: memoryview, start: int, length: int, request_id: int
+        self, data: memoryview, start: int, length: int, request_id: int
     ) -> tuple[int, _Expected[Token]]:
         """Check a DATA's head; how much of it was asked for, and whose it is."""
         expected = self.pending.get(request_id)
         if expected is None or expected.into is None or expected.kind != PacketType.DATA:
             raise errors.ProtocolViolation(f"data that nobody asked for (id {request_id})")
         self.culprit = expected.token
-        (size,) = U32.unpack_from(scratch, start + 9)
+        (size,) = U32.unpack_from(data, start + 9)
         if size != length - 9 or not size:
             raise errors.ProtocolViolation(f"{size} bytes of data in a packet of {length}")
         self.culprit = None
