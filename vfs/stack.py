@@ -33,8 +33,6 @@ from vfs.base.settings import Settings
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
-from vfs.files.ahead.fetch_ahead import FetchAhead
-from vfs.files.ahead.list_ahead import ListAhead
 from vfs.files.following import without_symlinks
 from vfs.files.service import Files
 from vfs.files.tree import Tree
@@ -107,13 +105,7 @@ class Stack:
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
         self.tree.lineages.host = settings.address.host
         self.tree.versions.patience = settings.timeout / 2
-        self.files = Files(
-            self.tree,
-            self.fetcher,
-            ListAhead(self.tree),
-            FetchAhead(self.tree, self.fetcher),
-            settings.timeout,
-        )
+        self.files = Files(self.tree, self.fetcher, settings.timeout)
         self.started = time.time()
 
     async def move(self, settings: Settings) -> None:

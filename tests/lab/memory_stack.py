@@ -14,8 +14,6 @@ from vfs.base.memory import BLOCKS
 from vfs.cache.blocks import BlockCache
 from vfs.cache.disk import DiskCache
 from vfs.fetch.fetcher import Fetcher
-from vfs.files.ahead.fetch_ahead import FetchAhead
-from vfs.files.ahead.list_ahead import ListAhead
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.service import Files
@@ -60,9 +58,8 @@ class MemoryStack:
         self.cache = BlockCache(disk, self._memory)
         self.fetcher = Fetcher(self.remote, self.cache)
         self.tree = Tree(self.remote, self.fetcher, self.cache, ROOT, "test", TTL)
-        self.list_ahead = ListAhead(self.tree)
-        self.fetch_ahead = FetchAhead(self.tree, self.fetcher)
-        self.service = Files(self.tree, self.fetcher, self.list_ahead, self.fetch_ahead, TIMEOUT)
+        self.service = Files(self.tree, self.fetcher, TIMEOUT)
+        self.list_ahead = self.service.list_ahead
 
     async def restart(self, *, offline: bool = False) -> None:
         """End the stack and begin another on the same cache, as a remount does."""

@@ -29,9 +29,7 @@ def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[
     progress = Progress()
 
     async def work(tell: Tell) -> None:
-        failed: list[tuple[str, str]] = []
-        fetched: list[Content] = []
-        await _fetch(stack, paths, progress, failed, fetched, pin=pin)
+        fetched, failed = await _fetch(stack, paths, progress, pin=pin)
         lacking = sum([await _lacking(stack, content) for content in fetched])
         why = stack.cache.why_not_kept(lacking) if lacking else None
         tell({"failed": failed, "lacking": lacking, "why": why})
@@ -93,14 +91,11 @@ async def _lacking(stack: Stack, content: Content) -> int:
 
 
 async def _fetch(
-    stack: Stack,
-    paths: Sequence[str],
-    progress: Progress,
-    failed: list[tuple[str, str]],
-    fetched: list[Content],
-    *,
-    pin: bool,
-) -> None:
+    stack: Stack, paths: Sequence[str], progress: Progress, *, pin: bool
+) -> tuple[list[Content], list[tuple[str, str]]]:
+    """The contents of the files that were fetched, and the others with the reason."""
+    fetched: list[Content] = []
+    failed: list[tuple[str, str]] = []
     with contextlib.nullcontext() if pin else fresh_only():  # what is cached can be pinned offline
         nodes = await _files(stack, paths)
     progress.files = len(nodes)
@@ -124,6 +119,7 @@ async def _fetch(
 
     await together(one(node) for node in nodes)
     await stack.cache.flush()
+    return fetched, failed
 
 
 async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Content:

@@ -41,13 +41,11 @@ class Files:
     Offsets and sizes are bytes, durations seconds, names and paths bytes as the server has them.
     """
 
-    def __init__(
-        self, tree: Tree, fetcher: Fetcher, list_ahead: ListAhead, fetch_ahead: FetchAhead, timeout: float
-    ) -> None:
+    def __init__(self, tree: Tree, fetcher: Fetcher, timeout: float) -> None:
         self.tree = tree
         self.fetcher = fetcher
-        self.list_ahead = list_ahead
-        self.fetch_ahead = fetch_ahead
+        self.list_ahead = ListAhead(tree)
+        self.fetch_ahead = FetchAhead(tree, fetcher)
         self.timeout = timeout
         self.uid, self.gid = os.getuid(), os.getgid()
         self._fs: tuple[float, FsStats] | None = None

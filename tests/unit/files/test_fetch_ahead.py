@@ -21,7 +21,7 @@ class Runs:
 
     def __init__(self, stack: MemoryStack, size: int = 20_000) -> None:
         self.stack = stack
-        self.siblings = stack.fetch_ahead
+        self.siblings = stack.service.fetch_ahead
         for run in range(RUNS):
             stack.files.mkdir(b"%s/exp-%d" % (ROOT, run))
             stack.old(b"%s/exp-%d/%s" % (ROOT, run, NAME), tagged(b"%d" % run, size))

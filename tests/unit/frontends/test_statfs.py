@@ -36,7 +36,7 @@ def test_the_room_is_the_servers_or_what_was_last_known_of_it_and_never_zero(
         await shown._statfs(request)
         assert loop.time() == began
         assert told == [1000, 1000]
-        unknown = Operations(Files(stack.tree, stack.fetcher, stack.list_ahead, stack.fetch_ahead, TIMEOUT))
+        unknown = Operations(Files(stack.tree, stack.fetcher, TIMEOUT))
         with pytest.raises(Unreachable):
             await unknown._statfs(request)
 
