@@ -286,7 +286,7 @@ def too_many(connection: socket.socket) -> None:
         (lambda connection: None, "does not answer", "panel's line"),
         (web, "'HTTP/1.1 400 Bad Request'", "panel's line"),
         (too_many, "Exceeded MaxStartups", "in a minute"),
-        (socket.socket.close, "without a word", "in a minute"),
+        (socket.socket.close, "without a message", "in a minute"),
     ],
     ids=["silent", "web server", "too many connections", "hangs up"],
 )

@@ -71,13 +71,13 @@ def as_path(value: object) -> Path:
 
 def _transport(value: object) -> TransportName:
     if value not in TRANSPORTS:
-        raise UsageError(f"{value!r} is not a transport; there are {' and '.join(TRANSPORTS)}")
+        raise UsageError(f"{value!r} is not a transport; choose {' or '.join(TRANSPORTS)}")
     return value
 
 
 def _via(value: object) -> ViaName:
     if value not in VIAS:
-        raise UsageError(f"{value!r} is no way to mount; there are {' and '.join(VIAS)}")
+        raise UsageError(f"{value!r} is not a way to mount; choose {' or '.join(VIAS)}")
     return value
 
 
@@ -87,7 +87,7 @@ def _ttl(value: object) -> float:
 
 def _timeout(value: object) -> float:
     if (seconds := parse_duration(str(value))) <= 0:
-        raise UsageError("the timeout must be longer than nothing; write it like 30s")
+        raise UsageError("the timeout must be longer than zero; write it like 30s")
     return seconds
 
 

@@ -307,7 +307,7 @@ class DiskCache:
         """For the commands that look after a cache: they cannot do without the disk, and say why."""
         store = self._writer.store
         if store is None:
-            raise CacheUnusable(f"the cache in {self.directory} is not usable just now")
+            raise CacheUnusable(f"the cache in {self.directory} cannot be used at the moment")
         try:
             yield store
         except TROUBLE as error:

@@ -122,7 +122,7 @@ def _checked(settings: Settings, *, fall_back: bool) -> Settings:
         f"Connected to {settings.address.host} ({found.rtt * 1000:.0f} ms away); {root} holds {names}."
     )
     if found.transport != settings.transport:
-        console.tell("Here the system's ssh can do more than paramiko; this profile uses it from now on.")
+        console.tell("The system's ssh logs in where paramiko cannot; this profile uses it from now on.")
     return replace(settings, transport=found.transport)
 
 
@@ -146,7 +146,7 @@ def _move_mounts(name: str, settings: Settings) -> int:
             console.tell_error(e)
             code = 1
         else:
-            console.tell(f"Moved the mount at {record.mountpoint} to it.")
+            console.tell(f"Moved the mount at {record.mountpoint}.")
     if not mounts:
         profile = "" if name == DEFAULT_PROFILE else f"--profile {name} "
         console.tell(f"Next: artisync mount {profile}./artifacts")

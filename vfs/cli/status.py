@@ -77,7 +77,7 @@ def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
     """What each mount answers; of one that does not, where it is and `error`."""
     records = [record for record in register.mounts() if mountpoint in (None, record.mountpoint)]
     if mountpoint is not None and not records:
-        raise dead.around(mountpoint) or NotMounted(f"nothing of artisync is mounted at {mountpoint}")
+        raise dead.around(mountpoint) or NotMounted(f"there is no artisync mount at {mountpoint}")
     answers: list[dict[str, Any]] = []
     if mountpoint is None:
         answers += [

@@ -61,7 +61,7 @@ def command(
             (directory / "runs").mkdir()
             runs = tensorboard.Runs(directory / "runs", root, experiments)
             for name in runs.update():
-                console.tell(f"{name} has no tensorboard directory yet; it will show when it has.")
+                console.tell(f"{name} has no tensorboard directory yet; it is shown once it has one.")
             with tensorboard.running(runs, port) as process:
                 click.echo(f"http://localhost:{port}/")
                 console.tell("Ctrl-C stops it.")

@@ -73,7 +73,7 @@ def call(path: Path, verb: str, *, timeout: float = 10.0, **args: Any) -> Json:
 def _error(message: Json) -> ArtisyncError:
     described = message.get("error")
     if not isinstance(described, dict):
-        return MountSilent("the mount's process answered something that is no answer")
+        return MountSilent("the mount's process sent an invalid answer")
     kind = getattr(errors, str(described.get("class")), ArtisyncError)
     if not (isinstance(kind, type) and issubclass(kind, ArtisyncError)):
         kind = ArtisyncError

@@ -106,7 +106,7 @@ class ControlServer:
             request = json.loads(line)
             name, args = request["verb"], request.get("args", {})
         except (ValueError, LookupError, TypeError, AttributeError) as e:
-            raise UsageError("the control socket was asked something that is no request") from e
+            raise UsageError("the control socket got an invalid request") from e
         if not isinstance(args, dict) or not isinstance(name, str) or name not in self._verbs:
             raise UsageError(f"this mount does not know {name!r}; was artisync updated since it was mounted?")
         return self._verbs[name], args

@@ -77,7 +77,7 @@ def look_at_shard(report: Report, read: Read, limits: Limits, beside: Beside) ->
     report.kind = "dcp-shard"
     metadata = beside(METADATA)
     if metadata is None:
-        report.notes.append(f"What is in it is listed in {METADATA}, which is not beside it.")
+        report.notes.append(f"Its contents are listed in {METADATA}, which is missing.")
         return
     size, read_metadata = metadata
     file = report.name.rpartition("/")[2]

@@ -326,7 +326,7 @@ def _hdf5(report: Report, read: Read, limits: Limits) -> None:
         TensorInfo(name, kind, shape, elements(shape) * width) for name, kind, shape, width in found.datasets
     ]
     if found.hidden:
-        report.notes.append(f"{found.hidden} of its groups are of the latest kind, which is not listed.")
+        report.notes.append(f"{found.hidden} of its groups are in the newest format, and are not listed.")
 
 
 class _Window:

@@ -63,7 +63,7 @@ def look(report: Report, get: Get, limits: Limits) -> None:
 
 def _stopped(report: Report, offset: int) -> None:
     report.complete = None
-    report.notes.append(f"It is too large to inspect whole: what is behind byte {offset} was not looked at.")
+    report.notes.append(f"It is too large to inspect in full; what comes after byte {offset} was not read.")
 
 
 def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits) -> None:

@@ -87,7 +87,7 @@ class Report:
 
 _TITLES = {
     "torch": "PyTorch checkpoint",
-    "torch-legacy": "PyTorch checkpoint of the old kind",
+    "torch-legacy": "PyTorch checkpoint (legacy format)",
     "dcp": "PyTorch distributed checkpoint",
     "dcp-shard": "shard of a PyTorch distributed checkpoint",
     "pickle": "pickle",

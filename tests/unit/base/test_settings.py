@@ -195,7 +195,7 @@ def test_a_profile_says_how_it_is_mounted() -> None:
     assert resolve({"via": "fuse"}).via == "fuse"
     saved()
     assert resolve({}).via == DEFAULT_VIA
-    with pytest.raises(UsageError, match="'smb' is no way to mount; there are fuse and nfs"):
+    with pytest.raises(UsageError, match="'smb' is not a way to mount; choose fuse or nfs"):
         resolve({"via": "smb"})
 
 

@@ -167,7 +167,7 @@ def test_where_paramiko_cannot_log_in_and_ssh_can_the_profile_remembers_ssh(
     probes[1].append(errors.NeedsOpenssh("x"))
     said = artisync("connect", LINE)
     assert said.code == 0
-    assert "the system's ssh can" in said.err
+    assert "The system's ssh logs in" in said.err
     assert artisync("connect", LINE).code == 0
     assert [settings.transport for settings in probes[0]] == ["paramiko", "openssh"]
 

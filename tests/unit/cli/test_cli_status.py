@@ -173,7 +173,7 @@ def test_a_mount_that_does_not_answer_is_told_beside_the_others(
 def test_status_of_a_place_without_a_mount_is_an_error(artisync: Artisync, home: Path) -> None:
     said = artisync("status", "nothing")
     assert said.code == 1
-    assert f"nothing of artisync is mounted at {home / 'nothing'}" in said.err
+    assert f"there is no artisync mount at {home / 'nothing'}" in said.err
 
 
 def test_watching_goes_on_until_ctrl_c_and_that_is_no_failure(

@@ -169,7 +169,7 @@ def _banner(connection: socket.socket, destination: Destination, deadline: Deadl
         return Finding("banner", Result.OK, greeting[:255])
     # what sshd says to one connection too many, and to an address that misbehaved (PerSourcePenalties)
     if not silent and (not lines or "MaxStartups" in lines[0] or "Not allowed" in lines[0]):
-        words = f"saying {lines[0][:60]!r}" if lines else "without a word"
+        words = f"saying {lines[0][:60]!r}" if lines else "without a message"
         text = (
             f"{place} closed the connection {words}; it has too many (MaxStartups), or bars this address for a while "
             "(PerSourcePenalties)"

@@ -172,7 +172,7 @@ class _Server:
         what = next(iter(found)) if len(found) == 1 else f"{len(found)} experiments"
         text = f"{what}; {self._last_change(tree)}"
         if not whole:
-            text += f" (not all of it was seen in {duration(self._settings.timeout)})"
+            text += f" (incomplete after {duration(self._settings.timeout)})"
         return [Finding("experiments", Result.OK, text)]
 
     async def _find_newest(self, tree: Tree, top: Node) -> None:

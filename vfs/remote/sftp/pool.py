@@ -247,7 +247,7 @@ class Pool:
         try:
             self._adopt(await self._dial(dialer, DIAL_SECONDS), dialer)
         except ConnectError as error:
-            log.info("the server takes no further connection: %s", error)
+            log.info("the server accepts no more connections: %s", error)
             self._no_more_until = asyncio.get_running_loop().time() + REFUSED_SECONDS
 
     @property

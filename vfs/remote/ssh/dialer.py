@@ -53,7 +53,7 @@ class SshDialer:
         """The jump hosts in order, then the server. Raises `errors.ConnectError`."""
         destination = resolve(address or self._address, deadline, self._ssh_config)
         if depth > _MAX_JUMPS:
-            raise errors.ConnectError(f"the jump hosts before {destination.host} go round in a circle")
+            raise errors.ConnectError(f"the jump hosts before {destination.host} form a loop")
         if not destination.jumps:
             return [destination]
         first, *others = destination.jumps

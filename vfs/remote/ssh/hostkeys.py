@@ -217,7 +217,7 @@ class KnownHosts:
         try:
             _rewrite(self.ours, name, key)
         except OSError as e:
-            log.warning("the host key of %s is not remembered: %s: %s", name, self.ours, e.strerror)
+            log.warning("the host key of %s is not saved: %s: %s", name, self.ours, e.strerror)
 
 
 def _replaced_by(key: HostKey, known: Sequence[HostLine]) -> HostLine:

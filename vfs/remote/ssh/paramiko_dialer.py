@@ -124,7 +124,9 @@ class ParamikoDialer(SshDialer):
         if not session.initial_kex_done:
             raise errors.NoAnswer(f"{target.place} accepts connections but does not answer")
         if self.leave_slow and _faster_by_chacha(session, target):
-            raise errors.NeedsOpenssh(f"{target.place} is fast under ChaCha20 only, which paramiko has not")
+            raise errors.NeedsOpenssh(
+                f"{target.place} is fast only with ChaCha20, which paramiko does not have"
+            )
         shown = session.get_remote_server_key()
         self._verify(target, HostKey(shown.get_name(), shown.asbytes()), deadline)
         with agent_keys(target.agent, deadline.need(target.place)) as held:
@@ -206,12 +208,12 @@ def _no_handshake(
         if words.strip():
             return ssh_errors.error_of(words, f"the ProxyCommand for {target.place}")
         return errors.ConnectError(
-            f"the ProxyCommand for {target.place} ended without a word (status {child.status})"
+            f"the ProxyCommand for {target.place} ended without a message (status {child.status})"
         )
     if isinstance(failure, paramiko.ssh_exception.IncompatiblePeer):
         return errors.NeedsOpenssh(f"paramiko has no algorithm in common with {target.place}: {failure}")
     if "Indecipherable protocol version" in str(failure):
-        return errors.ConnectError(f"what listens at {target.place} is no SSH server")
+        return errors.ConnectError(f"what listens at {target.place} is not an SSH server")
     if isinstance(failure, EOFError | ConnectionError) or "protocol banner" in str(failure):
         return errors.HungUp(f"{target.place}: the connection was closed before anybody logged in")
     return errors.ConnectError(f"{target.place}: {failure}")
@@ -238,7 +240,7 @@ def _open_sftp(session: Session, target: Destination, deadline: Deadline) -> par
         channel.in_buffer = Chunks()
         session.ask_for_sftp(channel)
     except paramiko.ChannelException as e:
-        raise errors.ConnectError(f"{target.place} lets no more sessions in: {e.text}") from e
+        raise errors.ConnectError(f"{target.place} accepts no more sessions: {e.text}") from e
     except (paramiko.SSHException, OSError, EOFError) as e:
         if deadline.passed:
             raise errors.NoAnswer(f"no answer from {target.place} when a session was asked for") from e

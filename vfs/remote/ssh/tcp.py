@@ -64,7 +64,7 @@ def look_up(destination: Destination, deadline: Deadline) -> list[AddressInfo]:
     try:
         return within(deadline.need(destination.place), ask, name=f"look-up of {host}")
     except TimeoutError:
-        raise errors.UnknownHost(f"nobody tells the address of {host!r} in time") from None
+        raise errors.UnknownHost(f"{host!r} was not resolved in time") from None
     except (OSError, UnicodeError) as e:
         why = e.strerror if isinstance(e, OSError) else str(e)
         raise errors.UnknownHost(f"{host!r}: {why}") from e
