@@ -101,7 +101,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """One command line's exit code; every error that is foreseen is told on stderr."""
+    """Run one command line; returns its exit code. Every expected error is printed on stderr."""
     sys.excepthook = _unexpected
     sys.unraisablehook = _unraisable
     console.any_encoding()

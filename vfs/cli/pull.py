@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vfs.commands.pull_run import Order
 
 MOST_TOLD = 20
-"""Files that are told of one by one."""
+"""Files that are named one by one."""
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -148,7 +148,7 @@ def _destination(text: str) -> Path:
 
 
 class _Shown:
-    """What is told of a pull, and drawn while a watch is `resting`."""
+    """Prints how a pull goes. `resting` is the line to draw while a watch waits for the next round."""
 
     def __init__(self, order: Order, *, as_json: bool) -> None:
         self.resting = ""

@@ -94,7 +94,7 @@ def command(
 
 @contextmanager
 def _spinner() -> Iterator[Callable[[str], None]]:
-    """Something that is told what is seen: a spinner's text on a terminal, a line per news elsewhere."""
+    """Yields a function that shows a text: beside a spinner on a terminal, in a line of its own elsewhere."""
     if not console.draws(sys.stderr):
         yield console.tell
         return

@@ -22,7 +22,7 @@ Tell = Callable[[Report], None]
 async def reports(
     work: Callable[[Tell], Coroutine[Any, Any, None]], progress: Progress | None = None
 ) -> AsyncIterator[Report]:
-    """What `work` tells, as it comes, and before and between that the "progress". Closing the iterator ends the work.
+    """Yields what `work` reports at once, and the "progress" before and between. Closing the iterator ends the work.
 
     Raises what `work` raises.
     """

@@ -183,7 +183,7 @@ class Advisor:
         return self.budget.grant()
 
     def _advance(self, steps: Steps[None], known: Known, touched: Range) -> None:
-        unseen = touched != self._last  # a miss is told twice: when it is asked for, and when it is there
+        unseen = touched != self._last  # a miss is reported twice: when it is asked for, and when it has come
         answer: bytes | Range | None = None
         done = 0
         self._paused = False

@@ -22,7 +22,7 @@ MOST_VALUES = 1000
 DEEPEST = 64
 LONGEST_NAME = 300
 LIST_SHOWN = 16
-"""Longer lists of numbers (the indices of an optimizer's parameters, say) are told by their length."""
+"""Longer lists of numbers (the indices of an optimizer's parameters, say) are shown by their length."""
 
 Value = bool | int | float | str | None
 

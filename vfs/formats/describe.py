@@ -2,7 +2,7 @@
 
 `read(offset, length)` gives the bytes at once (fewer only at the end of the file) and is called a handful of
 times, but for event files, which are read through. Whatever the file says, it takes at most two seconds of processor
-time and 256 MiB of memory; event files and zip archives are told as far as that goes. Any thread.
+time and 256 MiB of memory; event files and zip archives are described as far as that goes. Any thread.
 """
 
 from __future__ import annotations

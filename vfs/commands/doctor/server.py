@@ -1,6 +1,6 @@
 """Checks over SSH: host key, key, SFTP, the root, the experiments in it, the server's clock.
 
-One connection does them all. The host key and the login are told by how the making of that connection ends.
+One connection does them all. Whether it was made, or why not, shows the state of host key and login.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read", "clock")
 READ = 32 << 10
 """Bytes of a file that are read."""
 SAME_CLOCK = 3.0
-"""Seconds that two clocks may seem to differ by, since one is told in whole seconds, and late."""
+"""Seconds that two clocks may seem to differ by, since the server's is in whole seconds, and comes late."""
 
 _HOST_KEY = (errors.HostKeyUnknown, errors.HostKeyChanged, errors.HostKeyRevoked)
 _LOGIN = (errors.AuthRejected, errors.KeyFileUnusable, errors.PassphraseNeeded)
