@@ -48,7 +48,7 @@ LOOKED_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files of an experiment are wanted."""
+    """Which files of an experiment to copy."""
 
     parts: frozenset[str] = frozenset()
     """Only below these directories of the experiment; all, if empty."""
@@ -64,14 +64,14 @@ class Selection:
 
 @dataclass(slots=True)
 class Item:
-    """One file, symlink or directory to be brought."""
+    """One file, symlink or directory to copy."""
 
     node: Node
     name: str
     """Relative to the destination."""
     action: Action
     size: int
-    """Bytes to be fetched, as far as the listing tells."""
+    """Bytes to fetch, by the listing."""
     symlink: str | None = None
     """The text of a symbolic link to be made instead of a file."""
     done: int = 0
@@ -88,7 +88,7 @@ class Outcome:
     kept: list[str] = field(default_factory=list)
     """Changed here, and therefore not touched."""
     unsettled: list[str] = field(default_factory=list)
-    """Being written on the server all the while."""
+    """Still being written on the server."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """With the reason."""
 
@@ -120,7 +120,7 @@ class Pull:
         self.progress = progress
         self.outcome = Outcome()
 
-    # --- what is wanted -----------------------------------------------------------------------------------------
+    # --- what to copy -------------------------------------------------------------------------------------------
 
     async def plan(self, names: Iterable[str] | None) -> list[Item]:
         """Look at the experiments, directories and files `names` (patterns are expanded), or at all experiments and what
@@ -173,7 +173,7 @@ class Pull:
     async def _named(
         self, names: Iterable[str], known: Mapping[str, Node]
     ) -> tuple[dict[str, Node], dict[str, str]]:
-        """The nodes to copy by the names of their copies (a path's last word), and each one's path in its experiment."""
+        """The nodes to copy, by the name of the copy (the last word of the path), each with its path in its experiment."""
         found: dict[str, Node] = {}
         inside: dict[str, str] = {}
         for path in await expand(self._tree, names):
@@ -234,12 +234,12 @@ class Pull:
         return self._item(node, name) if node.kind is Kind.FILE else []
 
     def _directory(self, node: Node, name: str) -> list[Item]:
-        """A directory, also where it is there already; nothing if something else has its place and stays there."""
+        """The item of a directory, also of one that is there already; none where something else has its place, and stays."""
         try:
             found = self._destination.found(name)
             if found is not None and not found.is_directory:
                 self._writer.check(name, found)
-        except ChangedHere:  # all below it is not brought
+        except ChangedHere:  # nothing below it is copied
             reason = "something else is here in its place; --overwrite replaces it"
             self.outcome.failed.append((name, reason))
             return []
@@ -257,7 +257,7 @@ class Pull:
             else:
                 left = self._pulled.take(name).left(name, found) if found is not None else None
                 action = decide(found, left, node.version, overwrite=self._overwrite)
-            if action is not Action.GROW:  # what a stopped pull brought
+            if action is not Action.GROW:  # what a stopped pull has fetched
                 half = self._pulled.take(name).half(name, node.version)
                 found = self._destination.found(half) if half is not None else None
         except (ArtisyncError, OSError) as error:
@@ -316,15 +316,15 @@ class Pull:
                 self.outcome.failed.append((item.name, reason))
         return [item for item in items if item.name not in refused]
 
-    # --- bringing it --------------------------------------------------------------------------------------------
+    # --- copying ------------------------------------------------------------------------------------------------
 
     async def fetch(self, items: Iterable[Item]) -> None:
-        """Bring them, many at a time. What fails is noted in `outcome`, and the rest goes on.
+        """Copy them, many at a time. What fails is noted in `outcome`; the rest goes on.
 
         Raises Unreachable when the server cannot be reached any more.
         """
         todo = await asyncio.to_thread(self._make_directories, list(items))
-        # small ones first: an event file is not to wait for a checkpoint
+        # small ones first: no event file waits for a checkpoint
         with fresh_only():
             await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
         await asyncio.to_thread(self._pulled.clean, self._destination)
@@ -370,7 +370,7 @@ class Pull:
             self.outcome.size += count
 
         async def copy(reader: Reader) -> None:
-            self.progress.done -= item.done  # what a version that went away had brought
+            self.progress.done -= item.done  # what was fetched of a version that is gone
             item.done = 0
             content = reader.content
             if not await self._tree.lineages.pinned(reader.node):
@@ -383,7 +383,7 @@ class Pull:
         await with_reader(self._tree, self._fetcher, item.node, self._patience, copy)
 
     def _failed(self, name: str, error: ArtisyncError | OSError) -> None:
-        """Note why one name is not as it is on the server."""
+        """Note why a name differs from the server's."""
         if isinstance(error, ChangedHere):
             self.outcome.kept.append(name)
         elif isinstance(error, StaleVersion):

@@ -34,7 +34,7 @@ SMALL = 64 << 10
 
 
 class Action(enum.Enum):
-    """What is to be done with one file."""
+    """What to do with one file."""
 
     SAME = "same"
     NEW = "new"
@@ -42,7 +42,7 @@ class Action(enum.Enum):
     """The file here is the beginning of the one on the server, if its bytes are of the same lineage."""
     REPLACE = "replace"
     KEEP = "keep"
-    """It was changed here: it is not touched unless that was asked for."""
+    """It was changed here: it stays, unless `--overwrite` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,38 +179,38 @@ class Journal:
         return name in self._left
 
     def note(self, name: str, left: Left) -> None:
-        """The file will be, or is, as `left` says. The line before it counts too, until the next one."""
+        """Note that the file will be, or is, as `left` says. The line before counts, too, until the next one."""
         before = self._left.get(name, [])[-1:]
         if before != [left]:
             self._write(_line(name, left))
             self._left[name] = [*before, left]
 
     def settle(self, name: str, left: Left) -> None:
-        """The file is as `left` says, and as nothing else."""
+        """Note that the file is as `left` says."""
         self._write(_line(name, left))
         self._left[name] = [left]
         if self._written > max(SMALL, COMPACT * self._content):
             self.compact()
 
     def forget(self, name: str) -> None:
-        """Nothing of ours is there any more."""
+        """Note that nothing of ours is there any more."""
         if self._left.pop(name, None) is not None:
             self._write(_dump([name]))
 
     def begin(self, temporary: str, name: str = "", version: Version | None = None) -> None:
-        """A temporary file will be made; it is to become `name` of that version if the next pull may go on with it."""
+        """Note that a temporary file will be made; the next pull may go on with it for `name` in that version."""
         becomes = [] if version is None else [name, version.size, version.mtime]
         if self._leftovers.pop(temporary, None) is None:
             self._write(_dump([temporary, "temporary", *becomes]))
         self._temporary[temporary] = becomes
 
     def half(self, name: str, version: Version) -> str | None:
-        """The temporary file of this version that a stopped pull left, half-made."""
+        """The unfinished temporary file of this version that a stopped pull left."""
         becomes = [name, version.size, version.mtime]
         return next((half for half, left in self._leftovers.items() if left == becomes), None)
 
     def over(self, temporary: str) -> None:
-        """The temporary file is gone, or in its place."""
+        """Note that the temporary file is gone, or in its place."""
         self._temporary.pop(temporary, None)
 
     def clean(self, destination: PullDirectory) -> None:
@@ -236,12 +236,12 @@ class Journal:
         self._written += len(line)
 
     def close(self) -> None:
-        """Leave it short, if anything was written."""
+        """Compact it, if anything was written."""
         if self._written != self._content:
             self.compact()
 
     def compact(self) -> None:
-        """Write it anew, without what does not count any more. It stays as it is where there is no room."""
+        """Write it anew, without what no longer counts. Without room for that it stays as it is."""
         lines = [_line(name, left) for name, lefts in self._left.items() for left in lefts]
         begun = self._temporary | self._leftovers
         lines += [_dump([name, "temporary", *becomes]) for name, becomes in begun.items()]

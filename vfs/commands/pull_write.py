@@ -55,7 +55,7 @@ class PullWriter:
         return gone[::-1]
 
     def directory(self, name: str, mode: int) -> None:
-        """Have a directory of that name. Raises as `check`, StateUnusable."""
+        """Make the directory, unless it is there. Raises as `check`, StateUnusable."""
         with self._destination.place(name) as place:
             found = place.found()
             if found is not None and found.is_directory:
@@ -67,7 +67,7 @@ class PullWriter:
             place.make_directory(mode)
 
     async def symlink(self, name: str, text: str) -> None:
-        """Have a symlink there that leads to `text`. Raises as `check`, StateUnusable."""
+        """Make a symlink whose text is `text`. Raises as `check`, StateUnusable."""
         with self._destination.place(name) as place:
             async with self._beside(place, name, left_link(text)) as temporary:
                 place.symlink(temporary, text)
@@ -79,7 +79,9 @@ class PullWriter:
         StateUnusable.
         """
         if not grow and reader.size <= SMALL:
-            await reader.read(0, reader.size)  # many wait for their bytes at a time, with no descriptor yet
+            await reader.read(
+                0, reader.size
+            )  # many files wait for their bytes at a time, none with a descriptor
         async with self._open:
             version, lineage = reader.content.version, reader.content.lineage.hex()
             done = Left(version.size, version.mtime * 1_000_000_000, lineage)
@@ -90,7 +92,7 @@ class PullWriter:
     async def _anew(
         self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> None:
-        """Write all of it beside its place."""
+        """Write the whole file beside its place."""
         version = reader.content.version
         async with self._beside(place, name, done, version if version.size > SMALL else None) as temporary:
             try:

@@ -81,7 +81,7 @@ def _sniff(size: int) -> Steps[None]:
 
 
 def verdict_for(name: bytes, size: int) -> Verdict:
-    """Who finds out whether a file called `name`, of `size` bytes, is complete, as far as its format tells."""
+    """What finds out whether a file called `name`, of `size` bytes, is complete, as far as its format tells."""
     found = format_by_name(name)
     return Verdict(found.complete(size) if found is not None and found.complete is not None else None, size)
 

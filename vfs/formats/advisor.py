@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_RANGES = 20_000
-"""Ranges that are ever granted for one open file."""
+"""Ranges granted for one open file at most."""
 
 AT_ONCE = 500
 """Ranges that are wanted or granted in one step of the event loop."""

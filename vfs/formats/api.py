@@ -39,7 +39,7 @@ class Range:
 
 
 class Known(Protocol):
-    """What is known of one version of one file, without asking anybody for more."""
+    """The bytes of one version of one file that are here."""
 
     @property
     def size(self) -> int: ...

@@ -94,7 +94,7 @@ def inspect_file(name: bytes, size: int, read: Read, beside: dcp.Beside = lambda
 
 
 def _kind(name: bytes, head: bytes) -> Look:
-    """Who looks into a file: its first bytes say more than its name."""
+    """What describes a file. Its first bytes count more than its name."""
     looks: dict[Format | None, Look] = {
         zips.FORMAT: _zip,
         npy.FORMAT: _npy,
@@ -174,7 +174,7 @@ def _torch(
 
 
 def _cut_short(report: Report, read: Read, limits: Limits) -> None:
-    """An archive without its end. PyTorch writes the pickle first, so the tensors can be told anyway."""
+    """An archive without its end. PyTorch writes the pickle first, so the tensors can be listed all the same."""
     report.complete = False
     report.notes.append("The archive has no end: it is being written, or was cut short.")
     head = read(0, zips.LOCAL.size)

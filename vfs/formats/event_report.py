@@ -20,7 +20,7 @@ LARGE_RECORD = 1 << 20
 
 
 def look(report: Report, get: Get, limits: Limits) -> None:
-    """Tell of all records, as far as the limits allow. Raises Misfit where the first one is none."""
+    """Describe all records, as far as the limits allow. Raises Misfit if the file does not begin with one."""
     report.kind = "events"
     report.complete = True
     report.records = 0

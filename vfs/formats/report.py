@@ -14,7 +14,7 @@ from vfs.base.units import count, elements, size
 
 LONGEST_CELL = 2000
 LINES = 22
-"""Lines of `render`, unless it is asked for all: a terminal has 24, two of them for a prompt."""
+"""Lines of `render`, unless all are asked for: a terminal has 24, and a prompt takes two."""
 WIDTH = 80
 """Columns in which the first line is to fit."""
 MOST_NOTES = 5

@@ -47,7 +47,7 @@ BUFFER = 4096
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The place of the directory. `shift`: bytes before the archive; its own offsets do not count them."""
+    """Where the directory is. `shift`: bytes before the archive; its own offsets do not count them."""
 
     start: int
     end: int
@@ -179,7 +179,7 @@ def advise(size: int) -> Steps[None]:
 
 
 def _first(listed: list[Member], things: Items) -> list[Range]:
-    """The pickle, the small records beside it, and the first headers, from which a walk is told."""
+    """The pickle, the small records beside it, and the first headers, by which a walk is recognized."""
     ranges = []
     data = 0
     # The pickle comes first and the version last; between them lie the tensors, thousands of them perhaps.
