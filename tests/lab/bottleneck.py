@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vfs.fetch.fetcher import SMALL_PIECE
+from vfs.remote.api import SMALL_PIECE
 from vfs.remote.sftp.path_model import PathModel, Sent
 
 MBIT = 125_000.0

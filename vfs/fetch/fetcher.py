@@ -21,7 +21,7 @@ from vfs.fetch.content import Content, Job
 from vfs.fetch.disk_loads import DiskLoads
 from vfs.fetch.queues import Queues
 from vfs.fetch.server_handles import ServerHandles
-from vfs.remote.api import Attributes, Remote
+from vfs.remote.api import SMALL_PIECE, Attributes, Remote
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,6 @@ SINGLE_READ = 32 << 10
 URGENT, URGENT_PART = 128 << 10, 4
 """A read this small that somebody waits for goes at once, whatever is under way; but no more than that part of `spare`, 60 ms
 of the link: a reader in sequence waits for all that it reads, and is to keep to the window."""
-SMALL_PIECE = 256 << 10
-"""Pieces up to this long are sent when all of them fits into the window. Larger ones go over several connections, which answer
-when they like: there rather too much is in flight than too little."""
 LATER = 0.01
 """Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256

@@ -17,6 +17,9 @@ LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""
 MOST_SYMLINKS = 40
 """Links that lead to one another; the kernel follows as many."""
+SMALL_PIECE = 256 << 10
+"""Reads up to this long are sent when all of them fits into what may be in flight. Larger ones go over several connections,
+which answer when they like: there rather too much is in flight than too little."""
 MOST_AHEAD = 20_000
 """A directory of more names is listed only for a program that waits for it: they take 2 MB on the wire."""
 

@@ -98,6 +98,13 @@ def test_a_rate_that_falls_and_rises_is_followed() -> None:
         assert waits(path, slow + 2, slow + 10)[-1] <= 0.5
 
 
+@pytest.mark.parametrize(("mbit", "rtt"), [(5, 0.12), (1, 0.3), (20, 0.3)])
+def test_a_rate_that_rises_is_found_on_a_long_path_too(mbit: float, rtt: float) -> None:
+    path = Path(lambda now: (mbit if now < BEGIN + 10 else max(20, 5 * mbit)) * MBIT, always(rtt))
+    path.run(20)
+    assert share(path, BEGIN + 17, BEGIN + 20) >= 0.95
+
+
 def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> None:
     path = Path(always(400 * MBIT), lambda now: 0.001 if now < BEGIN + 20 else 0.12)
     path.run(40)

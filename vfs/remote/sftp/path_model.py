@@ -11,6 +11,7 @@ from collections import deque
 from typing import NamedTuple
 
 from vfs.base import memory
+from vfs.remote.api import SMALL_PIECE
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -24,7 +25,7 @@ STARTING, STEADY = 2.0, 1.25
 """The window, in bandwidth × delay: while the rate still grows, and from then on."""
 LEAP = 32
 """The most by which the window is multiplied in one round trip."""
-SLACK, SLACK_SECONDS = 256 * KIB, 0.02
+SLACK, SLACK_SECONDS = 256 * KIB, 0.01
 """Bytes in flight beyond that, since answers come in bursts; at most what the path carries in SLACK_SECONDS."""
 OURS = 0.012
 """Seconds that an answer and the next request may wait in our own process: the least delay to reckon with."""
@@ -152,8 +153,10 @@ class PathModel:
 
     @property
     def piece(self) -> int:
-        """Bytes to ask for with one read, so that a few of them fill the window: 16 KiB to 1 MiB."""
-        return min(MIB, max(LEAST // 4, 1 << (int(self._window) // 4).bit_length() - 1))
+        """Bytes to ask for with one read: 16 KiB to 1 MiB, a quarter of the window to an eighth. Small ones are half as
+        long, since what is left of the window behind the last that fits must be less than what it grows by."""
+        piece = 1 << (int(self._window) // 4).bit_length() - 1
+        return min(MIB, max(LEAST // 4, piece if piece > SMALL_PIECE else piece // 2))
 
     def allowed(self, now: float) -> int:
         """Bytes of reads to have in flight just now."""
