@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(__version__, prog_name="artisync")
+@click.version_option(__version__, prog_name="artisync", message="%(prog)s %(version)s")
 @logs.verbose_option
 def cli() -> None:
     """A training cluster's artifacts as local files.

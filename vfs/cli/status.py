@@ -30,7 +30,7 @@ ANSWER_SECONDS = 5.0
 def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
     """Show mounts: link, cache, transfers.
 
-    All mounts, or the one at MOUNTPOINT. The exit code is 1 if one is dead or does not answer.
+    All mounts, or the one that MOUNTPOINT is or is in. The exit code is 1 if one is dead or does not answer.
     """
     if watch:
         try:
@@ -75,7 +75,9 @@ def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:
 
 def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
     """What each mount answers; of one that does not, where it is and `error`."""
-    records = [record for record in register.mounts() if mountpoint in (None, record.mountpoint)]
+    records = register.mounts()
+    if mountpoint is not None:  # or a place in one
+        records = [record for record in records if record.mountpoint in (mountpoint, *mountpoint.parents)]
     if mountpoint is not None and not records:
         raise dead.around(mountpoint) or NotMounted(f"there is no artisync mount at {mountpoint}")
     answers: list[dict[str, Any]] = []

@@ -193,6 +193,14 @@ def test_watching_goes_on_until_ctrl_c_and_that_is_no_failure(
     assert [json.loads(line) for line in said.out.splitlines()] == [{"mounts": [STATUS]}] * 3
 
 
+def test_a_place_in_a_live_mount_means_that_mount(artisync: Artisync, kernel: Kernel, home: Path) -> None:
+    with live(home / "m", {"status": told}):
+        for place in (home / "m", home / "m/exp-1/logs"):
+            said = artisync("status", str(place), "--json")
+            assert json.loads(said.out) == {"mounts": [STATUS]}
+    assert artisync("status", str(home)).code == 1
+
+
 @pytest.fixture
 def dead(home: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mount of the profile lab, whose process was killed."""
