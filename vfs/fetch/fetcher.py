@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
@@ -17,7 +17,7 @@ from vfs.base.file_version import Change, Version, classify
 from vfs.base.tasks import Tasks
 from vfs.cache.block import BLOCK, Block, little, split
 from vfs.cache.blocks import BlockCache
-from vfs.fetch.content import Content, Job
+from vfs.fetch.content import Content, Job, without
 from vfs.fetch.disk_loads import DiskLoads
 from vfs.fetch.queues import Queues
 from vfs.fetch.server_handles import ServerHandles
@@ -130,6 +130,32 @@ class Fetcher:
         finally:
             for job in jobs:
                 job.waiters -= 1
+
+    def come_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
+        """Call `then` in a later step of the loop, once all that memory lacks of [start, end) has come, or failed to, if it is
+        on its way from the server."""
+        jobs: list[Job] = []
+        for index, a, b in split(start, end):
+            block = self.cache.get(content.lineage, index)
+            missing = [(a, b)] if block is None else block.missing(a, b)
+            if missing:
+                sent = [
+                    job for job in content.jobs.get(index, ()) if job.sent and job.start < b and a < job.end
+                ]
+                if without(missing, sorted((job.start, job.end) for job in sent)):
+                    return False
+                jobs += sent
+        left = len(jobs)
+
+        def came(_: asyncio.Future[None]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for job in jobs:
+            job.done.add_done_callback(came)
+        return bool(jobs)
 
     def ahead(
         self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]], *, hint: bool = False

@@ -83,7 +83,7 @@ class Reader:
         return pieces
 
     def read_soon(self, start: int, length: int, then: Callable[[list[Piece] | None], None]) -> bool:
-        """As `read_now`, if nothing has to be asked and the disk is known to have what memory lacks: `then` gets the pieces
+        """As `read_now`, if what memory lacks is known to be on the disk, or is on its way from the server: `then` gets the pieces
         once they are in memory, or None when `read` must be awaited after all."""
         content = self.content
         if content.stale or content.doubts or not self.tree.versions.at_once(content):
@@ -92,14 +92,21 @@ class Reader:
 
         def loaded() -> None:
             pieces = None
-            if not content.stale and not content.doubts:
+            # the kernel fills up with zeros what is short below a size that it was told
+            short = end < min(start + length, content.told, content.version.size)
+            if not (content.stale or content.doubts or short):
                 pieces = self.fetcher.ready(content, start, end)
             if pieces is not None:
                 self.fetcher.used += end - start
+                self._advise(start, end)
                 self.tree.refresh_soon(self.node)
             then(pieces)
 
-        if not self.fetcher.disk.load_soon(content, start, end, loaded):
+        fetcher = self.fetcher
+        if not (
+            fetcher.disk.load_soon(content, start, end, loaded)
+            or fetcher.come_soon(content, start, end, loaded)
+        ):
             return False
         self._note(start, end)
         return True

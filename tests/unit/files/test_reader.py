@@ -12,7 +12,7 @@ from tests.lab.waiting import now
 from vfs.base import memory
 from vfs.base.errors import StaleVersion, Unreachable
 from vfs.cache import buffers
-from vfs.files.reader import BEHIND, LEFT_SECONDS, open_reader
+from vfs.files.reader import BEHIND, LEFT_SECONDS, Piece, open_reader
 
 FILE = ROOT + b"/data.bin"
 MIB = 1 << 20
@@ -61,6 +61,47 @@ def test_what_is_in_memory_needs_no_waiting() -> None:
         assert reader.read_now(BIG, 1000) == []
 
     play(story)
+
+
+def test_a_read_of_what_is_on_its_way_waits_for_it_without_a_task() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        first, second = await stack.open(b"data.bin"), await stack.open(b"data.bin")
+        came: list[list[Piece] | None] = []
+        assert not second.read_soon(0, MIB, came.append)
+        fetched = asyncio.create_task(first.read(0, MIB))
+        await asyncio.sleep(0.01)
+        assert second.read_soon(10, 1000, came.append)
+        assert came == []
+        tasks = len(asyncio.all_tasks())
+        assert second.read_soon(20, 1000, came.append)
+        assert len(asyncio.all_tasks()) == tasks
+        await fetched
+        await asyncio.sleep(0.01)
+        assert [bytes(block.view(a, b)) for pieces in came for block, a, b in pieces or ()] == [
+            DATA[10:1010],
+            DATA[20:1020],
+        ]
+        assert len(stack.remote.read_ranges) == len(set(stack.remote.read_ranges))
+
+    play(story, latency=0.1)
+
+
+def test_a_read_of_what_was_on_its_way_and_did_not_come_is_told_so() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, DATA)
+        first, second = await stack.open(b"data.bin"), await stack.open(b"data.bin")
+        came: list[list[Piece] | None] = []
+        fetched = asyncio.create_task(first.read(0, MIB))
+        await asyncio.sleep(0.01)
+        stack.files.write(FILE, tagged(b"new", BIG))
+        assert second.read_soon(0, MIB, came.append)
+        with pytest.raises(StaleVersion):
+            await fetched
+        await asyncio.sleep(0.01)
+        assert came == [None]
+
+    play(story, latency=0.1)
 
 
 def test_an_unchanged_file_is_reread_without_a_question_within_the_ttl_and_with_one_round_trip_after_it() -> (
