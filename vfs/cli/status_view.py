@@ -140,7 +140,7 @@ def _use(mount: Mapping[str, Any]) -> list[Row]:
     if fetched or used:
         parts.append(f"{size(fetched)} of files fetched, {size(used)} read by programs")
     if fetched and used:
-        parts.append(f"{fetched / used:.2f} fetched for each byte read")
+        parts.append(f"{fetched / used:.2f} bytes fetched per byte read")
     return [("traffic", parts)] if parts else []
 
 

@@ -247,5 +247,5 @@ def test_status_tells_what_a_metered_link_carried_and_for_what(artisync: Artisyn
         lines = artisync("status").out.splitlines()
     traffic = next(line.split(maxsplit=1)[1] for line in lines if line.split()[:1] == ["traffic"])
     assert traffic == (
-        "metered · 3.0 MiB of files fetched, 2.0 MiB read by programs · 1.50 fetched for each byte read"
+        "metered · 3.0 MiB of files fetched, 2.0 MiB read by programs · 1.50 bytes fetched per byte read"
     )
