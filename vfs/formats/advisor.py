@@ -50,6 +50,12 @@ class Budget:
         if self.unread <= self.limit // 2:
             self._flowing = True
 
+    def begin_anew(self) -> None:
+        """The reader was taken for another kind: what that one would have read counts no more."""
+        self.unread = 0
+        self._starts, self._ends, self._flowing = [], [], True
+        self._waiting.clear()
+
     @property
     def ready(self) -> bool:
         """Whether `grant` has more to give at once."""
@@ -202,6 +208,7 @@ class Advisor:
                         self._asked = True
                         self.budget.want([wanted], urgent=True)
                     return
+                self.budget.read(wanted)  # they have served
                 done += len(answer)
             elif isinstance(self._at, Touched):
                 if not unseen:
@@ -221,6 +228,7 @@ class Advisor:
                     done += len(ranges) * (PIECE // AT_ONCE)
                 case Sparse():
                     self.sparse = True
+                    self.budget.begin_anew()
                 case Need() | Touched():
                     self._at = step
 

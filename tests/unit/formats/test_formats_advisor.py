@@ -97,6 +97,26 @@ def test_a_format_goes_on_when_what_it_needs_is_known() -> None:
     assert advisor.advise(Bytes(data), Range(700, 800)) == (Range(900 * MIB, 950 * MIB - PAGE),)
 
 
+def test_what_has_served_and_what_was_meant_for_another_kind_of_reader_hold_up_nothing() -> None:
+    data = bytes(20 * MIB)
+    end, header = Range(19 * MIB, 20 * MIB), Range(10 * MIB, 10 * MIB + PAGE)
+
+    def steps(jumps: bool) -> Steps[None]:
+        yield from need(end.start, end.end)
+        if jumps:
+            yield from want([Range(0, 9 * MIB)])
+            yield from touched()
+            yield Sparse()
+        yield from want([header])
+
+    for jumps in (False, True):
+        advisor = Advisor(steps(jumps), len(data))
+        advisor.budget.within(MIB)  # as on a slow link
+        assert advisor.advise(Bytes(data, end=0), Range(0, 1)) == (end,)
+        answers = [advisor.advise(Bytes(data), Range(at, at + 1)) for at in range(1, 4)]
+        assert answers[1 if jumps else 0] == (header,)
+
+
 def test_a_read_that_is_told_twice_counts_once() -> None:
     seen = []
 
