@@ -67,10 +67,10 @@ class Where:
         *,
         offline: bool = False,
         **arguments: Any,
-    ) -> None:
+    ) -> bool:
         """As `ask`, of work that reports how far it is: `take` is given each report, `progress` is kept up to date.
 
-        When the mount ends or hangs meanwhile, the work goes on on a stack of our own.
+        False: the mount has ended or hangs. Call it again; the work then goes on on a stack of our own.
         """
 
         def took(report: Report) -> None:
@@ -85,9 +85,10 @@ class Where:
                     self.mount.socket, verb, timeout=WORK_SECONDS, silence=WORK_SECONDS, **arguments
                 ):
                     took(report)
-                return
             except (NotMounted, MountSilent):
                 self.mount = None
+                return False
+            return True
         from vfs import stack
         from vfs.commands.verbs import VERBS
 
@@ -96,6 +97,7 @@ class Where:
                 took(report)
 
         stack.run(self.settings, work, console.prompter(), offline=offline)
+        return True
 
     def files(self) -> list[Path] | None:
         """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""

@@ -77,7 +77,8 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
         lacking, why = report["lacking"], report["why"]
 
     with progress.shown(counted):
-        where.follow("prefetch", take, counted, offline=pin, paths=where.paths, pin=pin)
+        while not where.follow("prefetch", take, counted, offline=pin, paths=where.paths, pin=pin):
+            pass
     kept = counted.done - lacking
     if as_json:
         console.print_json(

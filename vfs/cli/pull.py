@@ -119,7 +119,8 @@ def command(
     try:
         try:
             with progress.shown(counted, lambda: shown.resting):
-                where.follow("pull", shown.take, counted, **asdict(order))
+                while not where.follow("pull", shown.take, counted, **asdict(order)):
+                    pass
         finally:
             code = shown.result()
     except KeyboardInterrupt:

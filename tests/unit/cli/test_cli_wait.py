@@ -192,3 +192,26 @@ def test_a_wait_for_another_process_tells_each_look_and_the_end() -> None:
         await going.aclose()
 
     play(story)
+
+
+def test_a_mount_that_ends_takes_no_time_of_the_wait_with_it(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verb(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        time.sleep(0.2)
+        raise MountSilent("it hangs")
+
+    asked: list[float] = []
+
+    def own(_stack: object, **arguments: Any) -> AsyncIterator[dict[str, Any]]:
+        asked.append(arguments["seconds"])
+        return _looks(NEWS)
+
+    def alone(_: object, work: Any, *__: object, **___: object) -> None:
+        asyncio.run(work(None))
+
+    with mounted(home, monkeypatch, verb):
+        monkeypatch.setattr("vfs.stack.run", alone)
+        monkeypatch.setattr("vfs.commands.verbs.VERBS", {"wait": own})
+        artisync("wait", "exp-9", "--timeout", "0.5")
+    assert asked[0] <= 0.3
