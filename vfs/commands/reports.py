@@ -22,9 +22,9 @@ Tell = Callable[[Report], None]
 async def reports(
     work: Callable[[Tell], Coroutine[Any, Any, None]], progress: Progress | None = None
 ) -> AsyncIterator[Report]:
-    """Yields what `work` reports at once, and the "progress" before and between. Closing the iterator ends the work.
+    """Yields what `work` reports at once, and the "progress" before and between. Raises what `work` raises.
 
-    Raises what `work` raises.
+    Closing the iterator ends the work. When it is cancelled, it still yields what the work reports at its end.
     """
     told: asyncio.Queue[Report | None] = asyncio.Queue()
     task = asyncio.ensure_future(work(told.put_nowait))
@@ -43,6 +43,12 @@ async def reports(
             except TimeoutError:
                 continue
         task.result()
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task})
+        while report := told.get_nowait():
+            yield report
+        raise
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
