@@ -22,7 +22,6 @@ from vfs.base import memory
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.groups import Place
-from vfs.cache.writer import WriteOutcome
 
 log = logging.getLogger(__name__)
 
@@ -390,7 +389,7 @@ class BlockCache:
                 held.write(start, block.view(start, end))
         return held
 
-    def _report_from_writer(self, _: WriteOutcome) -> None:
+    def _report_from_writer(self) -> None:
         loop = self._loop
         if loop is not None:
             try:

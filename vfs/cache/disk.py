@@ -27,7 +27,7 @@ from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.records import PINS, Records
 from vfs.cache.store import Store
 from vfs.cache.write_queue import Waiting
-from vfs.cache.writer import TROUBLE, Warnings, WriteOutcome, Writer, cause_of
+from vfs.cache.writer import TROUBLE, Warnings, Writer, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class DiskCache:
     def __init__(self, directory: Path, limit: int) -> None:
         self.directory = directory
         self.limit = limit
-        self.on_report: Callable[[WriteOutcome], None] | None = None
+        self.on_report: Callable[[], None] | None = None
         """Called on the writer thread after each batch; must neither block nor raise."""
         self._waiting = Waiting()
         self._warnings = Warnings()
@@ -106,7 +106,8 @@ class DiskCache:
     @property
     def evictions(self) -> int:
         """Blocks that this process deleted to stay under the limit. At once."""
-        return self._writer.evictions
+        store = self._writer.store
+        return store.ledger.evictions if store is not None else 0
 
     @property
     def problem(self) -> str | None:
@@ -294,9 +295,9 @@ class DiskCache:
 
     # --- below ----------------------------------------------------------------------------------------------
 
-    def _reported(self, report: WriteOutcome) -> None:
+    def _reported(self) -> None:
         if self.on_report is not None:
-            self.on_report(report)
+            self.on_report()
 
     def _suspect(self, error: Exception) -> None:
         if cause_of(error) != "busy":

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vfs.cache.block import BLOCK, Block, Extent
+from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
 from vfs.cache.groups import (
     GROUP,
@@ -40,54 +40,12 @@ from vfs.cache.groups import (
     record_key,
 )
 from vfs.cache.records import Records
+from vfs.cache.write_queue import Entry, WriteBatch
 
 REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
 RECORDS_SHARE = 8
 """The database takes at most this part of the limit; small records make way beyond it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """A block that is to be written: the ranges that were valid when it was handed over."""
-
-    lineage: bytes
-    index: int
-    block: Block
-    extents: tuple[Extent, ...]
-    due: float
-    footprint: int
-    """Bytes of memory that the block took then."""
-
-    @property
-    def place(self) -> Place:
-        return self.lineage, self.index
-
-    @property
-    def whole(self) -> bool:
-        return self.extents == ((0, self.block.capacity),)
-
-    @property
-    def valid(self) -> int:
-        return sum(last - first for first, last in self.extents)
-
-
-@dataclass(slots=True)
-class WriteBatch:
-    """What is to be done in one go: lineages to drop, times of use, small records (None deletes), and blocks to write.
-
-    `doubt` is trouble that a reader had. `last`: nothing comes after it.
-    """
-
-    drops: Mapping[bytes, object] = field(default_factory=dict)
-    used: Mapping[Place, float] = field(default_factory=dict)
-    records: Mapping[str, bytes | None] = field(default_factory=dict)
-    blocks: dict[Place, Entry] = field(default_factory=dict)
-    doubt: Exception | None = None
-    last: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.blocks or self.records or self.drops or self.used)
 
 
 @dataclass(slots=True)
@@ -132,6 +90,8 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.records = Records(directory)
         self.files = DataFiles(directory)
+        self.evictions = 0
+        """Blocks that were deleted to make room."""
         self._lock = threading.Lock()
         self._known: dict[bytes, _Known] = {}
         self._count = 0
@@ -226,10 +186,8 @@ class Ledger:
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    def begin(self, batch: WriteBatch, limit: int) -> tuple[list[Entry], list[Place]]:
-        """Make all changes of a batch but its blocks, and room for those; the blocks for which there is room now, and
-        what made way."""
-        gone: list[Place] = []
+    def begin(self, batch: WriteBatch, limit: int) -> list[Entry]:
+        """Make all changes of a batch but its blocks, and room for those; the blocks for which there is room now."""
         fitting: list[Entry] = []
         entries = list(batch.blocks.values())
         with self._changing() as groups:
@@ -238,9 +196,8 @@ class Ledger:
             while entries:
                 room = limit - self.records.usage()
                 lacking = sum(self._needs(groups, entry)[1] for entry in entries) - room
-                if lacking <= 0 or not (evicted := self._evict(groups, lacking))[0]:
+                if lacking <= 0 or not self._evict(groups, lacking):
                     break
-                gone += evicted[1]
             now = time.time()
             for entry in entries:
                 size, more = self._needs(groups, entry)
@@ -250,42 +207,35 @@ class Ledger:
                     stored = group.get(entry.index) or Stored(entry.block.capacity, (), 0, 0, now)
                     group[entry.index] = replace(stored, size=size, used=now)
                     fitting.append(entry)
-        return fitting, gone
+        return fitting
 
-    def finish(self, entries: Iterable[Entry], checksums: Mapping[Place, int]) -> dict[Place, int]:
-        """Note the blocks that were written, with their checksums, and give back the room of the others; the valid
-        bytes of those that are kept."""
-        kept = {}
+    def finish(self, entries: Iterable[Entry], checksums: Mapping[Place, int]) -> None:
+        """Note the blocks that were written, with their checksums, and give back the room of the others."""
         with self._changing() as groups:
             for entry in entries:
                 place, group = entry.place, groups.of(entry.place)
-                stored, checksum = group.get(entry.index), checksums.get(place)
-                if stored is not None and checksum is not None:
-                    group[entry.index] = stored = Stored(
-                        entry.block.capacity, entry.extents, checksum, stored.size, stored.used
+                stored, known = group.get(entry.index), checksums.get(place)
+                if stored is not None and known is not None:
+                    group[entry.index] = Stored(
+                        entry.block.capacity, entry.extents, known, stored.size, stored.used
                     )
-                    kept[place] = stored.valid
                 elif stored is None or not stored.extents:  # it made way meanwhile, or could not be written
                     self._give_back(groups, place)
-        return kept
 
     def wipe(self, key: str) -> None:
         """Delete a record that cannot be read, and the blocks of which it told."""
         with self.records.transaction():
             self._wipe(key)
 
-    def evict(self, count: int) -> list[Place]:
+    def evict(self, count: int) -> None:
         """Delete the blocks least recently used, none that is pinned, until `count` bytes of them are gone. Fewer, or
         none, when only pinned ones are left."""
-        gone: list[Place] = []
         while count > 0:
             with self._changing() as groups:
-                freed, some = self._evict(groups, min(count, 64 * BLOCK))  # nobody waits for more than that
+                freed = self._evict(groups, min(count, 64 * BLOCK))  # nobody waits for more than that
             if not freed:
                 break
-            gone += some
             count -= freed
-        return gone
 
     def sweep(self) -> Iterator[None]:
         """Delete whatever lies among the data files and has no record, a directory with each step."""
@@ -342,19 +292,18 @@ class Ledger:
         size = max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))
         return size, size - stored.size
 
-    def _evict(self, groups: _Groups, count: int) -> tuple[int, list[Place]]:
-        """Make `count` bytes of room if that can be; the bytes, and the blocks that made way."""
-        gone: list[Place] = []
+    def _evict(self, groups: _Groups, count: int) -> int:
+        """Make `count` bytes of room if that can be; the bytes."""
         freed = 0
         self._save(groups)
         while freed < count and (keys := self.records.least_used(16)):
             for key in keys:
                 if freed < count:
-                    freed += self._evict_from(groups, key, count - freed, gone)
+                    freed += self._evict_from(groups, key, count - freed)
             self._save(groups)
-        return freed, gone
+        return freed
 
-    def _evict_from(self, groups: _Groups, name: str, count: int, gone: list[Place]) -> int:
+    def _evict_from(self, groups: _Groups, name: str, count: int) -> int:
         """Delete blocks of a group until `count` bytes are gone, all if need be; the bytes, 1 at least."""
         key = parse_key(name)
         if key is None:
@@ -365,17 +314,17 @@ class Ledger:
             if freed >= count:
                 break
             if not self.files.punch(key[0], index * BLOCK, BLOCK):
-                return self._evict_file(groups, key[0], gone)
+                return self._evict_file(groups, key[0])
             freed += group.pop(index).size
-            gone.append((key[0], index))
+            self.evictions += 1
         return max(freed, 1)
 
-    def _evict_file(self, groups: _Groups, lineage: bytes, gone: list[Place]) -> int:
+    def _evict_file(self, groups: _Groups, lineage: bytes) -> int:
         """Delete a whole lineage, where a part of a file cannot be given back."""
         freed = 0
         for number, _ in self.records.groups(lineage):
             group = groups[lineage, number]
-            gone += [(lineage, index) for index in group]
+            self.evictions += len(group)
             freed += sum(stored.size for stored in group.values())
         self._drop(groups, lineage)
         return max(freed, 1)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 
-from vfs.cache.block import BLOCK, Block
+from vfs.cache.block import BLOCK, Block, Extent
+from vfs.cache.data import checksum
 from vfs.cache.groups import Place
-from vfs.cache.ledger import Entry, WriteBatch
 from vfs.cache.records import PINS
 
 BATCH_BYTES = 16 * BLOCK
@@ -32,6 +34,56 @@ USED_DELAY = 30.0
 """Seconds over which times of use are gathered."""
 MAX_RECORDS = 20_000
 """Records that are kept while they cannot be written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A block that is to be written: the ranges that were valid when it was handed over."""
+
+    lineage: bytes
+    index: int
+    block: Block
+    extents: tuple[Extent, ...]
+    due: float
+    footprint: int
+    """Bytes of memory that the block took then."""
+    known_checksum: int | None = None
+
+    @property
+    def checksum(self) -> int:
+        """That of the ranges; reckoned now if it is not known."""
+        known = self.known_checksum
+        return checksum(self.block, self.extents) if known is None else known
+
+    @property
+    def place(self) -> Place:
+        return self.lineage, self.index
+
+    @property
+    def whole(self) -> bool:
+        return self.extents == ((0, self.block.capacity),)
+
+    @property
+    def valid(self) -> int:
+        return sum(last - first for first, last in self.extents)
+
+
+@dataclass(slots=True)
+class WriteBatch:
+    """What is to be done in one go: lineages to drop, times of use, small records (None deletes), and blocks to write.
+
+    `doubt` is trouble that a reader had. `last`: nothing comes after it.
+    """
+
+    drops: Mapping[bytes, object] = field(default_factory=dict)
+    used: Mapping[Place, float] = field(default_factory=dict)
+    records: Mapping[str, bytes | None] = field(default_factory=dict)
+    blocks: dict[Place, Entry] = field(default_factory=dict)
+    doubt: Exception | None = None
+    last: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.records or self.drops or self.used)
 
 
 class Waiting:
@@ -60,13 +112,15 @@ class Waiting:
     def put(self, lineage: bytes, index: int, block: Block) -> None:
         """A block to be written, with the ranges that are valid now."""
         due = time.monotonic() + (WHOLE_DELAY if block.whole else PARTIAL_DELAY)
+        # as long as its bytes are in the processor's cache: the writer would have to fetch them there again
+        known = checksum(block, block.extents) if block.whole else None
         key = (lineage, index)
         with self._wake:
             old = self._blocks.get(key)
             if old is not None:
                 due = min(due, old.due)
                 self.queue_bytes -= old.footprint
-            entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint)
+            entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint, known)
             self._blocks[key] = entry
             self.queue_bytes += entry.footprint
             if due < self._asleep_until or self.queue_bytes >= BATCH_BYTES:

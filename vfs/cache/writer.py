@@ -13,17 +13,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from vfs.cache.data import checksum
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
 from vfs.cache.groups import Place
-from vfs.cache.ledger import WriteBatch
 from vfs.cache.records import PINS
 from vfs.cache.store import Store
-from vfs.cache.write_queue import Waiting
+from vfs.cache.write_queue import Waiting, WriteBatch
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +34,6 @@ SWEEP_PAUSE = 0.02
 """Seconds between two steps of deleting data files without a record."""
 
 TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOutcome:
-    """What became of blocks: written (with their valid bytes), or not, or no longer, on the disk."""
-
-    written: dict[Place, int]
-    lost: list[Place]
 
 
 class Warnings:
@@ -70,19 +59,18 @@ class Writer:
         limit: int,
         waiting: Waiting,
         warnings: Warnings,
-        report: Callable[[WriteOutcome], None],
+        report: Callable[[], None],
     ) -> None:
         self.store: Store | None = None
         self.disk_bytes = 0
         """Bytes on the disk, as last looked at."""
-        self.evictions = 0
         self.trouble: str | None = None
         """The cause (of `cause_of`) for which nothing can be written just now."""
         self._directory = directory
         self._limit = limit
         self._waiting = waiting
         self._warnings = warnings
-        self.report = report
+        self._report = report
         self._paused_until = 0.0
         self._reopen_at = 0.0
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
@@ -133,45 +121,39 @@ class Writer:
         if batch.doubt is not None:
             self._trouble(batch.doubt)
         store = self._ready()
-        written: dict[Place, int] = {}
-        gone: list[Place] = []
         records = False
         if store is not None and time.monotonic() >= self._paused_until:
             try:
                 if batch:
-                    self._write(store, batch, written, gone)
+                    self._write(store, batch)
                 records = True
                 self.trouble = None
                 self.disk_bytes = store.ledger.records.usage()
             except TROUBLE as error:
                 self._trouble(error)
-        lost = [place for place in batch.blocks if place not in written]
         self._waiting.done(batch, records=records)
-        if batch.blocks or gone:
-            self.report(WriteOutcome(written, gone + lost))
+        if batch.blocks:
+            self._report()
 
-    def _write(self, store: Store, batch: WriteBatch, written: dict[Place, int], gone: list[Place]) -> None:
+    def _write(self, store: Store, batch: WriteBatch) -> None:
         ledger = store.ledger
-        fitting, evicted = patiently(lambda: ledger.begin(batch, self._limit))
-        self.evictions += len(evicted)
-        gone += evicted
+        fitting = patiently(lambda: ledger.begin(batch, self._limit))
         if len(fitting) < len(batch.blocks):
             self._warnings.tell(
                 "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
             )
         checksums: dict[Place, int] = {}
         try:
-            for lineage, entries in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.lineage):
-                blocks = [(entry.index, entry.block, entry.extents) for entry in entries]
+            for lineage, group in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.lineage):
+                entries = list(group)
                 done: list[int] = []
                 try:
-                    ledger.files.write(lineage, blocks, done)
+                    ledger.files.write(lineage, ((e.index, e.block, e.extents) for e in entries), done)
                 finally:
-                    for index, block, extents in blocks[: len(done)]:
-                        checksums[lineage, index] = checksum(block, extents)
+                    checksums |= {entry.place: entry.checksum for entry in entries[: len(done)]}
         finally:
             if fitting:
-                written.update(patiently(lambda: ledger.finish(fitting, checksums)))
+                patiently(lambda: ledger.finish(fitting, checksums))
         if any(key.startswith(PINS) for key in batch.records):
             store.keep_pins()
 
