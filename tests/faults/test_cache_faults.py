@@ -194,7 +194,7 @@ def test_a_directory_that_is_deleted_again_and_again_is_made_anew_once_a_minute(
         shutil.rmtree(directory, ignore_errors=True)
     put(cache, 0)
     assert not directory.exists()
-    with pytest.raises(CacheUnusable, match="not usable just now"):
+    with pytest.raises(CacheUnusable, match="cannot be used at the moment"):
         cache.usage()
     cache.set_record("f:x", b"kept in memory")
     assert cache.get_record("f:x") == b"kept in memory"
@@ -534,7 +534,7 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_u
             started = time.monotonic()
             second = cache_at()
             assert time.monotonic() - started < 3.0
-            with pytest.raises(CacheUnusable, match="not usable just now"):
+            with pytest.raises(CacheUnusable, match="cannot be used at the moment"):
                 second.usage()
         finally:
             process.kill()
