@@ -300,7 +300,8 @@ def test_a_listing_brings_the_attributes_of_all_entries_with_it(mounted: Mounted
     with os.scandir(mounted.path) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries}
     assert sizes == {f"file-{number}": number + 1 for number in range(3000)}
-    assert {call.split()[0] for call in mounted.handler.calls} == {"readdirplus"}
+    asked = {call.split()[0] for call in mounted.handler.calls}
+    assert asked - {"release"} == {"readdirplus"}  # the end of the directory comes when it likes
 
 
 def test_ten_thousand_entries_are_packed_within_a_tenth_of_a_second() -> None:
