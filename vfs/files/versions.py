@@ -17,7 +17,7 @@ from vfs.base.loop_time import loop_time
 from vfs.base.tasks import SingleFlight
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
-from vfs.fetch.samples import Sample
+from vfs.fetch.samples import COMPARE, Sample
 from vfs.files.lineages import Lineages
 from vfs.files.namespace import Namespace
 from vfs.files.node import NEVER, Kind, Node, version_of
@@ -33,6 +33,8 @@ RECHECK_LANES = 16
 """Reads in flight at a time while bytes that programs were given are compared."""
 RECHECK_SECONDS = 5.0
 """The longest that a read waits for that comparison, which goes on in the background."""
+YOUNG = 60.0
+"""A file that was written to within so many seconds may grow while it is open."""
 SILENCE_POLL = 0.08
 """Seconds between two looks at whether the server still answers."""
 
@@ -217,6 +219,7 @@ class Versions:
             raise StaleVersion(f"{node.path!r} was replaced") from error
 
     async def _open(self, node: Node) -> Content:
+        end = loop_time() + self.patience
         content = await self.lineages.of(node)
         if not content.held and content.version.size > 0:
             attributes, at = await self.fetcher.open(content)
@@ -228,11 +231,21 @@ class Versions:
             else:
                 self.names.observe_node(node, attributes, at)
         if node.stale or not self.at_once(content):
-            await self.settle_name(node, self.patience)
+            await self.settle_name(node, end - loop_time())
         await self.rechecked(node)
         if node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
+        if not content.held:
+            self._fetch_ends(content)
         return content
+
+    def _fetch_ends(self, content: Content) -> None:
+        """Have the ends of a file that may grow while it is open: they tell growth from a rewrite."""
+        size, past = content.version.size, self.fetcher.remote.link.past
+        young = past is not None and content.version.mtime > past - YOUNG
+        if young and size > SINGLE_READ and not content.append_only:
+            ends = [(0, COMPARE), (size - COMPARE, size)]
+            self.fetcher.ahead(("ends", content.lineage), content, ends, hint=True)
 
     def at_once(self, content: Content) -> bool:
         """Whether bytes may be given out before the file is settled."""
@@ -243,7 +256,7 @@ class Versions:
         """Wait, for `patience` seconds, until what the node's name stands for is settled, or only appended to.
 
         `small`: also while it is a file that one read brings whole. Raises StaleVersion when that is another node, or
-        never comes to rest.
+        never comes to rest; TimeoutError when the server is silent at the end.
         """
         parent = node.parent
         assert parent is not None
@@ -258,7 +271,12 @@ class Versions:
             if left <= 0:
                 raise StaleVersion(f"{node.path!r} is being written all the time")
             await asyncio.sleep(min(SETTLE_POLL, left))
-            await self.ask(current, None)
+            try:
+                async with asyncio.timeout_at(end if end < math.inf else None):
+                    await self.ask(current, None)
+            except TimeoutError:
+                if self.requests.silent():
+                    raise
         if current is not node or node.stale:
             raise StaleVersion(f"{node.path!r} was replaced")
 

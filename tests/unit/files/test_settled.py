@@ -376,3 +376,49 @@ def test_growth_followed_within_the_second_by_a_rewrite_of_the_same_length_is_fo
             await read(reader)
 
     play(story)
+
+
+# --- how long, and what is known when it grows ---------------------------------------------------------------------
+
+
+def test_who_waits_for_a_file_to_settle_waits_no_longer_when_the_server_falls_silent() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.tree.versions.patience = 10.0
+        stack.files.write(FILE, tagged(b"new", BIG))
+        node = await stack.node(b"ck.pt")
+        later(0.5, stack.remote.go_silent)
+        began = now()
+        with pytest.raises(TimeoutError):
+            await stack.tree.versions.open(node)
+        assert now() - began <= 10.0
+
+    play(story)
+
+
+def test_an_open_file_that_grows_before_anything_of_it_was_read_is_not_waited_for() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.write(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+
+        def grow() -> None:
+            stack.files.append(FILE, b"more")
+            later(0.7, grow)
+
+        await asyncio.sleep(1)
+        grow()
+        await asyncio.sleep(5)
+        began = now()
+        assert await read(reader, 1 << 20, 1000) == tagged(b"old", BIG)[1 << 20 :][:1000]
+        assert now() - began < 1
+
+    play(story, latency=0.1)
+
+
+def test_the_ends_of_a_file_that_nobody_writes_to_are_not_fetched_for_nobody() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        await stack.open(b"ck.pt")
+        await asyncio.sleep(1)
+        assert stack.remote.bytes_read == 0
+
+    play(story)

@@ -43,7 +43,7 @@ def test_the_entry_point_names_the_class() -> None:
         ({}, "no server yet"),
         ({"profile": "other"}, "there is no profile 'other'"),
         ({**SERVER, "cache_size": "much"}, "'much' is not a size"),
-        ({**SERVER, "timeout": 0}, "longer than nothing"),
+        ({**SERVER, "timeout": 0}, "longer than zero"),
         ({**SERVER, "transport": "telnet"}, "not a transport"),
         ({**SERVER, "remote_rot": "/r"}, "no option 'remote_rot'"),
         ({"ssh": "ssh"}, "names no host"),
