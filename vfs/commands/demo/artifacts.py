@@ -42,7 +42,6 @@ class Training:
     started: float
     """Seconds since 1970 of step 0."""
     step: int = 0
-    best_loss: float = math.inf
     _event_file: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +79,6 @@ class Training:
         """Write a checkpoint under a temporary name and rename it into place, as careful trainers do."""
         path = self.directory / "checkpoints" / name
         values = self.values(self.step)
-        self.best_loss = min(self.best_loss, values["loss"])
         unfinished = path.with_name(f".{name}.tmp")
         checkpoint.write(
             unfinished,

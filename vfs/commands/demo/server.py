@@ -126,17 +126,13 @@ class _Tree(paramiko.SFTPServerInterface):
             return _code(error)
         return entries
 
-    def stat(self, path: str) -> paramiko.SFTPAttributes | int:
-        try:
-            return paramiko.SFTPAttributes.from_stat(self._local(path).stat())
-        except OSError as error:
-            return _code(error)
-
     def lstat(self, path: str) -> paramiko.SFTPAttributes | int:
         try:
             return paramiko.SFTPAttributes.from_stat(self._local(path).lstat())
         except OSError as error:
             return _code(error)
+
+    stat = lstat  # there are no symlinks
 
     def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
@@ -149,12 +145,6 @@ class _Tree(paramiko.SFTPServerInterface):
             os.close(fd)
             return paramiko.SFTP_FAILURE
         return _File(fd)
-
-    def readlink(self, path: str) -> str | int:
-        try:
-            return os.readlink(self._local(path))
-        except OSError as error:
-            return _code(error)
 
 
 def _code(error: OSError) -> int:
