@@ -67,6 +67,18 @@ def test_what_a_few_bytes_told_of_the_rate_fills_the_path_from_the_first_round_t
     assert share(path, BEGIN + 1, BEGIN + 3) >= 0.9
 
 
+@pytest.mark.parametrize(
+    ("mbit", "rtt", "spare"), [(1, 0.06, 64 * KIB), (5, 0.06, FIRST_SPARE), (1, 0.3, FIRST_SPARE)]
+)
+def test_a_first_rate_that_no_slow_start_explains_bounds_what_the_first_read_brings(
+    mbit: float, rtt: float, spare: int
+) -> None:
+    model = PathModel()
+    model.saw_rtt(rtt, BEGIN, 0)
+    model.saw_first(mbit * MBIT)
+    assert model.spare == spare
+
+
 @pytest.mark.parametrize("mbit", [20, 100, 400])
 def test_jitter_is_not_taken_for_a_shorter_path(mbit: float) -> None:
     path = Path(always(mbit * MBIT), always(0.06), jitter=0.03)
@@ -111,6 +123,18 @@ def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> N
     assert share(path, BEGIN + 5, BEGIN + 20) >= 0.95
     assert share(path, BEGIN + 23, BEGIN + 40) >= 0.85
     assert path.model.rtt == pytest.approx(0.12, rel=0.2)
+
+
+def test_a_path_with_a_quarter_of_the_round_trip_is_another_one_and_nothing_is_known_of_its_rate() -> None:
+    path = Path(
+        always(20 * MBIT), lambda now: 0.12 if now < BEGIN + 10 else 0.001, greedy=lambda now: now < BEGIN + 9
+    )
+    path.run(9.9)
+    assert path.model.measured
+    assert path.model.soon < 64 * KIB
+    path.run(2)
+    assert not path.model.measured
+    assert path.model.soon == MIB
 
 
 def test_a_shorter_path_is_found_too() -> None:

@@ -60,6 +60,8 @@ SHORT = 0.002
 """Seconds; only a local network has a round trip below."""
 FIRST_SPARE = 512 * KIB
 """Bytes of speculative reads before anything was measured."""
+SLOW_START = 3
+"""TCP's slow start makes 64 KiB take two round trips more. What takes this many more is slow for good."""
 
 
 class Sent(NamedTuple):
@@ -172,6 +174,9 @@ class PathModel:
             return
         if not self.rtt:
             self.delay = seconds
+        elif OTHER * (seconds + INSTANT) < self.rtt:
+            self.delay = seconds
+            self._forget_rate()
         elif in_flight > self.clear and seconds >= self.rtt:
             late = self.measured and seconds > 2 * (self.delay + in_flight / max(self.rate, 1.0)) + MARGIN
             self._late = self._late + 1 if late else 0
@@ -203,7 +208,8 @@ class PathModel:
     def saw_first(self, rate: float) -> None:
         """A few bytes came at this rate before any read: the path carries at least as much."""
         if not self.measured:
-            self._first_spare = max(FIRST_SPARE, int(SPARE_SECONDS * rate))
+            slow = 0 < rate * SLOW_START * self.delay < LEAST
+            self._first_spare = max(LEAST if slow else FIRST_SPARE, int(SPARE_SECONDS * rate))
             self._window = min(max(START, STARTING * rate * self.delay), MOST)
             self._round_window = self._window
 
