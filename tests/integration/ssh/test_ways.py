@@ -89,7 +89,7 @@ def test_a_host_that_refuses_the_jump_host_is_refused(place: Place, gate: Sshd) 
 
 def test_jump_hosts_in_a_circle_are_found_out(place: Place) -> None:
     place.configure("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
-    fails(place.dialer(Address("a", 22, "me")), errors.ConnectError, "circle")
+    fails(place.dialer(Address("a", 22, "me")), errors.ConnectError, "form a loop")
 
 
 RELAY = """
