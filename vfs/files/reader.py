@@ -111,8 +111,8 @@ class Reader:
         self._note(start, end)
         return True
 
-    async def read(self, start: int, length: int) -> list[Piece]:
-        """As `read_now`, fetching what is not in memory.
+    async def read(self, start: int, length: int, *, noted: bool = False) -> list[Piece]:
+        """As `read_now`, fetching what is not in memory. `noted`: `read_soon` has begun it.
 
         Raises StaleVersion when the version is gone, RemoteError and Unreachable as the remote does.
         """
@@ -127,7 +127,9 @@ class Reader:
             end = min(start + length, content.version.size)
             if start >= end:
                 return []
-            self._note(start, end)
+            if not noted:
+                self._note(start, end)
+            noted = False
             await self.fetcher.disk.load(content, start, end)
             pieces = self.fetcher.ready(content, start, end)
             try:

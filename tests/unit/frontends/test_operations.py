@@ -13,8 +13,9 @@ import pytest
 from tests.lab.memory_stack import ROOT, TIMEOUT, MemoryStack, play
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
+from vfs.fetch.readahead import Readahead
 from vfs.frontends.fuse import reply
-from vfs.frontends.fuse.operations import DISK_PATIENCE, OpenDirectory, Operations
+from vfs.frontends.fuse.operations import PATIENCE, OpenDirectory, Operations
 
 GONE = 7
 """A request that the kernel has given up."""
@@ -99,13 +100,47 @@ def test_what_the_disk_has_is_answered_without_a_task(
         served = await from_disk(stack)
         served.read(GONE, 0, 4096, 100, 1)
         assert served.waiting == []
-        await asyncio.sleep(DISK_PATIENCE / 2)
+        await asyncio.sleep(PATIENCE / 2)
         assert answers == [4096]
-        await asyncio.sleep(DISK_PATIENCE * 2)
+        await asyncio.sleep(PATIENCE * 2)
         assert answers == [4096]
         await served.aclose()
 
     play(story, place=tmp_path)
+
+
+def test_what_is_on_its_way_is_answered_when_it_comes_and_counts_as_one_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[int] = []
+    touched: list[tuple[int, int]] = []
+    touch = Readahead.touch
+
+    def note(pattern: Readahead, start: int, end: int) -> None:
+        touched.append((start, end))
+        touch(pattern, start, end)
+
+    monkeypatch.setattr(Readahead, "touch", note)
+    monkeypatch.setattr(reply, "memory", lambda _, pieces: answers.append(sum(size for _, size in pieces)))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", b"content" * 1000)
+        served = operations(stack)
+        reader = served._handles[1] = await stack.open(b"f")
+        first = asyncio.create_task(reader.read(0, 4096))
+        await asyncio.sleep(0.01)
+        touched.clear()
+        served.read(GONE, 0, 2048, 100, 1)
+        assert served.waiting == []
+        await asyncio.sleep(PATIENCE)
+        assert served.waiting == [1]
+        await first
+        await asyncio.sleep(0.01)
+        assert (answers, touched) == ([2048], [(100, 2148)])
+        await served.aclose()
+
+    play(story, latency=4 * PATIENCE)
 
 
 def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
@@ -125,7 +160,7 @@ def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
         served = await from_disk(stack)
         monkeypatch.setattr(DiskCache, "read", slow)
         served.read(GONE, 0, 4096, 100, 1)
-        await asyncio.sleep(DISK_PATIENCE * 2)
+        await asyncio.sleep(PATIENCE * 2)
         assert served.waiting == [1]
         hangs.set()
         while served.waiting:  # for a thread, which knows no virtual time
@@ -192,7 +227,7 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
         stack.files.replace(ROOT + b"/f", b"longer")
         await stack.tree.look(node)  # as a listing ahead does, of which the kernel hears nothing
         for _ in range(2):
-            await served._read(GONE, reader, 0, 4096)
+            await served._read(GONE, reader, 0, 4096, noted=False)
         assert told == [node.id, 6, 6]
 
     play(story)

@@ -29,8 +29,8 @@ from vfs.frontends.fuse.requests import Request, forget_interrupt, on_interrupt,
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
 
-DISK_PATIENCE = 0.05
-"""Seconds that a read waits for the disk before it becomes a task, which can be interrupted and has a deadline."""
+PATIENCE = 0.05
+"""Seconds that a read waits for the disk or the link before it becomes a task, which can be interrupted and has a deadline."""
 
 
 @dataclass(slots=True)
@@ -146,13 +146,13 @@ class Operations:
             at_once("read", reader.node, off=offset, len=size)
             self._data(req, reader.node, pieces)
             return
-        over = False
+        over = begun = False
 
         def work() -> None:
             nonlocal over
             over = True
             call = Call("read", reader.node, off=offset, len=size)
-            self._spawn(req, call, self._read(req, reader, offset, size))
+            self._spawn(req, call, self._read(req, reader, offset, size, noted=begun))
 
         def loaded(pieces: list[Piece] | None) -> None:
             if over:
@@ -164,13 +164,14 @@ class Operations:
             if pieces is None:
                 work()
 
-        timer = asyncio.get_running_loop().call_later(DISK_PATIENCE, work)
-        if not reader.read_soon(offset, size, loaded):
+        timer = asyncio.get_running_loop().call_later(PATIENCE, work)
+        begun = reader.read_soon(offset, size, loaded)
+        if not begun:
             timer.cancel()
             work()
 
-    async def _read(self, req: Request, reader: Reader, offset: int, size: int) -> None:
-        self._data(req, reader.node, await reader.read(offset, size))
+    async def _read(self, req: Request, reader: Reader, offset: int, size: int, *, noted: bool) -> None:
+        self._data(req, reader.node, await reader.read(offset, size, noted=noted))
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
