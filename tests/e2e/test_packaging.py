@@ -134,7 +134,7 @@ def programs(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_installed_programs_run(programs: Path, built: Built, tmp_path: Path) -> None:
     home = {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CONFIG", "CACHE", "STATE")}
     version = run(programs / "artisync", "--version", **home)
-    assert version.stdout == f"artisync, version {built.metadata['Version']}\n"
+    assert version.stdout == f"artisync {built.metadata['Version']}\n"
     usage = run(programs / "artisync", "demo", "--help", **home)
     assert usage.stdout.startswith("Usage: artisync demo")
     examined = run(programs / "artisync", "doctor", **home)

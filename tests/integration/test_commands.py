@@ -111,7 +111,7 @@ def test_what_was_prefetched_without_a_mount_moves_no_more_data(
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("exp-1/nothing.pt", "there is no nothing.pt in exp-1"),
+        ("exp-1/nothing.pt", "there is no exp-1/nothing.pt"),
         ("exp_1", "did you mean exp-1"),
         ("./not/mounted", "is not in a live mount"),
     ],
