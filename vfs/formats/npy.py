@@ -16,6 +16,8 @@ from vfs.formats.api import Format, Misfit, Steps, need
 from vfs.formats.limits import MOST_DIMENSIONS
 
 MAGIC = b"\x93NUMPY"
+NUMBERS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+"""NumPy's names of kinds, without the bits."""
 LONGEST_HEADER = 10_000
 """Bytes; NumPy itself refuses longer ones."""
 
@@ -54,15 +56,22 @@ def header() -> Steps[NpyHeader]:
     match told:
         case {"descr": descr, "fortran_order": bool(), "shape": tuple(shape)}:
             if len(shape) <= MOST_DIMENSIONS and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return NpyHeader(at + length, str(descr)[:1024], _itemsize(descr), shape)
+                return NpyHeader(at + length, *_dtype(descr), shape)
     raise Misfit("the header lacks dtype or shape")
 
 
-def _itemsize(descr: object) -> int | None:
+def _dtype(descr: object) -> tuple[str, int | None]:
+    """Its name, as NumPy shows it, and its size in bytes: '<f8' is float64. What is not native, or no number, keeps its text."""
+    text = str(descr)[:1024]
     plain = (
-        re.fullmatch(r"[<>|=]?([biufcSVmMU?])(\d{1,9})(\[\w+\])?", descr) if isinstance(descr, str) else None
+        re.fullmatch(r"([<>|=]?)([biufcSVmMU?])(\d{1,9})(\[\w+\])?", text) if isinstance(descr, str) else None
     )
-    return None if plain is None else int(plain[2]) * (4 if plain[1] == "U" else 1)
+    if plain is None:
+        return text, None
+    order, kind, size = plain[1], plain[2], int(plain[3])
+    if order != ">" and kind in NUMBERS:
+        text = NUMBERS[kind] if kind == "b" else f"{NUMBERS[kind]}{8 * size}"
+    return text, size * (4 if kind == "U" else 1)
 
 
 def complete(size: int) -> Steps[bool | None]:

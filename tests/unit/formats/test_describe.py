@@ -626,7 +626,7 @@ def test_real_arrays_are_told() -> None:
     to = io.BytesIO()
     numpy.savez_compressed(to, a=numpy.zeros((2, 3)), b=numpy.array(["x", "yz"]))
     assert [(t.name, t.dtype, t.shape) for t in look("x.npz", to.getvalue()).tensors] == [
-        ("a", "<f8", (2, 3)),
+        ("a", "float64", (2, 3)),
         ("b", "<U2", (2,)),
     ]
 
