@@ -69,6 +69,11 @@ class Namespace:
         """Whether the directory's listing may be given without asking."""
         return not directory.stale and loop_time() - directory.listed < self.ttl
 
+    @property
+    def _just_expired(self) -> float:
+        """The time of an answer that must be asked for again."""
+        return loop_time() - self.ttl - 0.001
+
     def valid_for(self, node: Node) -> float:
         """Seconds for which a client may keep the node's attributes, and that its name stands for it."""
         if node.stale or node.pending is not None:
@@ -167,6 +172,10 @@ class Namespace:
 
     def _observe_file(self, old: Node, attributes: Attributes, at: float) -> Node:
         change = classify(old.version, version_of(attributes))
+        if change is Change.REPLACED and at < old.since:
+            # asked before the present attributes came: perhaps the server looked before, too, and so it is asked again
+            old.checked = min(old.checked, self._just_expired)
+            return old
         if change is Change.REPLACED:
             return self.replace(old, attributes, at)
         if change is Change.GROWN and self._contents.has_bytes(old):
@@ -194,8 +203,7 @@ class Namespace:
             del parent.children[node.name]
             parent.changed = True
             parent.changes += 1
-            just_expired = loop_time() - self.ttl - 0.001
-            parent.listed = min(parent.listed, just_expired)  # it does not tell what the name is now
+            parent.listed = min(parent.listed, self._just_expired)  # it does not tell what the name is now
 
     def _retire(self, gone: list[Node]) -> None:
         """Retire these nodes and all below. Beyond RETIRED_AT_ONCE the rest follows in the next steps of the loop."""

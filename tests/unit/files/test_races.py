@@ -270,3 +270,24 @@ def test_a_small_file_replaced_by_a_longer_one_while_it_is_read_is_given_whole(t
         assert await read(reader) == tagged(b"v%d" % times, 556 + 7 * times)
 
     play(story, latency=0.1)
+
+
+def test_a_read_that_saw_a_file_before_a_comparison_did_and_is_answered_after_it_does_not_make_it_stale() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.old(FILE, tagged(b"old", BIG))
+        reader = await stack.open(b"ck.pt")
+        await read(reader, 0, 1000)
+        stack.files.append(FILE, b"one")
+        stack.remote.delay("read", before=1.0, times=2)
+        looking = asyncio.ensure_future(stack.tree.look(reader.node))
+        await asyncio.sleep(0.3)  # it is found grown, and compared
+        stack.remote.delay("read", after=2.0)
+        late = asyncio.ensure_future(read(reader, 2 << 20, 1000))
+        await asyncio.sleep(0.2)
+        stack.files.append(FILE, b"two")
+        await looking
+        assert reader.size == BIG + 6
+        assert await late == tagged(b"old", BIG)[2 << 20 :][:1000]
+        assert await read(reader, BIG) == b"onetwo"
+
+    play(story, latency=0.1)
