@@ -136,10 +136,11 @@ def run(peer: str, minutes: float, seed: int, only: list[str]) -> dict[str, Any]
                 actions[name](seconds)
                 done[name] += 1
                 # A program that was stopped itself is not to blame for those seconds.
-                readers.check(HANG + seconds * (name == "laptop asleep"))
+                allowed = HANG + seconds * (name == "laptop asleep")
+                readers.check(allowed)
                 life.replace(chance.randrange(LIVE))
                 time.sleep(chance.uniform(0.2, 4))
-                readers.check()
+                readers.check(allowed)
             readers.end()
             left = mount.end()
             trouble.relay.close()

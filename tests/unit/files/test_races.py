@@ -272,7 +272,9 @@ def test_a_small_file_replaced_by_a_longer_one_while_it_is_read_is_given_whole(t
     play(story, latency=0.1)
 
 
-def test_a_read_that_saw_a_file_before_a_comparison_did_and_is_answered_after_it_does_not_make_it_stale() -> None:
+def test_a_read_that_saw_a_file_before_a_comparison_did_and_is_answered_after_it_does_not_make_it_stale() -> (
+    None
+):
     async def story(stack: MemoryStack) -> None:
         stack.old(FILE, tagged(b"old", BIG))
         reader = await stack.open(b"ck.pt")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.memory_stack import ROOT, TIMEOUT, MemoryStack, play
+from vfs.base.loop_time import loop_time
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.fetch.readahead import Readahead
@@ -223,11 +224,40 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
         served.forget_attributes = told.append
         node = await stack.tree.lookup(stack.tree.root, b"f")
         served._entry(GONE, node)
-        reader = await stack.service.open(node)
+        served._handles[1] = await stack.service.open(node)
         stack.files.replace(ROOT + b"/f", b"longer")
         await stack.tree.look(node)  # as a listing ahead does, of which the kernel hears nothing
         for _ in range(2):
-            await served._read(GONE, reader, 0, 4096, noted=False)
+            await served._read(GONE, 1, 0, 4096, noted=False)
         assert told == [node.id, 6, 6]
+
+    play(story)
+
+
+def test_a_page_that_did_not_come_in_time_is_not_waited_for_a_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[tuple[int, float]] = []
+    monkeypatch.setattr(reply, "error", lambda _, number: answers.append((number, loop_time())))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", bytes(1 << 20))
+        served = operations(stack)
+        node = await stack.tree.lookup(stack.tree.root, b"f")
+        served._handles[1] = await stack.service.open(node)
+        stack.remote.delay("read", after=1000, times=100)
+        began = loop_time()
+        served.read(GONE, node.id, 131072, 0, 1)
+        await asyncio.sleep(TIMEOUT + PATIENCE)
+        served.read(GONE, node.id, 4096, 0, 1)  # the page that the program waits for
+        await asyncio.sleep(1)
+        served.read(GONE, node.id, 4096, 0, 1)  # the program tries again
+        await asyncio.sleep(1)
+        await served.aclose()
+        assert [number for number, _ in answers] == [errno.ETIMEDOUT, errno.ETIMEDOUT, errno.ENOTCONN]
+        assert answers[1][1] - began < TIMEOUT + 1
 
     play(story)

@@ -16,6 +16,7 @@ from typing import Any
 from vfs.base.calls import Call, at_once
 from vfs.base.errnos import errno_of
 from vfs.base.errors import ArtisyncError, NoSuchPath
+from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader
@@ -28,6 +29,9 @@ from vfs.frontends.fuse.requests import Request, forget_interrupt, on_interrupt,
 
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
+
+RETRIED = 0.1
+"""Seconds within which the kernel asks a second time for a page that its readahead did not get."""
 
 PATIENCE = 0.05
 """Seconds that a read waits for the disk or the link before it becomes a task, which can be interrupted and has a deadline."""
@@ -48,6 +52,8 @@ class Operations:
         self.files = files
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
+        self._late: dict[int, list[tuple[int, int, float]]] = {}
+        """By handle: the reads that were given up, from where to where, and when."""
         self._tasks = Tasks()
         self._threads: dict[asyncio.Task[None], int] = {}
         """The thread of the program that waits for each task."""
@@ -146,13 +152,16 @@ class Operations:
             at_once("read", reader.node, off=offset, len=size)
             self._data(req, reader.node, pieces)
             return
+        if fh in self._late and self._was_late(fh, offset):  # a program is not to wait a second time
+            self._fail(req, "read", reader.node, errno.ETIMEDOUT, off=offset, len=size)
+            return
         over = begun = False
 
         def work() -> None:
             nonlocal over
             over = True
             call = Call("read", reader.node, off=offset, len=size)
-            self._spawn(req, call, self._read(req, reader, offset, size, noted=begun))
+            self._spawn(req, call, self._read(req, fh, offset, size, noted=begun))
 
         def loaded(pieces: list[Piece] | None) -> None:
             if over:
@@ -170,8 +179,22 @@ class Operations:
             timer.cancel()
             work()
 
-    async def _read(self, req: Request, reader: Reader, offset: int, size: int, *, noted: bool) -> None:
-        self._data(req, reader.node, await reader.read(offset, size, noted=noted))
+    async def _read(self, req: Request, fh: int, offset: int, size: int, *, noted: bool) -> None:
+        reader = self._handles[fh]
+        assert isinstance(reader, Reader)
+        try:
+            pieces = await reader.read(offset, size, noted=noted)
+        except asyncio.CancelledError:
+            self._late.setdefault(fh, []).append((offset, offset + size, loop_time()))
+            raise
+        self._data(req, reader.node, pieces)
+
+    def _was_late(self, fh: int, offset: int) -> bool:
+        """Whether a read of that place was given up just now."""
+        recent = [late for late in self._late.pop(fh) if loop_time() - late[2] < RETRIED]
+        if recent:
+            self._late[fh] = recent
+        return any(start <= offset < end for start, end, _ in recent)
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
         self._close(fh)
@@ -179,6 +202,7 @@ class Operations:
 
     def _close(self, fh: int) -> None:
         handle = self._handles.pop(fh, None)
+        self._late.pop(fh, None)
         if isinstance(handle, Reader):
             handle.close()
 
