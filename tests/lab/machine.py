@@ -223,7 +223,7 @@ class Machine(RuleBasedStateMachine):
         if data is not None and self._reachable():
             window = self._window(opened.path, start)
             ends = {len(state.data) for state in window if state.kind is Kind.FILE}
-            ever = self._states(opened.path, opened.since)
+            ever = self._states(opened.path, self._fresh(opened.since))
             gone = len({state.lineage for state in ever}) > 1
             if gone:  # the end is where it was, for as much as the kernel still has of that version
                 ends |= {len(state.data) for state in ever if self._has(state, opened.got)}

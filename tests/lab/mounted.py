@@ -59,4 +59,5 @@ class Mounted(Client):
         if os.path.ismount(self.path):
             self.unmount()
         text = self.log.read_text() if self.log.exists() else ""
-        assert "Traceback" not in text, text[-2000:]
+        at = text.find("Traceback")
+        assert at < 0, text[max(0, at - 500) : at + 4000]

@@ -261,3 +261,26 @@ def test_a_page_that_did_not_come_in_time_is_not_waited_for_a_second_time(
         assert answers[1][1] - began < TIMEOUT + 1
 
     play(story)
+
+
+def test_what_comes_after_the_end_is_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
+    broken: list[object] = []
+
+    async def story(stack: MemoryStack) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+        stack.old(ROOT + b"/f", bytes(4 << 20))
+        served = operations(stack)
+        node = await stack.tree.lookup(stack.tree.root, b"f")
+        reader = served._handles[1] = await stack.service.open(node)
+        stack.remote.delay("read", after=1, times=100)
+        stack.fetcher.ahead("nobody", reader.content, [(0, 4 << 20)])
+        await asyncio.sleep(0.1)
+        served.read(GONE, node.id, 131072, 0, 1)  # waits for what is on its way
+        await served.aclose()
+        await asyncio.sleep(5)
+
+    play(story)
+    assert broken == []
+    assert answers == [errno.ENOTCONN]

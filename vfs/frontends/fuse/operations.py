@@ -160,6 +160,9 @@ class Operations:
         def work() -> None:
             nonlocal over
             over = True
+            if self._closing:
+                reply.error(req, self._cancelled())
+                return
             call = Call("read", reader.node, off=offset, len=size)
             self._spawn(req, call, self._read(req, fh, offset, size, noted=begun))
 
