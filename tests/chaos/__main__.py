@@ -20,13 +20,13 @@ from tests.bench.peers import PEERS, Server
 from tests.chaos.ledger import FAULTS, RIGHT, Ledger, Seen
 from tests.chaos.life import LIVE, Life
 from tests.chaos.mount import TIMEOUT, Mount
-from tests.chaos.reader import ROLES
+from tests.chaos.reader import GOES_ON, ROLES
 from tests.chaos.trouble import Trouble
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 HANG = TIMEOUT + 5.0
-"""Seconds after which a reader that has not done one thing is counted as hanging, and is killed."""
+"""Seconds after which a reader of which no call returned is counted as hanging, and is killed."""
 READERS = 9
 TOLD = 5
 """Faults of one kind that are told in full."""
@@ -68,6 +68,10 @@ class Readers:
     def _follow(self, process: subprocess.Popen[str], role: str) -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            if process in self._running:
+                self._running[process] = role, time.monotonic()
+            if line.strip() == GOES_ON:
+                continue
             seen = Seen(*json.loads(line))
             verdict = self._ledger.verdict(seen)
             self.results[verdict] += 1
@@ -75,8 +79,6 @@ class Readers:
                 self.told[verdict].append(self._ledger.explain(seen))
                 print(f"{verdict}: {self.told[verdict][-1]}", file=sys.stderr, flush=True)
             self.slowest = max(self.slowest, seen.until - seen.since)
-            if process in self._running:
-                self._running[process] = role, time.monotonic()
 
     def signal(self, number: int) -> None:
         """Send it to any one of them; SIGSTOP is followed by SIGCONT."""

@@ -30,6 +30,8 @@ HEAD = 32
 PERIOD = (1 << 20) + 7
 ROLES = ("bytes", "names", "handles")
 SIGNALS = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGALRM)
+GOES_ON = "null"
+"""The line that tells that one of several calls has returned."""
 TIMERS = (0.02, 0.1, 0.5)
 """Seconds between two alarms."""
 
@@ -68,6 +70,7 @@ def pread_all(file: int, offset: int, size: int) -> bytes:
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     parts = []
     while size > 0 and (part := calls.pread(file, min(size, 1 << 20), offset)):
+        print(GOES_ON, flush=True)
         parts.append(part)
         offset += len(part)
         size -= len(part)
@@ -77,6 +80,7 @@ def pread_all(file: int, offset: int, size: int) -> bytes:
 def read(path: Path, offset: int = 0, size: int = 1 << 30) -> bytes:
     """The same of a file that is opened for it."""
     file = calls.open_file(path)
+    print(GOES_ON, flush=True)
     try:
         return pread_all(file, offset, size)
     finally:
