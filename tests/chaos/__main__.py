@@ -56,6 +56,8 @@ class Readers:
         self.told: dict[str, list[str]] = defaultdict(list)
         self.slowest = 0.0
         self._running: dict[subprocess.Popen[str], tuple[str, float]] = {}
+        self._heard: set[subprocess.Popen[str]] = set()
+        """Those that have said something: from then on signals do not end them."""
         for number in range(count):
             self._start(ROLES[number % len(ROLES)])
 
@@ -70,6 +72,7 @@ class Readers:
         for line in process.stdout:
             if process in self._running:
                 self._running[process] = role, time.monotonic()
+                self._heard.add(process)
             if line.strip() == GOES_ON:
                 continue
             seen = Seen(*json.loads(line))
@@ -82,7 +85,10 @@ class Readers:
 
     def signal(self, number: int) -> None:
         """Send it to any one of them; SIGSTOP is followed by SIGCONT."""
-        process = self._chance.choice(list(self._running))
+        ready = [process for process in self._running if process in self._heard]
+        if not ready:
+            return
+        process = self._chance.choice(ready)
         process.send_signal(number)
         if number == signal.SIGSTOP:
             time.sleep(self._chance.uniform(0, STOPPED))
