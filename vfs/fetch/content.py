@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from vfs.base.errors import ArtisyncError
 from vfs.base.file_version import Version
 from vfs.cache.block import Extent
 from vfs.fetch.meter import Meter
 from vfs.fetch.samples import Doubts, Ends
-from vfs.remote.api import RemoteFile
+from vfs.remote.api import Attributes, RemoteFile
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +125,33 @@ class Job:
             jobs.remove(self)
             if not jobs:
                 del self.content.jobs[self.index]
+
+
+class Moved(ArtisyncError):
+    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time).
+
+    `whole`: all its bytes, if one READ brought them.
+    """
+
+    def __init__(self, attributes: Attributes, at: float, whole: memoryview | None = None) -> None:
+        super().__init__("the file changed while it was read")
+        self.attributes = attributes
+        self.at = at
+        self.whole = whole
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A file that is being fetched. Sizes in bytes."""
+
+    path: bytes
+    size: int
+    done: int
+    """In the cache already."""
+    waiting: int
+    """Asked for and not there yet."""
+    rate: float
+    """Bytes per second, lately."""
 
 
 def _cut(start: int, end: int, piece: int) -> Iterator[tuple[int, int]]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 
 from vfs.base.errors import ArtisyncError, ServerFailure, StaleVersion
 from vfs.base.file_version import Change, Version, classify
 from vfs.base.tasks import Tasks
 from vfs.cache.block import BLOCK, Block, little, split
 from vfs.cache.blocks import BlockCache
-from vfs.fetch.content import Content, Job, without
+from vfs.fetch.content import Content, Fetch, Job, Moved, without
 from vfs.fetch.disk_loads import DiskLoads
 from vfs.fetch.queues import Queues
 from vfs.fetch.server_handles import ServerHandles
@@ -34,33 +33,6 @@ LATER = 0.01
 """Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256
 """Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
-
-
-class Moved(ArtisyncError):
-    """The file on the server is not the version that was asked for: `attributes`, asked for at `at` (loop's time).
-
-    `whole`: all its bytes, if one READ brought them.
-    """
-
-    def __init__(self, attributes: Attributes, at: float, whole: memoryview | None = None) -> None:
-        super().__init__("the file changed while it was read")
-        self.attributes = attributes
-        self.at = at
-        self.whole = whole
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """A file that is being fetched. Sizes in bytes."""
-
-    path: bytes
-    size: int
-    done: int
-    """In the cache already."""
-    waiting: int
-    """Asked for and not there yet."""
-    rate: float
-    """Bytes per second, lately."""
 
 
 class Fetcher:

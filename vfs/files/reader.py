@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion
 from vfs.cache.block import BLOCK, Block
-from vfs.fetch.content import Content
-from vfs.fetch.fetcher import SINGLE_READ, Fetcher, Moved
+from vfs.fetch.content import Content, Moved
+from vfs.fetch.fetcher import SINGLE_READ, Fetcher
 from vfs.fetch.readahead import FROM_DISK, GROWTH, STEPS, USUAL, Readahead, kernel_readahead
 from vfs.files.node import Node
 from vfs.files.tree import Tree
