@@ -58,8 +58,9 @@ def screen(*words: str | Path, code: int = 0) -> list[str]:
         assert terminal.ended() == code, terminal.said
         assert "Traceback" not in terminal.said
         shown = lines(terminal)
-    # A path that is longer than what is left of the line beside a title stays one word.
-    assert not [line for line in shown if len(line) > 80 and " " in re.split(" {2,}", line)[-1]]
+    # A path, or a command to be copied, that is longer than what is left of the line beside a title stays one word.
+    last = {line: re.split(" {2,}", re.sub("`[^`]*`", "``", line))[-1] for line in shown}
+    assert not [line for line in shown if len(line) > 80 and " " in last[line]]
     return [line for line in shown if line]
 
 

@@ -209,7 +209,7 @@ def test_closing_the_server_ends_calls_under_way_with_an_error() -> None:
     ("answer", "says"),
     [
         (b"[1\n", "broke off"),
-        (b'{"error": "no"}\n', "no answer"),
+        (b'{"error": "no"}\n', "invalid answer"),
         (b'{"error": {"class": "Path", "text": "odd"}}\n', "odd"),
         (b'{"error": {"class": "__name__", "text": "odd"}}\n', "odd"),
         (b"", "hung up"),
