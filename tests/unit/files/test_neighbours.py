@@ -11,6 +11,7 @@ import pytest
 from tests.lab.loop_watch import WatchedLoop
 from tests.lab.memory_stack import BASE, ROOT, MemoryStack, play, read, tagged
 from vfs.base.errors import AccessDenied
+from vfs.base.tasks import Tasks
 from vfs.files.ahead import series
 from vfs.files.node import Node
 
@@ -249,3 +250,17 @@ def test_a_directory_of_many_names_holds_nobody_up(watched_loop: WatchedLoop) ->
         directory.children.clear()
 
     play(story, latency=RTT)
+
+
+def test_a_directory_that_was_replaced_is_followed_by_nothing() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack, b"b", [b"1"])
+        at = await stack.node(make(stack, b"a", [b"1"])[0])
+        gone = await stack.node(b"b")
+        ahead = series.Series(stack.tree, stack.fetcher, Tasks(), at, True, None)
+        stack.files.rmtree(ROOT + b"/b")
+        await stack.tree.look(gone)
+        assert gone.stale
+        await ahead._list(gone)
+
+    play(story)

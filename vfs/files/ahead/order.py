@@ -32,6 +32,11 @@ def directories(row: Iterable[Node]) -> list[Node]:
     return [one for one in row if one.kind is Kind.DIRECTORY and not one.follow]
 
 
+def later(row: list[Node], node: Node) -> list[Node]:
+    """What comes after `node` in its row; nothing where it is gone from there."""
+    return row[row.index(node) + 1 :] if node in row else []
+
+
 def below(top: Node, row: Callable[[Node], list[Node]]) -> Iterator[Node]:
     """The directories below `top`, depth first. `row` gives those in one, and is asked when the one before was passed."""
     rows = [iter(row(top))]
@@ -47,8 +52,7 @@ def below(top: Node, row: Callable[[Node], list[Node]]) -> Iterator[Node]:
 def behind(node: Node, top: Node, row: Callable[[Node], list[Node]]) -> Iterator[tuple[Node, list[Node]]]:
     """The directories that `node` is in, up to `top`, each with those in its row that come after the way to `node`."""
     while node is not top and node.parent is not None:
-        beside = row(node.parent)
-        yield node.parent, beside[beside.index(node) + 1 :] if node in beside else []
+        yield node.parent, later(row(node.parent), node)
         node = node.parent
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import SINGLE_READ, Fetcher
-from vfs.files.ahead.order import behind, below, directories, files, order_of, row_of, suffix_of
+from vfs.files.ahead.order import behind, below, directories, files, later, order_of, row_of, suffix_of
 from vfs.files.node import NEVER, Kind, Node, common
 from vfs.files.tree import Tree
 
@@ -201,8 +201,8 @@ class Series:
         """List a directory, and have some of those behind it listed."""
         todo = [directory]
         if directory.parent is not None and directory is not self._top:
-            row = self._row(directory.parent)
-            todo += [one for one in row[row.index(directory) + 1 :] if one.kind is Kind.DIRECTORY]
+            beside = later(self._row(directory.parent), directory)
+            todo += [one for one in beside if one.kind is Kind.DIRECTORY]
         now = loop_time()
         todo = [one for one in todo[:LISTED_AT_ONCE] if not self._tree.names.listed(one) and not one.large]
         self._listed.update((one, now) for one in todo)
@@ -224,10 +224,10 @@ class Series:
     def _after(self, node: Node) -> Iterator[Node]:
         """The files behind `node` in its directory and, if the program goes through several, those behind it; each
         directory before what is in it."""
-        for directory, later in behind(node, self._top, self._row):
+        for directory, rest in behind(node, self._top, self._row):
             yield directory
-            yield from files(later)
-            for one in directories(later) if self._deep else ():
+            yield from files(rest)
+            for one in directories(rest) if self._deep else ():
                 yield from self._through(one)
 
     def _through(self, top: Node) -> Iterator[Node]:
