@@ -359,7 +359,7 @@ class Fetcher:
         del view  # before `fresh`, whose memory is used again only if there is no view of it
 
     async def _fetch_whole(self, content: Content) -> None:
-        """Read a small file as it is now, however long. Raises Moved."""
+        """Read a small file with one READ, whatever size it has by now. Raises Moved."""
         file, at = await self.handles.file(content), asyncio.get_running_loop().time()
         view = memoryview(bytearray(SINGLE_READ))
         count, attributes = await file.read(0, view, once=True)

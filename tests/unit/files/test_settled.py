@@ -378,7 +378,7 @@ def test_growth_followed_within_the_second_by_a_rewrite_of_the_same_length_is_fo
     play(story)
 
 
-# --- how long, and what is known when it grows ---------------------------------------------------------------------
+# --- how long a wait lasts, and growth before the first read --------------------------------------------------------
 
 
 def test_who_waits_for_a_file_to_settle_waits_no_longer_when_the_server_falls_silent() -> None:

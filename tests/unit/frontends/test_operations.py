@@ -226,7 +226,7 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
         served._entry(GONE, node)
         served._handles[1] = await stack.service.open(node)
         stack.files.replace(ROOT + b"/f", b"longer")
-        await stack.tree.look(node)  # as a listing ahead does, of which the kernel hears nothing
+        await stack.tree.look(node)  # a listing ahead does so, and the kernel is not told
         for _ in range(2):
             await served._read(GONE, 1, 0, 4096, noted=False)
         assert told == [node.id, 6, 6]
@@ -284,3 +284,29 @@ def test_what_comes_after_the_end_is_for_nobody(monkeypatch: pytest.MonkeyPatch)
     play(story)
     assert broken == []
     assert answers == [errno.ENOTCONN]
+
+
+def test_a_page_whose_read_was_interrupted_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int] = []
+    monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
+
+    async def story(stack: MemoryStack) -> None:
+        stack.old(ROOT + b"/f", bytes(1 << 20))
+        served = operations(stack)
+        node = await stack.tree.lookup(stack.tree.root, b"f")
+        served._handles[1] = await stack.service.open(node)
+        stack.remote.delay("read", after=1000, times=100)
+        served.read(GONE, node.id, 4096, 0, 1)
+        await asyncio.sleep(1)
+        (task,) = served._threads
+        task.cancel()
+        await asyncio.sleep(PATIENCE)
+        served.read(GONE, node.id, 4096, 0, 1)
+        await asyncio.sleep(1)
+        assert answers == [errno.EINTR]
+        await served.aclose()
+
+    play(story)

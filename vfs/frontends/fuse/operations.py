@@ -53,7 +53,7 @@ class Operations:
         self._handles: dict[int, Reader | OpenDirectory] = {}
         self._numbers = itertools.count(1)
         self._late: dict[int, list[tuple[int, int, float]]] = {}
-        """By handle: the reads that were given up, from where to where, and when."""
+        """By handle: the reads that timed out, from where to where, and when."""
         self._tasks = Tasks()
         self._threads: dict[asyncio.Task[None], int] = {}
         """The thread of the program that waits for each task."""
@@ -185,15 +185,17 @@ class Operations:
     async def _read(self, req: Request, fh: int, offset: int, size: int, *, noted: bool) -> None:
         reader = self._handles[fh]
         assert isinstance(reader, Reader)
+        began = loop_time()
         try:
             pieces = await reader.read(offset, size, noted=noted)
         except asyncio.CancelledError:
-            self._late.setdefault(fh, []).append((offset, offset + size, loop_time()))
+            if loop_time() - began >= self.files.timeout - RETRIED:  # else a signal ended it
+                self._late.setdefault(fh, []).append((offset, offset + size, loop_time()))
             raise
         self._data(req, reader.node, pieces)
 
     def _was_late(self, fh: int, offset: int) -> bool:
-        """Whether a read of that place was given up just now."""
+        """Whether a read of that place timed out just now."""
         recent = [late for late in self._late.pop(fh) if loop_time() - late[2] < RETRIED]
         if recent:
             self._late[fh] = recent
