@@ -24,7 +24,7 @@ from tests.lab.world import SLACK, TIMEOUT, World, failure, read
 pytestmark = needs_fuse
 
 WAITING = 200
-AT_ONCE = 0.5
+AT_ONCE = 1.5
 """Seconds that something which is known may take, with 200 threads of our own beside it."""
 
 
@@ -84,7 +84,7 @@ def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_bac
     for at in range(1, 21):
         assert failure(world.path / f"exp/new{at}")[0] == errno.EHOSTUNREACH
         os.stat(world.path / f"exp/new{at}")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < TIMEOUT + SLACK  # all of them; each would wait so long
     status = world.status()
     assert status["state"] == "offline"
     assert status["problem"]

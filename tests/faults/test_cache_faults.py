@@ -481,7 +481,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
         killed_writer(directory, after=moments.uniform(0.0, 0.4), limit=limit, seed=seed)
         started = time.monotonic()
         cache = cache_at()
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 4.0
         for index in (*range(400), *range(1000, 1212)):
             block = cache.read(lineage(index), index)
             if block is not None:
@@ -526,14 +526,14 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_u
             started = time.monotonic()
             assert right(cache, *range(4)) == [0, 1, 2, 3]
             assert cache.get_record("f:x") is None
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < 4.0
             started = time.monotonic()
             cache.set_record("f:x", b"1")
             assert cache.get_record("f:x") == b"1"
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < 4.0
             started = time.monotonic()
             second = cache_at()
-            assert time.monotonic() - started < 3.0
+            assert time.monotonic() - started < 6.0
             with pytest.raises(CacheUnusable, match="cannot be used at the moment"):
                 second.usage()
         finally:
@@ -566,8 +566,6 @@ os.kill(os.getpid(), 9)
     subprocess.run([sys.executable, "-c", program, str(directory)], check=False)
     started = time.monotonic()
     cache = cache_at()
-    opened = time.monotonic() - started
     assert right(cache, 0) == [0]
     assert len(cache.index(b"%016x" % 7)) == 3
-    assert time.monotonic() - started < 2.0
-    assert opened < 1.0
+    assert time.monotonic() - started < 4.0

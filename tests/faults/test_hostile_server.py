@@ -60,7 +60,7 @@ def test_a_spoiled_answer_is_an_error_at_worst(spoiled: tuple[World, Path], twis
         began = time.monotonic()
         assert read(world.path / "0/file") == (world.root / "0/file").read_bytes()
         assert "file" in os.listdir(world.path / "0")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < TIMEOUT
         assert _memory(world.pid) < MEMORY
         if twist == "nothing":
             assert eventually(lambda: world.status()["state"] == "offline", 12)

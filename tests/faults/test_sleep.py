@@ -30,7 +30,7 @@ def test_a_server_that_stops_for_seconds_delays_a_read_and_nothing_else(tmp_path
         began = time.monotonic()
         assert read(world.path / "exp/known") == known
         assert len(os.listdir(world.path / "exp")) == 2
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < SLACK
         time.sleep(2)
         assert not reading.done()
         world.sshd.signal(signal.SIGCONT)
@@ -66,7 +66,7 @@ def test_after_a_sleep_with_the_link_dead_what_is_known_answers_and_it_comes_bac
         began = time.monotonic()
         assert read(world.path / "exp/known") == known
         assert os.listdir(world.path / "exp")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < SLACK
         assert failure(world.path / "exp/new")[1] < TIMEOUT + SLACK
         world.relay.blackhole(False)
         assert eventually(lambda: failure(world.path / "exp/new")[0] == 0, 15)

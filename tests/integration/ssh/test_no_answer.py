@@ -56,7 +56,7 @@ def test_a_port_that_says_nothing_is_no_answer_within_the_timeout(
             place.theirs.write_text(f"[127.0.0.1]:{port} {kind} {blob}\n")
         began = time.monotonic()
         fails(place.dialer(Address("127.0.0.1", port, "me"), accept_new=True), errors.NoAnswer, timeout=1.5)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 5
     assert eventually(lambda: children() == [])
 
 

@@ -52,7 +52,7 @@ def test_who_sleeps_uses_no_processor_time() -> None:
 
 
 def test_the_watch_of_the_tests_counts_what_is_no_task_of_theirs(watched_loop: WatchedLoop) -> None:
-    asyncio.run(_once(lambda: burn(LONG * 2)))
+    asyncio.run(_once(lambda: burn(LONG * 3)))
     assert watched_loop.long == []
     watched_loop.strict = True
     assert len(watched_loop.long) == 1

@@ -1,6 +1,6 @@
 """Very many names in one directory: taken in, kept and shown by slices, so that the loop is never held for long.
 
-The watch in `tests/lab/loop_watch.py` fails each of these when one callback takes more than 50 ms.
+The watch in `tests/lab/loop_watch.py` fails each of these when one callback takes more than 100 ms.
 """
 
 from __future__ import annotations

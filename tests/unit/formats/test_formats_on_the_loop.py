@@ -83,10 +83,10 @@ def test_whether_a_header_of_99_mb_is_whole_is_told_in_steps_and_once() -> None:
 
         began = time.thread_time()
         assert await told() == b"yes"
-        assert time.thread_time() - began < 5
-        again = time.thread_time()
+        took = time.thread_time() - began
+        began = time.thread_time()
         assert await told() == b"yes"
-        assert time.thread_time() - again < 0.05
+        assert time.thread_time() - began < took / 20
         content = node.content
         assert isinstance(content, Content)
         assert content.judged == (content.version, True)

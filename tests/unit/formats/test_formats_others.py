@@ -293,15 +293,18 @@ def test_a_file_that_nobody_knows_is_soon_left_alone() -> None:
     assert format_by_head(bytes(16)) is None
 
 
-def test_a_read_within_a_known_file_costs_little_time() -> None:
-    data = safetensors_file({f"l{i}": ("F32", [1], 4096) for i in range(5000)})
-    link = LongLink(b"m.safetensors", data)
-    link.read(0, len(data) // 10)
-    assert link.advisor is not None
-    began = time.process_time()
-    for i in range(10_000):
-        link.advisor.advise(link, Range(i * 1000, i * 1000 + 1000))
-    assert time.process_time() - began < 1
+def test_a_read_within_a_known_file_costs_the_same_for_few_tensors_and_for_many() -> None:
+    def seconds(tensors: int) -> float:
+        data = safetensors_file({f"l{i}": ("F32", [1], 4096) for i in range(tensors)})
+        link = LongLink(b"m.safetensors", data)
+        link.read(0, len(data) // 10)
+        assert link.advisor is not None
+        began = time.process_time()
+        for i in range(5000):
+            link.advisor.advise(link, Range(i * 1000, i * 1000 + 1000))
+        return time.process_time() - began
+
+    assert seconds(5000) < 10 * seconds(50)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "numpy"])

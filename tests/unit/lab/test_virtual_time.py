@@ -19,7 +19,7 @@ def test_an_hour_of_sleeping_takes_no_time() -> None:
 
     began = time.monotonic()
     assert run_virtual(main()) == pytest.approx(3600)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_timers_run_in_the_order_of_their_times() -> None:
