@@ -89,7 +89,7 @@ def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_bac
     assert status["state"] == "offline"
     assert status["problem"]
     world.relay.blackhole(False)
-    assert eventually(lambda: failure(world.path / "exp/new0")[0] == 0, 15)
+    assert eventually(lambda: failure(world.path / "exp/new0")[0] == 0, 10)  # an attempt under way takes 5 s
     assert read(world.path / "exp/new1") == (world.root / "exp/new1").read_bytes()
     status = world.status()
     assert status["state"] == "online"

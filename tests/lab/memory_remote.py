@@ -84,6 +84,7 @@ class MemoryRemote:
         """Bytes of a name that the server's file system takes."""
         self.in_flight = 0
         self.backlogs: list[int] = []
+        self.hurried = 0
         self.requests: Counter[str] = Counter()
         """What reached the server, by kind: the names of the methods, and `read` (one for each batch)."""
         self.read_ranges: list[tuple[int, int]] = []
@@ -144,6 +145,9 @@ class MemoryRemote:
 
     def backlog(self, waiting: int) -> None:
         self.backlogs.append(waiting)
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def lstat(self, path: bytes) -> Attributes:
         def answer() -> Attributes:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -175,8 +176,17 @@ def _verbs(
     async def waiting(_: dict[str, Any]) -> dict[str, Any]:
         return {"threads": list(mounted.waiting)}
 
-    def of(work: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
-        return lambda arguments: work(stack, **arguments)
+    verbs: dict[str, Callable[[dict[str, Any]], Any]]
+    verbs = {name: partial(_on, stack, work) for name, work in VERBS.items()}
+    verbs |= {"status": status, "waiting": waiting, "move": move, "stop": end}
+    return {name: partial(_hurrying, stack, verb) for name, verb in verbs.items()}
 
-    works = {name: of(work) for name, work in VERBS.items()}
-    return {**works, "status": status, "waiting": waiting, "move": move, "stop": end}
+
+def _on(stack: Stack, work: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    return work(stack, **arguments)
+
+
+def _hurrying(stack: Stack, verb: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
+    """Who runs a command beside an offline mount does not wait for its backoff."""
+    stack.remote.hurry()
+    return verb(arguments)

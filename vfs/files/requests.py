@@ -14,7 +14,7 @@ from typing import Any
 from vfs.base.errors import Unreachable
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import SingleFlight
-from vfs.remote.api import LinkState
+from vfs.remote.api import Remote
 
 _FRESH_ONLY: ContextVar[bool] = ContextVar("fresh_only", default=False)
 
@@ -26,9 +26,9 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class Requests(SingleFlight[Key]):
     """`ttl`: seconds for which an answer is fresh."""
 
-    def __init__(self, link: LinkState, ttl: float) -> None:
+    def __init__(self, remote: Remote, ttl: float) -> None:
         super().__init__()
-        self._link = link
+        self._remote, self._link = remote, remote.link
         self._ttl = ttl
 
     def silent(self) -> bool:
@@ -53,6 +53,7 @@ class Requests(SingleFlight[Key]):
         Raises as `work` does; Unreachable only when `heard` may not be given instead.
         """
         if key not in self and not self._link.online and self.may_give(heard):
+            self._remote.hurry()
             return
         task = self.start(key, work)
         while not task.done():

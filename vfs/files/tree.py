@@ -46,7 +46,7 @@ class Tree:
         self.cache = cache
         self.names = Namespace(root, ttl)
         self.root = self.names.root
-        self.requests = Requests(remote.link, ttl)
+        self.requests = Requests(remote, ttl)
         self._resolver = Resolver(self.names, remote)
         self._last_known = LastKnown(self.names, cache, identity)
         self._listings = Listings(self.names, remote, self._resolver, self._last_known)

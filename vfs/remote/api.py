@@ -191,6 +191,10 @@ class Remote(Protocol):
         """Tell how many bytes wait beyond the window, so that more connections can be opened if they would help."""
         ...
 
+    def hurry(self) -> None:
+        """Somebody wants the server: where there is no connection, try now, or 2 s after the last attempt."""
+        ...
+
     async def lstat(self, path: bytes) -> Attributes:
         """The attributes of what the path names, a symlink itself. One round trip."""
         ...

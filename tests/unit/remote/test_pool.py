@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -15,9 +16,10 @@ from tests.unit.remote.one_pool import CONTENT, FILE, TIMEOUT, drop, fails, now,
 from vfs.base.errors import ConnectError, NoAnswer, Refused, Unreachable
 from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import pool as pools
-from vfs.remote.sftp.connectivity import AWAY, backoff
+from vfs.remote.sftp.connectivity import AWAY
 from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.reconnecting import backoff
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
 
@@ -214,6 +216,70 @@ def test_connecting_is_tried_at_once_then_after_a_second_up_to_every_thirty() ->
         assert backoff(attempt, 1.0) - 0.01 <= wait <= backoff(attempt, 0.0) + 0.01
     assert len(waits) >= 10
     assert max(waits) <= 30.01
+
+
+async def down_for_long(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> tuple[FakeServer, FakeDialer, Pool]:
+    """The pool of a server that was away and refused an attempt to connect 5 s ago; by backoff the next is 25 s ahead."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    server, dialer, pool = await online(threads)
+    dialer.refuse = lambda _: Refused("nothing listens")
+    drop(server)
+    await asyncio.sleep(400)
+    tried = len(dialer.at)
+    while len(dialer.at) == tried:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(5)
+    return server, dialer, pool
+
+
+def test_who_fails_because_the_link_is_down_fails_at_once_and_hurries_the_next_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(threads: Threads) -> None:
+        _, dialer, pool = await down_for_long(threads, monkeypatch)
+        dialer.refuse = fake.nobody_refused
+        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
+        await asyncio.sleep(0.1)
+        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_hurried_attempts_are_two_seconds_apart_and_those_of_backoff_are_made_when_they_are_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(threads: Threads) -> list[float]:
+        _, dialer, pool = await down_for_long(threads, monkeypatch)
+        last = len(dialer.at) - 1
+        end = now() + 9.9
+        while now() < end:
+            pool.hurry()
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+        await pool.aclose()
+        return [at - dialer.at[last] for at in dialer.at[last + 1 :]]
+
+    tries = run_engine(main)
+    assert tries == pytest.approx([5, 7, 9, 11, 13, 15, 30, 60], abs=0.5)
+
+
+def test_a_pool_that_was_moved_while_the_link_was_down_connects_at_once_when_it_is_lost_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(threads: Threads) -> None:
+        server, dialer, pool = await down_for_long(threads, monkeypatch)
+        dialer.refuse = fake.nobody_refused
+        await pool.move(dialer)
+        await asyncio.sleep(1)
+        drop(server)
+        await asyncio.sleep(0.1)
+        assert pool.link.online
+        await pool.aclose()
+
+    run_engine(main)
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])

@@ -1,4 +1,4 @@
-"""The state of the link: online or offline since when, when silence is suspicious, the server's clock; and backoff.
+"""The state of the link: online or offline since when, when silence is suspicious, the server's clock.
 
 Owned by the event loop's thread; there are no locks.
 """
@@ -11,24 +11,12 @@ from collections.abc import Callable
 
 from vfs.remote.sftp.path_model import PathModel
 
-FIRST_RETRY = 1.0
-LAST_RETRY = 30.0
-GROWTH = 1.3
-"""Each wait is so much longer than the one before: at most a third of the time that the link has been down."""
 SILENCE = 0.08
 """Seconds without a byte, while an answer is due, that make no link a silent one."""
 AWAY = 1.2
 """Seconds without a byte, while an answer is due, after which the link counts as offline until the next byte comes.
 The connections are kept: most such silences end."""
 DAY = 86400.0
-
-
-def backoff(attempt: int, chance: float) -> float:
-    """Seconds to wait before retry number `attempt` (from 0): 1, 1.3, 1.7 … 30, each shortened by up to a half.
-
-    `chance`: a random number from 0 to 1, so that many clients do not come back at once.
-    """
-    return float(min(LAST_RETRY, FIRST_RETRY * GROWTH ** min(attempt, 20)) * (1 - chance / 2))
 
 
 class Link:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -28,9 +27,10 @@ from vfs.base.option_values import TransportName
 from vfs.base.tasks import Tasks
 from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.connectivity import Link, backoff
+from vfs.remote.sftp.connectivity import Link
 from vfs.remote.sftp.dialing import dial
 from vfs.remote.sftp.first_rate import FAR, first_rate
+from vfs.remote.sftp.reconnecting import Reconnecting
 from vfs.remote.ssh.transport import Dialer
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,6 @@ class Pool:
         self._far = False
         """Whether the server was far at the last answer."""
         self._no_more_until = 0.0
-        self._attempts = 0
         self._came_up = 0.0, 0
         """When the link last did, and the bytes that had been delivered until then."""
         self._answered = False
@@ -98,7 +97,7 @@ class Pool:
         self._sound_until = 0.0
         """When a connection that was lost last worked."""
         self._up = asyncio.Event()
-        self._reconnecting: asyncio.Task[None] | None = None
+        self._reconnecting = Reconnecting(self._dial_again)
         self._ping: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
@@ -120,12 +119,13 @@ class Pool:
         except ConnectError as error:
             self.last_error = error
             if keep_trying:
-                self._reconnect()
+                self._reconnecting.begin()
             raise
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
         connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
+        self._reconnecting.stop()  # its wait would outlast the next loss
         before, self._connections = self._connections, []
         self._dialer, self._no_more_until = dialer, 0.0
         self._adopt(connection, dialer)
@@ -178,37 +178,33 @@ class Pool:
         if not self._connections and not self._closed:
             up_since, delivered = self._came_up
             if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.path.delivered > delivered:
-                self._attempts = 0
+                self._reconnecting.attempts = 0
             elif self._answered:  # soon again, and not without a pause
-                self._attempts = 1
+                self._reconnecting.attempts = 1
             self._up.clear()
             self.last_error = connection.ended
             log.warning("offline: %s", connection.ended)
             self.link.changed(connected=False, at=self._sound_until)
-            self._reconnect()
+            self._reconnecting.begin()
 
     def _count(self, connection: Connection) -> None:
         for key in self._gone:
             self._gone[key] += getattr(connection, key)
 
-    def _reconnect(self) -> None:
-        if self._closed or (self._reconnecting is not None and not self._reconnecting.done()):
-            return
-        self._reconnecting = self._tasks.spawn(self._keep_trying())
+    async def _dial_again(self) -> bool:
+        if self._connections:
+            return True
+        dialer = self._dialer
+        try:
+            self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
+        except ConnectError as error:
+            self.last_error = error
+            log.info("cannot connect: %s", error)
+        return bool(self._connections)
 
-    async def _keep_trying(self) -> None:
-        while not self._connections:
-            if self._attempts:
-                await asyncio.sleep(backoff(self._attempts - 1, random.random()))
-                if self._connections:  # moved meanwhile
-                    return
-            self._attempts += 1
-            dialer = self._dialer
-            try:
-                self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
-            except ConnectError as error:
-                self.last_error = error
-                log.info("cannot connect: %s", error)
+    def hurry(self) -> None:
+        """See `api.Remote`."""
+        self._reconnecting.hurry()
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
@@ -269,6 +265,7 @@ class Pool:
             alive = self.alive
             if alive:
                 return min(alive, key=lambda connection: connection.in_flight)
+            self.hurry()
             down_since = began if self.link.connected else self.link.since
             left = down_since + self.timeout - loop.time()
             if left <= 0 or self._closed:
@@ -386,6 +383,7 @@ class Pool:
         """Hang up."""
         self._closed = True
         self._up.set()  # wake the waiters: there will be no connection
+        await self._reconnecting.aclose()
         await self._dialing.aclose()
         await self._tasks.aclose()
         for connection in list(self._connections):

@@ -57,6 +57,9 @@ class SftpRemote:
     def backlog(self, waiting: int) -> None:
         self.pool.backlog(waiting)
 
+    def hurry(self) -> None:
+        self.pool.hurry()
+
     async def lstat(self, path: bytes) -> Attributes:
         attributes = await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
         self.pool.link.saw_mtime(attributes.mtime)
