@@ -45,25 +45,6 @@ LONGEST_NAME = 1000
 MOST_ARRAYS = 10_000
 CHUNK = 1 << 20
 
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "C64": "complex64",
-}
-
 
 def inspect_file(name: bytes, size: int, read: Read, beside: dcp.Beside = lambda name: None) -> Report:
     """Look into a file of `size` bytes, called `name`; `beside` opens others of its directory.
@@ -286,8 +267,7 @@ def _safetensors(report: Report, read: Read, limits: Limits) -> None:
         return
     head = run(safetensors.header(report.size, limits), read)
     report.complete = head.end == report.size
-    for t in head.tensors:
-        report.tensors.append(TensorInfo(t.name, _DTYPES.get(t.dtype, t.dtype), t.shape, t.end - t.start))
+    report.tensors = head.tensors
     report.metadata = head.metadata
     if report.complete is False:
         difference = head.end - report.size

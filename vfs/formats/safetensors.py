@@ -3,7 +3,8 @@ one.
 
 Source: github.com/huggingface/safetensors, README, section Format: a u64 (little-endian) with the length of
 the header, at most 100 MB; the header, JSON; the bytes that its `data_offsets` count from the header's end.
-A header is read in pieces, so that neither its memory nor a step of the event loop grows with it.
+Hints and completeness need only its offsets, which are looked for in pieces, so that neither memory nor a step of the event loop
+grows with it; `inspect` takes it whole, within its limits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from vfs.formats.api import PIECE, Format, Misfit, Range, Sparse, Steps, need, touched, want
 from vfs.formats.items import Items
 from vfs.formats.limits import MOST_DIMENSIONS, Limits
+from vfs.formats.report import TensorInfo
 
 LONGEST_HEADER = 100_000_000
 HEADER_AHEAD = 8 << 20
@@ -22,35 +24,34 @@ HEADER_AHEAD = 8 << 20
 MOST_TENSORS = 20_000
 """Tensors that are looked for while a file is read; more are left to readahead."""
 
-LONGEST_ENTRY = 8 << 10
-"""Bytes that one tensor's entry takes at most: 64 dimensions of 20 digits, and its name."""
-LONGEST_METADATA = 4 << 20
-
-_SPACE = rb"[ \t\r\n]*+"
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-# Only objects of plain values: the format has no others.
-_ENTRY = re.compile(
-    rb"%s(%s%s:%s\{[^{}\"]*+(?:%s[^{}\"]*+)*+\})%s([,}])"
-    % (_SPACE, _STRING, _SPACE, _SPACE, _STRING, _SPACE),
-    re.DOTALL,
-)
-_OPENS = re.compile(rb"%s\{%s(\}?)" % (_SPACE, _SPACE))
-_METADATA = re.compile(rb'%s"__metadata__"' % _SPACE)
+_OPENS = re.compile(rb"[ \t\r\n]*+\{")
 _OFFSETS = re.compile(
     rb'"data_offsets"(?:\s{0,8}:\s{0,8}\[\s{0,8}(\d{1,19})\s{0,8},\s{0,8}(\d{1,19})\s{0,8}\])?'
 )
 _LONGEST_OFFSETS = 128
 
+_COSTS = {b"{": 250, b"[": 100, b",": 40, b'"': 30}
+"""Bytes of memory for each of these characters of JSON, at most."""
 
-@dataclass(frozen=True, slots=True)
-class TensorSpan:
-    """`start` and `end` are offsets in the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+}
+"""PyTorch's names of the dtypes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class SafetensorsHeader:
 
     data: int
     end: int
-    tensors: tuple[TensorSpan, ...]
+    tensors: list[TensorInfo]
     metadata: dict[str, str]
 
 
@@ -76,87 +77,31 @@ def header_length(size: int) -> Steps[int]:
 def header(size: int, limits: Limits) -> Steps[SafetensorsHeader]:
     """The header of a file of `size` bytes. Raises Misfit if it is none, TooLarge if it lists too much."""
     base = 8 + (yield from header_length(size))
-    listing = _Listing(base, limits)
-    offset = 8
-    while offset < base:
-        piece = yield from need(offset, min(base, offset + PIECE))
-        offset += len(piece)
-        listing.add(piece)
-    return listing.end()
-
-
-class _Listing:
-    """Takes a header's JSON apart, entry by entry, as its bytes come."""
-
-    def __init__(self, base: int, limits: Limits) -> None:
-        self._base = base
-        self._limits = limits
-        self._tensors: list[TensorSpan] = []
-        self._metadata: dict[str, str] = {}
-        self._rest = b""
-        self._wanted = 2
-        self._opened = self._closed = False
-
-    def add(self, piece: bytes) -> None:
-        """The next bytes. Raises Misfit where they cannot be a header's."""
-        self._rest += piece
-        if len(self._rest) < self._wanted:
-            return
-        at = 0
-        if not self._opened:
-            opens = _OPENS.match(self._rest)
-            if opens is None:
-                raise Misfit("the header is no JSON object")
-            self._opened, self._closed, at = True, opens[1] != b"", opens.end()
-        while not self._closed and (found := _ENTRY.match(self._rest, at)) is not None:
-            at = found.end()
-            self._closed = found[2] == b"}"
-            self._entry(found[1])
-        self._rest = self._rest[at:]
-        if self._closed:
-            if self._rest.strip():
-                raise Misfit("the header goes on behind its end")
-            self._rest, self._wanted = b"", 0
-        else:
-            longest = LONGEST_METADATA if _METADATA.match(self._rest) else LONGEST_ENTRY
-            if len(self._rest) > longest:
-                raise Misfit("the header is no JSON, or one of its entries is too long")
-            # What is not whole is looked at again once twice as much is there.
-            self._wanted = len(self._rest) * 2 if len(self._rest) > LONGEST_ENTRY else 0
-
-    def end(self) -> SafetensorsHeader:
-        """What was listed. Raises Misfit if the header has not ended."""
-        if not self._closed:
-            self._wanted = 0
-            self.add(b"")
-        if not self._closed:
-            raise Misfit("the header is no JSON: it does not end")
-        last = max((t.end for t in self._tensors), default=self._base)
-        return SafetensorsHeader(self._base, last, tuple(self._tensors), self._metadata)
-
-    def _entry(self, text: bytes) -> None:
-        is_metadata = _METADATA.match(text) is not None
-        if len(text) > LONGEST_ENTRY and not is_metadata:
-            raise Misfit("an entry is too long")
-        self._limits.take(600 + len(text), steps=4)
-        try:
-            ((name, entry),) = json.loads(b"{%s}" % text).items()
-        except (ValueError, RecursionError) as e:
-            raise Misfit(f"the header is no JSON: {e}") from None
-        if name == "__metadata__":
-            self._metadata.update((k, v) for k, v in entry.items() if isinstance(v, str))
-        else:
-            self._tensors.append(_tensor(name, entry, self._base))
-
-
-def _tensor(name: str, entry: object, base: int) -> TensorSpan:
-    match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]}:
-            if len(shape) > MOST_DIMENSIONS:
-                raise Misfit(f"a tensor of {len(shape)} dimensions")
-            if 0 <= start <= end < 1 << 63 and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return TensorSpan(name, dtype, tuple(shape), base + start, base + end)
-    raise Misfit("a tensor without dtype, shape and offsets")
+    limits.take(8 * base)  # one character outside of ASCII makes four bytes of each
+    text = yield from need(8, base)
+    limits.take(sum(cost * text.count(mark) for mark, cost in _COSTS.items()))
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise Misfit(f"the header is no JSON: {e}") from None
+    if not isinstance(entries, dict):
+        raise Misfit("the header is no JSON object")
+    about = entries.pop("__metadata__", None)
+    metadata = {k: v for k, v in about.items() if isinstance(v, str)} if isinstance(about, dict) else {}
+    tensors, end = [], base
+    for name, entry in entries.items():
+        limits.take(steps=4)
+        match entry:
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]} if (
+                0 <= start <= stop < 1 << 63 and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape)
+            ):
+                if len(shape) > MOST_DIMENSIONS:
+                    raise Misfit(f"a tensor of {len(shape)} dimensions")
+                tensors.append(TensorInfo(name, DTYPES.get(dtype, dtype), tuple(shape), stop - start))
+                end = max(end, base + stop)
+            case _:
+                raise Misfit("a tensor without dtype, shape and offsets")
+    return SafetensorsHeader(base, end, tensors, metadata)
 
 
 def extent(base: int, starts: list[int] | None = None) -> Steps[int]:
