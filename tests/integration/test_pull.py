@@ -164,11 +164,11 @@ def test_a_file_that_may_not_be_read_fails_alone(client: Client, root: Path, tmp
     [
         (["nope", "OUT"], 1, "no experiment 'nope'"),
         (["exp_1", "OUT"], 1, "did you mean exp-1"),
-        (["exp", "OUT"], 1, "exp may be any of exp-1, exp-2"),
+        (["exp", "OUT"], 1, "exp is ambiguous: exp-1, exp-2"),
         (["OUT"], 2, "is not enough"),
         (["--all", "exp-1", "OUT"], 2, "not both"),
         (["exp-1", "FILE"], 1, "is a file"),
-        (["exp-1", "OUT", "--newer-than", "yesterdayish"], 2, "is no time"),
+        (["exp-1", "OUT", "--newer-than", "yesterdayish"], 2, "is not a time"),
         (["exp-1", "OUT", "--only", "gradients"], 2, "gradients"),
         (["exp-1", "OUT", "--watch", "--dry-run"], 2, "do not go together"),
     ],

@@ -93,7 +93,7 @@ def _split(words: str | Sequence[str]) -> list[str]:
             parts = shlex.split(parts[0])
         except ValueError as e:
             raise UsageError(
-                f"the ssh line {words[0]!r} cannot be taken apart ({str(e).lower()}); {_LOOKS}"
+                f"the ssh line {words[0]!r} cannot be parsed ({str(e).lower()}); {_LOOKS}"
             ) from e
     # A prompt that was copied along with the line.
     while parts and parts[0] in ("$", "#", "%", ">"):
@@ -129,9 +129,7 @@ class _Line:
                     raise UsageError(
                         f"'--{e.opt}' is not an option of ssh; artisync understands {_UNDERSTOOD}"
                     ) from None
-                raise UsageError(
-                    f"the option -{e.opt} is not understood; artisync understands {_UNDERSTOOD}"
-                ) from None
+                raise UsageError(f"unknown option -{e.opt}; artisync understands {_UNDERSTOOD}") from None
             for option, value in given:
                 if not value and f"{option[1:]}:" in _OPTIONS:
                     raise UsageError(f"the option {option} needs a value")
@@ -282,4 +280,4 @@ def _key_file(text: str) -> str:
 
 def _printable(text: str, what: str) -> None:
     if _CONTROL.search(text):
-        raise UsageError(f"{what} holds a control character: {text!r}")
+        raise UsageError(f"{what} contains a control character: {text!r}")

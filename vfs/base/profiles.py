@@ -75,7 +75,7 @@ def load_profile(name: str) -> Profile | None:
     if not isinstance(options, dict):
         raise ConfigError(f"the profile {path} is corrupt: 'options' should be a JSON object")
     if unknown := sorted(options.keys() - CONVERT.keys()):
-        raise ConfigError(f"the profile {path} has an option that artisync does not know: {unknown[0]!r}")
+        raise ConfigError(f"the profile {path} has an unknown option: {unknown[0]!r}")
     try:
         address = Address.parse(text("ssh"))
         root = check_root(text("remote_root"))

@@ -40,7 +40,7 @@ class Settings:
     identity: str
     """Names the cache's content: it stays when a profile moves to a new container."""
     remote_root: str = DEFAULT_ROOT
-    """Path on the server, absolute or from the login directory; bytes that are not UTF-8 are surrogate-escaped, see `root`."""
+    """Path on the server, absolute or relative to the login directory; bytes that are not UTF-8 are surrogate-escaped, see `root`."""
     cache_dir: Path
     cache_size: int = DEFAULT_CACHE_SIZE
     timeout: float = DEFAULT_TIMEOUT

@@ -201,9 +201,9 @@ _MESSAGES = {
     "busy": "the cache in %s is not written: %s",
     "failing": "the cache in %s does not work; reading goes on without it: %s",
     "foreign": "the cache in %s is not used: %s",
-    "full": "no room for the cache in %s; reading goes on without it: %s",
+    "full": "no space for the cache in %s; reading goes on without it: %s",
     "gone": "the cache in %s is not there; reading goes on without it: %s",
-    "refused": "the cache in %s may not be written; reading goes on without it: %s",
+    "refused": "the cache in %s is not writable; reading goes on without it: %s",
 }
 
 

@@ -30,7 +30,7 @@ ANSWER_SECONDS = 2.0
 def command() -> None:
     """Manage the cache: info, verify, prune, clear.
 
-    All work on the cache of `--cache-dir` or the profile, also while mounts use it.
+    They work on the cache of `--cache-dir` or of the profile, even while mounts use it.
     """
 
 
@@ -94,9 +94,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
         console.say(f"{what}: {one['error']}")
     found = [f"{console.count(blocks, 'block')} verified"]
-    found += [f"{len(bad)} damaged and dropped"] * bool(bad) + [
-        f"{gone} no longer there and forgotten"
-    ] * bool(gone)
+    found += [f"{len(bad)} damaged and dropped"] * bool(bad) + [f"{gone} missing and forgotten"] * bool(gone)
     console.tell(f"{', '.join(found)}.")
     return 1 if bad else 0
 
@@ -133,7 +131,7 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
 def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
     """Delete everything in the cache, pins too.
 
-    Live mounts stay, and fetch again what is read.
+    Live mounts stay, and fetch files again as they are read.
     """
     with _opened(given) as disk:
         before, live = disk.usage(), _mounts_on(disk.directory)
@@ -151,7 +149,7 @@ def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
         return 0
     console.tell(f"Freed {console.size(freed)}.")
     for mountpoint in live:
-        console.tell(f"The mount at {mountpoint} stays; what is read there is fetched again.")
+        console.tell(f"The mount at {mountpoint} stays; it fetches files again as they are read.")
     return 0
 
 
@@ -174,7 +172,7 @@ def _row(holding: Holding, names: Mapping[str, str]) -> dict[str, Any]:
 def _shown(row: Mapping[str, Any]) -> tuple[str, ...]:
     experiment = row["experiment"]
     return (
-        "(unknown)" if experiment is None else experiment or "(beside the experiments)",
+        "(unknown)" if experiment is None else experiment or "(other files)",
         str(row["files"]),
         console.size(row["bytes"]),
         console.size(row["pinned_bytes"]) if row["pinned_bytes"] else "-",

@@ -32,10 +32,10 @@ LINES = 10
     metavar="N",
 )
 def command(given: dict[str, Any], paths: tuple[str, ...], follow: bool, lines: int | None) -> int:
-    """Print files of the server.
+    """Print files from the server.
 
-    PATH is on the server (exp-1/logs/console.log, 'exp-*/logs/console.log') or in a mount. A live mount is read if
-    there is one; without a connection, what is cached can be read.
+    PATH is on the server (exp-1/logs/console.log, 'exp-*/logs/console.log') or in a mount. Uses a live mount if
+    there is one; without a connection, prints what is cached.
     """
     if follow and len(paths) > 1:
         raise UsageError("--follow takes one file")

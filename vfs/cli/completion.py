@@ -58,7 +58,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 def command(shell: str) -> None:
     """Print the completion script for a shell.
 
-    Its end says where to save it. Experiments are completed from what was last seen of the server.
+    The comment at its end says where to save it. Experiments and paths are completed from the last listing of the server.
     """
     click.echo(script(shell), nl=False)
 

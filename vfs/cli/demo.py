@@ -16,7 +16,7 @@ from vfs.cli.options import Command, MountPoint
 def command(mountpoint: Path | None) -> int:
     """Mount generated experiments, without a cluster.
 
-    Two of them go on training, at MOUNTPOINT. Ctrl-C removes everything.
+    Two of them keep training. They are mounted at MOUNTPOINT until Ctrl-C, which removes everything.
     """
     from vfs.commands.demo.run import run
 

@@ -36,9 +36,9 @@ class _NoNewHosts(console.TerminalPrompter):
 def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int:
     """Find out what is wrong.
 
-    Checks everything from FUSE to the experiments on the server, or the one EXPERIMENT: ✓ ok, ! worth a look, ✗ wrong,
+    Checks everything from FUSE to the experiments on the server, or only EXPERIMENT there: ✓ ok, ! worth a look, ✗ wrong,
     – skipped; with the next step to take. Each check takes at most 10 seconds, or --timeout. The exit code is 1 if
-    there is a ✗. Contains no secrets; safe to paste.
+    there is a ✗. The output contains no secrets; it is safe to paste.
     """
     from vfs.commands.doctor.examine import examine
 

@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     if line.fake:
         return 0
     if _is_mounted(line.directory):
-        console.tell(f"mount.artisync: {line.directory} is mounted already")
+        console.tell(f"mount.artisync: {line.directory} is already mounted")
         return 0  # so that `mount -a` can be run again and again
     code = cli.run(["mount", *line.words, "--", line.directory])
     return {0: 0, 2: USAGE_ERROR, 130: INTERRUPTED}.get(code, FAILED)
@@ -92,7 +92,7 @@ def parse(arguments: Sequence[str]) -> FstabLine:
         elif key in SSH and equals:
             ssh += [SSH[key], value]
         elif not IGNORED.fullmatch(option) and "-s" not in given:
-            raise UsageError(f"the option {option!r} is not understood (-s ignores such)")
+            raise UsageError(f"unknown option {option!r} (-s ignores unknown options)")
     ours += ["-v"] if "-v" in given else []
     return FstabLine([*server(source, ssh), *ours], directory, "-f" in given)
 

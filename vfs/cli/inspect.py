@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def command(given: dict[str, Any], paths: tuple[str, ...], everything: bool, as_json: bool) -> int:
     """Show what a checkpoint or event file holds.
 
-    Tensors, dtypes, shapes, epoch; tags and steps; columns and rows. Reads only the bytes that tell, and runs no
-    pickle. PATH is a local file, in a mount or not, or a file on the server (exp-1/checkpoints/best_model.pt). Of a
-    distributed checkpoint it is the directory, or one shard.
+    Tensors, dtypes, shapes, epoch; tags and steps; columns and rows. Reads only headers, and never runs a pickle. PATH is
+    a local file, in a mount or not, or a file on the server (exp-1/checkpoints/best_model.pt). For a distributed
+    checkpoint it is the directory, or one shard.
     """
     from vfs.formats.report import render
 

@@ -23,11 +23,11 @@ SORTS = ("name", "size", "files", "changed", "cached")
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="Sort key  [default: name]")
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, sort: str, reverse: bool) -> int:
-    """List experiments, or the files of some.
+    """List experiments, or the files in them.
 
     PATH is an experiment, a directory or a file on the server (exp-1, 'exp-gpt*', exp-1/checkpoints) or in a mount
-    (./artifacts/exp-1). A live mount is asked if there is one. Sizes and times are sorted from the largest and newest
-    down; without a connection, what was last seen is shown.
+    (./artifacts/exp-1). Sizes and times sort largest and newest first. Uses a live mount if there is one; without a
+    connection, shows what was last seen.
     """
     where = places.where(given, paths)
     names = [path for path in where.paths if path.strip("./")]

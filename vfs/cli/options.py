@@ -153,7 +153,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "ssh": _option("ssh", "ssh line of the server, instead of a profile.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",
-        f"Directory on the server, absolute or from the login directory  [default: {DEFAULT_ROOT}]",
+        f"Directory on the server, absolute or relative to the login directory  [default: {DEFAULT_ROOT}]",
         metavar="PATH",
         type=_Parsed("path", check_root),
     ),
@@ -166,7 +166,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "timeout": _option(
         "timeout",
-        "Time limit of one operation  [default: 30s]",
+        "Time limit for one operation  [default: 30s]",
         metavar="TIME",
         type=DURATION,
     ),

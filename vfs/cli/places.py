@@ -127,7 +127,7 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
         own = register.mount_of(resolve(given))
         found = [mount or own for mount in found] or [own]
     if len({mount.mountpoint if mount is not None else None for mount in found}) > 1:
-        raise UsageError("the paths are of different mounts or servers; give those of one at a time")
+        raise UsageError("the paths are on different mounts or servers; pass those of one at a time")
     return Where(given, found[0], [path for _, path in meant])
 
 

@@ -20,7 +20,7 @@ def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
     return given_options(*BASE, "cache_size", "transport", "accept_new_host_key", "metered")(paths(command))
 
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask, though the link is metered.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation on a metered link.")
 
 
 @click.command(name="prefetch", cls=Command)

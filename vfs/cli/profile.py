@@ -76,7 +76,7 @@ def show(name: str, as_json: bool) -> None:
 def remove(name: str) -> None:
     """Remove a profile.
 
-    Not while it is mounted. What is cached of its server stays.
+    A profile that is mounted cannot be removed. The cache is kept.
     """
     mounts = _mounts(name)
     if mounts:

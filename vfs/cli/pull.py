@@ -46,7 +46,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         try:
             seconds = float(days) * 86400 if days != text else parse_duration(text)
         except (ValueError, UsageError):
-            self.fail(f"{text!r} is no time; write it like 2h, 3d or 2026-11-25T18:30", param, ctx)
+            self.fail(f"{text!r} is not a time; write it like 2h, 3d or 2026-11-25T18:30", param, ctx)
         return time.time() - seconds
 
 
@@ -92,7 +92,7 @@ def command(
 
     Only what is missing is fetched, and a pull that was stopped resumes. Nothing is removed from DEST, except with
     --overwrite a directory that has become a file. A file that is being written on the server is pulled once it is
-    complete. A live mount does the work if there is one.
+    complete. Uses a live mount if there is one.
     """
     from vfs.commands.pull_run import Order
 
@@ -104,7 +104,7 @@ def command(
             else f"name an experiment (or --all) and the directory to copy into; {last!r} alone is not enough"
         )
     if watch and dry_run:
-        raise UsageError("--watch and --dry-run do not go together")
+        raise UsageError("--watch and --dry-run cannot be combined")
     where = places.where(given, chosen)
     order = Order(
         os.fspath(_destination(last)),
@@ -144,7 +144,7 @@ def _destination(text: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DestinationUnusable(f"{path} cannot be made: {error.strerror}") from error
+        raise DestinationUnusable(f"cannot create {path}: {error.strerror}") from error
     return path
 
 

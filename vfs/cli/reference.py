@@ -11,11 +11,11 @@ import click
 from vfs.cli import cli
 
 INTRODUCTION = """\
-Every command takes `-h` (help) and `-v` (say more; `-vv` says everything). An option can also be given as a variable
-of the environment, `ARTISYNC_` and its name: `ARTISYNC_CACHE_SIZE=50GiB`; many are kept in the profile by
-`artisync connect`. The command line counts more than the environment, and that more than the profile.
+Every command takes `-h` (help) and `-v` (verbose; `-vv` for everything). Options can also be set in the environment, as
+`ARTISYNC_` and the option's name (`ARTISYNC_CACHE_SIZE=50GiB`); `artisync connect` saves many of them in the profile. The
+command line overrides the environment, which overrides the profile.
 
-Results go to stdout, messages for people to stderr. Piped, tables are fields between tabs, without a head.
+Results go to stdout, messages to stderr. In a pipe, tables are tab-separated, without a header.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C; 0 where Ctrl-C is how it ends (`--watch`,
 `--follow`, `tensorboard`, `demo`)."""

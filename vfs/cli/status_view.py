@@ -116,7 +116,7 @@ def _cache(cache: Mapping[str, Any]) -> Row:
     if queued := cache.get("queue_bytes", 0):
         parts.append(f"{size(queued)} to be written")
     if cache.get("problem"):
-        parts.append(f"keeps nothing new: {cache['problem']}")
+        parts.append(f"not caching: {cache['problem']}")
     parts.append(str(cache.get("directory", "")))
     return "cache", parts
 
@@ -147,7 +147,7 @@ def _use(mount: Mapping[str, Any]) -> list[Row]:
 def _held(loop: Mapping[str, Any]) -> str:
     times = count(loop["held"], "time")
     return (
-        f"programs waited for one another for more than 50 ms {times}, {loop.get('longest_ms', 0)} ms at most"
+        f"artisync kept programs waiting for more than 50 ms {times}, at most {loop.get('longest_ms', 0)} ms"
     )
 
 

@@ -43,8 +43,8 @@ def command(
 ) -> int:
     """Run TensorBoard over experiments.
 
-    Over EXPERIMENTS, or all of them, each a run of its own, and live while training goes on. A live mount is used if
-    there is one; otherwise one is made for as long as TensorBoard runs. Ctrl-C ends both.
+    Shows EXPERIMENTS, or all of them, each as its own run, and follows training live. Uses a live mount if there is one;
+    otherwise mounts for as long as TensorBoard runs. Ctrl-C stops both.
     """
     from vfs.commands import tensorboard
 

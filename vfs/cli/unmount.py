@@ -31,7 +31,7 @@ def command(mountpoint: Path | None, force: bool) -> int:
 
     MOUNTPOINT may be left out if there is one mount. Returns once the mount's process has ended and what it fetched is
     in the cache. Programs can go on reading files they have open; a shell whose working directory is in the mount keeps
-    it mounted, except with --force. A mount whose process has died is cleaned up.
+    it mounted, unless --force is given. A mount whose process has died is cleaned up.
     """
     if mountpoint is None:
         mountpoint = _the_only_one()

@@ -46,7 +46,7 @@ def command(
     """Wait until an experiment has been synced.
 
     Returns when EXPERIMENT is on the server and nothing in it has changed for a while. A sync takes minutes to appear.
-    A live mount is asked if there is one.
+    Uses a live mount if there is one.
     """
     from vfs import stack
     from vfs.commands.wait import SILENT

@@ -67,7 +67,7 @@ async def inspect(stack: Stack, path: str) -> Report:
 
         async def open_it(node: Node) -> Opened:
             if node.kind is not Kind.FILE:
-                raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is no file")
+                raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is not a file")
             settled = settled_reader(tree, stack.fetcher, node, stack.settings.timeout)
             reader = await opened.enter_async_context(settled)
 

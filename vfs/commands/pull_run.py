@@ -48,7 +48,7 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
     """
     place = Path(order.directory)
     if not stack.remote.link.online and not order.watch:
-        raise Unreachable("the server does not answer; pull needs to know what it has now")
+        raise Unreachable("the server does not answer; pull needs a connection")
     try:
         opened = PullDirectory(place)
     except OSError as error:

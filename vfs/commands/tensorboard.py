@@ -131,13 +131,13 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, said: Callable[[]
                 return
         else:
             raise TensorBoardFailed(said())
-    raise TensorBoardFailed(f"no answer from it after {START_SECONDS:g} s: {said()}")
+    raise TensorBoardFailed(f"it did not answer within {START_SECONDS:g} s: {said()}")
 
 
 def _last_words(fd: int) -> str:
     size = os.fstat(fd).st_size
     text = os.pread(fd, 2000, max(0, size - 2000)).decode(errors="replace")
-    return "\n".join(text.strip().splitlines()[-5:]) or "it said nothing"
+    return "\n".join(text.strip().splitlines()[-5:]) or "it printed nothing"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

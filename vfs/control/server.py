@@ -151,7 +151,7 @@ def _outcome(answer: asyncio.Future[Json]) -> Json:
     if isinstance(error, ArtisyncError):
         return {"error": {"class": type(error).__name__, "text": str(error)}}
     log.error("control: a verb failed", exc_info=error)
-    return {"error": {"class": "ArtisyncError", "text": f"the mount could not do it: {error!r}"}}
+    return {"error": {"class": "ArtisyncError", "text": f"the mount failed: {error!r}"}}
 
 
 async def _write(writer: asyncio.StreamWriter, message: Json) -> None:

@@ -67,7 +67,7 @@ def choose(name: str, names: Sequence[str]) -> str:
         return begin[0]
     if begin:
         more = ", …" if len(begin) > 5 else ""
-        raise AmbiguousExperiment(f"{name} may be any of {', '.join(begin[:5])}{more}")
+        raise AmbiguousExperiment(f"{name} is ambiguous: {', '.join(begin[:5])}{more}")
     like = nearest(name, names)
     raise NoSuchExperiment(
         f"there is no experiment {name!r} on the server"

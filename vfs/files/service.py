@@ -158,7 +158,7 @@ class Files:
     async def open(self, node: Node) -> Reader:
         """A reader of the file, to be closed. Raises Unsupported for what is no file, else as `open_reader`."""
         if node.kind is not Kind.FILE:
-            raise Unsupported(f"{node.path!r} is no file")
+            raise Unsupported(f"{node.path!r} is not a file")
         reader = await open_reader(self.tree, self.fetcher, node)
         self.fetch_ahead.note(node)
         return reader

@@ -194,7 +194,7 @@ def unmount(path: Path, *, force: bool = False) -> None:
         raise MountBusy(f"{place} is in use")
     if command[0] == "sudo":
         by_hand = shlex.join(["sudo", *command[2:]])
-        raise MountError(f"only root unmounts {place}: `{by_hand}` ({done.stderr.strip()})")
+        raise MountError(f"only root can unmount {place}: `{by_hand}` ({done.stderr.strip()})")
     raise MountError(f"{place} cannot be unmounted: {done.stderr.strip() or done.stdout.strip()}")
 
 

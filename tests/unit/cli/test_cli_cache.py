@@ -106,7 +106,7 @@ def test_info_for_people_is_a_table(artisync: Artisync, disk: DiskCache, directo
     assert said.err.startswith(f"{directory}: ")
     assert said.err.endswith(" of 1.0 GiB used.\n")
     assert [line.split("\t") for line in said.out.splitlines()] == [
-        ["(beside the experiments)", "1", "20.0 KiB", "-", "me@other:/data"],
+        ["(other files)", "1", "20.0 KiB", "-", "me@other:/data"],
         ["exp-1", "1", "300 KiB", "300 KiB", "default /shared/artifacts"],
         ["exp-\\x1b[31m", "1", "100 KiB", "-", "default /shared/artifacts"],
     ]
@@ -199,7 +199,7 @@ def test_verify_forgets_what_is_no_longer_there_which_is_no_damage(
     fill(disk, "exp-1/gone", KIB)
     [gone] = set(directory.glob("blocks/*/*/*")) - before
     gone.unlink()
-    assert artisync("cache", "verify") == Said(0, "", "3 blocks verified, 1 no longer there and forgotten.\n")
+    assert artisync("cache", "verify") == Said(0, "", "3 blocks verified, 1 missing and forgotten.\n")
     assert artisync("cache", "verify").err == "3 blocks verified.\n"
 
 

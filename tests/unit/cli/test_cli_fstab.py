@@ -132,7 +132,7 @@ def test_what_is_mounted_already_is_left_alone_unless_it_is_dead(
 ) -> None:
     with live(home / "m", {}):
         assert run(["default", str(home / "m")]) == 0
-    assert "is mounted already" in capsys.readouterr().err
+    assert "is already mounted" in capsys.readouterr().err
     assert called == []
     assert run(["default", str(home / "m")]) == 0
     assert len(called) == 1

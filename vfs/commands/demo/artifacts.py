@@ -1,4 +1,4 @@
-"""Two generated experiments in the layout of the cluster's guide, and a training that goes on writing them."""
+"""Two generated experiments in the layout of the cluster's guide, and the log of a training that is running writing them."""
 
 from __future__ import annotations
 

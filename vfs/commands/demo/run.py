@@ -91,8 +91,8 @@ def what_to_try(mountpoint: Path) -> str:
     code = f'import torch; print(torch.load({best})["epoch"])'  # double quotes: a shell's are around them
     commands = {
         "the tree, as it is on the server": ["ls", "-lR", str(here)],
-        "a training that goes on": ["tail", "-f", str(experiment / "logs/console.log")],
-        "its curves, growing (pip install tensorboard)": [
+        "the log of a training that is running": ["tail", "-f", str(experiment / "logs/console.log")],
+        "its curves, as they grow (pip install tensorboard)": [
             "tensorboard",
             "--reload_interval=2",
             "--logdir",

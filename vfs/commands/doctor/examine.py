@@ -103,6 +103,6 @@ def _to_experiment(
                 yield finding
                 return
             else:
-                yield Finding(finding.check, Result.SKIPPED, f"{finding.text}; yet the login got through")
+                yield Finding(finding.check, Result.SKIPPED, f"{finding.text}; but the login works")
         yield first
         yield from beyond

@@ -240,7 +240,7 @@ def clock_finding(ahead: float | None, newest: float) -> Finding:
         text = f"the server's clock is {duration(abs(ahead))} {which} this machine's"
         return Finding("clock", Result.WARNING, text, advice)
     if newest > SAME_CLOCK:
-        text = f"a file was written {duration(newest)} in the future; whoever wrote it has another clock"
+        text = f"a file was written {duration(newest)} in the future; the clock of the machine that wrote it is ahead"
         return Finding("clock", Result.WARNING, text, advice)
     if ahead is None:
         return Finding("clock", Result.SKIPPED, "the server does not tell its time")

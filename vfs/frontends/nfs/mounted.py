@@ -90,7 +90,7 @@ class NfsMount:
     async def _mounted_by_hand(self) -> None:
         """Have the person run the command that this user may not, and wait for it."""
         words = shlex.join(["sudo", *self._words(HAND_SECONDS)])
-        log.warning("only root mounts by NFS here; run within %.0f s, in another terminal:", HAND_SECONDS)
+        log.warning("only root can mount by NFS here; run within %.0f s, in another terminal:", HAND_SECONDS)
         log.warning("%s", words)
         end = loop_time() + HAND_SECONDS
         while not self._there():

@@ -134,4 +134,4 @@ def only_file(attributes: Attributes, path: bytes) -> None:
 
 def _no_file(attributes: Attributes | None, path: bytes) -> NotAFile | None:
     kind = stat.S_IFMT(attributes.mode) if attributes is not None else 0
-    return NotAFile(f"{path!r} is no file any more") if kind not in (0, stat.S_IFREG) else None
+    return NotAFile(f"{path!r} is no longer a file") if kind not in (0, stat.S_IFREG) else None

@@ -136,7 +136,7 @@ def _ask_paramiko(address: Address, config: Path) -> Found:
     except FileNotFoundError:
         pass
     except (paramiko.ssh_exception.ConfigParseError, OSError, ValueError, KeyError) as e:
-        raise errors.ConnectError(f"{config} cannot be understood: {e}") from e
+        raise errors.ConnectError(f"cannot parse {config}: {e}") from e
     try:
         looked_up = reader.lookup(address.host)
     except (paramiko.SSHException, ImportError, KeyError, ValueError) as e:
