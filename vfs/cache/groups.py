@@ -61,8 +61,13 @@ def group_of(place: Place) -> GroupKey:
     return place[0], place[1] // GROUP
 
 
+def lineage_key(lineage: bytes) -> str:
+    """What the keys of a lineage's groups begin with."""
+    return f"b:{lineage.hex()}"
+
+
 def record_key(group: GroupKey) -> str:
-    return f"b:{group[0].hex()}:{group[1]}"
+    return f"{lineage_key(group[0])}:{group[1]}"
 
 
 def parse_key(key: object) -> GroupKey | None:

@@ -271,17 +271,17 @@ class Ledger:
                 self._wipe(record_key(key))
 
     def _change(self, groups: _Groups, batch: WriteBatch) -> None:
-        for lineage in batch.drops:
-            self._drop(groups, lineage)
+        for key, value in batch.records.items():
+            if value is not None:
+                self.records.set(key, value)
+            elif key.startswith("b:"):
+                self._drop(groups, bytes.fromhex(key[2:]))
+            else:
+                self.records.delete(key)
         for place, when in batch.used.items():
             stored = groups.of(place).get(place[1])
             if stored is not None and stored.used < when:
                 groups.of(place)[place[1]] = replace(stored, used=when)
-        for key, value in batch.records.items():
-            if value is None:
-                self.records.delete(key)
-            else:
-                self.records.set(key, value)
 
     @staticmethod
     def _needs(groups: _Groups, entry: Entry) -> tuple[int, int]:

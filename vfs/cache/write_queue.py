@@ -7,7 +7,6 @@ and `flush`.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -16,22 +15,16 @@ from itertools import islice
 
 from vfs.cache.block import BLOCK, Block, Extent
 from vfs.cache.data import checksum
-from vfs.cache.groups import Place
+from vfs.cache.groups import Place, lineage_key
 from vfs.cache.records import PINS
 
 BATCH_BYTES = 16 * BLOCK
-"""Memory of the blocks in one batch; when so much waits, whole blocks are written at once."""
+"""Memory of the blocks in one batch; when so much waits, it is written at once."""
 BATCH_ENTRIES = 64
 BATCH_RECORDS = 500
 """Small records in one batch, so that the database's log, which counts, stays short."""
-WHOLE_DELAY = 0.2
-"""Seconds that a whole block waits for others, to be noted in one transaction with them."""
-PARTIAL_DELAY = 1.0
-"""Seconds that a block which may yet gain ranges waits, so that it is not written for each of them."""
-HURRY_BYTES = 32 << 20
-"""When more than this waits, blocks that may yet gain ranges are written at once."""
-USED_DELAY = 30.0
-"""Seconds over which times of use are gathered."""
+DELAY = 1.0
+"""Seconds that a block waits for others, and for ranges that it may yet gain."""
 MAX_RECORDS = 20_000
 """Records that are kept while they cannot be written."""
 
@@ -60,34 +53,29 @@ class Entry:
         return self.lineage, self.index
 
     @property
-    def whole(self) -> bool:
-        return self.extents == ((0, self.block.capacity),)
-
-    @property
     def valid(self) -> int:
         return sum(last - first for first, last in self.extents)
 
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What is to be done in one go: lineages to drop, times of use, small records (None deletes), and blocks to write.
+    """What is to be done in one go: small records (None deletes; a lineage, too), times of use, and blocks to write.
 
     `doubt` is trouble that a reader had. `last`: nothing comes after it.
     """
 
-    drops: Mapping[bytes, object] = field(default_factory=dict)
-    used: Mapping[Place, float] = field(default_factory=dict)
     records: Mapping[str, bytes | None] = field(default_factory=dict)
+    used: Mapping[Place, float] = field(default_factory=dict)
     blocks: dict[Place, Entry] = field(default_factory=dict)
     doubt: Exception | None = None
     last: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.blocks or self.records or self.drops or self.used)
+        return bool(self.blocks or self.records or self.used)
 
 
 class Waiting:
-    """The queue between whoever caches something and the writer thread."""
+    """The queue between whoever caches something and the writer thread. What came first is written first."""
 
     def __init__(self) -> None:
         self.queue_bytes = 0
@@ -97,11 +85,7 @@ class Waiting:
         self._wake = threading.Condition()
         self._blocks: dict[Place, Entry] = {}
         self._records: dict[str, bytes | None] = {}
-        self._drops: dict[bytes, object] = {}
         self._used: dict[Place, float] = {}
-        self._used_since = 0.0
-        self._asleep_until = math.inf
-        """When `take` wakes up by itself (monotonic seconds)."""
         self._doubt: Exception | None = None
         self._flushing = 0
         self._stuck = False
@@ -111,19 +95,19 @@ class Waiting:
 
     def put(self, lineage: bytes, index: int, block: Block) -> None:
         """A block to be written, with the ranges that are valid now."""
-        due = time.monotonic() + (WHOLE_DELAY if block.whole else PARTIAL_DELAY)
+        due = time.monotonic() + DELAY
         # as long as its bytes are in the processor's cache: the writer would have to fetch them there again
         known = checksum(block, block.extents) if block.whole else None
         key = (lineage, index)
         with self._wake:
             old = self._blocks.get(key)
             if old is not None:
-                due = min(due, old.due)
+                due = old.due
                 self.queue_bytes -= old.footprint
             entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint, known)
             self._blocks[key] = entry
             self.queue_bytes += entry.footprint
-            if due < self._asleep_until or self.queue_bytes >= BATCH_BYTES:
+            if len(self._blocks) == 1 or self.queue_bytes >= BATCH_BYTES:
                 self._wake.notify_all()
 
     def block(self, place: Place) -> Block | None:
@@ -141,18 +125,15 @@ class Waiting:
         with self._wake:
             for key in [key for key in self._blocks if key[0] == lineage]:
                 self.queue_bytes -= self._blocks.pop(key).footprint
-            self._drops[lineage] = object()
-            self._wake.notify_all()
+            self._note(lineage_key(lineage), None)
 
     def dropped(self, lineage: bytes) -> bool:
         """Whether what the disk has of a lineage is to be deleted."""
-        return lineage in self._drops
+        return lineage_key(lineage) in self._records
 
     def touch(self, place: Place) -> None:
-        """A block is used now."""
+        """A block is used now. It is noted with the next batch."""
         with self._wake:
-            if not self._used:
-                self._used_since = time.monotonic()
             self._used[place] = time.time()
 
     # --- records --------------------------------------------------------------------------------------------
@@ -160,14 +141,17 @@ class Waiting:
     def note(self, key: str, value: bytes | None) -> None:
         """A record to be written, or deleted (None)."""
         with self._wake:
-            self._records[key] = value
-            if value is not None and key.startswith(PINS):
-                self.pins[key] = value
-            else:
-                self.pins.pop(key, None)
-            if len(self._records) > MAX_RECORDS:
-                del self._records[next(iter(self._records))]
-            self._wake.notify_all()
+            self._note(key, value)
+
+    def _note(self, key: str, value: bytes | None) -> None:
+        self._records[key] = value
+        if value is not None and key.startswith(PINS):
+            self.pins[key] = value
+        else:
+            self.pins.pop(key, None)
+        if len(self._records) > MAX_RECORDS:
+            del self._records[next(iter(self._records))]
+        self._wake.notify_all()
 
     def record(self, key: str) -> tuple[bool, bytes | None]:
         """Whether a record waits, and its value."""
@@ -198,16 +182,12 @@ class Waiting:
                 batch = self._batch()
                 if batch or batch.doubt is not None or batch.last:
                     return batch
+                times = [entry.due for entry in islice(self._blocks.values(), 1)]
+                times += [end] if end is not None else []
                 now = time.monotonic()
                 if end is not None and now >= end:
                     return batch
-                times = [entry.due for entry in self._blocks.values()]
-                if self._used:
-                    times.append(self._used_since + USED_DELAY)
-                if end is not None:
-                    times.append(end)
-                self._asleep_until = min(times, default=math.inf)
-                self._wake.wait(max(self._asleep_until - now, 0.001) if times else None)
+                self._wake.wait(max(min(times) - now, 0.001) if times else None)
 
     def done(self, batch: WriteBatch, *, records: bool) -> None:
         """A batch was dealt with; `records` says whether its records are written too, else they go on
@@ -217,9 +197,6 @@ class Waiting:
                 if self._blocks.get(place) is entry:
                     del self._blocks[place]
                     self.queue_bytes -= entry.footprint
-            for lineage, token in batch.drops.items():
-                if self._drops.get(lineage) is token:
-                    del self._drops[lineage]
             for key, value in batch.records.items() if records else ():
                 if key in self._records and self._records[key] is value:
                     del self._records[key]
@@ -259,28 +236,23 @@ class Waiting:
             self._wake.notify_all()
 
     def _idle(self) -> bool:
-        return not (self._blocks or self._drops or (self._records and not self._stuck))
+        return not (self._blocks or (self._records and not self._stuck))
 
     def _batch(self) -> WriteBatch:
         now = time.monotonic()
-        closing = self._close_at is not None
-        hurry = closing or self._flushing > 0 or self.queue_bytes > HURRY_BYTES
         if self._close_at is not None and now >= self._close_at:
             return WriteBatch(last=True)
-        ripe = self.queue_bytes >= BATCH_BYTES or any(entry.due <= now for entry in self._blocks.values())
+        closing = self._close_at is not None
+        hurry = closing or self._flushing > 0 or self.queue_bytes >= BATCH_BYTES
         batch, size = WriteBatch(), 0
-        for key, entry in self._blocks.items():
-            if hurry or entry.due <= now or (ripe and entry.whole):
-                if batch.blocks and size + entry.footprint > BATCH_BYTES:
-                    break
-                batch.blocks[key] = entry
-                size += entry.footprint
-                if len(batch.blocks) >= BATCH_ENTRIES:
-                    break
+        for key, entry in islice(self._blocks.items(), BATCH_ENTRIES):
+            size += entry.footprint
+            if (batch.blocks and size > BATCH_BYTES) or not (hurry or entry.due <= now):
+                break
+            batch.blocks[key] = entry
         if not self._stuck:
             batch.records = dict(islice(self._records.items(), BATCH_RECORDS))
-        batch.drops = dict(self._drops)
-        if self._used and (hurry or batch or now >= self._used_since + USED_DELAY):
+        if batch or hurry:
             batch.used, self._used = self._used, {}
         batch.doubt, self._doubt = self._doubt, None
         batch.last = closing and not batch
