@@ -497,10 +497,10 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
         assert taken <= limit + BLOCK
     assert set(warnings(caplog)) <= {"a cached block's file is gone; it is fetched again"}
     cache = cache_at()
-    store = cache._writer.store
-    assert store is not None
+    ledger = cache._writer.ledger
+    assert ledger is not None
     for path in files(directory):
-        assert store.ledger.records.has(bytes.fromhex(path.name))
+        assert ledger.records.has(bytes.fromhex(path.name))
     assert len(files(directory)) > 50
     before = cache.usage()
     cache.prune(0)

@@ -24,8 +24,9 @@ from vfs.base.units import size
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, ForeignDatabase, patiently
 from vfs.cache.groups import Damaged, Gone, parse_key
+from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, Records
-from vfs.cache.store import Store
+from vfs.cache.store import clear, open_ledger
 from vfs.cache.write_queue import Waiting
 from vfs.cache.writer import TROUBLE, Warnings, Writer, cause_of
 
@@ -78,19 +79,19 @@ class DiskCache:
         if existing and not os.path.exists(directory / DATABASE):
             raise NoCache(f"there is no cache in {directory}")
         cache = cls(directory, limit)
-        store: Store | None = None
+        ledger: Ledger | None = None
         trouble: Exception | None = None
         try:
-            store = Store.open(directory, renew=not existing)
+            ledger = open_ledger(directory, renew=not existing)
             for prefix in PINS:
-                cache._waiting.pins.update(store.ledger.records.scan(prefix))
+                cache._waiting.pins.update(ledger.records.scan(prefix))
         except ForeignDatabase as error:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except TROUBLE as error:
             if cause_of(error) not in ("full", "busy"):
                 raise _unusable(directory, error) from error
             trouble = error
-        cache._writer.start(store, trouble)
+        cache._writer.start(ledger, trouble)
         return cache
 
     @property
@@ -106,8 +107,8 @@ class DiskCache:
     @property
     def evictions(self) -> int:
         """Blocks that this process deleted to stay under the limit. At once."""
-        store = self._writer.store
-        return store.ledger.evictions if store is not None else 0
+        ledger = self._writer.ledger
+        return ledger.evictions if ledger is not None else 0
 
     @property
     def problem(self) -> str | None:
@@ -137,41 +138,39 @@ class DiskCache:
         """Whether a block is here, or waits to be written, as far as this process knows. At once."""
         if self.pending(lineage, index) is not None:
             return True
-        store = self._writer.store
-        return (
-            store is not None and store.ledger.kept((lineage, index)) and not self._waiting.dropped(lineage)
-        )
+        ledger = self._writer.ledger
+        return ledger is not None and ledger.kept((lineage, index)) and not self._waiting.dropped(lineage)
 
     def known(self, lineage: bytes) -> dict[int, int]:
         """As `index`, as far as this process knows. At once."""
-        store = self._writer.store
+        ledger = self._writer.ledger
         waiting = self._waiting.blocks_of(lineage)
-        if store is None or self._waiting.dropped(lineage):
+        if ledger is None or self._waiting.dropped(lineage):
             return waiting
-        return store.ledger.known(lineage) | waiting
+        return ledger.known(lineage) | waiting
 
     def age(self, lineage: bytes) -> float:
         """Seconds since `index` looked at a lineage, without end where it did not. At once."""
-        store = self._writer.store
-        return store.ledger.age(lineage) if store is not None else math.inf
+        ledger = self._writer.ledger
+        return ledger.age(lineage) if ledger is not None else math.inf
 
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
-        store = self._writer.store
-        if store is not None:
+        ledger = self._writer.ledger
+        if ledger is not None:
             try:
-                store.ledger.look(lineage)
+                ledger.look(lineage)
             except TROUBLE as error:
                 self._suspect(error)
         return self.known(lineage)
 
     def read(self, lineage: bytes, index: int) -> Block | None:
         """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
-        store = self._writer.store
-        if store is None or self._waiting.dropped(lineage):
+        ledger = self._writer.ledger
+        if ledger is None or self._waiting.dropped(lineage):
             return None
         try:
-            block = store.ledger.read((lineage, index))
+            block = ledger.read((lineage, index))
         except Gone:
             self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
         except Damaged as error:
@@ -219,15 +218,15 @@ class DiskCache:
     def get_record(self, key: str) -> bytes | None:
         """A record's value; None when there is none, or none that is sound."""
         waits, value = self._waiting.record(_record_key(key))
-        store = self._writer.store
-        if waits or store is None:
+        ledger = self._writer.ledger
+        if waits or ledger is None:
             return value
         try:
-            return store.ledger.records.get(key)
+            return ledger.records.get(key)
         except Damaged:
             self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
             try:
-                patiently(lambda: store.ledger.wipe(key))
+                patiently(lambda: ledger.wipe(key))
             except TROUBLE as error:
                 self._suspect(error)
         except TROUBLE as error:
@@ -236,12 +235,12 @@ class DiskCache:
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All records whose names begin with `prefix`, in order."""
-        store = self._writer.store
+        ledger = self._writer.ledger
         found: dict[str, bytes | None] = {}
         waiting = self._waiting.records(prefix)  # first: what is written meanwhile is on the disk then
-        if store is not None:
+        if ledger is not None:
             try:
-                found.update(store.ledger.records.scan(prefix))
+                found.update(ledger.records.scan(prefix))
             except TROUBLE as error:
                 self._suspect(error)
         found.update(waiting)
@@ -251,36 +250,36 @@ class DiskCache:
 
     def usage(self) -> int:
         """Bytes on the disk, database included. Raises CacheUnusable, as all below do."""
-        with self._usable() as store:
-            return store.ledger.records.usage()
+        with self._usable() as ledger:
+            return ledger.records.usage()
 
     def entries(self) -> dict[bytes, tuple[int, int]]:
         """Every lineage with its count of blocks and the valid bytes in them."""
-        with self._usable() as store:
-            return store.ledger.lineages()
+        with self._usable() as ledger:
+            return ledger.lineages()
 
     def verify(self) -> Iterator[CheckResult]:
         """Check every block and record that is on the disk; what is not sound is dropped."""
-        with self._usable() as store:
-            for key in list(store.ledger.records.keys()):
-                yield from _verify(store, key)
+        with self._usable() as ledger:
+            for key in list(ledger.records.keys()):
+                yield from _verify(ledger, key)
 
     def prune(self, target: int) -> int:
         """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
         freed."""
         self.flush(60.0)
-        with self._usable() as store:
-            before = store.ledger.records.usage()
-            patiently(lambda: store.ledger.evict(before - target))
-            return before - store.ledger.records.usage()
+        with self._usable() as ledger:
+            before = ledger.records.usage()
+            patiently(lambda: ledger.evict(before - target))
+            return before - ledger.records.usage()
 
     def clear(self, *, in_use: bool = False) -> None:
         """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
         use the cache go by them and would not write them again."""
         self._waiting.clear()
         self._waiting.flush(60.0)
-        with self._usable() as store:
-            patiently(lambda: store.clear(in_use=in_use))
+        with self._usable() as ledger:
+            patiently(lambda: clear(ledger, in_use=in_use))
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -304,19 +303,19 @@ class DiskCache:
             self._waiting.doubt(error)
 
     @contextmanager
-    def _usable(self) -> Iterator[Store]:
+    def _usable(self) -> Iterator[Ledger]:
         """For the commands that look after a cache: they cannot do without the disk, and say why."""
-        store = self._writer.store
-        if store is None:
+        ledger = self._writer.ledger
+        if ledger is None:
             raise CacheUnusable(f"the cache in {self.directory} cannot be used at the moment")
         try:
-            yield store
+            yield ledger
         except TROUBLE as error:
             raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
 
 
-def _verify(store: Store, key: str) -> Iterator[CheckResult]:
-    ledger, group = store.ledger, parse_key(key)
+def _verify(ledger: Ledger, key: str) -> Iterator[CheckResult]:
+    group = parse_key(key)
     try:
         if group is None:
             if patiently(lambda: ledger.records.get(key)) is not None:

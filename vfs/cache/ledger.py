@@ -88,6 +88,7 @@ class Ledger:
     """The blocks in one cache directory."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.records = Records(directory)
         self.files = DataFiles(directory)
         self.evictions = 0
@@ -102,16 +103,11 @@ class Ledger:
 
     def read(self, place: Place) -> Block | None:
         """A block; None when there is none. Raises `Damaged` when it is not what was written, and drops it."""
-        known = self._stored(place)
-        if known is not None:
-            with suppress(Damaged):  # perhaps it made way, or was stored anew
-                return self.files.read(place, known)
-        with suppress(Damaged):
-            stored = self._look(group_of(place)).get(place[1])
+        with suppress(Damaged):  # perhaps it made way, or was stored anew
+            stored = self._stored(place) or self._look(group_of(place)).get(place[1])
             if stored is None or not stored.extents:
                 return None
-            if stored != known:
-                return self.files.read(place, stored)
+            return self.files.read(place, stored)
         with self._changing() as groups:  # nobody is between giving bytes back and deleting their record
             stored = groups.of(place).get(place[1])
             if stored is not None and stored.extents:

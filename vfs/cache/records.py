@@ -108,10 +108,14 @@ class Records:
             self._cache.close()
 
     def check(self) -> None:
-        """Read the whole database. Raises sqlite3.DatabaseError when it is not sound."""
-        ((answer,),) = self._rows("PRAGMA quick_check(1)")
-        if answer != "ok":
-            raise sqlite3.DatabaseError(answer)
+        """Read the whole database. One that is not sound is closed, and sqlite3.DatabaseError raised."""
+        try:
+            ((answer,),) = self._rows("PRAGMA quick_check(1)")
+            if answer != "ok":
+                raise sqlite3.DatabaseError(answer)
+        except sqlite3.DatabaseError:
+            self.close()
+            raise
 
     @property
     def gone(self) -> bool:

@@ -1,4 +1,4 @@
-"""One opened cache directory, and how it is made, renewed and kept clean.
+"""A cache directory: how it is opened, renewed and kept clean.
 
     cache.db            records (`records.py`), shared by all processes
     blocks/A/B/LINEAGE  data files (`data.py`)
@@ -6,7 +6,8 @@
     swept               the start of the machine since which data files without a record were deleted
     lock                held (flock) while a process opens or renews the database
 
-Thread-safety: of an open one, `ledger` on any thread but the event loop's, the rest on the cache's writer thread.
+Thread-safety: any thread but the event loop's. All raise OSError and sqlite3.DatabaseError as they come, `DatabaseBusy`
+when another process is in the way.
 """
 
 from __future__ import annotations
@@ -39,89 +40,60 @@ _LOCK_SECONDS = 2.0
 """The longest wait for another process that opens the cache just now."""
 
 
-class Store:
-    """Raises OSError and sqlite3.DatabaseError as they come, `DatabaseBusy` when another process is in the
-    way."""
+def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledger:
+    """Open a cache directory; what is missing is made, a corrupt database is made anew, with the pins that there were.
 
-    def __init__(self, directory: Path, doubtful: bool) -> None:
-        self.directory = directory
-        self.ledger = Ledger(directory)
-        self._sweeping: Iterator[None] | None = self._sweep()
-        if doubtful:
-            try:
-                self.ledger.records.check()
-            except sqlite3.DatabaseError:
-                self.ledger.records.close()
+    `renew`: one of another version, too, else `ForeignDatabase` is raised. `doubtful`: read the whole database to see whether it
+    is sound, since there was trouble with it.
+    """
+    _make(directory)
+    with _locked(directory / "lock"):
+        try:
+            ledger = Ledger(directory)
+            if doubtful:
+                ledger.records.check()
+            return ledger
+        except ForeignDatabase as error:
+            if not renew:
                 raise
-
-    @classmethod
-    def open(cls, directory: Path, *, renew: bool, doubtful: bool = False) -> Store:
-        """Open a cache directory; what is missing is made, a corrupt database is made anew, with the
-        pins that there were.
-
-        `renew`: one of another version, too, else `ForeignDatabase` is raised. `doubtful`: read the whole
-        database to see whether it is sound, since there was trouble with it.
-        """
+            reason = str(error)
+        except sqlite3.DatabaseError as error:
+            if not is_corrupt(error):
+                raise
+            reason = f"its database is damaged ({error})"
+        log.warning("the cache in %s is made anew: %s", directory, reason)
+        pins = _known_pins(directory)
+        for name in _OURS:
+            (directory / name).unlink(missing_ok=True)
         _make(directory)
-        with _locked(directory / "lock"):
-            try:
-                return cls(directory, doubtful)
-            except ForeignDatabase as error:
-                if not renew:
-                    raise
-                reason = str(error)
-            except sqlite3.DatabaseError as error:
-                if not is_corrupt(error):
-                    raise
-                reason = f"its database is damaged ({error})"
-            log.warning("the cache in %s is made anew: %s", directory, reason)
-            pins = _known_pins(directory)
-            for name in _OURS:
-                (directory / name).unlink(missing_ok=True)
-            _make(directory)
-            store = cls(directory, doubtful=False)
-            records = store.ledger.records
-            with records.transaction():
-                for key, value in pins.items():
-                    records.set(key, value)
-            return store
+        ledger = Ledger(directory)
+        with ledger.records.transaction():
+            for key, value in pins.items():
+                ledger.records.set(key, value)
+        return ledger
 
-    def keep_pins(self) -> None:
-        """Write the pins down beside the database."""
-        records = self.ledger.records
-        pins = {key: value.hex() for prefix in PINS for key, value in records.scan(prefix)}
-        paths.write_atomically(self.directory / KEPT_PINS, json.dumps(pins))
 
-    def clear(self, *, in_use: bool) -> None:
-        """Delete everything; `in_use`: records stay, apart from pins."""
-        (self.directory / SWEPT).unlink(missing_ok=True)
-        self.ledger.records.clear(pins_and_groups=in_use)
-        self.keep_pins()
-        for _ in self.ledger.sweep():
-            pass
+def keep_pins(ledger: Ledger) -> None:
+    """Write the pins down beside the database."""
+    pins = {key: value.hex() for prefix in PINS for key, value in ledger.records.scan(prefix)}
+    paths.write_atomically(ledger.directory / KEPT_PINS, json.dumps(pins))
 
-    def sweep(self) -> bool:
-        """A step of deleting data files of which no record tells, as a power cut leaves them; whether there is more to
-        do."""
-        for _ in self._sweeping or ():
-            return True
-        self._sweeping = None
-        return False
 
-    @property
-    def sweeping(self) -> bool:
-        return self._sweeping is not None
+def clear(ledger: Ledger, *, in_use: bool) -> None:
+    """Delete everything; `in_use`: records stay, apart from pins."""
+    (ledger.directory / SWEPT).unlink(missing_ok=True)
+    ledger.records.clear(pins_and_groups=in_use)
+    keep_pins(ledger)
+    for _ in ledger.sweep():
+        pass
 
-    def close(self) -> None:
-        """Let go of the directory; this thread's connection is closed."""
-        self._sweeping = None
-        self.ledger.records.close()
 
-    def _sweep(self) -> Iterator[None]:
-        boot, swept = _boot(), self.directory / SWEPT
-        if not swept.exists() or swept.read_text() != boot:
-            yield from self.ledger.sweep()
-            paths.write_atomically(swept, boot)
+def sweep(ledger: Ledger) -> Iterator[None]:
+    """Once for each start of the machine, delete the data files of which no record tells, as a power cut leaves them."""
+    boot, swept = _boot(), ledger.directory / SWEPT
+    if not swept.exists() or swept.read_text() != boot:
+        yield from ledger.sweep()
+        paths.write_atomically(swept, boot)
 
 
 def _known_pins(directory: Path) -> dict[str, bytes]:

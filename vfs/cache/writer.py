@@ -2,7 +2,7 @@
 
 Trouble never reaches a reader. There is one warning per cause; blocks are then not kept, records stay in
 memory, and the disk is tried again from time to time. Thread-safety: all here runs on the writer thread,
-except `start`, `join` and reading `store`.
+except `start`, `join` and reading `ledger`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
 from vfs.cache.groups import Place
+from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
-from vfs.cache.store import Store
+from vfs.cache.store import keep_pins, open_ledger, sweep
 from vfs.cache.write_queue import Waiting, WriteBatch
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Warnings:
 
 
 class Writer:
-    """Owns the `Store`; `store` is None while the directory cannot be used."""
+    """Owns the opened directory; `ledger` is None while it cannot be used."""
 
     def __init__(
         self,
@@ -61,7 +62,8 @@ class Writer:
         warnings: Warnings,
         report: Callable[[], None],
     ) -> None:
-        self.store: Store | None = None
+        self.ledger: Ledger | None = None
+        self._sweeping: Iterator[None] | None = None
         self.disk_bytes = 0
         """Bytes on the disk, as last looked at."""
         self.trouble: str | None = None
@@ -75,9 +77,10 @@ class Writer:
         self._reopen_at = 0.0
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
 
-    def start(self, store: Store | None, trouble: Exception | None) -> None:
-        """Begin, with a store or with what keeps it from being opened."""
-        self.store = store
+    def start(self, ledger: Ledger | None, trouble: Exception | None) -> None:
+        """Begin, with an opened directory or with what keeps it from being opened."""
+        if ledger is not None:
+            self._use(ledger)
         if trouble is not None:
             self._trouble(trouble)
             self._reopen_at = time.monotonic() + PAUSE_SECONDS
@@ -96,47 +99,49 @@ class Writer:
             self._handle(batch)
             self._step()
             batch = self._waiting.take(self._patience(), stuck=self._stuck())
-        if self.store is not None:
-            self.store.close()
-            self.store = None
+        self._let_go()
 
     def _patience(self) -> float | None:
         now = time.monotonic()
         if self._stuck():
-            return max(self._paused_until, self._reopen_at if self.store is None else 0.0) - now + 0.01
-        return SWEEP_PAUSE if self.store is not None and self.store.sweeping else None
+            return max(self._paused_until, self._reopen_at if self.ledger is None else 0.0) - now + 0.01
+        return SWEEP_PAUSE if self._sweeping is not None else None
 
     def _stuck(self) -> bool:
         now = time.monotonic()
-        return now < self._paused_until or (self.store is None and now < self._reopen_at)
+        return now < self._paused_until or (self.ledger is None and now < self._reopen_at)
 
     def _step(self) -> None:
-        if self.store is not None and self.store.sweeping and not self._stuck():
+        """Sweep a little."""
+        if self._sweeping is not None and not self._stuck():
             try:
-                self.store.sweep()
+                next(self._sweeping)
+                return
+            except StopIteration:
+                pass
             except TROUBLE as error:
                 log.debug("sweeping the cache: %s", error)
+            self._sweeping = None
 
     def _handle(self, batch: WriteBatch) -> None:
         if batch.doubt is not None:
             self._trouble(batch.doubt)
-        store = self._ready()
+        ledger = self._ready()
         records = False
-        if store is not None and time.monotonic() >= self._paused_until:
+        if ledger is not None and time.monotonic() >= self._paused_until:
             try:
                 if batch:
-                    self._write(store, batch)
+                    self._write(ledger, batch)
                 records = True
                 self.trouble = None
-                self.disk_bytes = store.ledger.records.usage()
+                self.disk_bytes = ledger.records.usage()
             except TROUBLE as error:
                 self._trouble(error)
         self._waiting.done(batch, records=records)
         if batch.blocks:
             self._report()
 
-    def _write(self, store: Store, batch: WriteBatch) -> None:
-        ledger = store.ledger
+    def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
         fitting = patiently(lambda: ledger.begin(batch, self._limit))
         if len(fitting) < len(batch.blocks):
             self._warnings.tell(
@@ -155,37 +160,39 @@ class Writer:
             if fitting:
                 patiently(lambda: ledger.finish(fitting, checksums))
         if any(key.startswith(PINS) for key in batch.records):
-            store.keep_pins()
+            keep_pins(ledger)
 
     # --- trouble --------------------------------------------------------------------------------------------
 
-    def _ready(self) -> Store | None:
-        if self.store is not None and self.store.ledger.records.gone:
+    def _ready(self) -> Ledger | None:
+        if self.ledger is not None and self.ledger.records.gone:
             self._warnings.tell(
                 "vanished", "the cache directory %s vanished; it is made anew", self._directory
             )
             self._let_go()
-        if self.store is None and time.monotonic() >= self._reopen_at:
+        if self.ledger is None and time.monotonic() >= self._reopen_at:
             self._reopen_at = time.monotonic() + REOPEN_SECONDS
             try:
-                store = Store.open(self._directory, renew=False, doubtful=True)
+                self._use(open_ledger(self._directory, renew=False, doubtful=True))
             except TROUBLE as error:
                 self._trouble(error)
             else:
-                self.store = store
                 log.info("the cache in %s is in use again", self._directory)
                 for key, value in sorted(self._waiting.pins.items()):
                     self._waiting.note(key, value)
-        return self.store
+        return self.ledger
+
+    def _use(self, ledger: Ledger) -> None:
+        self.ledger, self._sweeping = ledger, sweep(ledger)
 
     def _let_go(self) -> None:
-        store, self.store = self.store, None
-        if store is not None:
-            store.close()
+        ledger, self.ledger, self._sweeping = self.ledger, None, None
+        if ledger is not None:
+            ledger.records.close()
 
     def _trouble(self, error: Exception) -> None:
         cause = cause_of(error)
-        if self.store is not None and self.store.ledger.records.gone:
+        if self.ledger is not None and self.ledger.records.gone:
             return  # `_ready` finds that out by itself
         self.trouble = cause
         if cause in ("corrupt", "foreign", "gone"):

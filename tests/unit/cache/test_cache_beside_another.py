@@ -15,7 +15,7 @@ import pytest
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
-from vfs.cache.store import Store
+from vfs.cache.ledger import Ledger
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -48,10 +48,10 @@ def block_of(data: bytes) -> Block:
     return block
 
 
-def store_of(cache: DiskCache) -> Store:
-    store = cache._writer.store
-    assert store is not None
-    return store
+def ledger_of(cache: DiskCache) -> Ledger:
+    ledger = cache._writer.ledger
+    assert ledger is not None
+    return ledger
 
 
 def evict(cache: DiskCache) -> None:
@@ -69,7 +69,7 @@ def halfway(
 ) -> Iterator[None]:
     """In the block, `work` has deleted a file of `other`, and its record is still there until `ours` asks for the lock."""
     deleted, go_on = threading.Event(), threading.Event()
-    files, records = store_of(other).ledger.files, store_of(ours).ledger.records
+    files, records = ledger_of(other).files, ledger_of(ours).records
     remove, begin = files.remove, records.transaction
 
     def pausing(lineage: bytes) -> None:
@@ -161,7 +161,7 @@ def locked(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> 
     """Another process keeps the database locked until `cache` has asked for it so many times."""
     monkeypatch.setattr("vfs.cache.database.BUSY_SECONDS", 0.0)
     owner = sqlite3.connect(cache.directory / DATABASE, isolation_level=None, check_same_thread=False)
-    records = store_of(cache).ledger.records
+    records = ledger_of(cache).records
     records._rows("PRAGMA busy_timeout = 1")
     begin, left = records.transaction, [attempts]
 

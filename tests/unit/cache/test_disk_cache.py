@@ -293,10 +293,10 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     cache_at: Open, tmp_path: Path
 ) -> None:
     cache = cache_at()
-    store = cache._writer.store
-    assert store is not None
+    ledger = cache._writer.ledger
+    assert ledger is not None
     entry = Entry(LINEAGE, 0, block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
-    assert store.ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
+    assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
     assert cache.read(LINEAGE, 0) is None
@@ -307,14 +307,14 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
 
 def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     cache = cache_at()
-    store = cache._writer.store
-    assert store is not None
+    ledger = cache._writer.ledger
+    assert ledger is not None
     entry = Entry(LINEAGE, 0, block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
-    store.ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
-    store.ledger.evict(1)
+    ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
+    ledger.evict(1)
     assert cache.evictions == 1
-    store.ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)], [])
-    store.ledger.finish([entry], {entry.place: 1})
+    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)], [])
+    ledger.finish([entry], {entry.place: 1})
     assert cache.index(LINEAGE) == {}
     assert files(tmp_path / "cache") == []
 
@@ -325,9 +325,9 @@ def test_a_data_file_without_a_record_is_swept_away_and_no_other(cache_at: Open,
     (path,) = files(tmp_path / "cache")
     stray = path.with_name(path.name[:-1] + "7")
     stray.write_bytes(b"lost its record")
-    store = cache._writer.store
-    assert store is not None
-    for _ in store.ledger.sweep():
+    ledger = cache._writer.ledger
+    assert ledger is not None
+    for _ in ledger.sweep():
         pass
     assert files(tmp_path / "cache") == [path]
 
@@ -669,10 +669,10 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
     cache = cache_at()
     cache.pin(LINEAGE, "f:x")
     assert cache.flush(20)
-    store = cache._writer.store
-    assert store is not None
+    ledger = cache._writer.ledger
+    assert ledger is not None
     let_go = threading.Event()
-    begin, scan = store.ledger.begin, store.ledger.records.scan
+    begin, scan = ledger.begin, ledger.records.scan
 
     def later(*work: Any) -> Any:
         assert let_go.wait(20)
@@ -685,8 +685,8 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
             assert cache.flush(20)
         return found
 
-    monkeypatch.setattr(store.ledger, "begin", later)
-    monkeypatch.setattr(store.ledger.records, "scan", looked_at_before)
+    monkeypatch.setattr(ledger, "begin", later)
+    monkeypatch.setattr(ledger.records, "scan", looked_at_before)
     cache.unpin(LINEAGE)
     assert not cache.pinned(LINEAGE)
     assert cache.records("p:") == []
