@@ -22,6 +22,7 @@ import pytest
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.disk import DiskCache
+from vfs.cache.records import lineage_pin
 
 LINEAGE = b"\x05" * 16
 LIMIT = 1 << 30
@@ -172,7 +173,7 @@ def test_a_deleted_directory_is_made_anew_with_one_warning(
     cache_at: Open, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = cache_at()
-    cache.pin(LINEAGE)
+    cache.set_record(lineage_pin(LINEAGE), b"")
     put(cache, *range(COUNT))
     shutil.rmtree(directory)
     assert right(cache, *range(COUNT)) == []
@@ -182,7 +183,7 @@ def test_a_deleted_directory_is_made_anew_with_one_warning(
     cache.close()
     again = cache_at()
     assert right(again, *range(COUNT)) == list(range(COUNT))
-    assert again.pinned(LINEAGE)
+    assert again.get_record(lineage_pin(LINEAGE)) is not None
 
 
 def test_a_directory_that_is_deleted_again_and_again_is_made_anew_once_a_minute(

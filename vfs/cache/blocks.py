@@ -98,9 +98,6 @@ class BlockCache:
             self._threads.submit(self._disk.get_record, "")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
-        self.hits = 0
-        self.misses = 0
-        self.forgotten = 0
         self.unkept = 0
         self._disk.on_report = self._report_from_writer
 
@@ -108,30 +105,18 @@ class BlockCache:
 
     def get(self, lineage: bytes, index: int) -> Block | None:
         """A block that is in memory."""
-        try:
-            block = self._memory[lineage, index]
-        except KeyError:
-            return None
-        self.hits += 1
-        return block
-
-    async def load(self, lineage: bytes, index: int) -> Block | None:
-        """A block from memory, from what waits to be written, or from the disk; None where there is none."""
-        if (lineage, index) not in self._memory and self._disk.age(lineage) == math.inf:
-            await self.index(lineage)
-        loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
-        self.start_load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
-        return await loaded
+        return self._memory.get((lineage, index))
 
     def start_load(self, lineage: bytes, index: int, then: Callable[[Block | None], None]) -> None:
-        """As `load`, as far as is known now of what the disk has. `then` is called with the block, perhaps at once."""
+        """Call `then`, perhaps at once, with a block from memory, from what waits to be written, or from the disk; with None
+        where there is none."""
         key = (lineage, index)
         block = self._memory.get(key)
         if block is None:
             block = self._disk.pending(lineage, index)
             if block is not None:
                 self._remember(key, block)
-            elif self._disk.kept(lineage, index):
+            elif self._disk.kept(lineage, index) or self._disk.age(lineage) == math.inf:
                 load = self._loading.get(key)
                 if load is not None:
                     load.waiters.append(then)
@@ -141,12 +126,13 @@ class BlockCache:
                         asyncio.get_running_loop().call_soon(self._load_all)
                     self._to_load.append((key, load))
                 return
-        self._found(block, then)
-
-    def _found(self, block: Block | None, then: Callable[[Block | None], None]) -> None:
-        self.hits += block is not None
-        self.misses += block is None
         then(block)
+
+    async def load(self, lineage: bytes, index: int) -> Block | None:
+        """As `start_load`."""
+        loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
+        self.start_load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
+        return await loaded
 
     def put(self, lineage: bytes, index: int, block: Block, persist: bool) -> None:
         """Keep a block in memory, and on the disk with `persist`: the ranges that are valid now. A block that
@@ -258,24 +244,7 @@ class BlockCache:
                 del self._loading[key]
         self._disk.drop(lineage)
 
-    # --- pins and records -----------------------------------------------------------------------------------
-
-    def pin(self, lineage: bytes, owner: str = "") -> None:
-        """Never evict a lineage from the disk; `owner` says for whom."""
-        self._disk.pin(lineage, owner)
-
-    def unpin(self, lineage: bytes) -> None:
-        self._disk.unpin(lineage)
-
-    async def unpin_all(self, owners: set[str]) -> None:
-        """Let all lineages be evicted again that were pinned for one of `owners`."""
-        for key, owner in await self.records("p:"):
-            if owner.decode(errors="surrogatepass") in owners:
-                self.delete_record(key)
-
-    async def pinned(self, lineage: bytes) -> bool:
-        """Whether any process has pinned a lineage."""
-        return await self._call(self._disk.pinned, lineage)
+    # --- records ------------------------------------------------------------------------------------------
 
     async def get_record(self, key: str) -> bytes | None:
         """A small value that was kept; None when there is none, or none that is sound."""
@@ -307,18 +276,12 @@ class BlockCache:
         if keeps:
             await asyncio.to_thread(disk.close, seconds)
 
-    def stats(self) -> dict[str, float]:
+    def stats(self) -> dict[str, int]:
         """Counts and bytes since the start, in plain numbers."""
-        disk = self._disk
         return {
-            "hits": self.hits,
-            "misses": self.misses,
-            "hit_rate": self.hits / max(1, self.hits + self.misses),
             "memory_bytes": int(self._memory.currsize),
-            "queue_bytes": disk.queue_bytes,
-            "disk_bytes": disk.disk_bytes,
-            "evictions": disk.evictions,
-            "forgotten": self.forgotten,
+            "queue_bytes": self._disk.queue_bytes,
+            "disk_bytes": self._disk.disk_bytes,
             "unkept": self.unkept,
         }
 
@@ -343,7 +306,6 @@ class BlockCache:
 
     def _forgotten(self, key: Key) -> None:
         """A block made way for another: its place on the disk was last used now."""
-        self.forgotten += 1
         self._unhold(key)
         if self.kept(*key):
             self._disk.touch(*key)
@@ -377,7 +339,7 @@ class BlockCache:
             else:
                 block = None
             for then in load.waiters:
-                self._found(block, then)
+                then(block)
 
     def _merge(self, key: Key, block: Block) -> Block:
         held = self._memory.get(key)

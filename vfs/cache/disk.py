@@ -105,12 +105,6 @@ class DiskCache:
         return self._writer.disk_bytes
 
     @property
-    def evictions(self) -> int:
-        """Blocks that this process deleted to stay under the limit. At once."""
-        ledger = self._writer.ledger
-        return ledger.evictions if ledger is not None else 0
-
-    @property
     def problem(self) -> str | None:
         """Why nothing can be written just now, for people. At once."""
         return _WHY.get(trouble, "its disk does not work") if (trouble := self._writer.trouble) else None
@@ -190,20 +184,6 @@ class DiskCache:
     def drop(self, lineage: bytes) -> None:
         """Delete all blocks of a lineage, those that wait too. At once; the files go later."""
         self._waiting.drop(lineage)
-
-    # --- pins -----------------------------------------------------------------------------------------------
-
-    def pin(self, lineage: bytes, owner: str = "") -> None:
-        """Never evict the blocks of a lineage, in whichever process; `owner` says for whom. At once; kept on the disk."""
-        self.set_record(_pin(lineage), owner.encode(errors="surrogatepass"))
-
-    def unpin(self, lineage: bytes) -> None:
-        """Let the blocks of a lineage be evicted again. At once."""
-        self.delete_record(_pin(lineage))
-
-    def pinned(self, lineage: bytes) -> bool:
-        """Whether any process has pinned a lineage."""
-        return self.get_record(_pin(lineage)) is not None
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -373,10 +353,6 @@ def look(directory: Path) -> int | None:
             records.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
         raise CacheUnusable(f"the cache in {directory} is not sound: {error}") from error
-
-
-def _pin(lineage: bytes) -> str:
-    return f"p:{lineage.hex()}"
 
 
 def _record_key(key: str) -> str:

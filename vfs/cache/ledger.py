@@ -91,8 +91,6 @@ class Ledger:
         self.directory = directory
         self.records = Records(directory)
         self.files = DataFiles(directory)
-        self.evictions = 0
-        """Blocks that were deleted to make room."""
         self._lock = threading.Lock()
         self._known: dict[bytes, _Known] = {}
         self._count = 0
@@ -312,7 +310,6 @@ class Ledger:
             if not self.files.punch(key[0], index * BLOCK, BLOCK):
                 return self._evict_file(groups, key[0])
             freed += group.pop(index).size
-            self.evictions += 1
         return max(freed, 1)
 
     def _evict_file(self, groups: _Groups, lineage: bytes) -> int:
@@ -320,7 +317,6 @@ class Ledger:
         freed = 0
         for number, _ in self.records.groups(lineage):
             group = groups[lineage, number]
-            self.evictions += len(group)
             freed += sum(stored.size for stored in group.values())
         self._drop(groups, lineage)
         return max(freed, 1)

@@ -265,6 +265,11 @@ class Records:
             return found
 
 
+def lineage_pin(lineage: bytes) -> str:
+    """The key of the record that keeps a lineage from being evicted, by whichever process; its value says for whom."""
+    return f"p:{lineage.hex()}"
+
+
 def _between(prefix: str) -> tuple[str, str]:
     return prefix, prefix + "\U0010ffff"
 

@@ -69,7 +69,9 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> Report:
         gone |= found
     for key in gone:
         stack.cache.delete_record(key)
-    await stack.cache.unpin_all(gone)
+    for key, path_pin in await stack.cache.records("p:"):
+        if path_pin.decode(errors="surrogatepass") in gone:
+            stack.cache.delete_record(key)
     return {"unpinned": len(gone)}
 
 

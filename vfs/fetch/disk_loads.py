@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from vfs.base.tasks import Tasks
 from vfs.cache.block import BLOCK, Block, split
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.content import Content
@@ -20,17 +20,16 @@ class DiskLoads:
     def __init__(self, cache: BlockCache, lacking: Callable[[Content, int, int], None]) -> None:
         self._cache = cache
         self._lacking = lacking
-        self._tasks = Tasks()
 
     async def load(self, content: Content, start: int, end: int) -> None:
         """Bring what the disk has of [start, end) to memory; asks nobody."""
-        loads = []
+        lacking = []
         for index, a, b in split(start, end):
             block = self._cache.get(content.lineage, index)
             if (block is None or not block.covers(a, b)) and index in content.on_disk:
-                loads.append(self._load(content, index))
-        if loads:
-            await asyncio.gather(*loads)
+                lacking.append(index)
+        if lacking:
+            await self._load(content, lacking)
 
     def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
         """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
@@ -45,16 +44,8 @@ class DiskLoads:
                 lacking.append(index)
             elif not block.covers(a, b):
                 return False
-        left = len(lacking)
-
-        def took(_: Block | None) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                then()
-
-        for index in lacking:
-            self._start_load(content, index, took)
+        if lacking:
+            self._start_load(content, lacking, then)
         return bool(lacking)
 
     def load_ahead(self, content: Content, start: int, end: int) -> bool:
@@ -80,48 +71,48 @@ class DiskLoads:
         """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
         ends, kept = content.ends, content.on_disk
         while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
-            await self._load(content, min(kept))
+            await self._load(content, [min(kept)])
         while kept and (not ends.last or max(kept) > (ends.last[-1].end - 1) // BLOCK):
-            await self._load(content, max(kept))
+            await self._load(content, [max(kept)])
 
-    async def _load(self, content: Content, index: int) -> None:
-        """Bring what the disk has of a block to memory."""
-        self._took(content, index, await self._cache.load(content.lineage, index))
+    async def _load(self, content: Content, indexes: list[int]) -> None:
+        loaded = asyncio.get_running_loop().create_future()
+        self._start_load(content, indexes, lambda: None if loaded.done() else loaded.set_result(None))
+        await loaded
 
-    def _start_load(self, content: Content, index: int, then: Callable[[Block | None], None]) -> None:
-        def loaded(block: Block | None) -> None:
-            then(self._took(content, index, block))
+    def _start_load(self, content: Content, indexes: list[int], then: Callable[[], None]) -> None:
+        """Bring what the disk has of blocks to memory; then `then`."""
+        left = len(indexes)
 
-        self._cache.start_load(content.lineage, index, loaded)
+        def loaded(index: int, block: Block | None) -> None:
+            nonlocal left
+            self._took(content, index, block)
+            left -= 1
+            if not left:
+                then()
 
-    def _took(self, content: Content, index: int, block: Block | None) -> Block | None:
-        """Take in what was loaded of a block; what there is of it now."""
+        for index in indexes:
+            self._cache.start_load(content.lineage, index, partial(loaded, index))
+
+    def _took(self, content: Content, index: int, block: Block | None) -> None:
+        """Take in what was loaded of a block."""
         capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
         if block is not None:
             block.clip(capacity)  # what was written beyond the recorded version is nobody's
         if block is None or not block.extents:
             content.on_disk.discard(index)
-            return None
+            return
         if block.capacity < capacity:
             block = block.grown(capacity)
             self._cache.put(content.lineage, index, block, persist=False)
         content.ends.note(block, index * BLOCK)
-        return block
 
     def load_block_ahead(self, content: Content, index: int, a: int, b: int) -> None:
         """Load a block of which [a, b), in bytes within it, may be needed."""
 
-        def loaded(block: Block | None) -> None:
+        def loaded() -> None:
+            block = self._cache.get(content.lineage, index)
             if block is None or not block.covers(a, b):
                 self._lacking(content, index * BLOCK + a, index * BLOCK + b)
 
-        if self._cache.kept(content.lineage, index):
-            self._start_load(content, index, loaded)
-        else:
-            self._tasks.spawn(self._load(content, index)).add_done_callback(
-                lambda _: loaded(self._cache.get(content.lineage, index))
-            )
-
-    async def aclose(self) -> None:
-        """End what is being loaded."""
-        await self._tasks.aclose()
+        self._start_load(content, [index], loaded)

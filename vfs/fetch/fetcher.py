@@ -242,7 +242,6 @@ class Fetcher:
         while (job := self._queues.next_demand() or self._queues.next_ahead()) is not None:
             if not job.sent:
                 self._end(job, _closed())
-        await self.disk.aclose()
         await self._tasks.aclose()
         await self.handles.aclose()
 

@@ -12,6 +12,7 @@ from vfs import formats
 from vfs.base.file_version import Change, classify
 from vfs.base.tasks import SingleFlight
 from vfs.cache.blocks import BlockCache
+from vfs.cache.records import lineage_pin
 from vfs.fetch.content import Content
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.node import Node, version_of
@@ -61,8 +62,8 @@ class Lineages:
                 content.on_disk = set(await self._cache.index(record.lineage))
                 content.held = set(content.on_disk)
                 self._fetcher.disk.note_memory(content)
-                if pinned is not None and not await self._cache.pinned(record.lineage):
-                    self._cache.pin(record.lineage, pin)
+                if pinned is not None and await self._cache.get_record(lineage_pin(record.lineage)) is None:
+                    self._pin(record.lineage, pin)
                 if change is Change.SAME and record.host == self.host:
                     node.content = content
                     return
@@ -81,10 +82,10 @@ class Lineages:
                     return
                 self._fetcher.handles.reopen(content)
             self._cache.drop(record.lineage)
-            self._cache.unpin(record.lineage)
+            self._cache.delete_record(lineage_pin(record.lineage))
         lineage = os.urandom(16)
         if pinned is not None:
-            self._cache.pin(lineage, pin)
+            self._pin(lineage, pin)
         node.content = Content(node.path, lineage, node.version, append_only, append_only or node.settled)
         self.remember(node)
 
@@ -114,11 +115,14 @@ class Lineages:
         """Keep whatever is at the node's path from eviction; `content` is there now."""
         key = self._pin_key(node)
         self._cache.set_record(key, node.relative)
-        self._cache.pin(content.lineage, key)
+        self._pin(content.lineage, key)
 
     async def pinned(self, node: Node) -> bool:
         """Whether any process has pinned the node's path. Sends no request."""
         return await self._cache.get_record(self._pin_key(node)) is not None
+
+    def _pin(self, lineage: bytes, path_pin: str) -> None:
+        self._cache.set_record(lineage_pin(lineage), path_pin.encode(errors="surrogatepass"))
 
     def _pin_key(self, node: Node) -> str:
         return pin_key(self.identity, node.relative)

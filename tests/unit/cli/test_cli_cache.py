@@ -20,6 +20,7 @@ from vfs.base.profiles import Profile, save_profile
 from vfs.base.settings import DEFAULT_CACHE_SIZE
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
+from vfs.cache.records import lineage_pin
 from vfs.files.records import FileRecord, file_key
 
 Json = dict[str, Any]
@@ -40,7 +41,7 @@ def fill(
     record = FileRecord(lineage, Version(size, 1), "host", os.fsencode(path) if named else None)
     disk.set_record(file_key(identity, os.fsencode(f"/shared/artifacts/{path}")), record.dump())
     if pin:
-        disk.pin(lineage)
+        disk.set_record(lineage_pin(lineage), b"")
     assert disk.flush(10)
     return lineage
 
