@@ -296,7 +296,7 @@ def _hdf5(report: Report, read: Read, limits: Limits) -> None:
         report.notes.append("It is cut short, or was not closed.")
         return
     try:
-        found = run(hdf5_tree.datasets(limits), _Window(read).get)
+        found = run(hdf5_tree.datasets(report.size, limits), _Window(read).get)
     except TooLarge:
         raise
     except UNFIT as e:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vfs.formats.api import Misfit, Steps, need
-from vfs.formats.hdf5 import MAGIC
+from vfs.formats.hdf5 import Superblock, superblock
 from vfs.formats.limits import MOST_DIMENSIONS, Limits
 
 DEEPEST = 64
@@ -41,31 +41,24 @@ class Found:
     """Groups that were not gone through."""
 
 
-def datasets(limits: Limits) -> Steps[Found]:
+def datasets(size: int, limits: Limits) -> Steps[Found]:
     """All datasets, in the order of the groups. Raises Misfit, TooLarge."""
-    head = yield from need(0, 96)
-    if not head.startswith(MAGIC) or head[8] > 3:
+    head = yield from superblock(size)
+    if head is None:
         raise Misfit("it has no superblock")
-    old = head[8] < 2
-    offsets, lengths = (head[13], head[14]) if old else (head[9], head[10])
-    if offsets not in (4, 8) or lengths not in (4, 8):
-        raise Misfit("its numbers are of an odd width")
-    at = 24 + 4 * head[8] if old else 12
-    base = int.from_bytes(head[at : at + offsets], "little")
-    at += (5 if old else 3) * offsets
-    tree = _Tree(base, offsets, lengths, limits)
-    yield from tree.object("", int.from_bytes(head[at : at + offsets], "little"), 0)
+    tree = _Tree(head, limits)
+    yield from tree.object("", head.root, 0)
     return tree.found
 
 
 class _Tree:
-    """Goes through the objects of one file. `base`: where addresses count from; `offsets`, `lengths`: bytes of each."""
+    """Goes through the objects of one file."""
 
-    def __init__(self, base: int, offsets: int, lengths: int, limits: Limits) -> None:
+    def __init__(self, head: Superblock, limits: Limits) -> None:
         self.found = Found()
-        self._base = base
-        self._offsets = offsets
-        self._lengths = lengths
+        self._base = head.base
+        self._offsets = head.offsets
+        self._lengths = head.lengths
         self._limits = limits
         self._seen: set[int] = set()
 

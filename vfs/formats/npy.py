@@ -56,11 +56,11 @@ def header() -> Steps[NpyHeader]:
     match told:
         case {"descr": descr, "fortran_order": bool(), "shape": tuple(shape)}:
             if len(shape) <= MOST_DIMENSIONS and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in shape):
-                return NpyHeader(at + length, *_dtype(descr), shape)
+                return NpyHeader(at + length, *plain_dtype(descr), shape)
     raise Misfit("the header lacks dtype or shape")
 
 
-def _dtype(descr: object) -> tuple[str, int | None]:
+def plain_dtype(descr: object) -> tuple[str, int | None]:
     """Its name, as NumPy shows it, and its size in bytes: '<f8' is float64. What is not native, or no number, keeps its text."""
     text = str(descr)[:1024]
     plain = (

@@ -14,6 +14,7 @@ from typing import cast
 
 from vfs.base.units import elements
 from vfs.formats.limits import MOST_DIMENSIONS
+from vfs.formats.npy import plain_dtype
 from vfs.formats.pickles import Made, Mapping, Reference, Symbol, Symbolic
 
 _STORAGES = {
@@ -34,7 +35,6 @@ _STORAGES = {
     "QInt32": "qint32",
     "Untyped": "uint8",
 }
-_KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex", "b": "bool"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,9 +152,4 @@ def _numpy(name: str, made: Made) -> object:
 
 def _numpy_dtype(dtype: Symbolic) -> str:
     code = dtype.args[0] if isinstance(dtype, Made) and dtype.args else None
-    if not isinstance(code, str):
-        return "?"
-    plain = re.fullmatch(r"([fiucb])(\d{1,2})", code)
-    if plain is None:
-        return code[:64]
-    return "bool" if plain[1] == "b" else f"{_KINDS[plain[1]]}{int(plain[2]) * 8}"
+    return plain_dtype(code)[0][:64] if isinstance(code, str) else "?"
