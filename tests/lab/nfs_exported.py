@@ -91,7 +91,7 @@ async def _main(given: dict[str, Any]) -> None:
     settings = resolve(given)
     async with open_stack(settings) as stack:
         export = Export(stack.files, **options)
-        export.start()
+        await export.start()
         print(export.port, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(export.path(60.0), flush=True)

@@ -45,8 +45,7 @@ class Served:
         return NfsClient(self.send, uid=uid)
 
     async def send(self, record: bytes) -> bytes:
-        reply = await self.programs.answer(record, self.connection)
-        data = b"".join(reply.buffers)
+        data = await self.programs.answer(record, self.connection)
         assert int.from_bytes(data[:4]) == len(data) - 4 | 1 << 31
         return data[4:]
 

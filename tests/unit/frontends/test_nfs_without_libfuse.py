@@ -31,7 +31,7 @@ async def main():
     stack.old(ROOT + b"/f", b"hello")
     await stack.tree.start()
     export = Export(stack.service, everybody=True, privileged=False)
-    export.start()
+    await export.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", export.port)
 
     async def send(record):

@@ -37,9 +37,9 @@ class Export:
         programs = Programs({NFS_PROGRAM: program.procedures, MOUNT_PROGRAM: mount})
         self._server = NfsServer(programs, privileged=privileged)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to listen. Raises OSError."""
-        self._server.start()
+        await self._server.start()
 
     @property
     def port(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vfs.frontends.nfs.programs import Client, Procedure, RpcResult
+from vfs.frontends.nfs.programs import Client, Procedure
 from vfs.frontends.nfs.protocol import MOST_PATH, MountProcedure, NfsStatus
 from vfs.frontends.nfs.rpc import AUTH_SYS, RpcCall
 from vfs.frontends.nfs.xdr import Packer
@@ -16,23 +16,23 @@ def procedures(
     """`use`: whether a path of the export is good, see `Tickets.use`; `root`: the handle that is given for it;
     `unmounted` is called when a client says that it has unmounted."""
 
-    async def null(call: RpcCall, client: Client) -> RpcResult:
-        return RpcResult(Packer())
+    async def null(call: RpcCall, client: Client) -> Packer:
+        return Packer()
 
-    async def mnt(call: RpcCall, client: Client) -> RpcResult:
+    async def mnt(call: RpcCall, client: Client) -> Packer:
         if not use(call.arguments.opaque(MOST_PATH)):
-            return RpcResult(Packer().u32(NfsStatus.ACCES))
+            return Packer().u32(NfsStatus.ACCES)
         client.trusted = True
-        return RpcResult(Packer().u32(NfsStatus.OK).opaque(root()).u32(1, AUTH_SYS))
+        return Packer().u32(NfsStatus.OK).opaque(root()).u32(1, AUTH_SYS)
 
-    async def umnt(call: RpcCall, client: Client) -> RpcResult:
+    async def umnt(call: RpcCall, client: Client) -> Packer:
         call.arguments.opaque(MOST_PATH)
         unmounted()
-        return RpcResult(Packer())
+        return Packer()
 
-    async def empty(call: RpcCall, client: Client) -> RpcResult:
+    async def empty(call: RpcCall, client: Client) -> Packer:
         """No mounts and no exports: their paths are secrets."""
-        return RpcResult(Packer().u32(0))
+        return Packer().u32(0)
 
     return {
         MountProcedure.NULL: null,

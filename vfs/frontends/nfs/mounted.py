@@ -68,7 +68,7 @@ class NfsMount:
 
     async def mount(self) -> None:
         """Serve, and mount. Raises MountError; then nothing that was given out opens anything any more."""
-        self._export.start()
+        await self._export.start()
         code, said = await _run(mountpoints.with_right(self._words(COMMAND_SECONDS)))
         if code != 0 and self._export.mounts == 0 and _lacks_right(said):
             await self._mounted_by_hand()

@@ -20,11 +20,11 @@ from vfs.files.node import Kind, Node
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
-from vfs.frontends.nfs.programs import Client, Procedure, RpcResult, TooWeak
+from vfs.frontends.nfs.programs import Client, Procedure, TooWeak
 from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
 from vfs.frontends.nfs.rpc import RpcCall
 from vfs.frontends.nfs.tickets import FileHandles
-from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
+from vfs.frontends.nfs.xdr import ZEROS, Malformed, Packer, Unpacker
 
 MOST_LISTINGS = 16
 """Directories that are listed page by page at a time, as they were when that began."""
@@ -78,19 +78,19 @@ class NfsProgram:
 
     # --- around every procedure -----------------------------------------------------------------------------------
 
-    async def _null(self, call: RpcCall, client: Client) -> RpcResult:
-        return RpcResult(Packer())
+    async def _null(self, call: RpcCall, client: Client) -> Packer:
+        return Packer()
 
-    async def _refused(self, number: NfsProcedure, call: RpcCall, client: Client) -> RpcResult:
-        return RpcResult(p.failure(number, NfsStatus.ROFS))
+    async def _refused(self, number: NfsProcedure, call: RpcCall, client: Client) -> Packer:
+        return p.failure(number, NfsStatus.ROFS)
 
     async def _guarded(
         self,
         number: NfsProcedure,
-        work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, RpcResult]],
+        work: Callable[[Node, Unpacker, int], Coroutine[Any, Any, Packer]],
         call: RpcCall,
         client: Client,
-    ) -> RpcResult:
+    ) -> Packer:
         """Find the node of the handle, check the caller, and answer within the deadline."""
         handle = call.arguments.opaque(p.MOST_HANDLE)
         if call.uid is None:
@@ -102,7 +102,7 @@ class NfsProgram:
             calls.at_once(
                 operation, None, p.ERRNOS.get(failure.status, errno.EIO), status=failure.status.name
             )
-            return RpcResult(p.failure(number, failure.status))
+            return p.failure(number, failure.status)
         try:
             return await self._service.answer(
                 calls.Call(operation, node), work(node, call.arguments, call.uid)
@@ -110,11 +110,11 @@ class NfsProgram:
         except Malformed:
             raise
         except Failure as failure:
-            return RpcResult(p.failure(number, failure.status))
+            return p.failure(number, failure.status)
         except (errors.ArtisyncError, OSError) as error:
             number_of_error = error.errno if type(error) is OSError else None
             status = p.STATUS.get(number_of_error or errno_of(error), NfsStatus.IO)
-            return RpcResult(p.failure(number, status))
+            return p.failure(number, status)
 
     def _node(self, handle: bytes, client: Client, uid: int) -> Node:
         """The node of a handle, for this user. Raises Failure."""
@@ -140,11 +140,11 @@ class NfsProgram:
             return b"\0\0\0\0"
         return b"\0\0\0\1" + self._attributes(node)
 
-    async def _getattr(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
+    async def _getattr(self, node: Node, _: Unpacker, uid: int) -> Packer:
         await self._files.refresh(node)
-        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._attributes(node)))
+        return Packer().u32(NfsStatus.OK).raw(self._attributes(node))
 
-    async def _access(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
+    async def _access(self, node: Node, arguments: Unpacker, uid: int) -> Packer:
         wanted = arguments.u32()
         if not self._files.fresh(node):
             await self._files.refresh(node)
@@ -155,16 +155,16 @@ class NfsProgram:
             granted |= p.LOOKS if bits & 1 else 0
         else:
             granted |= p.EXECUTES if bits & 1 and (uid != _ROOT or mode & 0o111) else 0
-        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(wanted & granted))
+        return Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(wanted & granted)
 
-    async def _readlink(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
+    async def _readlink(self, node: Node, _: Unpacker, uid: int) -> Packer:
         if node.kind is not Kind.SYMLINK:
             raise Failure(NfsStatus.INVAL)
-        return RpcResult(Packer().u32(NfsStatus.OK).raw(self._known(node)).opaque(node.target))
+        return Packer().u32(NfsStatus.OK).raw(self._known(node)).opaque(node.target)
 
     # --- names ----------------------------------------------------------------------------------------------------
 
-    async def _lookup(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
+    async def _lookup(self, node: Node, arguments: Unpacker, uid: int) -> Packer:
         name = arguments.opaque(4 * p.MOST_NAME)
         if node.kind is not Kind.DIRECTORY:
             raise Failure(NfsStatus.NOTDIR)
@@ -178,7 +178,7 @@ class NfsProgram:
             found = node.parent or node
         else:
             found = await self._service.lookup(node, name)
-        return RpcResult(
+        return (
             Packer()
             .u32(NfsStatus.OK)
             .opaque(self.handle(found))
@@ -186,15 +186,15 @@ class NfsProgram:
             .raw(self._known(node))
         )
 
-    async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
+    async def _readdir(self, node: Node, arguments: Unpacker, uid: int) -> Packer:
         at, _, most = arguments.u64(), arguments.u64(), arguments.u32()
         return await self._page(node, at, most, most, plus=False)
 
-    async def _readdirplus(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
+    async def _readdirplus(self, node: Node, arguments: Unpacker, uid: int) -> Packer:
         at, _, names, most = arguments.u64(), arguments.u64(), arguments.u32(), arguments.u32()
         return await self._page(node, at, names, most, plus=True)
 
-    async def _page(self, node: Node, at: int, most_names: int, most: int, *, plus: bool) -> RpcResult:
+    async def _page(self, node: Node, at: int, most_names: int, most: int, *, plus: bool) -> Packer:
         """The entries behind the cookie `at`, as many as fit into `most` bytes, their names into `most_names`."""
         if node.kind is not Kind.DIRECTORY:
             raise Failure(NfsStatus.NOTDIR)
@@ -213,11 +213,11 @@ class NfsProgram:
             if len(entry) > room - taken or (taken and names > most_names):
                 if not taken:
                     raise Failure(NfsStatus.TOOSMALL)
-                return RpcResult(page.u32(0, 0))
+                return page.u32(0, 0)
             page.raw(entry.data)
             taken += len(entry)
         self._listings.pop(node.id, None)
-        return RpcResult(page.u32(0, 1))
+        return page.u32(0, 1)
 
     def _plus(self, entry: Packer, shown: Node) -> None:
         """Attributes and handle of an entry, unless it has to be looked up anew."""
@@ -238,7 +238,7 @@ class NfsProgram:
 
     # --- bytes ----------------------------------------------------------------------------------------------------
 
-    async def _read(self, node: Node, arguments: Unpacker, uid: int) -> RpcResult:
+    async def _read(self, node: Node, arguments: Unpacker, uid: int) -> Packer:
         offset, count = arguments.u64(), min(arguments.u32(), p.MOST_READ)
         if node.kind is not Kind.FILE:
             raise Failure(NfsStatus.ISDIR if node.kind is Kind.DIRECTORY else NfsStatus.INVAL)
@@ -249,25 +249,26 @@ class NfsProgram:
         end = offset + size >= self._service.shown(node).size
         if size == 0 and count and not end:
             raise Failure(NfsStatus.IO)  # never "no more" where there is more
-        head = Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(size, end, size)
-        views = [block.view(start, stop) for block, start, stop in pieces]
-        return RpcResult(head, views, pieces)
+        reply = Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(size, end, size)
+        for block, start, stop in pieces:
+            reply.raw(block.view(start, stop))
+        return reply.raw(ZEROS[-size % 4])
 
     # --- the file system ------------------------------------------------------------------------------------------
 
-    async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
+    async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> Packer:
         room = await self._service.statfs()
         head = Packer().u32(NfsStatus.OK).raw(self._known(node))
         sizes = (count * room.fragment for count in (room.blocks, room.free, room.available))
-        return RpcResult(head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0))
+        return head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0)
 
-    async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
+    async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> Packer:
         reading, writing = (p.MOST_READ, p.MOST_READ, 4096), (p.MOST_WRITE, p.MOST_WRITE, 4096)
         head = Packer().u32(NfsStatus.OK).raw(self._known(node))
         head.u32(*reading, *writing, p.MOST_LISTING).u64((1 << 63) - 1)
-        return RpcResult(head.u32(1, 0, p.SYMLINKS | p.HOMOGENEOUS))
+        return head.u32(1, 0, p.SYMLINKS | p.HOMOGENEOUS)
 
-    async def _pathconf(self, node: Node, _: Unpacker, uid: int) -> RpcResult:
+    async def _pathconf(self, node: Node, _: Unpacker, uid: int) -> Packer:
         """Links, the longest name, then: no name is cut, owners stay, cases are told apart and kept."""
         head = Packer().u32(NfsStatus.OK).raw(self._known(node))
-        return RpcResult(head.u32(1, p.MOST_NAME, 1, 1, 0, 1))
+        return head.u32(1, p.MOST_NAME, 1, 1, 0, 1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from vfs.frontends.nfs import rpc
 from vfs.frontends.nfs.protocol import VERSION
@@ -23,26 +22,8 @@ class Client:
     """It has shown a handle or a path of the export that was good."""
 
 
-@dataclass(slots=True)
-class RpcResult:
-    """The results of a procedure: `head`, then `pieces` of memory that are sent without a copy, then padding."""
-
-    head: Packer
-    pieces: Sequence[memoryview] = ()
-    keep: Any = None
-    """What owns the memory of `pieces`; held until they are sent."""
-
-
-@dataclass(slots=True)
-class RpcReply:
-    """What is sent for one call, its record mark included."""
-
-    buffers: list[memoryview]
-    keep: Any = field(default=None, repr=False)
-
-
-Procedure = Callable[[RpcCall, Client], Awaitable[RpcResult]]
-"""Answers a call; may raise `Malformed` and `TooWeak`."""
+Procedure = Callable[[RpcCall, Client], Awaitable[Packer]]
+"""The results of a call; may raise `Malformed` and `TooWeak`."""
 
 
 class TooWeak(Exception):
@@ -58,39 +39,33 @@ class Programs:
     def __init__(self, programs: Mapping[int, Mapping[int, Procedure]]) -> None:
         self._programs = programs
 
-    async def answer(self, record: bytes, client: Client) -> RpcReply:
-        """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
+    async def answer(self, record: bytes, client: Client) -> bytes:
+        """The reply to a call, its record mark included. Raises `Malformed` for a record that is no call: the connection should
+        end."""
+        reply = await self._reply(record, client)
+        return rpc.mark(len(reply)) + reply.data
+
+    async def _reply(self, record: bytes, client: Client) -> Packer:
         try:
             call = rpc.parse(record)
         except rpc.Denied as denied:
-            return _reply(denied.reply, None)
+            return denied.reply
         program = self._programs.get(call.program)
         if program is None:
-            return _reply(rpc.accepted(call.xid, Accept.PROG_UNAVAIL), None)
+            return rpc.accepted(call.xid, Accept.PROG_UNAVAIL)
         if call.version != VERSION:
-            return _reply(rpc.accepted(call.xid, Accept.PROG_MISMATCH).u32(VERSION, VERSION), None)
+            return rpc.accepted(call.xid, Accept.PROG_MISMATCH).u32(VERSION, VERSION)
         procedure = program.get(call.procedure)
         if procedure is None:
-            return _reply(rpc.accepted(call.xid, Accept.PROC_UNAVAIL), None)
+            return rpc.accepted(call.xid, Accept.PROC_UNAVAIL)
         try:
-            return _reply(rpc.accepted(call.xid, Accept.SUCCESS), await procedure(call, client))
+            result = await procedure(call, client)
+            return rpc.accepted(call.xid, Accept.SUCCESS).raw(result.data)
         except Malformed as error:
             log.debug("procedure %d of %d: %s", call.procedure, call.program, error)
-            return _reply(rpc.accepted(call.xid, Accept.GARBAGE_ARGS), None)
+            return rpc.accepted(call.xid, Accept.GARBAGE_ARGS)
         except TooWeak:
-            return _reply(rpc.refused(call.xid, Auth.TOOWEAK), None)
+            return rpc.refused(call.xid, Auth.TOOWEAK)
         except Exception:
             log.exception("procedure %d of %d failed", call.procedure, call.program)
-            return _reply(rpc.accepted(call.xid, Accept.SYSTEM_ERR), None)
-
-
-def _reply(head: Packer, result: RpcResult | None) -> RpcReply:
-    if result is None:
-        return RpcReply([memoryview(rpc.mark(len(head)) + head.data)])
-    head.raw(result.head.data)
-    data = sum(map(len, result.pieces))
-    padding = bytes(-data % 4)
-    buffers = [memoryview(rpc.mark(len(head) + data + len(padding)) + head.data), *result.pieces]
-    if padding:
-        buffers.append(memoryview(padding))
-    return RpcReply(buffers, result.keep)
+            return rpc.accepted(call.xid, Accept.SYSTEM_ERR)

@@ -1,23 +1,21 @@
 """The NFS server on a loopback port: connections, their calls in flight, and the bounds on each.
 
-Everything runs on the event loop's thread. Replies are sent by `sendmsg` without a copy. A connection is closed if its client
-takes no reply, sends half a call, or never proves that it is allowed.
+Everything runs on the event loop's thread. A connection is closed if its client takes no reply, sends half a call, or never
+proves that it is allowed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
-from itertools import islice
-from typing import Any
+from typing import cast
 
 from vfs.base import memory
+from vfs.base.loop_time import loop_time
 from vfs.frontends.mountpoint import HOST
-from vfs.frontends.nfs.programs import Client, Programs, RpcReply
+from vfs.frontends.nfs.programs import Client, Programs
 from vfs.frontends.nfs.rpc import RecordStream
 from vfs.frontends.nfs.xdr import Malformed
 
@@ -35,152 +33,94 @@ MOST_CALLS = 32
 """Calls of one connection under way; more are not read."""
 MOST_QUEUED = memory.REPLIES
 """Bytes of replies that wait for one client; no call is begun beyond."""
-_CHUNK = 256 << 10
-_PIECES = 64
-"""Buffers in one sendmsg: the system takes 1024 at most."""
 _LOOK_SECONDS = 2.0
-_PAUSE_SECONDS = 1.0
 
 
-class ClientConnection:
-    """One client. `closed` is called once, at the end."""
+class ClientConnection(asyncio.Protocol):
+    """One client."""
 
-    def __init__(
-        self, sock: socket.socket, programs: Programs, closed: Callable[[ClientConnection], None]
-    ) -> None:
-        self._sock = sock
+    def __init__(self, server: NfsServer, programs: Programs) -> None:
+        self._server = server
         self._programs = programs
-        self._closed = closed
-        self._loop = asyncio.get_running_loop()
         self._records = RecordStream()
         self._waiting: deque[bytes] = deque()
         self._calls: dict[bytes, asyncio.Task[None]] = {}
-        self._out: deque[tuple[memoryview, Any]] = deque()
-        self._queued = 0
-        self._reading = self._writing = False
-        self._open = True
+        self._transport: asyncio.Transport
+        self._full = False
+        """Replies wait for the client, MOST_QUEUED bytes of them."""
+        self._left = 0
+        """Bytes of replies that waited at the last look."""
         self.client = Client()
-        self.since = self._moved = self._loop.time()
-        self._read_on()
+        self.since = self._moved = loop_time()
 
-    # --- calls ----------------------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(MOST_QUEUED)
+        if not self._server.admit(self, transport.get_extra_info("peername")[1]):
+            self._transport.abort()
 
-    def _readable(self) -> None:
-        try:
-            data = self._sock.recv(_CHUNK)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            return
-        self._moved = self._loop.time()
+    def connection_lost(self, error: Exception | None) -> None:
+        self._waiting.clear()
+        for task in self._calls.values():
+            task.cancel()
+        self._server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._moved = loop_time()
         try:
             self._waiting.extend(self._records.feed(data))
         except Malformed as error:
-            log.info("closing a connection: %s", error)
-            self.close()
-            return
+            self.close(str(error))
+        self._begin()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
         self._begin()
 
     def _begin(self) -> None:
         """Begin the calls that are there, as far as the bounds allow, and read on if there is room for more."""
-        while self._open and self._waiting and len(self._calls) < MOST_CALLS and self._queued < MOST_QUEUED:
+        while self._waiting and len(self._calls) < MOST_CALLS and not self._full:
             record = self._waiting.popleft()
             if record[:4] not in self._calls:  # a client that is in doubt sends a call once more
-                task = asyncio.ensure_future(self._answer(record))
-                self._calls[record[:4]] = task
-        if self._open and not self._waiting:
-            self._read_on()
-        elif self._reading:
-            self._loop.remove_reader(self._sock)
-            self._reading = False
+                self._calls[record[:4]] = asyncio.ensure_future(self._answer(record))
+        if self._waiting:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     async def _answer(self, record: bytes) -> None:
         try:
             reply = await self._programs.answer(record, self.client)
         except Malformed as error:
-            log.info("closing a connection: %s", error)
-            self.close()
+            self.close(str(error))
             return
         finally:
             del self._calls[record[:4]]
-        self._send(reply)
-        if self._waiting:
+        if not self._transport.is_closing():
+            if not self._transport.get_write_buffer_size():
+                self._moved = loop_time()
+            self._transport.write(reply)
             self._begin()
-
-    def _read_on(self) -> None:
-        if not self._reading:
-            self._loop.add_reader(self._sock, self._readable)
-            self._reading = True
-
-    # --- replies --------------------------------------------------------------------------------------------------
-
-    def _send(self, reply: RpcReply) -> None:
-        if not self._open:
-            return
-        if not self._queued:
-            self._moved = self._loop.time()
-        for buffer in reply.buffers:
-            self._out.append((buffer, reply.keep))
-            self._queued += len(buffer)
-        if not self._writing:
-            self._writable()
-
-    def _writable(self) -> None:
-        out = self._out
-        while out:
-            try:
-                sent = self._sock.sendmsg([buffer for buffer, _ in islice(out, _PIECES)])
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                self.close()
-                return
-            self._moved = self._loop.time()
-            self._queued -= sent
-            while sent:
-                buffer, keep = out.popleft()
-                if sent < len(buffer):
-                    out.appendleft((buffer[sent:], keep))
-                    break
-                sent -= len(buffer)
-        if bool(out) is not self._writing:
-            self._writing = bool(out)
-            if out:
-                self._loop.add_writer(self._sock, self._writable)
-            else:
-                self._loop.remove_writer(self._sock)
-        if self._waiting and self._queued < MOST_QUEUED:
-            self._begin()
-
-    # --- the end --------------------------------------------------------------------------------------------------
 
     def overdue(self) -> str:
         """Why the connection should be closed; empty if it should not."""
-        now = self._loop.time()
+        now, left = loop_time(), self._transport.get_write_buffer_size()
+        if left != self._left:
+            self._left, self._moved = left, now
         if not self.client.trusted and now - self.since > STRANGER_SECONDS:
             return "it has not proved that it is allowed"
-        if (self._queued or self._records.partial) and now - self._moved > STALL_SECONDS:
+        if (left or self._records.partial) and now - self._moved > STALL_SECONDS:
             return "it stalls"
         return ""
 
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        if self._reading:
-            self._loop.remove_reader(self._sock)
-        if self._writing:
-            self._loop.remove_writer(self._sock)
-        for task in self._calls.values():
-            if task is not asyncio.current_task():
-                task.cancel()
+    def close(self, why: str) -> None:
+        """End it, with the calls in flight."""
+        log.info("closing a connection: %s", why)
         self._waiting.clear()
-        self._out.clear()
-        self._sock.close()
-        self._closed(self)
+        self._transport.abort()
 
 
 class NfsServer:
@@ -192,66 +132,47 @@ class NfsServer:
     def __init__(self, programs: Programs, *, privileged: bool) -> None:
         self._programs = programs
         self._privileged = privileged
-        self._connections: set[ClientConnection] = set()
-        self._sock: socket.socket | None = None
+        self.connections: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.port = 0
 
     @property
     def clients(self) -> int:
         """Connections that have proved that they are allowed."""
-        return sum(connection.client.trusted for connection in self._connections)
+        return sum(connection.client.trusted for connection in self.connections)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Raises OSError when there is no port."""
-        self._sock = socket.create_server((HOST, 0), backlog=32)
-        self._sock.setblocking(False)
-        self.port = self._sock.getsockname()[1]
+        sock = socket.create_server((HOST, 0), backlog=32)
+        self.port = sock.getsockname()[1]
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._sock, self._accept)
+        self._server = await loop.create_server(lambda: ClientConnection(self, self._programs), sock=sock)
         self._timer = loop.call_later(_LOOK_SECONDS, self._look)
 
-    def _accept(self) -> None:
-        assert self._sock is not None
-        try:
-            sock, (_, port) = self._sock.accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._pause()
-            return
-        strangers = len(self._connections) - self.clients
+    def admit(self, connection: ClientConnection, port: int) -> bool:
+        """Whether a client that comes from this port may go on."""
         if self._privileged and port >= PRIVILEGED:
             log.warning("a program that is not the system's NFS client was refused (port %d)", port)
-        elif strangers < MOST_STRANGERS and len(self._connections) < MOST_CLIENTS:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(ClientConnection(sock, self._programs, self._connections.discard))
-            return
-        sock.close()
-
-    def _pause(self) -> None:
-        """No descriptor is left: accept again a little later. Until then the socket would stay readable."""
-        loop = asyncio.get_running_loop()
-        sock = self._sock
-        assert sock is not None
-        loop.remove_reader(sock)
-        loop.call_later(_PAUSE_SECONDS, lambda: self._sock and loop.add_reader(sock, self._accept))
+            return False
+        strangers = len(self.connections) - self.clients
+        if strangers >= MOST_STRANGERS or len(self.connections) >= MOST_CLIENTS:
+            return False
+        self.connections.add(connection)
+        return True
 
     def _look(self) -> None:
         """Close what is overdue."""
         self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             if why := connection.overdue():
-                log.info("closing a connection: %s", why)
-                connection.close()
+                connection.close(why)
 
     def close(self) -> None:
         """Stop listening, and end all connections."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._sock is not None:
-            asyncio.get_running_loop().remove_reader(self._sock)
-            self._sock.close()
-            self._sock = None
-        for connection in list(self._connections):
-            connection.close()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.close("the mount ends")

@@ -81,7 +81,7 @@ class Packer:
         self.data += ZEROS[-len(value) % 4]
         return self
 
-    def raw(self, value: bytes | bytearray) -> Packer:
+    def raw(self, value: bytes | bytearray | memoryview) -> Packer:
         """What is packed already."""
         self.data += value
         return self
