@@ -107,9 +107,9 @@ def test_an_address_leads_to_the_byte_in_memory() -> None:
     assert ctypes.string_at(block.address(100), 4) == b"here"
 
 
-def test_memory_begins_at_a_page_so_that_it_can_go_to_the_disk_as_it_is() -> None:
-    for capacity in (1, PAGE, 70_000, BLOCK):
-        assert Block(capacity).address(0) % PAGE == 0
+def test_memory_of_a_whole_block_begins_at_a_page_so_that_it_can_go_to_the_disk_as_it_is() -> None:
+    for sparse in (False, True):
+        assert Block(BLOCK, sparse=sparse).address(0) % PAGE == 0
 
 
 def test_a_small_block_takes_little_memory() -> None:
@@ -142,8 +142,7 @@ def test_memory_that_is_still_seen_is_not_used_again() -> None:
 def before(monkeypatch: pytest.MonkeyPatch) -> int:
     """Bytes of the buffers that other tests left in use, beside which there is room as usual; none are kept."""
     gc.collect()
-    for free in buffers._free.values():
-        free.clear()
+    buffers._free.clear()
     used = buffers.taken()[0]
     monkeypatch.setattr(memory, "BUFFERS", used + memory.BUFFERS)
     return used
@@ -154,17 +153,6 @@ def test_no_more_than_the_bound_is_kept_for_use_again(before: int) -> None:
     assert buffers.taken() == (before + len(held) * BLOCK, 0)
     del held
     assert buffers.taken() == (before, memory.SPARE)
-
-
-@pytest.mark.parametrize(("first", "then"), [(64 << 10, BLOCK), (BLOCK, 64 << 10)])
-@pytest.mark.usefixtures("before")
-def test_buffers_kept_of_one_size_make_way_for_those_of_another(first: int, then: int) -> None:
-    for size in (first, then):
-        held = [Buffer(size) for _ in range(memory.SPARE // size + 1)]
-        del held
-    _, free = buffers.taken()
-    assert free <= memory.SPARE + BLOCK  # the other half of a huge page
-    assert len(buffers._free[then]) * then >= memory.SPARE // 4
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="memory is told by Linux")
@@ -216,5 +204,5 @@ def test_a_free_buffer_that_another_thread_takes_first_is_no_error(monkeypatch: 
         def __len__(self) -> int:
             return 1  # what the list had a moment ago
 
-    monkeypatch.setitem(buffers._free, BLOCK, Emptied())  # type: ignore[arg-type]
+    monkeypatch.setattr(buffers, "_free", Emptied())
     assert Buffer(BLOCK).size == BLOCK
