@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vfs.base import paths
 from vfs.base.errors import CacheUnusable, NoCache
@@ -31,6 +32,7 @@ from vfs.cache.write_queue import Waiting
 from vfs.cache.writer import TROUBLE, Warnings, Writer, cause_of
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _WHY = {
     "busy": "another process keeps it locked",
@@ -150,32 +152,24 @@ class DiskCache:
 
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
-        ledger = self._writer.ledger
-        if ledger is not None:
-            try:
-                ledger.look(lineage)
-            except TROUBLE as error:
-                self._suspect(error)
+        self._try(lambda ledger: ledger.look(lineage), None)
         return self.known(lineage)
 
     def read(self, lineage: bytes, index: int) -> Block | None:
         """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
-        ledger = self._writer.ledger
-        if ledger is None or self._waiting.dropped(lineage):
+        if self._waiting.dropped(lineage):
             return None
         try:
-            block = ledger.read((lineage, index))
+            block = self._try(lambda ledger: ledger.read((lineage, index)), None)
         except Gone:
             self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
+            return None
         except Damaged as error:
             self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
-        except TROUBLE as error:
-            self._suspect(error)
-        else:
-            if block is not None:
-                self.touch(lineage, index)
-            return block
-        return None
+            return None
+        if block is not None:
+            self.touch(lineage, index)
+        return block
 
     def touch(self, lineage: bytes, index: int) -> None:
         """Note that a block is used. At once."""
@@ -198,32 +192,20 @@ class DiskCache:
     def get_record(self, key: str) -> bytes | None:
         """A record's value; None when there is none, or none that is sound."""
         waits, value = self._waiting.record(_record_key(key))
-        ledger = self._writer.ledger
-        if waits or ledger is None:
+        if waits:
             return value
         try:
-            return ledger.records.get(key)
+            return self._try(lambda ledger: ledger.records.get(key), None)
         except Damaged:
             self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
-            try:
-                patiently(lambda: ledger.wipe(key))
-            except TROUBLE as error:
-                self._suspect(error)
-        except TROUBLE as error:
-            self._suspect(error)
-        return None
+            self._try(lambda ledger: patiently(lambda: ledger.wipe(key)), None)
+            return None
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All records whose names begin with `prefix`, in order."""
-        ledger = self._writer.ledger
-        found: dict[str, bytes | None] = {}
         waiting = self._waiting.records(prefix)  # first: what is written meanwhile is on the disk then
-        if ledger is not None:
-            try:
-                found.update(ledger.records.scan(prefix))
-            except TROUBLE as error:
-                self._suspect(error)
-        found.update(waiting)
+        nothing: dict[str, bytes] = {}
+        found = self._try(lambda ledger: dict(ledger.records.scan(prefix)), nothing) | waiting
         return [(key, value) for key in sorted(found) if (value := found[key]) is not None]
 
     # --- looking after it -----------------------------------------------------------------------------------
@@ -278,9 +260,15 @@ class DiskCache:
         if self.on_report is not None:
             self.on_report()
 
-    def _suspect(self, error: Exception) -> None:
-        if cause_of(error) != "busy":
-            self._waiting.doubt(error)
+    def _try(self, work: Callable[[Ledger], T], otherwise: T) -> T:
+        """What `work` gives, or `otherwise` when the disk cannot be used; the writer looks into it."""
+        ledger = self._writer.ledger
+        try:
+            return work(ledger) if ledger is not None else otherwise
+        except TROUBLE as error:
+            if cause_of(error) != "busy":
+                self._waiting.doubt(error)
+            return otherwise
 
     @contextmanager
     def _usable(self) -> Iterator[Ledger]:
