@@ -241,7 +241,7 @@ def test_a_full_disk_stops_writing_but_not_reading(
     assert right(cache, *range(8), size=BLOCK)[:2] == [0, 1]
     assert cache.get_record("f:x") == b"1"
     assert len(warnings(caplog)) == 1
-    assert "no room" in warnings(caplog)[0]
+    assert "no space" in warnings(caplog)[0]
     cache.close()
     again = cache_at(small / "cache")
     assert right(again, 0, 1, size=BLOCK) == [0, 1]
