@@ -55,6 +55,8 @@ class Listings:
         directory.large = len(entries) > api.MOST_AHEAD
         await self._take(directory, entries, at)
         if not directory.stale:
+            if not entries and directory.listed == NEVER:
+                directory.changed = True  # to be empty is to be remembered, too
             directory.listed = at
             directory.slow = not self._names.listed(directory)
             directory.asked.clear()

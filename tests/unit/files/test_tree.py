@@ -313,6 +313,19 @@ def test_offline_what_was_known_is_told_at_once_and_nothing_is_absent() -> None:
     play(story)
 
 
+def test_offline_an_empty_directory_is_shown_as_empty_after_a_remount(tmp_path: Path) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/empty")
+        await names(stack)
+        await names(stack, b"empty")
+        await stack.restart(offline=True)
+        began = asyncio.get_running_loop().time()
+        assert await names(stack, b"empty") == []
+        assert asyncio.get_running_loop().time() == began
+
+    play(story, place=tmp_path)
+
+
 def test_offline_attributes_are_given_at_once_and_kept_for_a_part_of_the_ttl() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"12345")
