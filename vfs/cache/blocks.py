@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ READ_THREADS = 2
 """More of them pass the interpreter's lock around for longer than the disk takes."""
 TOGETHER = 4
 """Blocks that a thread reads in one go, when several are wanted at once."""
-INDEX_SECONDS = 5.0
-"""How old what we know of the disk may be before `index` looks again: other processes write there too."""
+LOOK_SECONDS = 0.02
+"""Seconds between two looks at what waits to be written."""
 STALL_SECONDS = 2.0
 """When the disk has written nothing for this long, nobody waits for it any more."""
 
@@ -89,17 +88,13 @@ class BlockCache:
         self._memory = _Memory(memory_bytes, self._forgotten)
         self._held: dict[bytes, set[int]] = {}
         self._unpersisted: set[Key] = set()
-        self._looking: dict[bytes, asyncio.Future[dict[int, int]]] = {}
         self._loading: dict[Key, _Load] = {}
         self._to_load: list[tuple[Key, _Load]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         for _ in range(READ_THREADS):
             # there before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
             self._threads.submit(self._disk.get_record, "")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._progress: asyncio.Future[None] | None = None
         self.unkept = 0
-        self._disk.on_report = self._report_from_writer
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
@@ -116,7 +111,7 @@ class BlockCache:
             block = self._disk.pending(lineage, index)
             if block is not None:
                 self._remember(key, block)
-            elif self._disk.kept(lineage, index) or self._disk.age(lineage) == math.inf:
+            elif self._disk.kept(lineage, index) or not self._disk.looked_at(lineage):
                 load = self._loading.get(key)
                 if load is not None:
                     load.waiters.append(then)
@@ -148,8 +143,6 @@ class BlockCache:
         if self._disk.queue_bytes > self._queue_bytes * 3 // 2:
             self.unkept += 1
             return
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
         self._disk.write(lineage, index, block)
 
     def passed(self, lineage: bytes, index: int) -> None:
@@ -168,7 +161,7 @@ class BlockCache:
 
     async def keep(self, lineage: bytes) -> None:
         """Hand over again what is in memory and the disk has lost, as after `artisync cache clear` beside a mount."""
-        known = await self._call(self._disk.index, lineage)
+        known = await self.index(lineage)
         for index in list(self._held.get(lineage, ())):
             block = self._memory[lineage, index]
             if (lineage, index) not in self._unpersisted and block.valid_bytes > known.get(index, 0):
@@ -188,25 +181,17 @@ class BlockCache:
     async def room(self) -> None:
         """Wait until the queue to the disk is below its bound, or the disk has not moved for
         `STALL_SECONDS`."""
-        while self.congested:
-            if self._progress is None or self._progress.done():
-                self._loop = asyncio.get_running_loop()
-                self._progress = self._loop.create_future()
-            try:
-                await asyncio.wait_for(asyncio.shield(self._progress), STALL_SECONDS)
-            except TimeoutError:
-                return
+        loop = asyncio.get_running_loop()
+        waiting, since = self._disk.queue_bytes, loop.time()
+        while self.congested and loop.time() - since < STALL_SECONDS:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._disk.queue_bytes < waiting:
+                since = loop.time()
+            waiting = self._disk.queue_bytes
 
     async def index(self, lineage: bytes) -> dict[int, int]:
-        """The blocks that the disk has, or will have: index → valid bytes. Looks again when it last did so
-        more than `INDEX_SECONDS` ago."""
-        if self._keeps and self._disk.age(lineage) > INDEX_SECONDS:
-            looking = self._looking.get(lineage)
-            if looking is None:
-                self._looking[lineage] = looking = self._call(self._disk.index, lineage)
-                looking.add_done_callback(lambda _: self._looking.pop(lineage))
-            await asyncio.shield(looking)
-        return self._disk.known(lineage)
+        """The blocks that the disk has, or will have: index → valid bytes. Other processes write there, too: looks again."""
+        return await self._call(self._disk.index, lineage)
 
     def kept(self, lineage: bytes, index: int) -> bool:
         """Whether the disk has a block, or will have it, as far as is known now."""
@@ -223,7 +208,7 @@ class BlockCache:
 
     async def kept_bytes(self, lineage: bytes) -> int:
         """Bytes of a lineage that the disk has, or will have."""
-        return sum((await self._call(self._disk.index, lineage)).values())
+        return sum((await self.index(lineage)).values())
 
     def why_not_kept(self, lacking: int) -> str:
         """Why the disk does not have so many bytes that were put, for people."""
@@ -271,7 +256,6 @@ class BlockCache:
         """Write what waits, for `seconds` at most, and let go of the disk."""
         disk, keeps = self._disk, self._keeps
         self._disk, self._keeps = DiskCache(Path(), 0), False  # nobody finds anything there
-        self._progressed()
         self._threads.shutdown(wait=False)
         if keeps:
             await asyncio.to_thread(disk.close, seconds)
@@ -288,11 +272,11 @@ class BlockCache:
     # --- below ----------------------------------------------------------------------------------------------
 
     def _call(self, function: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         try:
-            return self._loop.run_in_executor(self._threads, function, *values)
+            return loop.run_in_executor(self._threads, function, *values)
         except RuntimeError:  # closed: there is no disk that could be waited for
-            answer = self._loop.create_future()
+            answer = loop.create_future()
             answer.set_result(function(*values))
             return answer
 
@@ -350,15 +334,3 @@ class BlockCache:
             for start, end in held.missing(first, min(last, held.capacity)):
                 held.write(start, block.view(start, end))
         return held
-
-    def _report_from_writer(self) -> None:
-        loop = self._loop
-        if loop is not None:
-            try:
-                loop.call_soon_threadsafe(self._progressed)
-            except RuntimeError:
-                log.debug("the loop is closed; a report of the cache's writer is not needed any more")
-
-    def _progressed(self) -> None:
-        if self._progress is not None and not self._progress.done():
-            self._progress.set_result(None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import os
 import sqlite3
 import tempfile
@@ -60,11 +59,9 @@ class DiskCache:
     def __init__(self, directory: Path, limit: int) -> None:
         self.directory = directory
         self.limit = limit
-        self.on_report: Callable[[], None] | None = None
-        """Called on the writer thread after each batch; must neither block nor raise."""
         self._waiting = Waiting()
         self._warnings = Warnings()
-        self._writer = Writer(directory, limit, self._waiting, self._warnings, self._reported)
+        self._writer = Writer(directory, limit, self._waiting, self._warnings)
 
     @classmethod
     def open(cls, directory: Path, limit: int, *, existing: bool = False) -> DiskCache:
@@ -145,10 +142,10 @@ class DiskCache:
             return waiting
         return ledger.known(lineage) | waiting
 
-    def age(self, lineage: bytes) -> float:
-        """Seconds since `index` looked at a lineage, without end where it did not. At once."""
+    def looked_at(self, lineage: bytes) -> bool:
+        """Whether all that the disk has of a lineage is known. At once."""
         ledger = self._writer.ledger
-        return ledger.age(lineage) if ledger is not None else math.inf
+        return ledger is not None and ledger.looked_at(lineage)
 
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
@@ -255,10 +252,6 @@ class DiskCache:
             log.warning("the disk of the cache does not answer; %d bytes were not kept", self.queue_bytes)
 
     # --- below ----------------------------------------------------------------------------------------------
-
-    def _reported(self) -> None:
-        if self.on_report is not None:
-            self.on_report()
 
     def _try(self, work: Callable[[Ledger], T], otherwise: T) -> T:
         """What `work` gives, or `otherwise` when the disk cannot be used; the writer looks into it."""

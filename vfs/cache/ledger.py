@@ -14,7 +14,6 @@ Thread-safety: what is done at once on any thread, all else on any but the event
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
@@ -50,10 +49,10 @@ RECORDS_SHARE = 8
 
 @dataclass(slots=True)
 class _Known:
-    """The groups of a lineage by their numbers; `since` is when all were read (monotonic seconds)."""
+    """The groups of a lineage by their numbers; `whole`: all that there are."""
 
     groups: dict[int, Group] = field(default_factory=dict)
-    since: float = -math.inf
+    whole: bool = False
 
     @property
     def count(self) -> int:
@@ -126,15 +125,15 @@ class Ledger:
             before = self._known.get(lineage, _Known())
             if changes != self._changes:
                 found |= before.groups  # what this process changed meanwhile is newer
-            self._known[lineage] = now = _Known(found, time.monotonic())
+            self._known[lineage] = now = _Known(found, whole=True)
             self._count += now.count - before.count
             if self._count + len(self._known) > REMEMBERED:
                 self._known, self._count = {lineage: now}, now.count
 
-    def age(self, lineage: bytes) -> float:
-        """Seconds since `look` at a lineage, without end where there was none. At once."""
+    def looked_at(self, lineage: bytes) -> bool:
+        """Whether all blocks of a lineage are remembered. At once."""
         known = self._known.get(lineage)
-        return time.monotonic() - known.since if known is not None else math.inf
+        return known is not None and known.whole
 
     def kept(self, place: Place) -> bool:
         """Whether a block is remembered. At once."""

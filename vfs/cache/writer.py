@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -60,7 +60,6 @@ class Writer:
         limit: int,
         waiting: Waiting,
         warnings: Warnings,
-        report: Callable[[], None],
     ) -> None:
         self.ledger: Ledger | None = None
         self._sweeping: Iterator[None] | None = None
@@ -72,7 +71,6 @@ class Writer:
         self._limit = limit
         self._waiting = waiting
         self._warnings = warnings
-        self._report = report
         self._paused_until = 0.0
         self._reopen_at = 0.0
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
@@ -138,8 +136,6 @@ class Writer:
             except TROUBLE as error:
                 self._trouble(error)
         self._waiting.done(batch, records=records)
-        if batch.blocks:
-            self._report()
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
         fitting = patiently(lambda: ledger.begin(batch, self._limit))

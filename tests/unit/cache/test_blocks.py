@@ -399,11 +399,7 @@ def test_the_index_counts_what_is_on_the_disk_and_what_waits(tmp_path: Path, gat
     run(tmp_path, story)
 
 
-def test_what_another_process_cached_is_seen_when_the_index_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vfs.cache.blocks.INDEX_SECONDS", 0.0)
-
+def test_what_another_process_cached_is_seen_when_the_index_is_asked_again(tmp_path: Path) -> None:
     async def story(cache: BlockCache) -> None:
         assert await cache.index(LINEAGE) == {}
         other = DiskCache.open(tmp_path, LIMIT)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.waiting import eventually
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, checksum
@@ -132,15 +133,12 @@ def test_what_was_marked_after_a_block_was_handed_over_is_not_written(cache_at: 
 
 
 def test_an_unfinished_block_waits_a_moment_and_is_then_written_by_itself(cache_at: Open) -> None:
-    done = threading.Event()
     block = Block(1000)
     block.write(0, b"a" * 100)
     cache = cache_at()
-    cache.on_report = done.set
     cache.write(LINEAGE, 0, block)
     assert cache.pending(LINEAGE, 0) is block
-    assert done.wait(10)
-    assert cache.pending(LINEAGE, 0) is None
+    assert eventually(lambda: cache.pending(LINEAGE, 0) is None)
     assert cache.index(LINEAGE) == {0: 100}
 
 
