@@ -77,7 +77,7 @@ class MemoryRemote:
         self.link = MemoryLink(latency, tree.clock)
         self.window = 6 << 20
         self.piece = 1 << 20
-        self.spare = 64 << 20
+        self.spare = self.early = 64 << 20
         self.soon = 1 << 20
         self.metered = False
         self.name_max = 255

@@ -22,6 +22,8 @@ ROUNDED = 16
 FIRST = 128 * KIB
 """The kernel's request when a program reads a file from its beginning in large pieces. As much is asked for beyond it as
 fills the link, one round trip before the run shows: it is most likely read whole."""
+SHOWN = 3
+"""So many of the kernel's usual requests show a reader in sequence: two come for one that reads the first 100 kB and stops."""
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 FROM_DISK = 16 * KIB * KIB
@@ -88,18 +90,27 @@ class Readahead:
         return start - start % unit, min(size, end + -end % unit)
 
     def ahead(
-        self, size: int, limit: int, spare: int, growth: int = GROWTH, unit: int = AHEAD_UNIT
+        self,
+        size: int,
+        limit: int,
+        spare: int,
+        growth: int = GROWTH,
+        unit: int = AHEAD_UNIT,
+        early: int | None = None,
     ) -> tuple[int, int] | None:
         """The range to fetch beyond the run now, or None.
 
         `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched for nobody; a run that was
         longer has earned as much. `growth`: how many times the run the window may be; 1 for a reader that is known to
-        jump. `unit`: bytes that are worth asking for.
+        jump. `unit`: bytes that are worth asking for. `early`: the most before a reader in sequence shows; None: no less than
+        later.
         """
         whole = self.eager and growth > 1 and self.run_start == 0
         window = min(limit, max(spare, self.earned))
         if not whole or self.run < FIRST:
             window = min(window, growth * self.earned)
+        if early is not None and self.run < SHOWN * USUAL:
+            window = min(window, early)
         start = max(self.frontier, self.position)
         end = self.position + window
         if window >= STEPS * WHOLE and growth > 1:

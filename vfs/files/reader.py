@@ -193,7 +193,7 @@ class Reader:
         remote = self.fetcher.remote
         # what came already and waits for a block before it is not in flight
         limit = remote.window + remote.window // self.fetcher.readers
-        ahead = pattern.ahead(content.version.size, limit, remote.spare, growth)
+        ahead = pattern.ahead(content.version.size, limit, remote.spare, growth, early=remote.early)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])
 

@@ -173,6 +173,11 @@ class Remote(Protocol):
         ...
 
     @property
+    def early(self) -> int:
+        """The same for a reader that has not read enough to be taken for one in sequence: on a slow link less."""
+        ...
+
+    @property
     def soon(self) -> int:
         """Bytes that come within some milliseconds: a reader of the first may well wait for all of them."""
         ...

@@ -155,6 +155,18 @@ def test_on_a_slow_link_no_more_is_asked_for_nobody_than_it_may_cost() -> None:
         assert pattern.frontier - pattern.position <= max(spare, 256 * KIB)
 
 
+def test_on_a_slow_link_a_program_that_reads_a_files_head_costs_little_and_one_that_goes_on_the_whole_window() -> (
+    None
+):
+    pattern, fetched = Readahead(), []
+    for position in range(0, 512 * KIB, 128 * KIB):
+        pattern.touch(position, position + 128 * KIB)
+        pattern.ahead(SIZE, 2 * MIB, 3 * MIB, early=180 * KIB)
+        fetched.append(pattern.frontier)
+    assert max(fetched[:2]) <= 256 * KIB + 180 * KIB
+    assert fetched[2] > 2 * MIB
+
+
 def test_a_long_run_has_earned_what_fills_the_link_whatever_that_costs() -> None:
     pattern, position = Readahead(), 0
     while position < 16 * MIB:

@@ -68,6 +68,23 @@ def test_what_a_few_bytes_told_of_the_rate_fills_the_path_from_the_first_round_t
 
 
 @pytest.mark.parametrize(
+    ("mbit", "rtt", "least", "most"),
+    [(5, 0.06, 64, 64), (100, 0.06, 128, 192), (20, 0.3, 128, 192), (400, 0.05, 12_000, 13_000)],
+)
+def test_on_a_slow_path_a_quarter_of_what_fills_it_is_asked_for_early(
+    mbit: float, rtt: float, least: int, most: int
+) -> None:
+    path = Path(always(mbit * MBIT), always(rtt))
+    path.model.saw_rtt(rtt, path.now, 0)
+    assert path.model.early == path.model.spare
+    path.model.saw_first(mbit * MBIT)
+    told = path.model.early
+    path.run(3)
+    for early in (told, path.model.early):
+        assert least * KIB <= early <= most * KIB
+
+
+@pytest.mark.parametrize(
     ("mbit", "rtt", "spare"), [(1, 0.06, 64 * KIB), (5, 0.06, FIRST_SPARE), (1, 0.3, FIRST_SPARE)]
 )
 def test_a_first_rate_that_no_slow_start_explains_bounds_what_the_first_read_brings(

@@ -60,6 +60,10 @@ SHORT = 0.002
 """Seconds; only a local network has a round trip below."""
 FIRST_SPARE = 512 * KIB
 """Bytes of speculative reads before anything was measured."""
+FAST = 20e6
+"""Bytes per second from which a window that nobody reads is over soon."""
+EARLY_PART = 4
+"""The part of bandwidth × delay to ask for early on a slower path."""
 SLOW_START = 3
 """TCP's slow start makes 64 KiB take two round trips more. What takes this many more is slow for good."""
 
@@ -102,6 +106,7 @@ class PathModel:
         self._rates: deque[tuple[float, float]] = deque()
         self._starting = True
         self._first_spare = FIRST_SPARE
+        self._first_rate = 0.0
         self._window = float(START)
         self._flight = 0.0, 0
         self._round_end = 0
@@ -124,6 +129,14 @@ class PathModel:
     def spare(self) -> int:
         """Bytes of speculative reads that may be in flight."""
         return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else self._first_spare
+
+    @property
+    def early(self) -> int:
+        """Bytes of speculative reads in flight for a reader that may have read all that it wants."""
+        rate = self.rate if self.measured else self._first_rate
+        if not 0 < rate < FAST:
+            return self.spare
+        return min(self.spare, max(LEAST, int(rate * self.delay) // EARLY_PART))
 
     @property
     def soon(self) -> int:
@@ -208,6 +221,7 @@ class PathModel:
     def saw_first(self, rate: float) -> None:
         """A few bytes came at this rate before any read: the path carries at least as much."""
         if not self.measured:
+            self._first_rate = rate
             slow = 0 < rate * SLOW_START * self.delay < LEAST
             self._first_spare = max(LEAST if slow else FIRST_SPARE, int(SPARE_SECONDS * rate))
             self._window = min(max(START, STARTING * rate * self.delay), MOST)

@@ -47,6 +47,10 @@ class SftpRemote:
         return min(spare, METERED_AHEAD) if self.metered else spare
 
     @property
+    def early(self) -> int:
+        return min(self.spare, self.pool.link.path.early)
+
+    @property
     def soon(self) -> int:
         return 0 if self.metered else self.pool.link.path.soon
 
