@@ -19,6 +19,7 @@ from vfs.fetch.fetcher import Fetcher
 from vfs.files import xattrs
 from vfs.files.ahead.fetch_ahead import FetchAhead
 from vfs.files.ahead.list_ahead import ListAhead
+from vfs.files.ahead.used import Used
 from vfs.files.node import Kind, Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.shown import Shown, shown
@@ -46,6 +47,7 @@ class Files:
         self.fetcher = fetcher
         self.list_ahead = ListAhead(tree)
         self.fetch_ahead = FetchAhead(tree, fetcher)
+        self._used = Used(tree)
         self.timeout = timeout
         self.uid, self.gid = os.getuid(), os.getgid()
         self._fs: tuple[float, FsStats] | None = None
@@ -98,6 +100,7 @@ class Files:
 
     def lookup_now(self, directory: Node, name: bytes) -> Node | None:
         """What a name in a directory stands for, symlinks not followed. Raises NoSuchPath, NameTooLong."""
+        self._used.note(directory)
         self.list_ahead.renew(directory)
         node = self.tree.names.peek(directory, name)
         if node is not None:
@@ -119,6 +122,8 @@ class Files:
 
     def attributes_now(self, node: Node) -> Shown | None:
         """The node's attributes. Raises StaleVersion when its name stands for another node by now, and it has no reader."""
+        if node.kind is Kind.DIRECTORY:
+            self._used.note(node)
         if not (self.tree.names.fresh(node) or self.tree.shown_offline(node) or self._read_on(node)):
             return None
         return self.shown(node)
@@ -141,6 +146,7 @@ class Files:
 
     def listing_now(self, directory: Node) -> Mapping[bytes, Node] | None:
         """The children of a directory that a program opens, by name: live, so copy what you keep."""
+        self._used.note(directory)
         self.list_ahead.note(directory)
         if not self.tree.names.listed(directory):
             return None
@@ -159,6 +165,8 @@ class Files:
         """A reader of the file, to be closed. Raises Unsupported for what is no file, else as `open_reader`."""
         if node.kind is not Kind.FILE:
             raise Unsupported(f"{node.path!r} is not a file")
+        if node.parent is not None:
+            self._used.note(node.parent)
         reader = await open_reader(self.tree, self.fetcher, node)
         self.fetch_ahead.note(node)
         return reader
@@ -198,5 +206,6 @@ class Files:
 
     async def aclose(self) -> None:
         """End what is listed and fetched ahead of programs."""
+        self._used.close()
         await self.fetch_ahead.aclose()
         await self.list_ahead.aclose()

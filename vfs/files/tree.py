@@ -135,14 +135,16 @@ class Tree:
         if not node.stale:
             await self.versions.ask(node, None)
 
-    def refresh_soon(self, node: Node) -> None:
-        """Ask in the background for what is past half of the TTL: the node, and the directories that lead to it.
+    def refresh_soon(self, node: Node, left: float | None = None) -> None:
+        """Ask in the background for what is fresh for no more than `left` seconds, by default half of the TTL: the node, and
+        the directories that lead to it.
 
         Who opens a file beside one that is being read then waits for nothing above it.
         """
-        half = loop_time() - self.names.ttl / 2
+        ttl = self.names.ttl
+        before = loop_time() - ttl + (ttl / 2 if left is None else left)
         for one in (node, *node.ancestors()):
-            if one.checked < half and not one.stale and not self.requests.silent():
+            if one.checked < before and not one.stale and not self.requests.silent():
                 self.versions.ask_soon(one)
 
     # --- listings ---------------------------------------------------------------------------------------------------

@@ -350,21 +350,30 @@ def test_a_name_that_is_looked_up_again_and_again_has_nothing_listed_again(pause
     play(story, latency=0.05)
 
 
-def test_listings_are_not_renewed_for_a_program_that_comes_back_later_nor_over_a_metered_link() -> None:
+def test_listings_are_not_renewed_for_a_program_that_comes_back_later() -> None:
     async def story(stack: MemoryStack) -> None:
         names = make_repository(stack)
         for _ in range(3):
             await look_up(stack, *names)
         before = listed(stack)
-        await asyncio.sleep(PATTERN_SECONDS)
+        await asyncio.sleep(PATTERN_SECONDS + 0.5)
         await look_up(stack, b"git/HEAD")
+        await asyncio.sleep(0.2)
         assert listed(stack) == before
+
+    play(story, latency=0.05)
+
+
+def test_listings_are_not_renewed_over_a_metered_link() -> None:
+    async def story(stack: MemoryStack) -> None:
+        names = make_repository(stack)
         for _ in range(3):
             await look_up(stack, *names)
         before = listed(stack)
         stack.remote.metered = True
         await asyncio.sleep(TTL * 0.6)
         await look_up(stack, *names)
+        await asyncio.sleep(0.2)
         assert listed(stack) == before
 
     play(story, latency=0.05)
