@@ -175,14 +175,11 @@ async def open_stack(
     try:
         key = f"r:{settings.identity}"
         try:
-            await pool.connect(measure=not settings.metered)
-            root = await real_root(SftpRemote(pool), settings.root)
-            stack = Stack(settings, pool, cache, root)
-            cache.set_record(key, root)
-            with root_listed(settings):
-                await stack.tree.start()
-        except (*AWAY, ServerFailure, OSError) as error:
             known = await cache.get_record(key)
+            await pool.connect(measure=not settings.metered)
+            stack = await _begun(settings, pool, cache, known or settings.root)
+            cache.set_record(key, stack.tree.root.path)
+        except (*AWAY, ServerFailure, OSError) as error:
             if not offline or known is None:
                 raise
             log.warning("coming up offline: %s", error)
@@ -212,6 +209,26 @@ def run(
             return await work(stack)
 
     return asyncio.run(main())
+
+
+async def _begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes) -> Stack:
+    """A stack whose root is listed. The directory that is `likely` the root is listed while the server says which one it is.
+
+    Raises RootUnusable, RemoteError, Unreachable.
+    """
+    stack = Stack(settings, pool, cache, likely)
+    root, listed = await asyncio.gather(
+        real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
+    )
+    if isinstance(root, BaseException):
+        raise root
+    with root_listed(settings):
+        if root != likely:
+            stack = Stack(settings, pool, cache, root)
+            await stack.tree.start()
+        elif listed is not None:
+            raise listed
+    return stack
 
 
 async def real_root(remote: Remote, root: bytes) -> bytes:
