@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,23 +42,27 @@ def client(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
 
 def disturbed(client: Client, command: str, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
     """Run a command that is stopped, goes on and has its window's size changed until it ends."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "vfs", command, *client.server, "--accept-new-host-key", *map(str, words)],
-        env=client.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as out,  # a pipe that nobody reads meanwhile would hold it up
+        subprocess.Popen(
+            [sys.executable, "-m", "vfs", command, *client.server, "--accept-new-host-key", *map(str, words)],
+            env=client.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
         try:
             for number in (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD) * 200:
                 if process.poll() is not None:
                     break
                 process.send_signal(number)
                 time.sleep(0.03)
-            out, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=30)
         finally:
             process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        out.seek(0)
+        return subprocess.CompletedProcess(process.args, process.returncode, out.read(), err)
 
 
 def test_a_pull_that_is_stopped_and_goes_on_brings_everything(client: Client, tmp_path: Path) -> None:
