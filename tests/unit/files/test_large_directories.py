@@ -17,6 +17,8 @@ from vfs.files.listings import SYMLINKS_AT_ONCE
 from vfs.files.node import Node
 from vfs.files.records import listing_key
 
+pytestmark = pytest.mark.one_python
+
 FILES, LINKS = 30_000, 3_000
 D = ROOT + b"/d"
 

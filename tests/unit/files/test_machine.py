@@ -23,6 +23,8 @@ from vfs.files.node import Kind as NodeKind
 from vfs.files.reader import Reader
 from vfs.frontends.fuse.operations import errno_of
 
+pytestmark = pytest.mark.one_python
+
 T = TypeVar("T")
 
 TIMEOUT = 30.0

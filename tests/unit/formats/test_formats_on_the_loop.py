@@ -18,6 +18,8 @@ from vfs.fetch.content import Content
 from vfs.files import xattrs
 from vfs.files.reader import Reader
 
+pytestmark = pytest.mark.one_python
+
 MIB = 1 << 20
 
 

@@ -20,6 +20,8 @@ from vfs.frontends.nfs import rpc
 from vfs.frontends.nfs.rpc import MOST_FRAGMENTS, MOST_RECORD, RecordStream
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
+pytestmark = pytest.mark.one_python
+
 SECONDS = float(os.environ.get("ARTISYNC_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("ARTISYNC_FUZZ_SEED", "6"))
 

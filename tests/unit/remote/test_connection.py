@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked
 from tests.unit.remote.one_connection import connected
 from vfs.remote.sftp.wire import PacketType
+
+pytestmark = pytest.mark.one_python
 
 CONTENT = random.Random(6).randbytes(3_000_000)
 BIG = b"/a/big"

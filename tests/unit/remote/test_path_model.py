@@ -7,6 +7,8 @@ import pytest
 from tests.lab.bottleneck import MBIT, Path, always
 from vfs.remote.sftp.path_model import FIRST_SPARE, SPARE_SECONDS, START, PathModel
 
+pytestmark = pytest.mark.one_python
+
 BEGIN = 100.0
 KIB, MIB = 1 << 10, 1 << 20
 

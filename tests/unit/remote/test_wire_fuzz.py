@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from tests.unit.remote.wire_streams import ANSWERS, Expectation, Fed, broken, made
 from vfs.remote.sftp.wire import MAX_PACKET, PacketType
 
+pytestmark = pytest.mark.one_python
+
 SECONDS = float(os.environ.get("ARTISYNC_FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("ARTISYNC_FUZZ_SEED", "6"))
 EXPECTED = [
