@@ -22,6 +22,7 @@ from vfs.files.namespace import Namespace, join
 from vfs.files.node import LONG_AGO, NEVER, Kind, Node
 from vfs.files.requests import Requests
 from vfs.files.resolve import Resolver
+from vfs.files.symlinks import NOWHERE
 from vfs.files.versions import Versions
 from vfs.remote.api import MOST_SYMLINKS, Remote
 
@@ -66,6 +67,8 @@ class Tree:
         child = self.names.peek(parent, name)
         if child is not None:
             return child
+        if name == NOWHERE:
+            raise NoSuchPath(f"{join(parent.path, name)!r}")
         if name not in parent.children:
             await self._recall_offline(parent)
         if not self._asked(parent, name) and not self.requests.silent():

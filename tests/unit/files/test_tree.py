@@ -326,6 +326,20 @@ def test_offline_an_empty_directory_is_shown_as_empty_after_a_remount(tmp_path: 
     play(story, place=tmp_path)
 
 
+def test_offline_a_symlink_that_dangles_does_so_at_once() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.symlink(ROOT + b"/link", b"nowhere")
+        await names(stack)
+        await asyncio.sleep(10)
+        stack.remote.go_offline()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(NoSuchPath):
+            await stack.node(b"link")
+        assert asyncio.get_running_loop().time() == began
+
+    play(story)
+
+
 def test_offline_attributes_are_given_at_once_and_kept_for_a_part_of_the_ttl() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"12345")
