@@ -16,7 +16,7 @@ from vfs.frontends.nfs.server import NfsServer
 from vfs.frontends.nfs.tickets import FileHandles, Tickets
 
 
-class Export:
+class Export(NfsServer):
     """`everybody`: other users of the machine may read, too. `privileged`: only clients on ports of root are served.
 
     `unmounted` is called when a client says that it is done.
@@ -35,20 +35,7 @@ class Export:
         self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         mount = mount_procedures(self._tickets.use, program.root, unmounted)
         programs = Programs({NFS_PROGRAM: program.procedures, MOUNT_PROGRAM: mount})
-        self._server = NfsServer(programs, privileged=privileged)
-
-    async def start(self) -> None:
-        """Begin to listen. Raises OSError."""
-        await self._server.start()
-
-    @property
-    def port(self) -> int:
-        return self._server.port
-
-    @property
-    def clients(self) -> int:
-        """Connections of clients that have mounted."""
-        return self._server.clients
+        super().__init__(programs, privileged=privileged)
 
     @property
     def mounts(self) -> int:
@@ -65,5 +52,5 @@ class Export:
 
     def close(self) -> None:
         """End all connections, and close what is open."""
-        self._server.close()
+        super().close()
         self.files.close()
