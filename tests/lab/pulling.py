@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lab.memory_stack import MemoryStack
 from vfs.base.progress import Progress
-from vfs.commands.pull import Outcome, Pull, Selection
+from vfs.commands.pull import Order, Outcome, Pull
 from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Pulled
 
@@ -19,16 +19,9 @@ async def pull(
 ) -> Outcome:
     """One run of `artisync pull`, of all experiments without `names`."""
     with PullDirectory(place) as destination, Pulled(place) as pulled:
-        work = Pull(
-            stack,  # type: ignore[arg-type]
-            destination,
-            pulled,
-            Selection(only),
-            Progress(),
-            overwrite=overwrite,
-            patience=10,
-        )
-        await work.fetch(await work.plan(names or None))
+        order = Order(str(place), names or None, tuple(only), overwrite=overwrite)
+        work = Pull(stack, order, destination, pulled, Progress(), patience=10)  # type: ignore[arg-type]
+        await work.fetch(await work.plan())
         return work.outcome
 
 

@@ -22,8 +22,7 @@ from vfs.cli.remote_names import Experiment
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
-    from vfs.commands.pull import Outcome
-    from vfs.commands.pull_run import Order
+    from vfs.commands.pull import Order, Outcome
 
 MOST_TOLD = 20
 """Files that are named one by one."""
@@ -94,7 +93,7 @@ def command(
     --overwrite a directory that has become a file. A file that is being written on the server is pulled once it is
     complete. Uses a live mount if there is one.
     """
-    from vfs.commands.pull_run import Order
+    from vfs.commands.pull import Order
 
     *chosen, last = names
     if everything == bool(chosen):

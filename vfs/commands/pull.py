@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vfs.base.errors import (
@@ -47,17 +47,23 @@ LOOKED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which files of an experiment to copy."""
+class Order:
+    """What is pulled, and into which directory, in plain types."""
 
-    parts: frozenset[str] = frozenset()
-    """Only below these directories of the experiment; all, if empty."""
+    directory: str
+    names: Sequence[str] | None = None
+    """Experiments, directories and files; None for all experiments, and what lies beside them."""
+    only: Sequence[str] = ()
+    """Only below these directories of each experiment; all, if empty."""
     newer_than: float | None = None
     """Only what was written after that, in seconds since the epoch of the server's clock."""
+    dry_run: bool = False
+    overwrite: bool = False
+    watch: bool = False
 
     def wants(self, path: str, node: Node) -> bool:
-        """`path` is relative to the experiment."""
-        if self.parts and path.partition("/")[0] not in self.parts:
+        """Whether a file is to be copied; `path` is relative to the experiment."""
+        if self.only and path.partition("/")[0] not in self.only:
             return False
         return node.kind is Kind.DIRECTORY or self.newer_than is None or node.version.mtime > self.newer_than
 
@@ -94,27 +100,25 @@ class Outcome:
 
 
 class Pull:
-    """One destination. `await plan(...)`, then `await fetch(...)`, as often as wanted, inside `with pulled:`."""
+    """One destination. `await plan()`, then `await fetch(...)`, as often as wanted, inside `with pulled:`."""
 
     def __init__(
         self,
         stack: Stack,
+        order: Order,
         destination: PullDirectory,
         pulled: Pulled,
-        selection: Selection,
         progress: Progress,
         *,
-        overwrite: bool = False,
         patience: float,
     ) -> None:
         """`patience`: seconds to wait for a file that is being written to come to rest."""
+        self._order = order
         self._tree = stack.tree
         self._fetcher = stack.fetcher
         self._destination = destination
         self._pulled = pulled
-        self._writer = PullWriter(destination, pulled, overwrite=overwrite)
-        self._selection = selection
-        self._overwrite = overwrite
+        self._writer = PullWriter(destination, pulled, overwrite=order.overwrite)
         self._patience = patience
         self._lanes = Lanes()
         self.progress = progress
@@ -122,9 +126,8 @@ class Pull:
 
     # --- what to copy -------------------------------------------------------------------------------------------
 
-    async def plan(self, names: Iterable[str] | None) -> list[Item]:
-        """Look at the experiments, directories and files `names` (patterns are expanded), or at all experiments and what
-        lies beside them; asks for listings only.
+    async def plan(self) -> list[Item]:
+        """Look at what is ordered, patterns expanded; asks for listings only.
 
         Raises NoSuchExperiment, AmbiguousExperiment, NoSuchPath, Unreachable; UsageError for two of the same name;
         DestinationUnusable when the destination is gone.
@@ -132,7 +135,7 @@ class Pull:
         if self._destination.removed:
             raise DestinationUnusable(f"{self._destination.path} was removed")
         with fresh_only():
-            return await self._plan(names)
+            return await self._plan(self._order.names)
 
     async def _plan(self, names: Iterable[str] | None) -> list[Item]:
         tree = self._tree
@@ -145,9 +148,9 @@ class Pull:
             wanted.items(), lambda name, top: self._look(name, top, inside.get(name, ""))
         ):
             items += found
-        if names is None and not self._selection.parts:
+        if names is None and not self._order.only:
             for node in list(tree.root.children.values()):
-                if node.kind is Kind.FILE and self._selection.wants(os.fsdecode(node.name), node):
+                if node.kind is Kind.FILE and self._order.wants(os.fsdecode(node.name), node):
                     items += self._item(node, os.fsdecode(node.name))
         items = self._fitting(items)
         self.progress.done = self.progress.files_done = 0
@@ -202,7 +205,7 @@ class Pull:
                 if looked % LOOKED_AT_ONCE == 0:
                     await asyncio.sleep(0)
                 path = os.fsdecode(node.path[start:])
-                if not self._selection.wants(posixpath.join(inside, path), node):
+                if not self._order.wants(posixpath.join(inside, path), node):
                     continue
                 found = [] if posixpath.dirname(path) in shut else await self._item_of(node, top, name, path)
                 items += found
@@ -217,7 +220,7 @@ class Pull:
                 raise problem
             path = posixpath.join(name, os.fsdecode(directory.path[start:])).rstrip("/")
             self.outcome.failed.append((path, problem.hint))
-        return items if len(items) > 1 or not self._selection.parts else []
+        return items if len(items) > 1 or not self._order.only else []
 
     async def _item_of(self, node: Node, top: Node, experiment: str, path: str) -> list[Item]:
         name = posixpath.join(experiment, path)
@@ -256,7 +259,7 @@ class Pull:
                 action = Action.REPLACE
             else:
                 left = self._pulled.take(name).left(name, found) if found is not None else None
-                action = decide(found, left, node.version, overwrite=self._overwrite)
+                action = decide(found, left, node.version, overwrite=self._order.overwrite)
             if action is not Action.GROW:  # what a stopped pull has fetched
                 half = self._pulled.take(name).half(name, node.version)
                 found = self._destination.found(half) if half is not None else None
@@ -287,9 +290,7 @@ class Pull:
             self._failed(name, error)
             return []
         inside = symlinks.inside(top.path, shown.path)
-        if not (
-            inside and self._selection.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown)
-        ):
+        if not (inside and self._order.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown)):
             return self._item(shown, name) if shown.kind is Kind.FILE else []
         text = os.fsdecode(symlinks.relative(top.path, node.path, shown.path))
         try:

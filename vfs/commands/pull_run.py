@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vfs.base.errors import DestinationUnusable, LinkError, Unreachable
 from vfs.base.progress import Progress
-from vfs.commands.pull import Pull, Selection
+from vfs.commands.pull import Order, Pull
 from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Pulled
 from vfs.commands.reports import Report, Tell
@@ -24,20 +24,6 @@ WATCH_SECONDS = 2.0
 REST = 10
 """A rest is this many times as long as the look before it, so that a large tree is not listed without pause."""
 LONGEST_REST = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is pulled, and into which directory, in plain types. `names`: None for all experiments."""
-
-    directory: str
-    names: Sequence[str] | None
-    only: Sequence[str] = ()
-    newer_than: float | None = None
-    """Seconds since the epoch of the server's clock."""
-    dry_run: bool = False
-    overwrite: bool = False
-    watch: bool = False
 
 
 async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> None:
@@ -54,15 +40,12 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
     except OSError as error:
         raise DestinationUnusable(f"{place} cannot be opened: {error.strerror}") from error
     with opened as directory, Pulled(place) as pulled:
-        selection = Selection(frozenset(order.only), order.newer_than)
         patience = 0.0 if order.watch else stack.settings.timeout
-        pull = Pull(
-            stack, directory, pulled, selection, progress, overwrite=order.overwrite, patience=patience
-        )
+        pull = Pull(stack, order, directory, pulled, progress, patience=patience)
         if order.watch:
-            await _watch(pull, order.names, tell)
+            await _watch(pull, tell)
             return
-        items = await pull.plan(order.names)
+        items = await pull.plan()
         if order.dry_run:
             files = [item for item in items if item.node.kind is not Kind.DIRECTORY]
             files.sort(key=lambda item: item.name)
@@ -76,14 +59,14 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
             tell({"outcome": asdict(pull.outcome), "seconds": time.monotonic() - began})
 
 
-async def _watch(pull: Pull, names: Sequence[str] | None, tell: Tell) -> None:
+async def _watch(pull: Pull, tell: Tell) -> None:
     """Pull again and again; a server that does not answer is waited for."""
     first = True
     while True:
         began = time.monotonic()
         looked = 0.0
         try:
-            items = await pull.plan(names)
+            items = await pull.plan()
             looked = time.monotonic() - began
             if any(item.size for item in items):
                 tell({"fetching": True})
