@@ -170,7 +170,7 @@ def test_a_file_that_may_not_be_read_fails_alone(client: Client, root: Path, tmp
         (["exp-1", "FILE"], 1, "is a file"),
         (["exp-1", "OUT", "--newer-than", "yesterdayish"], 2, "is not a time"),
         (["exp-1", "OUT", "--only", "gradients"], 2, "gradients"),
-        (["exp-1", "OUT", "--watch", "--dry-run"], 2, "do not go together"),
+        (["exp-1", "OUT", "--watch", "--dry-run"], 2, "cannot be combined"),
     ],
 )
 def test_wrong_words_are_told(client: Client, tmp_path: Path, words: list[str], code: int, says: str) -> None:

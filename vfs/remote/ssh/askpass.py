@@ -18,8 +18,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from vfs.remote.ssh.wakeup import Wakeup
-
 log = logging.getLogger(__name__)
 
 _SCRIPT = """#!/bin/sh
@@ -57,7 +55,7 @@ class Askpass:
             # A FIFO that is open for both directions neither waits for the other side nor ends with it: fifo(7).
             flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
             self._question, self._reply = (os.open(p, flags) for p in pipes)
-            self._wake = Wakeup()
+            self._end, self._ending = os.pipe()
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
@@ -74,15 +72,15 @@ class Askpass:
 
     def close(self) -> None:
         """End the thread. To be called once."""
-        self._wake.set()
+        os.write(self._ending, b"\0")
 
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._question, select.POLLIN)
-        poll.register(self._wake.fileno(), select.POLLIN)
+        poll.register(self._end, select.POLLIN)
         pending = b""
         try:
-            while not any(fd == self._wake.fileno() for fd, _ in poll.poll()):
+            while not any(fd == self._end for fd, _ in poll.poll()):
                 pending = (pending + os.read(self._question, _LONGEST))[-_LONGEST:]
                 while b"\0" in pending:
                     question, _, pending = pending.partition(b"\0")
@@ -92,8 +90,7 @@ class Askpass:
 
     def _release(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
-        self._wake.close()
-        for fd in (self._question, self._reply):
+        for fd in (self._question, self._reply, self._end, self._ending):
             os.close(fd)
 
     def _reply_to(self, question: str) -> bytes:

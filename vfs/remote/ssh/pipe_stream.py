@@ -19,7 +19,6 @@ from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.transport import Sink
-from vfs.remote.ssh.wakeup import Wakeup
 
 PIPE_SIZE = 1 << 20
 """Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
@@ -55,7 +54,8 @@ class PipeStream:
         self._askpass = askpass
         self._input = child.stdout.fileno()
         self._output = child.stdin.fileno()
-        self._wake = Wakeup()
+        self._end, self._ending = os.pipe()
+        """A pipe with something to read once the stream is closed: it wakes the threads that wait."""
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
@@ -147,7 +147,7 @@ class PipeStream:
                 return
             self._closed = True
             self._users += 1  # nobody else may release the pipes before this is done
-        self._wake.set()
+        os.write(self._ending, b"\0")
         self._child.close()
         self._leave()
 
@@ -155,12 +155,12 @@ class PipeStream:
         """Wait for `fd`; False when the stream is closed, or the server's first byte is late."""
         poll = select.poll()
         poll.register(fd, event)
-        poll.register(self._wake.fileno(), select.POLLIN)
+        poll.register(self._end, select.POLLIN)
         while True:
             # At least 50 ms: while a person is asked, the deadline may stand still just before its end.
             patience = None if self._begun else max(self._deadline.left * 1000, 50)
             ready = poll.poll(patience)
-            if any(number == self._wake.fileno() for number, _ in ready):
+            if any(number == self._end for number, _ in ready):
                 return False
             if ready:
                 return True
@@ -198,7 +198,8 @@ class PipeStream:
         for file in (self._child.stdin, self._child.stdout):
             if file is not None:
                 file.close()
-        self._wake.close()
+        os.close(self._end)
+        os.close(self._ending)
         if self._askpass is not None:
             self._askpass.close()
             self._askpass = None
