@@ -220,6 +220,6 @@ def test_what_only_root_unmounts_is_told_with_the_command(
     sudo.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(
-        errors.MountError, match="only root unmounts /mnt/a b: `sudo umount -i -c '/mnt/a b'`"
+        errors.MountError, match="only root can unmount /mnt/a b: `sudo umount -i -c '/mnt/a b'`"
     ):
         mountpoint.unmount(Path("/mnt/a b"))
