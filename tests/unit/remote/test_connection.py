@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab.engine_threads import Threads, run_engine
-from tests.lab.fake_server import Asked
+from tests.lab.fake_server import Asked, Session
 from tests.unit.remote.one_connection import connected
 from vfs.remote.sftp.wire import PacketType
 
@@ -77,3 +77,27 @@ def test_what_came_short_is_asked_for_once_more_and_nothing_else() -> None:
 
     reads = run_engine(main)
     assert sum(int.from_bytes(asked.tail[8:]) for asked in reads) < 3 << 20
+
+
+def test_requests_keep_their_order_whichever_thread_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.cycle([True, False, True])
+
+    def send_now(session: Session, data: bytes) -> bool:
+        if next(now):
+            session.send(data)
+            return True
+        return False
+
+    monkeypatch.setattr(Session, "send_now", send_now, raising=False)
+
+    async def main(threads: Threads) -> list[Asked]:
+        server, session, connection, _ = await connected(threads)
+        session.asked.clear()
+        for _ in range(5):
+            await asyncio.gather(*(connection.lstat(BIG) for _ in range(20)), return_exceptions=True)
+        connection.close()
+        return server.asked(PacketType.LSTAT)
+
+    numbers = [asked.id for asked in run_engine(main)]
+    assert len(numbers) == 100
+    assert numbers == sorted(numbers)

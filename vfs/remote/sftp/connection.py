@@ -176,7 +176,7 @@ class Connection(Exchange):
             packets.append(wire.request(PacketType.STAT, number, batch.about))
         self.requests += len(packets)
         self._await(batch)
-        self._queue.put(b"".join(packets))
+        self._send_out(b"".join(packets))
 
     async def _extended(self, name: bytes, path: bytes | None, parse: Callable[[bytes], T]) -> T:
         number = self._next_id()

@@ -142,7 +142,6 @@ class Decoder(Generic[Token]):
 
     def _parse(self, data: memoryview, start: int, end: int, replies: list[Reply[Token]]) -> int:
         """Take in the packets that lie in `data` from `start` to `end`; where what is not taken in begins."""
-        bulk = False
         if self._surplus:
             skipped = min(self._surplus, end - start)
             self._surplus -= skipped
@@ -160,7 +159,7 @@ class Decoder(Generic[Token]):
             if kind == PacketType.DATA:
                 if there < 9:
                     break
-                bulk = length > _BULK
+                self._bulk = length > _BULK
                 size, expected = self._data(data, start, length, request_id)
                 reply = Reply(expected.token, request_id, kind, size)
                 into = expected.into
@@ -180,11 +179,11 @@ class Decoder(Generic[Token]):
                 replies.append(reply)
             else:
                 if there < length:
+                    self._bulk = False
                     break
                 packet = bytes(data[start + 4 : start + 4 + length])
                 start += 4 + length
                 replies.append(self._reply(kind, request_id, packet))
-        self._bulk = bulk
         return start
 
     def _data(

@@ -1,9 +1,10 @@
 """Requests out, answers in, over one transport: a reader thread and a writer thread.
 
-The event loop's thread asks; the writer thread sends; the reader thread receives, straight into the destination of a
-READ, and hands whole answers to the loop, many with one wake-up. Where the transport can, the loop's thread receives itself
-once the stream is up, and the reader thread waits for the end. `_queue` (a lock of its own inside `SimpleQueue`) is all that
-the threads share besides the decoder's table, whose single operations are atomic.
+The event loop's thread asks, and sends where the transport can without waiting; else the writer thread does. The reader
+thread receives, straight into the destination of a READ, and hands whole answers to the loop, many with one wake-up. Where the
+transport can, the loop's thread receives itself once the stream is up, and the reader thread waits for the end. `_queue` (a lock
+of its own inside `SimpleQueue`) is all that the threads share besides the decoder's table and `_sent`, whose single operations
+are atomic.
 
 A request fails with `LinkLost` only after the reader thread has ended: from then on nobody writes into its buffer.
 """
@@ -61,6 +62,9 @@ class Exchange(ABC):
         self._reader = LoopReader(self._loop)
         self._decoder: Decoder[Ask | Batch] = Decoder()
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._handed_over = self._sent = 0
+        """Packets that were given to the writer thread, and those that it has sent."""
+        self._send_now: Callable[[bytes], bool] = getattr(transport, "send_now", lambda _: False)
         self._ids = 0
         self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
         self._scheduled = False
@@ -139,7 +143,7 @@ class Exchange(ABC):
         ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
         self._decoder.expect_version(ask)
         self._await(ask)
-        self._queue.put(wire.init())
+        self._send_out(wire.init())
         return ask.future
 
     def _request(
@@ -163,8 +167,15 @@ class Exchange(ABC):
         self._decoder.expect(number, expected, ask)
         self._await(ask)
         self.requests += 1
-        self._queue.put(packet)
+        self._send_out(packet)
         return ask.future
+
+    def _send_out(self, packet: bytes) -> None:
+        if self._handed_over == self._sent and self._send_now(packet):  # saves the wake-up of a thread
+            self.bytes_sent += len(packet)
+        else:
+            self._handed_over += 1
+            self._queue.put(packet)
 
     def _await(self, item: Ask | Batch) -> None:
         if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:
@@ -334,6 +345,7 @@ class Exchange(ABC):
                 if data:
                     self._transport.send(data)
                     self.bytes_sent += len(data)
+                    self._sent += len(packets)
             except (OSError, EOFError) as error:
                 log.debug("cannot send: %s", error)
                 self._call(self._give_up, LinkLost(f"cannot send: {error}"))

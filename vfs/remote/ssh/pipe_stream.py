@@ -141,6 +141,17 @@ class PipeStream:
         finally:
             self._leave()
 
+    def send_now(self, data: bytes) -> bool:
+        """As `Transport.send_now`: a pipe takes so little as a whole, or not at all (pipe(7))."""
+        if len(data) > select.PIPE_BUF or not self._enter():
+            return False
+        try:
+            return os.write(self._output, data) == len(data)
+        except OSError:
+            return False
+        finally:
+            self._leave()
+
     def close(self) -> None:
         with self._lock:
             if self._closed:
