@@ -94,12 +94,16 @@ class Namespace:
         if child is not None:
             if not self.fresh(child):
                 return None
-            parent.answered += child.checked == parent.listed
+            if child.checked == parent.listed:
+                parent.served()
             return child
         if len(name) > LONGEST_NAME or len(parent.path) + 1 + len(name) > LONGEST_PATH:
             raise NameTooLong(f"{name!r} in a path of {len(parent.path)} bytes")
         if self.listed(parent):
-            parent.answered += 1
+            parent.served()
+            raise NoSuchPath(name)
+        absent, at = parent.lacks
+        if name == absent and loop_time() - at < self.ttl:
             raise NoSuchPath(name)
         return None
 

@@ -81,6 +81,12 @@ class Node:
     """When the whole directory was last listed."""
     answered: int = 0
     """Lookups that the last listing answered."""
+    missed: tuple[bytes, float] = (b"", NEVER)
+    """The name in it that last had to be asked for, and when."""
+    lacks: tuple[bytes, float] = (b"", NEVER)
+    """The name that was last asked for alone and is not in it, and when it was asked for."""
+    in_vain: bool = False
+    """It was listed again ahead of programs, and that has answered nothing yet."""
     waiters: int = 0
     """Programs that wait for its listing now."""
     large: bool = False
@@ -107,6 +113,11 @@ class Node:
             above.append(node)
             node = node.parent
         return above[::-1]
+
+    def served(self) -> None:
+        """Its listing answered a lookup."""
+        self.answered += 1
+        self.in_vain = False
 
     @property
     def depth(self) -> int:

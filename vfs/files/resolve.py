@@ -50,6 +50,7 @@ class Resolver:
             child = parent.children.get(name)
             if child is not None and child.checked <= at:
                 self._names.remove(child)
+            parent.lacks = name, at
             raise
         if attributes.is_symlink:
             await self.symlink(parent, name, attributes, at)

@@ -112,6 +112,7 @@ class Files:
 
         Raises NoSuchPath, NameTooLong, Unreachable, RemoteError.
         """
+        self.list_ahead.missed(directory, name)
         node = await self.tree.lookup(directory, name)
         self.tree.list_soon(node)
         return node

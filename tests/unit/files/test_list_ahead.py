@@ -377,3 +377,64 @@ def test_listings_are_not_renewed_over_a_metered_link() -> None:
         assert listed(stack) == before
 
     play(story, latency=0.05)
+
+
+def test_a_program_that_comes_back_to_several_directories_waits_for_few_of_their_names() -> None:
+    """As git does, which opens a repository, reads hundreds of files, and looks at the repository again."""
+
+    async def story(stack: MemoryStack) -> None:
+        for directory in (
+            b"",
+            b"/refs",
+            b"/refs/heads",
+            b"/refs/tags",
+            b"/info",
+            b"/objects",
+            b"/objects/00",
+        ):
+            stack.files.mkdir(ROOT + b"/git" + directory)
+        for name in (b"/HEAD", b"/refs/heads/main", b"/objects/00/1", b"/info/exclude"):
+            stack.old(ROOT + b"/git" + name, b"x")
+        first = (b"HEAD", b"objects", b"refs/tags", b"refs/heads/main", b"info/attributes")
+        await look_up(stack, *(b"git/" + name for name in first))
+        await asyncio.sleep(TTL + 1)
+        began = asyncio.get_running_loop().time()
+        again = (b"refs/heads/main", b"refs/heads/HEAD", b"info/grafts", b"objects/info", b"objects/pack")
+        await look_up(stack, *(b"git/" + name for name in (*again, b"objects/00/1", b"info/exclude")))
+        waits = (asyncio.get_running_loop().time() - began) / 0.05
+        assert waits <= 4.1
+
+    play(story, latency=0.05)
+
+
+def test_what_is_listed_in_vain_around_a_name_is_listed_once() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make(stack)
+        top = await stack.node(b"exp-00")
+        for _ in range(2):
+            await walk(stack, 0.001)
+        await look_up(stack, b"exp-00/started")
+        before = listed(stack)
+        for number in range(40):
+            await asyncio.sleep(TTL + 0.5)
+            await look_up(stack, b"exp-00/" + (b"done", b"started")[number % 2])
+        assert not top.stale
+        assert listed(stack) - before <= 40 * 2 + 32  # exp-00 and the root, and what lies around them once
+
+    play(story, latency=0.05)
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.3])
+def test_an_absent_name_that_is_asked_for_twice_is_waited_for_once(latency: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/exp")
+        directory = await stack.node(b"exp")
+        directory.slow = directory.large = True  # so that no listing answers
+        assert not await look_up(stack, b"exp/done")
+        assert await look_up(stack, b"exp/done")
+        stack.files.write(ROOT + b"/exp/done", b"x")
+        await asyncio.sleep(TTL)
+        await look_up(stack, b"exp/done")
+        assert b"done" in directory.children
+
+    play(story, latency=latency)

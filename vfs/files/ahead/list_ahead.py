@@ -1,7 +1,8 @@
 """Lists directories before a program asks: the next ones of a walk, and again those in which it looks names up.
 
 Opening one directory lists no other: it takes two children of a directory, opened within PATTERN_SECONDS. A walk ends when no
-directory is opened for as long. A listing is renewed only if the one before answered several lookups.
+directory is opened for as long. A listing is renewed
+if the one before answered several lookups, or when a second name of the directory has to be asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 
 from vfs.base.loop_time import loop_time
 from vfs.files.ahead.crawl import Crawl
-from vfs.files.node import Kind, Node
+from vfs.files.node import Node
 from vfs.files.tree import SINGLY, Tree
 
 PATTERN_SECONDS = 5.0
@@ -18,6 +19,8 @@ PATTERN_SECONDS = 5.0
 MANY = 1000
 RENEWED = 32
 """Directories that are listed again at a time."""
+AROUND = 2
+"""Directories above one that count as around it."""
 
 
 class ListAhead:
@@ -63,19 +66,42 @@ class ListAhead:
         """
         if directory.answered < SINGLY or self._tree.remote.metered or self._tree.requests.silent():
             return
-        now, ttl = loop_time(), self._tree.names.ttl
-        if now - directory.listed < ttl / 2:
+        if loop_time() - directory.listed < self._tree.names.ttl / 2:
             return
         directory.answered = 0
-        todo = [directory]
-        for one in todo:
-            if now - one.listed >= PATTERN_SECONDS or one.slow or len(one.children) > MANY:
-                continue
-            if now - one.listed >= ttl / 2:
-                self._tree.list_again(one)
-            below = [child for child in one.children.values() if child.kind is Kind.DIRECTORY]
-            todo += [child for child in below if child.answered][: RENEWED - len(todo)]
+        self._list_again(directory, least=1)
         self._tree.refresh_soon(directory)
+
+    def missed(self, directory: Node, name: bytes) -> None:
+        """A name has to be asked for. If another one in the directory was a moment ago, list it again, and the directories
+        around it that were listed lately: a program that comes back to one often comes back to all.
+        """
+        now = loop_time()
+        (before, at), directory.missed = directory.missed, (name, now)
+        if before == name or now - at >= PATTERN_SECONDS:
+            return
+        if self._tree.remote.metered or self._tree.requests.silent():
+            return
+        for top in (directory, *directory.ancestors()[-AROUND:][::-1]):
+            self._list_again(top)
+
+    def _list_again(self, top: Node, least: int = 0) -> None:
+        """List a directory and those below it again that were listed lately, and answered at least so many lookups; not if
+        that was in vain the last time."""
+        now, ttl = loop_time(), self._tree.names.ttl
+
+        def meant(one: Node) -> bool:
+            return now - one.listed < PATTERN_SECONDS and not (
+                one.in_vain or one.slow or len(one.children) > MANY
+            )
+
+        todo = [top] if meant(top) else []
+        for one in todo:
+            if now - one.listed >= ttl / 2:
+                one.in_vain = True
+                self._tree.list_again(one)
+            below = [child for child in one.children.values() if child.answered >= least and meant(child)]
+            todo += below[: RENEWED - len(todo)]
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:
