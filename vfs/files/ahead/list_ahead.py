@@ -1,8 +1,8 @@
 """Lists directories before a program asks: the next ones of a walk, and again those in which it looks names up.
 
 Opening one directory lists no other: it takes two children of a directory, opened within PATTERN_SECONDS. A walk ends when no
-directory is opened for as long. A listing is renewed
-if the one before answered several lookups, or when a second name of the directory has to be asked for.
+directory is opened for as long. A listing is renewed if it answered several lookups, or when a second name of the directory
+has to be asked for.
 """
 
 from __future__ import annotations
