@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError
 from vfs.commands.patterns import expand
 from vfs.files import experiments
@@ -42,8 +43,8 @@ async def listing(stack: Stack, paths: Sequence[str]) -> dict[str, Any]:
 
 async def _experiments(stack: Stack, unlisted: Unlisted, pinned: set[bytes]) -> list[Row]:
     found = await experiments.experiments(stack.tree)
-    summaries = await experiments.look_through(
-        found.items(), lambda name, node: experiments.summary(stack.tree, name, node, unlisted)
+    summaries = await each(
+        found.items(), lambda one: experiments.summary(stack.tree, *one, unlisted), experiments.TOGETHER
     )
     tops = {path.partition(b"/")[0] for path in pinned}
     return [{**asdict(one), "pinned": os.fsencode(one.name) in tops} for one in summaries]

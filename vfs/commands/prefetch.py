@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 
+from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
 from vfs.commands.patterns import expand
@@ -13,7 +14,7 @@ from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import Lanes, chunks, together, with_reader
+from vfs.files.read_whole import Lanes, chunks, with_reader
 from vfs.files.reader import Reader
 from vfs.files.records import pins_of
 from vfs.files.requests import fresh_only
@@ -119,7 +120,7 @@ async def _fetch(
                 return
             progress.files_done += 1
 
-    await together(one(node) for node in nodes)
+    await each(nodes, one)
     await stack.cache.flush()
     return fetched, failed
 

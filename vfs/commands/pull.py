@@ -14,6 +14,7 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vfs.base.each import each
 from vfs.base.errors import (
     ArtisyncError,
     ChangedHere,
@@ -35,7 +36,7 @@ from vfs.commands.pull_journal import Action, Pulled, decide
 from vfs.commands.pull_write import PullWriter
 from vfs.files import experiments, symlinks
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import Lanes, together, with_reader
+from vfs.files.read_whole import Lanes, with_reader
 from vfs.files.reader import Reader
 from vfs.files.requests import fresh_only
 from vfs.stack import Stack
@@ -144,9 +145,8 @@ class Pull:
         self.outcome.same = 0
         wanted = self._locked(wanted)
         items: list[Item] = []
-        for found in await experiments.look_through(
-            wanted.items(), lambda name, top: self._look(name, top, inside.get(name, ""))
-        ):
+        looks = ((name, top, inside.get(name, "")) for name, top in wanted.items())
+        for found in await each(list(looks), lambda one: self._look(*one), experiments.TOGETHER):
             items += found
         if names is None and not self._order.only:
             for node in list(tree.root.children.values()):
@@ -327,7 +327,7 @@ class Pull:
         todo = await asyncio.to_thread(self._make_directories, list(items))
         # small ones first: no event file waits for a checkpoint
         with fresh_only():
-            await together(self._bring(item) for item in sorted(todo, key=lambda item: item.size))
+            await each(sorted(todo, key=lambda item: item.size), self._bring)
         await asyncio.to_thread(self._pulled.clean, self._destination)
 
     def _make_directories(self, items: list[Item]) -> list[Item]:

@@ -10,9 +10,8 @@ import difflib
 import os
 import posixpath
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from vfs.base.errors import (
     AmbiguousExperiment,
@@ -26,8 +25,6 @@ from vfs.base.errors import (
 from vfs.files.node import Kind, Node
 from vfs.files.tree import Tree
 from vfs.files.xattrs import cached_bytes
-
-T = TypeVar("T")
 
 AT_ONCE = 64
 """Directories of one experiment listed at a time."""
@@ -86,19 +83,6 @@ async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
         if shown is not None and shown.kind is Kind.DIRECTORY:
             found[os.fsdecode(node.name)] = shown
     return dict(sorted(found.items()))
-
-
-async def look_through(
-    known: Iterable[tuple[str, Node]], look: Callable[[str, Node], Awaitable[T]]
-) -> list[T]:
-    """What `look` returns for each experiment, some at a time."""
-    room = asyncio.Semaphore(TOGETHER)
-
-    async def one(name: str, top: Node) -> T:
-        async with room:
-            return await look(name, top)
-
-    return await asyncio.gather(*(one(name, top) for name, top in known))
 
 
 async def find_path(tree: Tree, path: str) -> Node:

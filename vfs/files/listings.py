@@ -6,10 +6,9 @@ was asked for are removed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
 
+from vfs.base.each import each
 from vfs.base.errors import ListingTooLong, NoSuchPath, ServerFailure
 from vfs.base.loop_time import loop_time
 from vfs.base.slices import slices
@@ -76,7 +75,7 @@ class Listings:
                 else:
                     self._names.observe(directory, entry.name, entry.attributes, at)
         if linked:
-            await self._follow(directory, linked, at)
+            await each(linked, lambda entry: self._follow(directory, entry, at), SYMLINKS_AT_ONCE)
         if directory.children.keys() <= names:
             return
         async for children in slices(list(directory.children.values())):
@@ -84,23 +83,10 @@ class Listings:
                 if child.name not in names and child.checked <= at and not child.stale:
                     self._names.remove(child)
 
-    async def _follow(self, directory: Node, linked: Sequence[DirEntry], at: float) -> None:
-        """Ask what symlinks are shown as, SYMLINKS_AT_ONCE at a time. Raises Unreachable."""
-        todo = iter(linked)
-
-        async def some() -> None:
-            for entry in todo:
-                if not directory.stale:
-                    await self._observe(directory, entry, at)
-
-        tasks = [asyncio.ensure_future(some()) for _ in range(min(SYMLINKS_AT_ONCE, len(linked)))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-    async def _observe(self, directory: Node, entry: DirEntry, at: float) -> None:
+    async def _follow(self, directory: Node, entry: DirEntry, at: float) -> None:
+        """Ask what a symlink is shown as. Raises Unreachable."""
+        if directory.stale:
+            return
         try:
             await self._resolver.symlink(directory, entry.name, entry.attributes, at)
         except ServerFailure as error:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from vfs.base.errors import BeingWritten, StaleVersion
 from vfs.fetch.fetcher import Fetcher
@@ -33,17 +32,6 @@ class Lanes:
     def of(self, size: int) -> asyncio.Semaphore:
         """The limit for a file of `size` bytes: `async with lanes.of(size):`."""
         return self._small if size <= SMALL else self._large
-
-
-async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all of them at once; the first failure ends the others, and is raised when they have ended."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def with_reader(

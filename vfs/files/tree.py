@@ -133,11 +133,6 @@ class Tree:
         heard = node.checked != NEVER or node is not self.root
         return heard and not node.stale and node.pending is None and not self.remote.link.online
 
-    async def look(self, node: Node) -> None:
-        """Ask for a node's attributes whatever their age. Raises as `refresh`."""
-        if not node.stale:
-            await self.versions.ask(node, None)
-
     def refresh_soon(self, node: Node, left: float | None = None) -> None:
         """Ask in the background for what is fresh for no more than `left` seconds, by default half of the TTL: the node, and
         the directories that lead to it.

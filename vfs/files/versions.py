@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 
 from vfs import formats
+from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, NoSuchPath, NotAFile, StaleVersion, Unreachable
 from vfs.base.file_version import Change, classify, settled
 from vfs.base.loop_time import loop_time
@@ -319,17 +319,14 @@ class Versions:
         return self._tasks.start(("recheck", node), lambda: self._recheck(node, content))
 
     async def _recheck(self, node: Node, content: Content) -> None:
-        version, todo = content.version, deque(content.doubts.groups())
+        version = content.version
         self.fetcher.handles.reopen(content)  # another file may have been renamed into place since
 
-        async def lane() -> None:
-            while todo and content.version == version and not node.stale:
-                await self._compare_again(node, content, todo.popleft())
+        async def again(group: list[Sample]) -> None:
+            if content.version == version and not node.stale:
+                await self._compare_again(node, content, group)
 
-        try:
-            await asyncio.gather(*(lane() for _ in range(min(RECHECK_LANES, len(todo)))))
-        finally:
-            todo.clear()
+        await each(list(content.doubts.groups()), again, RECHECK_LANES)
         if content.version == version and not node.stale and not content.doubts:
             content.foreign = False
             if node.settled or content.append_only:

@@ -101,7 +101,7 @@ def test_a_pin_outlives_what_is_there(
         if read:
             assert await stack.read(b"exp/ck.pt") == bytes(stack.files.find(FILE).data)
             await asyncio.sleep(TTL + 1)
-            await stack.tree.look(await stack.node(b"exp/ck.pt"))
+            await stack.tree.versions.ask(await stack.node(b"exp/ck.pt"), None)
             await asyncio.sleep(1)
             assert await pinned_bytes(stack) == len(stack.files.find(FILE).data)
         assert await shown(stack) == b"yes"

@@ -43,7 +43,7 @@ def test_a_file_that_grew_is_read_while_nobody_can_be_asked(after: float, look: 
         await read(reader)
         stack.files.append(FILE, MORE)
         await asyncio.sleep(after)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         want = tagged(b"old", BIG) + MORE
         assert await stack.read(b"ck.pt") == want
         await asyncio.sleep(3)
@@ -71,7 +71,7 @@ def test_what_cannot_be_compared_is_given_again_and_compared_when_there_is_a_lin
         stack.files.write(SMALL, b"new")
         await asyncio.sleep(TTL + 1)
         stack.remote.delay("open", before=60)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert reader.node.settled
         await asyncio.sleep(0.01)
         stack.remote.go_offline()
@@ -96,7 +96,7 @@ def test_what_is_lost_with_each_connection_is_given_again_too() -> None:
         assert await read(reader) == b"old"
         await asyncio.sleep(TTL + 1)
         stack.fetcher.read_past_cache = lost  # type: ignore[method-assign]
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert await read(reader) == b"old"
         assert reader.content.doubts
 
@@ -109,7 +109,7 @@ def test_nothing_is_added_from_the_server_to_what_could_not_be_compared() -> Non
         reader = await stack.open(b"ck.pt")
         assert await read(reader, 0, 8) == b"old....."
         stack.files.append(FILE, b"more")
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         stack.files.write(FILE, tagged(b"new", BIG + 4))  # in the same second
         await asyncio.sleep(TTL + 1)
         stack.remote.go_silent()
@@ -129,7 +129,7 @@ def test_a_copy_is_not_made_of_what_could_not_be_compared() -> None:
         assert await read(reader) == b"old"
         await asyncio.sleep(TTL + 1)
         stack.remote.delay("read", before=60)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         stack.remote.go_offline()
         with pytest.raises(Unreachable):
             async with settled_reader(stack.tree, stack.fetcher, reader.node, 1.0):
@@ -226,7 +226,7 @@ def test_hundreds_of_appends_are_compared_with_a_few_reads() -> None:
         for number in range(300):
             stack.files.append(NOTES, b"%08d" % number)
             await asyncio.sleep(0.999)
-            await stack.tree.look(reader.node)
+            await stack.tree.versions.ask(reader.node, None)
             offset += len(await read(reader, offset))
         assert len(reader.content.doubts) < 10
         await asyncio.sleep(3)
@@ -247,12 +247,12 @@ def test_many_pieces_are_compared_at_the_same_time() -> None:
         reader = await stack.open(b"notes.dat")
         await read(reader, 0, 8)
         stack.files.append(NOTES, b"more")
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         await asyncio.gather(*(read(reader, start, 8) for start in range(0, size, BIG // 2)))
         assert len(reader.content.doubts) > 30
         await asyncio.sleep(TTL + 1)
         began = now()
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert await read(reader, 0, 8) == b"old....."
         assert reader.keep_pages
         assert now() - began < 2
@@ -267,7 +267,7 @@ def test_who_reads_does_not_wait_for_a_long_comparison() -> None:
         assert await read(reader) == b"old"
         await asyncio.sleep(TTL + 1)
         stack.remote.delay("read", before=20)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         stack.remote.link.__class__ = NeverSilent
         began = now()
         assert await read(reader) == b"old"
@@ -285,11 +285,11 @@ def test_a_file_that_grew_by_very_much_before_it_was_settled_is_not_stale() -> N
         reader = await stack.open(b"notes.dat")
         await read(reader)
         stack.files.append(NOTES, bytes(size))
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         for start in range(0, size, BIG):
             await read(reader, start, BIG)
         await asyncio.sleep(TTL + 1)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert await read(reader, 0, 5) == b"begin"
         assert reader.keep_pages
 

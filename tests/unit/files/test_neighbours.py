@@ -259,7 +259,7 @@ def test_a_directory_that_was_replaced_is_followed_by_nothing() -> None:
         gone = await stack.node(b"b")
         ahead = series.Series(stack.tree, stack.fetcher, Tasks(), at, True, None)
         stack.files.rmtree(ROOT + b"/b")
-        await stack.tree.look(gone)
+        await stack.tree.versions.ask(gone, None)
         assert gone.stale
         await ahead._list(gone)
 

@@ -25,7 +25,7 @@ def test_an_answer_that_was_overtaken_does_not_make_growth_a_replacement() -> No
         late = asyncio.ensure_future(read(reader, 2 << 20, 1000))
         await asyncio.sleep(0.1)
         stack.files.append(LOG, b"two")
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert reader.size == BIG + 6
         assert await late == tagged(b"old", BIG)[2 << 20 :][:1000]
         assert await read(reader, BIG) == b"onetwo"
@@ -42,7 +42,7 @@ def test_an_open_that_was_overtaken_does_not_make_growth_a_replacement() -> None
         opening = asyncio.ensure_future(stack.open(b"console.log"))
         await asyncio.sleep(0.1)
         stack.files.append(LOG, b"two")
-        await stack.tree.look(node)
+        await stack.tree.versions.ask(node, None)
         reader = await opening
         assert reader.node is node
         assert await read(reader, BIG) == b"onetwo"
@@ -71,7 +71,7 @@ def test_what_comes_of_an_older_version_than_the_one_adopted_meanwhile_is_droppe
         await asyncio.sleep(0.1)
         new = tagged(b"new", BIG + 1000)
         stack.files.replace(FILE, new)
-        await stack.tree.look(node)
+        await stack.tree.versions.ask(node, None)
         await asyncio.sleep(3)
         assert await stack.read(b"ck.pt") == new
 
@@ -104,7 +104,7 @@ def test_what_was_given_out_unsettled_is_compared_also_when_the_first_who_did_ga
         assert await read(reader) == b"old"
         stack.files.write(SMALL, b"new")
         await asyncio.sleep(3)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert reader.node.settled
         stack.remote.delay("read", before=0.06)
         with pytest.raises(TimeoutError):
@@ -123,7 +123,7 @@ def test_what_was_given_out_unsettled_is_compared_once_however_many_read() -> No
         reader = await stack.open(b"small.pt")
         assert await read(reader) == b"old"
         await asyncio.sleep(3)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         before = stack.remote.requests["read"]
         assert await asyncio.gather(*(read(reader) for _ in range(10))) == [b"old"] * 10
         assert stack.remote.requests["read"] == before + 1
@@ -139,7 +139,7 @@ def test_a_file_that_is_gone_when_it_should_be_compared_is_stale() -> None:
         assert await read(reader) == b"old"
         await asyncio.sleep(60)  # the server's handle is closed
         stack.remote.delay("open", before=0.05)
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         await asyncio.sleep(0.02)  # the file is being opened to be compared
         stack.files.remove(SMALL)
         with pytest.raises(StaleVersion):
@@ -238,7 +238,7 @@ def test_a_read_whose_answer_is_late_is_as_long_as_the_file_was_said_to_be_meanw
         late = asyncio.ensure_future(read(reader, size - 4096, 4096))
         await asyncio.sleep(TTL)
         stack.files.append(path, tagged(b"new", 1000))
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert stack.service.shown(reader.node).size == size
         assert not late.done()
         assert await late == (tagged(b"old", size - 1000) + tagged(b"new", 1000))[size - 4096 :]
@@ -265,7 +265,7 @@ def test_a_small_file_replaced_by_a_longer_one_while_it_is_read_is_given_whole(t
             loop.call_later(0.15 + 0.15 * number, replace, number + 1)
         reading = asyncio.ensure_future(read(reader))
         await asyncio.sleep(0.02)
-        await stack.tree.look(reader.node)  # asked later, and answered earlier
+        await stack.tree.versions.ask(reader.node, None)  # asked later, and answered earlier
         assert await reading == tagged(b"v%d" % times, 556 + 7 * times)
         assert await read(reader) == tagged(b"v%d" % times, 556 + 7 * times)
 
@@ -281,7 +281,7 @@ def test_a_read_that_saw_a_file_before_a_comparison_did_and_is_answered_after_it
         await read(reader, 0, 1000)
         stack.files.append(FILE, b"one")
         stack.remote.delay("read", before=1.0, times=2)
-        looking = asyncio.ensure_future(stack.tree.look(reader.node))
+        looking = asyncio.ensure_future(stack.tree.versions.ask(reader.node, None))
         await asyncio.sleep(0.3)  # it is found grown, and compared
         stack.remote.delay("read", after=2.0)
         late = asyncio.ensure_future(read(reader, 2 << 20, 1000))

@@ -99,7 +99,7 @@ def test_who_waits_for_a_file_that_goes_away_is_told_at_once(gone: bytes) -> Non
         node = await stack.node(path[3:])
         later(1.05, stack.files.rmtree, gone)
         seen = node if gone == FILE else await stack.node(b"d")
-        later(1.1, lambda: asyncio.ensure_future(stack.tree.look(seen)))
+        later(1.1, lambda: asyncio.ensure_future(stack.tree.versions.ask(seen, None)))
         began = now()
         with pytest.raises(StaleVersion):
             await stack.tree.versions.open(node)
@@ -261,7 +261,7 @@ def test_a_file_that_grows_while_it_is_compared_is_not_replaced() -> None:
         assert reader.node.settled
         stack.files.append(SMALL, b"more")
         assert await read(reader, 0, 3) == b"old"
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert await read(reader) == b"oldmore"
         await asyncio.sleep(TTL + 1)
         await stack.tree.refresh(reader.node)
@@ -281,7 +281,7 @@ def test_bytes_that_were_read_while_the_file_changed_are_not_kept_as_settled() -
         late = asyncio.ensure_future(read(reader, 2 << 20, 1000))
         await asyncio.sleep(0.1)
         stack.files.append(FILE, b"more")
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert await late == tagged(b"old", BIG)[2 << 20 :][:1000]
         assert not reader.keep_pages
         await asyncio.sleep(TTL + 1)
@@ -366,7 +366,7 @@ def test_growth_followed_within_the_second_by_a_rewrite_of_the_same_length_is_fo
         reader = await stack.open(b"ck.pt")
         assert await read(reader) == tagged(b"old", BIG)
         stack.files.append(FILE, b"more")
-        await stack.tree.look(reader.node)
+        await stack.tree.versions.ask(reader.node, None)
         assert reader.size == BIG + 4
         stack.files.write(FILE, tagged(b"new", BIG + 4))
         await asyncio.sleep(TTL + 1)

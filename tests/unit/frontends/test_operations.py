@@ -226,7 +226,7 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
         served._entry(GONE, node)
         served._handles[1] = await stack.service.open(node)
         stack.files.replace(ROOT + b"/f", b"longer")
-        await stack.tree.look(node)  # a listing ahead does so, and the kernel is not told
+        await stack.tree.versions.ask(node, None)  # a listing ahead does so, and the kernel is not told
         for _ in range(2):
             await served._read(GONE, 1, 0, 4096, noted=False)
         assert told == [node.id, 6, 6]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from vfs import formats
+from vfs.base.each import each
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
 from vfs.fetch.fetcher import Fetcher
@@ -80,15 +81,14 @@ class FetchAhead:
 
     async def _fetch(self, top: Node) -> None:
         nodes = [node async for node in self._wanted(top)]
-        room = asyncio.Semaphore(AT_ONCE)
 
         async def one(node: Node) -> None:
-            async with room:
-                content = await self._tree.versions.open_ahead(node)
-                if content is not None:
-                    self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
+            content = await self._tree.versions.open_ahead(node)
+            if content is not None:
+                self._fetcher.ahead(self, content, [(0, min(content.version.size, MOST_OF_ONE))])
 
-        await asyncio.gather(*(one(node) for node in nodes if not self._tree.requests.silent()))
+        if not self._tree.requests.silent():
+            await each(nodes, one, AT_ONCE)
 
     async def aclose(self) -> None:
         """Stop fetching."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from vfs.base.each import each
 from vfs.base.errors import LinkLost, ListingTooLong, NoSuchPath, RemoteError, ServerFailure
 from vfs.remote import api
 from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
@@ -100,22 +101,20 @@ async def _page(asked: asyncio.Future[Any], handle: Handle) -> list[DirEntry] | 
 
 async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) -> list[DirEntry]:
     """The entries, with the attributes that the listing left out. Who is gone meanwhile is left out."""
-    todo = deque((place, entry) for place, entry in enumerate(entries) if entry.attributes == wire.UNTOLD)
-    found: list[DirEntry | None] = list(entries)
 
-    async def some() -> None:
-        while todo:
-            place, (name, _) = todo.popleft()
-            try:
-                attributes = await substitutes.lstat(connection, path.rstrip(b"/") + b"/" + name)
-                found[place] = DirEntry(name, attributes)
-            except NoSuchPath:
-                found[place] = None
-            except RemoteError as error:
-                log.debug("a name of which nothing is told: %s", error)
+    async def told(entry: DirEntry) -> DirEntry | None:
+        if entry.attributes != wire.UNTOLD:
+            return entry
+        try:
+            attributes = await substitutes.lstat(connection, path.rstrip(b"/") + b"/" + entry.name)
+            return DirEntry(entry.name, attributes)
+        except NoSuchPath:
+            return None
+        except RemoteError as error:
+            log.debug("a name of which nothing is told: %s", error)
+            return entry
 
-    await asyncio.gather(*(some() for _ in range(min(ASKED_AT_ONCE, len(todo)))))
-    return [entry for entry in found if entry is not None]
+    return [entry for entry in await each(entries, told, ASKED_AT_ONCE) if entry is not None]
 
 
 def _attributes(entry: DirEntry) -> Attributes:
