@@ -129,6 +129,26 @@ def test_a_rate_that_falls_and_rises_is_followed() -> None:
         assert waits(path, slow + 2, slow + 10)[-1] <= 0.5
 
 
+@pytest.mark.parametrize("every", [3, 7])
+def test_a_rate_that_changes_is_followed_beside_jitter_and_stalls(every: int) -> None:
+    def rate(now: float) -> float:
+        return (5 if now % 20 >= 10 else 100) * MBIT
+
+    def stalls(now: float) -> float:
+        return max(0.0, 0.3 - now % every)
+
+    path = Path(rate, always(0.06), jitter=0.03, stalls=stalls, small_every=0.2)
+    path.run(60)
+    assert share(path, BEGIN, BEGIN + 60) >= 0.9
+    for began in range(0, 60, 20):
+        fast, slow = BEGIN + began, BEGIN + began + 10
+        assert waits(path, fast + 1, slow - 0.4)[-1] <= 0.5
+        assert (
+            waits(path, slow, slow + 10)[-1] <= 2.5
+        )  # 1.4 MB, which keep 100 Mbit/s full in spite of the jitter
+        assert waits(path, slow + 3, slow + 9.6)[-1] <= 0.5
+
+
 @pytest.mark.parametrize(("mbit", "rtt"), [(5, 0.12), (1, 0.3), (20, 0.3)])
 def test_a_rate_that_rises_is_found_on_a_long_path_too(mbit: float, rtt: float) -> None:
     path = Path(lambda now: (mbit if now < BEGIN + 10 else max(20, 5 * mbit)) * MBIT, always(rtt))
