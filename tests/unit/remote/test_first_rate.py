@@ -8,10 +8,11 @@ import pytest
 
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import FakeDialer, FakeServer
-from tests.unit.remote.one_pool import TIMEOUT
+from tests.unit.remote.one_pool import FILE, TIMEOUT
 from vfs.remote.sftp.first_rate import SOURCE
-from vfs.remote.sftp.path_model import START
+from vfs.remote.sftp.path_model import OTHER, START
 from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
 
 RTT = 0.05
@@ -51,6 +52,25 @@ def test_nothing_is_assumed_where_nothing_is_told(
     async def main(threads: Threads) -> None:
         pool = await opened(threads, files, latency=latency, measure=measure)
         assert pool.link.path.window == START
+        await pool.aclose()
+
+    run_engine(main)
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_a_path_that_becomes_another_one_under_open_connections_is_measured_again(measure: bool) -> None:
+    async def main(threads: Threads) -> None:
+        server = FakeServer(threads, {SOURCE: bytes(1 << 20), FILE: b"x"}, latency=0.001)
+        pool = Pool(FakeDialer(server), TIMEOUT)
+        await pool.connect(measure=measure)
+        pool.link.path.saw_first(1e9)
+        assert not server.asked(PacketType.OPEN)
+        server.latency = 0.12
+        remote = SftpRemote(pool)
+        for _ in range(OTHER):
+            await remote.lstat(FILE)
+        await asyncio.sleep(1)
+        assert (pool.link.path.window > 4 * START) == measure
         await pool.aclose()
 
     run_engine(main)

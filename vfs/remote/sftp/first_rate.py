@@ -1,4 +1,4 @@
-"""How fast the path is, before anybody reads: some bytes of /dev/urandom, which no compression makes fewer.
+"""How fast a path is, before anybody reads over it: some bytes of /dev/urandom, which no compression makes fewer.
 
 The first large read over a long path would otherwise have a round trip in which next to nothing is in flight. A server
 that does not have the device is no trouble; the read then begins with little.
@@ -26,7 +26,7 @@ INSTANT = 0.002
 """Seconds; a shorter time counts as this long."""
 
 
-async def first_rate(connection: Connection) -> float:
+async def first_rate(connection: Connection, rtt: float) -> float:
     """Bytes per second; 0.0 where it cannot be told. It may be far too low (TCP starts slowly), and hardly too high."""
     loop, rate = asyncio.get_running_loop(), 0.0
     try:
@@ -35,7 +35,7 @@ async def first_rate(connection: Connection) -> float:
             for size in SIZES:
                 began = loop.time()
                 count, _ = await connection.read(handle, 0, memoryview(bytearray(size)), SOURCE)
-                took = loop.time() - began - connection.rtt
+                took = loop.time() - began - rtt
                 rate = max(rate, count / max(INSTANT, took))
                 if took > QUICK:
                     break

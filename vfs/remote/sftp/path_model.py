@@ -126,6 +126,11 @@ class PathModel:
         return self._rates[0][1] if self._rates else 0.0
 
     @property
+    def told(self) -> bool:
+        """Whether anything is known of the rate."""
+        return self.measured or self._first_rate > 0
+
+    @property
     def spare(self) -> int:
         """Bytes of speculative reads that may be in flight."""
         return max(LEAST, int(SPARE_SECONDS * self.rate)) if self.measured else self._first_spare

@@ -89,6 +89,8 @@ class Pool:
         self._tasks = Tasks()
         self._far = False
         """Whether the server was far at the last answer."""
+        self._sees_rate = False
+        """Whether some bytes may be fetched to see how fast a far server is."""
         self._no_more_until = 0.0
         self._came_up = 0.0, 0
         """When the link last did, and the bytes that had been delivered until then."""
@@ -109,13 +111,13 @@ class Pool:
     async def connect(self, *, keep_trying: bool = True, measure: bool = False) -> None:
         """Make the first connection. Raises ConnectError; with `keep_trying`, reconnecting goes on in the background.
 
-        `measure`: fetch some bytes to see how fast a far server is.
+        `measure`: fetch some bytes to see how fast a far server is, now and when the path becomes another one.
         """
         try:
             connection = await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS))
             self._adopt(connection, self._dialer)
-            if measure and connection.rtt >= FAR:
-                self._tasks.spawn(self._see_rate(connection))
+            self._sees_rate = measure
+            self._see_rate()
         except ConnectError as error:
             self.last_error = error
             if keep_trying:
@@ -163,8 +165,12 @@ class Pool:
         if not self._connections and told is not None and told[0] < time.time() - LATE:
             self._tasks.spawn(self._ask_clock(connection))
 
-    async def _see_rate(self, connection: Connection) -> None:
-        self.link.path.saw_first(await first_rate(connection))
+    def _see_rate(self) -> None:
+        if self._sees_rate and self.link.rtt >= FAR and self.alive:
+            self._tasks.spawn(self._first_rate(self.alive[0]))
+
+    async def _first_rate(self, connection: Connection) -> None:
+        self.link.path.saw_first(await first_rate(connection, self.link.rtt))
 
     async def _ask_clock(self, connection: Connection) -> None:
         self.link.saw_clock(await clock.of_processes(connection))
@@ -214,7 +220,10 @@ class Pool:
 
     def _saw_rtt(self, seconds: float, in_flight: int = 0) -> None:
         """Take in a round trip; once the server is far, have the connections that the first large read will need."""
+        told = self.link.path.told
         self.link.saw_rtt(seconds, in_flight)
+        if told and not self.link.path.told:  # another path, of which nothing is known
+            self._see_rate()
         far, self._far = self._far, self.link.rtt >= NEAR
         if self._far and not far:
             share = self.share
