@@ -27,6 +27,7 @@ class Client:
             "XDG_CONFIG_HOME": str(place / "config"),
             "XDG_STATE_HOME": str(place / "state"),
             "XDG_RUNTIME_DIR": str(place),
+            "PYTHONFAULTHANDLER": "1",  # a crash in C says where
         }
         # The user's own known_hosts may know another key at this port.
         options_of_ssh = (("UserKnownHostsFile", str(place / "no_known_hosts")),)

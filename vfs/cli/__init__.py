@@ -7,6 +7,8 @@ import importlib
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import NoReturn
@@ -18,6 +20,8 @@ from vfs.base.errors import ArtisyncError, NoThread, UsageError
 from vfs.cli import console, logs
 
 log = logging.getLogger(__name__)
+
+THREADS_SECONDS = 0.3
 
 COMMANDS = {
     "connect": "vfs.cli.connect",
@@ -97,7 +101,20 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The entry point. Exits with 0, 1 on failure, 2 on wrong usage, 130 on Ctrl-C."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    _let_threads_end()
+    sys.exit(code)
+
+
+def _let_threads_end() -> None:
+    """Wait a moment for threads that nobody waits for: one that runs while the interpreter ends may crash it.
+
+    What is still there is in a system call, and stays there.
+    """
+    end = time.monotonic() + THREADS_SECONDS
+    for thread in threading.enumerate():
+        if thread.daemon:
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ and writes `ready`. An end of the pipe without that word means that the child ha
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -117,6 +118,7 @@ def detach(pipe: int, log: int) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable()  # a crash in C says where; stderr is the log
     for spare in {null, log} - {0, 1, 2}:
         os.close(spare)
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.waiting import readable
+from tests.lab.waiting import eventually, readable
 from vfs.cli import background
 
 REPO = Path(__file__).parents[3]
@@ -210,6 +210,13 @@ def test_a_mount_that_is_killed_before_it_is_ready_is_told(lab: Lab) -> None:
 
 def test_a_mount_that_ends_without_a_word_is_a_failure(lab: Lab) -> None:
     assert lab.run("return 0").returncode == 1
+
+
+def test_a_mount_that_crashes_leaves_the_place_in_its_log_file(lab: Lab) -> None:
+    log = lab.home / "my.log"
+    done = lab.run('import ctypes\nready("")\nctypes.string_at(0)', "--log-file", "my.log")
+    assert done.returncode == 0
+    assert eventually(lambda: "Segmentation fault" in log.read_text() and "in run" in log.read_text())
 
 
 def test_options_of_the_command_line_reach_the_mount(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import Artisync, Kernel
+from vfs import cli
 from vfs.base import errors
 from vfs.base.address import Address
 from vfs.base.profiles import Profile, profile_path, save_profile
@@ -330,3 +332,25 @@ def test_without_a_terminal_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPat
     with open(os.devnull) as null:
         monkeypatch.setattr(sys, "stdin", null)
         assert console.prompter() is None
+
+
+def test_a_thread_at_work_ends_before_the_interpreter_and_one_that_hangs_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, never = threading.Event(), threading.Event()
+    last = threading.Timer(0.1, ended.set)
+    hanging = threading.Thread(target=never.wait, daemon=True)
+
+    def run(_arguments: Sequence[str]) -> int:
+        last.daemon = True
+        last.start()
+        hanging.start()
+        return 3
+
+    monkeypatch.setattr(cli, "run", run)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 3
+    assert ended.is_set()
+    assert hanging.is_alive()
+    never.set()
