@@ -73,6 +73,9 @@ def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_pa
     assert refused.returncode == 1
     assert "the server does not answer" in refused.stderr
     assert time.monotonic() - began < 8
+    sshd.authorize(sshd.user_key)
+    sshd.start()
+    assert mounted.ask("pull", "exp-1", out).stderr == "Up to date: 2 files.\n"
 
 
 def test_offline_they_answer_at_once(mounted: Mounted, sshd: Sshd) -> None:

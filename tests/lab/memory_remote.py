@@ -84,7 +84,7 @@ class MemoryRemote:
         """Bytes of a name that the server's file system takes."""
         self.in_flight = 0
         self.backlogs: list[int] = []
-        self.hurried = 0
+        self.hurries = 0
         self.requests: Counter[str] = Counter()
         """What reached the server, by kind: the names of the methods, and `read` (one for each batch)."""
         self.read_ranges: list[tuple[int, int]] = []
@@ -147,7 +147,10 @@ class MemoryRemote:
         self.backlogs.append(waiting)
 
     def hurry(self) -> None:
-        self.hurried += 1
+        self.hurries += 1
+
+    async def hurried(self) -> None:
+        self.hurry()
 
     async def lstat(self, path: bytes) -> Attributes:
         def answer() -> Attributes:

@@ -30,6 +30,9 @@ def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[
     progress = Progress()
 
     async def work(tell: Tell) -> None:
+        remote = stack.tree.remote
+        if not remote.link.online:
+            await remote.hurried()
         fetched, failed = await _fetch(stack, paths, progress, pin=pin)
         lacking = sum([await _lacking(stack, content) for content in fetched])
         why = stack.cache.why_not_kept(lacking) if lacking else None

@@ -30,9 +30,11 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
     """Do it. `tell` is told, in plain types, the "plan" of a dry run; "outcome" and "seconds" after each round; while
     watching, that a round is "fetching", and why the server is "offline".
 
-    Raises as `Pull`; DestinationUnusable; Unreachable at once where the server is known not to answer.
+    Raises as `Pull`; DestinationUnusable; Unreachable where the server does not answer another attempt to connect.
     """
     place = Path(order.directory)
+    if not stack.remote.link.online:
+        await stack.remote.hurried()
     if not stack.remote.link.online and not order.watch:
         raise Unreachable("the server does not answer; pull needs a connection")
     try:

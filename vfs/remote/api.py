@@ -200,6 +200,10 @@ class Remote(Protocol):
         """Somebody wants the server: where there is no connection, try now, or 2 s after the last attempt."""
         ...
 
+    async def hurried(self) -> None:
+        """As `hurry`, and wait until that attempt has ended; at once where there is a connection."""
+        ...
+
     async def lstat(self, path: bytes) -> Attributes:
         """The attributes of what the path names, a symlink itself. One round trip."""
         ...

@@ -31,7 +31,7 @@ def test_a_command_beside_a_mount_hurries_its_attempt_to_reconnect(
         mounted: Any = SimpleNamespace(open_files=0)
         verbs = mount._verbs(stack, Path("/m"), mounted, asyncio.Event(), SimpleNamespace(status=dict))  # type: ignore[arg-type]
         assert await verbs[name]({})
-        assert memory.remote.hurried == 1
+        assert memory.remote.hurries == 1
         await memory.aclose()
 
     run_virtual(main())

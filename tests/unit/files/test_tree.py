@@ -303,9 +303,9 @@ def test_offline_what_was_known_is_told_at_once_and_nothing_is_absent() -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         assert (await stack.node(b"f")).version.size == 5
-        hurried = stack.remote.hurried
+        hurried = stack.remote.hurries
         assert await names(stack) == [b"f"]
-        assert stack.remote.hurried > hurried
+        assert stack.remote.hurries > hurried
         assert loop.time() == now
         with pytest.raises(Unreachable):
             await stack.node(b"unknown")

@@ -19,7 +19,7 @@ from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.connectivity import AWAY
 from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.pool import Pool
-from vfs.remote.sftp.reconnecting import backoff
+from vfs.remote.sftp.reconnecting import HURRIED, backoff
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
 
@@ -243,6 +243,23 @@ def test_who_fails_because_the_link_is_down_fails_at_once_and_hurries_the_next_a
         assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
         await asyncio.sleep(0.1)
         assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        await pool.aclose()
+
+    run_engine(main)
+
+
+def test_who_waits_for_the_hurried_attempt_has_the_link_that_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(threads: Threads) -> None:
+        _, dialer, pool = await down_for_long(threads, monkeypatch)
+        began = now()
+        await pool.hurried()
+        assert not pool.link.online
+        dialer.refuse = fake.nobody_refused
+        await pool.hurried()
+        assert pool.link.online
+        assert now() - began < HURRIED + 0.1
+        await pool.hurried()  # nothing is attempted, nor waited for
+        assert now() - began < HURRIED + 0.1
         await pool.aclose()
 
     run_engine(main)

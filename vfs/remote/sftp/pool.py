@@ -212,6 +212,10 @@ class Pool:
         """See `api.Remote`."""
         self._reconnecting.hurry()
 
+    async def hurried(self) -> None:
+        """See `api.Remote`."""
+        await self._reconnecting.hurried()
+
     def backlog(self, waiting: int) -> None:
         """Open more connections if what waits would fill them."""
         self._probe()

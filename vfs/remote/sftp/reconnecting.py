@@ -35,6 +35,8 @@ class Reconnecting:
         self._tasks = Tasks()
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the attempt under way, or else the next one, has ended."""
         self.attempts = 0
         """Those that backoff counts; with 0 the next one is made at once."""
 
@@ -46,6 +48,12 @@ class Reconnecting:
     def hurry(self) -> None:
         """Do not wait for longer than `HURRIED` after the last attempt."""
         self._wanted.set()
+
+    async def hurried(self) -> None:
+        """As `hurry`, and wait until the attempt has ended; at once where none will be made."""
+        self.hurry()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task, self._over}, return_when=asyncio.FIRST_COMPLETED)
 
     def stop(self) -> None:
         """Try no more until `begin`."""
@@ -76,7 +84,11 @@ class Reconnecting:
 
     async def _try(self) -> bool:
         self._wanted.clear()
-        return await self._attempt()
+        try:
+            return await self._attempt()
+        finally:
+            self._over.set_result(None)
+            self._over = asyncio.get_running_loop().create_future()
 
     async def aclose(self) -> None:
         """Stop for good."""

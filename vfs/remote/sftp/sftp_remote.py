@@ -64,6 +64,9 @@ class SftpRemote:
     def hurry(self) -> None:
         self.pool.hurry()
 
+    async def hurried(self) -> None:
+        await self.pool.hurried()
+
     async def lstat(self, path: bytes) -> Attributes:
         attributes = await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
         self.pool.link.saw_mtime(attributes.mtime)
