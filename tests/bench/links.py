@@ -1,4 +1,4 @@
-"""Cases of slow links: what a program waits for, and what comes that nobody reads. All at RTT 60 ms."""
+"""Cases of slow and of far links: what a program waits for, and what comes that nobody reads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from tests.bench.reads import MB, big_file, opened
 from tests.bench.results import Figure
 from tests.bench.scale import Scale, size
 
-RTT_MS = 60
-RATES = (5, 20, 100)
-"""Mbit/s: a train, a hotel, a home."""
+LINKS = {
+    "slow-1": (1, 60),
+    "slow-5": (5, 60),
+    "slow-20": (20, 60),
+    "slow-100": (100, 60),
+    "far-20": (20, 300),
+}
+"""Mbit/s, and the round trip in ms: a phone, a train, a hotel, a home; a satellite."""
 STILL_SECONDS = 5.0
 """How long what was asked for ahead may go on arriving when the reader has gone."""
 FULL_SECONDS = 6.0
@@ -35,19 +40,19 @@ def cases(scale: Scale) -> list[Case]:
     }
     large = size(scale.random_size)
     return [
-        Case(f"slow-{mbit}", f"{mbit} Mbit/s, RTT {RTT_MS} ms, of {large}", figures, partial(_slow, mbit))
-        for mbit in RATES
+        Case(name, f"{mbit} Mbit/s, RTT {rtt} ms, of {large}", figures, partial(_slow, mbit, rtt))
+        for name, (mbit, rtt) in LINKS.items()
     ]
 
 
-def _slow(mbit: int, lab: Lab, peer: Peer) -> Values:
+def _slow(mbit: int, rtt: int, lab: Lab, peer: Peer) -> Values:
     original = big_file(lab, lab.scale.random_size)
     small = lab.made("exp-beside/part", lambda path: content.random_file(path, 4096))
     middle = original.stat().st_size // 2
     values: dict[str, float] = {}
     for name, work in (("head", ("first", 100_000)), ("middle", ("part", middle, 1 << 20))):
         with (
-            lab.relay(RTT_MS, mbit) as relay,
+            lab.relay(rtt, mbit) as relay,
             opened(lab, peer, lab.server(relay.port), original) as (_, path),
         ):
             before = relay.bytes_down()
@@ -56,7 +61,7 @@ def _slow(mbit: int, lab: Lab, peer: Peer) -> Values:
             time.sleep(STILL_SECONDS)
             values[f"{name}_wire"] = (relay.bytes_down() - before) / MB
     with (
-        lab.relay(RTT_MS, mbit) as relay,
+        lab.relay(rtt, mbit) as relay,
         opened(lab, peer, lab.server(relay.port), original) as (view, path),
     ):
         reader = lab.start("drain", path, FULL_SECONDS + SHARE_SECONDS + 4)
