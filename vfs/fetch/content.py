@@ -33,7 +33,7 @@ class Content:
     trusted: bool = False
     stale: bool = False
     spared: bool = False
-    """What is fetched now goes somewhere else: the disk is not to have a block more of it. Ends when somebody else opens it."""
+    """No further block of it is written to disk: its only reader puts it elsewhere. Ends when another reader opens it."""
     readers: int = 0
     told: int = 0
     """The size that clients were told last, while readers had it open."""
@@ -43,7 +43,7 @@ class Content:
     ends: Ends = field(default_factory=Ends)
     doubts: Doubts = field(default_factory=Doubts)
     foreign: bool = False
-    """Its bytes came from another host, and nobody could be asked yet whether they are this one's, too."""
+    """Its bytes came from another host, and were not compared with the present one's yet."""
     jobs: dict[int, list[Job]] = field(default_factory=dict)
     file: asyncio.Task[RemoteFile] | None = None
     opened: float = 0.0
@@ -59,7 +59,7 @@ class Content:
             self.doubts.add_samples(self.ends.samples())
 
     def jobs_for(self, index: int, missing: list[Extent], piece: int, lenient: bool) -> list[Job]:
-        """The jobs, old and new, that together bring what is missing of a block; new ones of `piece` bytes at most.
+        """The jobs, old and new, that bring the missing parts of a block; new ones are of `piece` bytes at most.
 
         `missing` is sorted. `lenient` as for `Job`: an old job that is not will not do for one that is.
         """
@@ -93,15 +93,15 @@ class Job:
     waiters: int = 0
     sent: bool = False
     bulk: bool = False
-    """Sent within the window; else it overtakes what is."""
+    """It was sent within the window. Other jobs overtake those that were."""
     urged: bool = False
     """It is, or was, in the queue of jobs with waiters."""
     void: bool = False
-    """What it brings is not wanted any more."""
+    """Its bytes are to be discarded."""
     queued: int = 0
-    """In how many queues it waits."""
+    """The number of queues that it is in."""
     parts: list[Job] = field(default_factory=list)
-    """What was cut off before it was sent. Who waits for it waits for these, too."""
+    """The jobs that were cut off before it was sent. Its waiters wait for these, too."""
 
     @property
     def size(self) -> int:
@@ -163,7 +163,7 @@ def _cut(start: int, end: int, piece: int) -> Iterator[tuple[int, int]]:
 
 
 def without(gaps: list[Extent], taken: list[Extent]) -> list[Extent]:
-    """What is left of `gaps` without `taken`; both sorted, and no gap touches another."""
+    """The parts of `gaps` that `taken` leaves; both are sorted, and no gap touches another."""
     left = []
     i = 0
     for start, end in gaps:

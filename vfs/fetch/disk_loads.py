@@ -1,4 +1,4 @@
-"""Brings what the disk has of a file's blocks to memory: at once where somebody waits, or ahead.
+"""Loads a file's blocks from the disk to memory, on demand or ahead.
 
 Owned by the event loop's thread; there are no locks. Nothing here asks the server.
 """
@@ -15,14 +15,14 @@ from vfs.fetch.content import Content
 
 
 class DiskLoads:
-    """`lacking` is told the range [start, end) of a content that the disk was to give ahead, and did not."""
+    """`lacking` is called with a range [start, end) of a content that was to be loaded ahead, and was not on the disk."""
 
     def __init__(self, cache: BlockCache, lacking: Callable[[Content, int, int], None]) -> None:
         self._cache = cache
         self._lacking = lacking
 
     async def load(self, content: Content, start: int, end: int) -> None:
-        """Bring what the disk has of [start, end) to memory; asks nobody."""
+        """Load the parts of [start, end) that the disk has. The server is not asked."""
         lacking = []
         for index, a, b in split(start, end):
             block = self._cache.get(content.lineage, index)
@@ -32,8 +32,8 @@ class DiskLoads:
             await self._load(content, lacking)
 
     def load_soon(self, content: Content, start: int, end: int, then: Callable[[], None]) -> bool:
-        """As `load`, without a task, if the disk is known to have something of each block that memory lacks; then `then`
-        is called when all of them were read, perhaps at once."""
+        """As `load`, without a task, if the disk has a part of each block that memory lacks. `then` is called when all of them were
+        read, perhaps at once."""
         lineage = content.lineage
         lacking = []
         for index, a, b in split(start, end):
@@ -49,7 +49,7 @@ class DiskLoads:
         return bool(lacking)
 
     def load_ahead(self, content: Content, start: int, end: int) -> bool:
-        """Begin to load what memory lacks of [start, end), which nobody waits for yet; whether the disk has all of it."""
+        """Begin to load the parts of [start, end) that memory lacks; whether the disk has all of them."""
         if content.stale:
             return False
         for index, a, b in split(start, min(end, content.version.size)):
@@ -61,14 +61,14 @@ class DiskLoads:
         return True
 
     def note_memory(self, content: Content) -> None:
-        """Take in the ends of what is in memory of a lineage that was found again."""
+        """Note the ends of the blocks in memory, of a lineage that was found again."""
         for index in content.held:
             block = self._cache.get(content.lineage, index)
             if block is not None:
                 content.ends.note(block, index * BLOCK)
 
     async def note_ends(self, content: Content) -> None:
-        """Take in the ends of what the disk has; what was evicted there, and never given out, is no end."""
+        """Note the ends of the blocks on disk. A block that was evicted there, and never given out, is no end."""
         ends, kept = content.ends, content.on_disk
         while kept and (ends.first is None or min(kept) < ends.first.start // BLOCK):
             await self._load(content, [min(kept)])
@@ -81,7 +81,7 @@ class DiskLoads:
         await loaded
 
     def _start_load(self, content: Content, indexes: list[int], then: Callable[[], None]) -> None:
-        """Bring what the disk has of blocks to memory; then `then`."""
+        """Load the parts of blocks that the disk has; call `then` when all were read."""
         left = len(indexes)
 
         def loaded(index: int, block: Block | None) -> None:
@@ -95,10 +95,10 @@ class DiskLoads:
             self._cache.start_load(content.lineage, index, partial(loaded, index))
 
     def _took(self, content: Content, index: int, block: Block | None) -> None:
-        """Take in what was loaded of a block."""
+        """Note the outcome of loading a block."""
         capacity = max(0, min(BLOCK, content.version.size - index * BLOCK))
         if block is not None:
-            block.clip(capacity)  # what was written beyond the recorded version is nobody's
+            block.clip(capacity)  # bytes written beyond the recorded version belong to no version
         if block is None or not block.extents:
             content.on_disk.discard(index)
             return

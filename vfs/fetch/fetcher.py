@@ -1,4 +1,4 @@
-"""Who fetches which bytes, and when: one job per range and version, demand before readahead.
+"""Fetches ranges of files, in order: one job per range and version, demand before readahead.
 
 Owned by the event loop's thread; there are no locks. A `Content` has the state of one version lineage of one file.
 A job that was sent is never cancelled, because the engine may still be writing into its buffer: it ends by itself,
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 SINGLE_READ = 32 << 10
 """A file up to this long comes in one READ, as atomic as a local read(2). Every server allows 32 KiB (draft 02, 6.4)."""
 URGENT, URGENT_PART = 128 << 10, 4
-"""A read this small that somebody waits for goes at once, whatever is under way; but no more than that part of `spare`, 60 ms
-of the link: a reader in sequence waits for all that it reads, and is to keep to the window."""
+"""A read this small that a program waits for is sent at once, whatever is in flight, if it is at most that part of `spare`, 60
+ms of the link. A sequential reader waits for all its reads, and has to keep to the window."""
 LATER = 0.01
 """Seconds until the next look when the window is closed and nothing is in flight."""
 AT_ONCE = 256
-"""Jobs that are sent in one step of the loop, so that thousands of small ones hold nobody up."""
+"""Jobs that are sent in one step of the loop, so that thousands of small ones do not hold up the loop."""
 
 
 class Fetcher:
@@ -132,7 +132,7 @@ class Fetcher:
     def ahead(
         self, owner: Hashable, content: Content, ranges: Iterable[tuple[int, int]], *, hint: bool = False
     ) -> None:
-        """Ask for ranges that nobody waits for yet. They go out after all demand, hints first, owners in turn."""
+        """Prefetch ranges. They are sent after all demand: hints first, owners in turn."""
         if content.stale or self._closed:
             return
         for start, end in ranges:
@@ -149,14 +149,14 @@ class Fetcher:
         self._pump_soon()
 
     def take_whole(self, content: Content, moved: Moved) -> None:
-        """Take in what came with `Moved`, if that is the content's version by now and nothing else is here."""
+        """Keep the bytes that came with `Moved`, if they are of the content's present version and nothing else is cached."""
         now = Version(moved.attributes.size, moved.attributes.mtime)
         if moved.whole is not None and now == content.version and not (content.held or content.stale):
             done = asyncio.get_running_loop().create_future()
             self._keep(Job(content, 0, 0, now.size, done), None, moved.whole, content.trusted)
 
     def cancel(self, owner: Hashable) -> None:
-        """Drop what `owner` asked for ahead and what was not sent yet."""
+        """Drop the prefetches of `owner` that were not sent yet."""
         for job in self._queues.cancel(owner):
             if not job.sent and job.waiters == 0:
                 self._end(job, None)
@@ -184,17 +184,16 @@ class Fetcher:
         return alike, answers[-1][1]
 
     def persist(self, content: Content) -> None:
-        """Keep on disk what is in memory: it turned out to be this version's for good."""
+        """Write the blocks in memory to disk, once they are known to be this version's."""
         if content.trusted and not content.spared:
             content.on_disk.update(self.cache.persist(content.lineage))
 
     def spare(self, content: Content) -> None:
-        """Have the disk get nothing more of a file, which one reader has open, until somebody else opens it."""
+        """Write no further block of a file to disk, if one reader has it open, until another one opens it."""
         content.spared = content.readers == 1
 
     def end_sparing(self, content: Content, *, read: bool) -> None:
-        """What is in memory of it is kept on disk if somebody else has `read` it, else let go: who reads it later finds it
-        in the cache from then on."""
+        """Write its blocks in memory to disk if another reader has `read` it, else let go of them. Later reads are cached."""
         if content.spared:
             content.spared = False
             if read:
@@ -211,7 +210,7 @@ class Fetcher:
     async def read_past_cache(
         self, content: Content, offset: int, into: memoryview
     ) -> tuple[int, Attributes]:
-        """Read from the server whatever is cached; the bytes are not kept."""
+        """Read from the server, even what is cached; the bytes are not kept."""
         return await (await self.handles.file(content)).read(offset, into)
 
     def void(self, content: Content) -> None:
@@ -224,7 +223,7 @@ class Fetcher:
                 self._end(job, None)
 
     def under_way(self) -> list[Fetch]:
-        """What is being fetched just now."""
+        """The files that are being fetched."""
         now = asyncio.get_running_loop().time()
         fetches = []
         for content in self.handles.contents():
@@ -246,7 +245,7 @@ class Fetcher:
         await self.handles.aclose()
 
     def _lacking(self, content: Content, start: int, end: int) -> None:
-        """What the disk was to give ahead, and did not."""
+        """The disk lacks a range that was to be loaded ahead."""
         self.ahead(("rest", content.lineage), content, [(start, end)])
 
     # --- jobs ---------------------------------------------------------------------------------------------------
@@ -254,13 +253,13 @@ class Fetcher:
     def _jobs(
         self, content: Content, index: int, a: int, b: int, piece: int, lenient: bool = False
     ) -> list[Job]:
-        """The jobs, old and new, that together bring what is missing of [a, b) of a block; new ones of `piece` at most."""
+        """The jobs, old and new, that bring the missing parts of [a, b) of a block; new ones are of `piece` at most."""
         block = self.cache.get(content.lineage, index)
         missing = [(a, b)] if block is None else block.missing(a, b)
         return content.jobs_for(index, missing, piece, lenient)
 
     def _pump_soon(self, seconds: float = 0.0) -> None:
-        """Send what is ahead once the present step is over: what the same reader waits for is asked first."""
+        """Send prefetches after the present step of the loop: the same reader's demand goes first."""
         if not self._pumping:
             self._pumping = True
             loop = asyncio.get_running_loop()
@@ -270,7 +269,7 @@ class Fetcher:
                 loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Send what fits, at most `AT_ONCE` jobs in one step: its cost is that of what it sends."""
+        """Send the jobs that fit into the window, at most `AT_ONCE` in one step. It costs as much as what it sends."""
         self._pumping = False
         allowed, piece = self.remote.allowed, self.remote.piece
         room = piece if piece <= SMALL_PIECE else 1

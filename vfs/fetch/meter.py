@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 SECONDS = 3.0
-"""What counts as lately."""
+"""The rate is that of so many seconds."""
 SLOT = 0.25
 """Counts closer together than this are one entry."""
 

@@ -31,7 +31,7 @@ class Queues:
             self._add(self._demand, job)
 
     def ahead(self, owner: Hashable, job: Job, hint: bool) -> None:
-        """Nobody waits for `job` yet; it is the last of its owner's."""
+        """Queue a job without a waiter behind its owner's others."""
         self._add((self._hints if hint else self._ahead).setdefault(owner, deque()), job)
 
     def next_demand(self, piece: int = BLOCK) -> Job | None:
@@ -51,7 +51,7 @@ class Queues:
         return job
 
     def cancel(self, owner: Hashable) -> Iterable[Job]:
-        """Take out what `owner` has ahead, and give it back."""
+        """Take out the jobs that `owner` has ahead, and return them."""
         jobs = [*self._hints.pop(owner, ()), *self._ahead.pop(owner, ())]
         for job in jobs:
             self._remove(job)

@@ -2,7 +2,7 @@
 
 The kernel reads ahead 128 KiB, 1 MiB at most, so filling a long link is our work. A run of adjacent requests opens a window
 in proportion to its length; a seek closes it. The caller bounds the window by what fills the link, and by what may be
-fetched for nobody. Where a program left one file, it is expected to leave the next: `file *` reads the head of each.
+fetched in vain. Where a program left one file, it is expected to leave the next: `file *` reads the head of each.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 KIB = 1 << 10
 USUAL, MOST = 128 * KIB, 1024 * KIB
-"""What the kernel asks for ahead of a program by itself, and at most."""
+"""The kernel's readahead: its default, and the most."""
 GROWTH = 8
 """The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`."""
 PAGE = 4 * KIB
 RANDOM_UNIT = 32 * KIB
-"""What a small read at a random place is rounded to, unless the link is slow."""
+"""A small read at a random place is rounded to multiples of this, unless the link is slow."""
 ROUNDED = 16
 """A rounded read costs no more than this fraction of `spare`, 16 ms of the link."""
 FIRST = 128 * KIB
@@ -27,7 +27,7 @@ SHOWN = 3
 AHEAD_UNIT = 512 * KIB
 """Readahead is asked for in steps no smaller than this, so that requests stay large."""
 FROM_DISK = 16 * KIB * KIB
-"""What is read ahead from the disk, in steps of a quarter."""
+"""Bytes read ahead from the disk, in steps of a quarter."""
 STEPS = 4
 """Steps per window at least, so that a small window never runs dry."""
 WHOLE = 1024 * KIB
@@ -50,7 +50,7 @@ class Readahead:
     bound: int = 0
     """Nothing beyond this is asked for before a run from the beginning has come further than the kernel's readahead."""
     kernel: int = USUAL
-    """What the kernel asks for ahead: it sends such requests out of order by about as much, which is no seek."""
+    """The kernel's readahead. Its requests may be out of order by about as much, which is no seek."""
 
     @property
     def earned(self) -> int:
@@ -80,9 +80,9 @@ class Readahead:
             self.run_start, self.position, self.frontier, self.run = start, end, end, end - start
 
     def demand(self, start: int, end: int, size: int, spare: int) -> tuple[int, int]:
-        """The range to fetch for a request [start, end) that somebody waits for; never less than the request.
+        """The range to fetch for a request [start, end) of a program; never less than the request.
 
-        `spare`: bytes that may be fetched for nobody.
+        `spare`: bytes that may be fetched in vain.
         """
         if self.earned:
             return start, end
@@ -100,7 +100,7 @@ class Readahead:
     ) -> tuple[int, int] | None:
         """The range to fetch beyond the run now, or None.
 
-        `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched for nobody; a run that was
+        `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched in vain; a run that was
         longer has earned as much. `growth`: how many times the run the window may be; 1 for a reader that is known to
         jump. `unit`: bytes that are worth asking for. `early`: the most before a reader in sequence shows; None: no less than
         later.

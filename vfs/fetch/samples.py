@@ -1,4 +1,4 @@
-"""Digests that stand for bytes which were given out, whatever is evicted meanwhile: a file's ends, and its doubts.
+"""Digests of bytes that were given out, which outlast the eviction of these: a file's ends, and its doubts.
 
 A growing file is told from a replaced one by its ends. Doubts are ranges that were given out before the file was
 settled; they are compared once it is. Pure; owned by the event loop's thread.
@@ -60,7 +60,7 @@ class Ends:
             self.last = [*before[-SHORT_ENDS:], _sample(block, at, start, end)]
 
     def samples(self) -> list[Sample]:
-        """What is to be found in a file that grew; none when nothing was ever here."""
+        """The samples that a file which grew must still have; none if no byte of it was ever here."""
         return [] if self.first is None else list(dict.fromkeys([self.first, *self.last]))
 
 
@@ -85,7 +85,7 @@ class Doubt:
 
 
 class Doubts:
-    """Ranges that are to be compared once the file is settled; what follows the one before is one range with it."""
+    """Ranges to be compared once the file is settled; a range is joined to the one that it follows."""
 
     __slots__ = ("_blocks",)
 
@@ -108,14 +108,14 @@ class Doubts:
             doubts.append(Doubt(start, end, hash.digest(), hash))
 
     def add_samples(self, samples: Iterable[Sample]) -> None:
-        """These bytes tell what was given out; those that are in doubt already need no more."""
+        """Add samples; those that the doubts have already are left out."""
         for sample in samples:
             doubts = self._blocks.setdefault(sample.start // BLOCK, [])
             if not _covered(sample, doubts):
                 doubts.append(Doubt(sample.start, sample.end, sample.digest))
 
     def groups(self) -> Iterator[list[Sample]]:
-        """The ranges as they are now, by what one read brings: those of one block that are near each other."""
+        """The ranges as they are now, in groups for one read each: those of one block that are near each other."""
         for doubts in list(self._blocks.values()):
             group: list[Sample] = []
             for one in sorted(doubts, key=lambda one: (one.start, one.end)):
@@ -126,7 +126,7 @@ class Doubts:
             yield group
 
     def settle(self, group: list[Sample]) -> None:
-        """These have been compared; what went on meanwhile stays in doubt."""
+        """These have been compared. A range that was continued meanwhile stays in doubt."""
         index, known = group[0].start // BLOCK, {(one.start, one.end, one.digest) for one in group}
         left = [one for one in self._blocks.get(index, ()) if (one.start, one.end, one.digest) not in known]
         if left:

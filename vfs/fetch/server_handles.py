@@ -75,11 +75,11 @@ class ServerHandles:
             task.add_done_callback(_close)
 
     def contents(self) -> list[Content]:
-        """What is open now."""
+        """The contents that have an open file."""
         return list(self._used)
 
     async def aclose(self) -> None:
-        """Let go of all, also of what is being opened."""
+        """Close all files, also those that are being opened."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for content in self.contents():

@@ -36,7 +36,7 @@ class Batch:
     since: float
     """When the caller began, in the loop's time: attributes must not be older."""
     once: bool
-    """What a short answer lacks is not asked for."""
+    """The rest of a short answer is not asked for."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By request id: offset in `into`, and length."""
     missing: int = 0

@@ -97,7 +97,7 @@ class Connection(Exchange):
         return self._request(PacketType.ATTRS, PacketType.STAT, path)
 
     async def readlink(self, path: bytes) -> bytes:
-        """The text of a link, whatever the server says it is."""
+        """The text of a symlink, as the server gives it."""
         return self._one_name(await self._request(PacketType.NAME, PacketType.READLINK, path))
 
     async def realpath(self, path: bytes) -> bytes:
@@ -198,7 +198,7 @@ class Connection(Exchange):
         self._latest = max(self._latest, batch.sent)
         again = [] if batch.failed else batch.end_round()
         if again and self.alive:
-            # A short answer in the middle is allowed [6.4]; what is missing is asked for once more.
+            # A short answer in the middle is allowed [6.4]; the missing bytes are asked for once more.
             batch.sent = self._loop.time()
             self._ask_parts(batch, again)
             return

@@ -50,7 +50,7 @@ class Decoder(Generic[Token]):
 
     def __init__(self) -> None:
         self.pending: dict[int, _Expected[Token]] = {}
-        """What was asked and not yet answered, oldest first."""
+        """The requests that are not answered yet, oldest first."""
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._start = 0
         self._end = 0
@@ -58,7 +58,7 @@ class Decoder(Generic[Token]):
         self._body_reply: Reply[Token] | None = None
         self._bulk = False
         self._surplus = 0
-        """Bytes to come that are more than what was asked for."""
+        """Bytes to come beyond those that were asked for."""
         self.culprit: Token | None = None
         """Whose answer is being looked at; after a violation that of the request it belongs to, if it is known."""
 
@@ -78,7 +78,7 @@ class Decoder(Generic[Token]):
     def get_buffers(self) -> list[memoryview]:
         """Where to receive next, to be filled in turn; the first is not empty. Valid until `received` is called."""
         scratch, start, end = self._scratch, self._start, self._end
-        if self._body is not None:  # what came before it is dealt with
+        if self._body is not None:  # the bytes before it were parsed
             return [self._body, scratch[:_NEAR]]
         if start:
             scratch[: end - start] = scratch[start:end]
@@ -126,7 +126,7 @@ class Decoder(Generic[Token]):
                     replies += self.received(count)
                 else:
                     count = self._parse(rest, 0, len(rest), replies)
-                    if self._body is None:  # what is left is not whole
+                    if self._body is None:  # the rest is not a whole packet
                         self._end = len(rest) - count
                         self._scratch[: self._end] = rest[count:]
                         break
@@ -141,7 +141,7 @@ class Decoder(Generic[Token]):
         replies.append(reply)
 
     def _parse(self, data: memoryview, start: int, end: int, replies: list[Reply[Token]]) -> int:
-        """Take in the packets that lie in `data` from `start` to `end`; where what is not taken in begins."""
+        """Parse the whole packets in `data` from `start` to `end`; the place where the rest begins."""
         if self._surplus:
             skipped = min(self._surplus, end - start)
             self._surplus -= skipped

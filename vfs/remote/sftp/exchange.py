@@ -115,7 +115,7 @@ class Exchange(ABC):
         return 0.0 if due is None else max(0.0, self._loop.time() - max(due, self.last_received))
 
     def close(self) -> None:
-        """Hang up. What waits fails with LinkLost once the reader thread has ended."""
+        """Hang up. Requests in flight fail with LinkLost once the reader thread has ended."""
         self._give_up(LinkLost("the connection was closed"))
 
     @abstractmethod
@@ -124,11 +124,11 @@ class Exchange(ABC):
 
     @abstractmethod
     def _over(self) -> None:
-        """Nothing more comes; what waits is about to fail."""
+        """Nothing more comes; the requests in flight are about to fail."""
 
     @abstractmethod
     def _gone(self) -> None:
-        """It has ended, and nobody waits."""
+        """It has ended, and no request is in flight."""
 
     # --- requests (loop's thread) -----------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Exchange(ABC):
         return self._ids
 
     def violated(self, what: str) -> ProtocolViolation:
-        """What to raise; the connection is dropped."""
+        """The error to raise; the connection is dropped."""
         log.warning("the connection is dropped: %s", what)
         self._give_up(LinkLost(what))
         return ProtocolViolation(what)
@@ -264,7 +264,7 @@ class Exchange(ABC):
         self._give_up(self._ended)
         if self._timer is not None:
             self._timer.cancel()
-        self._decoder.let_go()  # whoever has a file open here may remember this connection for a while
+        self._decoder.let_go()  # files that are open here may refer to this connection for a while
         waiting, self._waiting = self._waiting, {}
         self._over()
         culprit = self._decoder.culprit or (next(iter(waiting)) if len(waiting) == 1 else None)
@@ -275,7 +275,7 @@ class Exchange(ABC):
         self._gone()
 
     def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkError:
-        """What a request that was under way fails with; a violation counts for the one that caused it."""
+        """The error of a request in flight; a violation counts for the one that caused it."""
         assert self._ended is not None
         if not isinstance(self._ended, LinkLost):  # the transport found out why
             return type(self._ended)(str(self._ended))
@@ -298,7 +298,7 @@ class Exchange(ABC):
             error = violation
         except (OSError, EOFError) as failure:
             error = LinkLost(str(failure))
-        finally:  # whatever happens: nobody may wait for a thread that is gone
+        finally:  # whatever happens: nothing may wait for a thread that is gone
             if not self.bytes_received and transport.error is not None:
                 error = transport.error
             self._call(self._end, error)
@@ -355,6 +355,6 @@ class Exchange(ABC):
 
 
 def seen(future: asyncio.Future[Any]) -> None:
-    """A failure that nobody waits for has been seen."""
+    """Mark the failure of a future without a waiter as seen."""
     if not future.cancelled():
         future.exception()

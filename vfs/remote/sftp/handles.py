@@ -39,7 +39,7 @@ class Handle:
     asked: float
     """When its OPEN was sent, in the loop's time."""
     before: asyncio.Future[Attributes] | None
-    """Where the server refuses FSTAT: what STAT said of the path just before."""
+    """Where the server refuses FSTAT: the answer to STAT of the path, sent just before."""
     reading: int = 0
     used: bool = False
     open: bool = True

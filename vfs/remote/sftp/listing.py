@@ -100,7 +100,7 @@ async def _page(asked: asyncio.Future[Any], handle: Handle) -> list[DirEntry] | 
 
 
 async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) -> list[DirEntry]:
-    """The entries, with the attributes that the listing left out. Who is gone meanwhile is left out."""
+    """The entries, with the attributes that the listing left out. Names that are gone meanwhile are left out."""
 
     async def told(entry: DirEntry) -> DirEntry | None:
         if entry.attributes != wire.UNTOLD:

@@ -1,4 +1,4 @@
-"""What the path to the server carries, and how many bytes of reads to have in flight on it. Pure: times are given.
+"""Estimates the path to the server, and how many bytes of reads to have in flight on it. Pure: times are given.
 
 As BBR (draft-cardwell-iccrg-bbr-congestion-control): the highest delivery rate of the last round trips, the lowest round
 trip of the last seconds, and a window that grows at the start until the rate does not. Bytes in flight beyond rate × delay
@@ -61,11 +61,11 @@ SHORT = 0.002
 FIRST_SPARE = 512 * KIB
 """Bytes of speculative reads before anything was measured."""
 FAST = 20e6
-"""Bytes per second from which a window that nobody reads is over soon."""
+"""Bytes per second from which a window that is not read is over soon."""
 EARLY_PART = 4
 """The part of bandwidth × delay to ask for early on a slower path."""
 SLOW_START = 3
-"""TCP's slow start makes 64 KiB take two round trips more. What takes this many more is slow for good."""
+"""TCP's slow start makes 64 KiB take two round trips more. A path on which they take this many more is slow for good."""
 
 
 class Sent(NamedTuple):
@@ -82,7 +82,7 @@ class Sent(NamedTuple):
 
 
 class PathModel:
-    """Is told of every read, and of each round trip of a small request. Times in seconds of one clock, sizes in bytes."""
+    """Takes in every read, and each round trip of a small request. Times are seconds of one clock, sizes bytes."""
 
     def __init__(self) -> None:
         self.delivered = 0
@@ -258,7 +258,7 @@ class PathModel:
             full = True
         self.measured |= full
         if late:
-            self._rates.clear()  # it fell: what was carried before does not count
+            self._rates.clear()  # it fell: older rates do not count
         if full or rate > self.rate:
             self._add(rate, now)
         if self.measured:

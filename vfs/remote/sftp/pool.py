@@ -217,7 +217,7 @@ class Pool:
         await self._reconnecting.hurried()
 
     def backlog(self, waiting: int) -> None:
-        """Open more connections if what waits would fill them."""
+        """Open more connections if `waiting` bytes would fill them."""
         self._probe()
         share, useful = self.share, min(self.link.path.window, self.in_flight + waiting)
         self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
@@ -235,12 +235,12 @@ class Pool:
 
     @property
     def transport(self) -> TransportName:
-        """Who speaks SSH."""
+        """The SSH implementation."""
         return self._dialer.transport
 
     @property
     def share(self) -> Share:
-        """What a connection of the present kind is good for."""
+        """The limits of a connection of the present kind."""
         return NARROW if self._dialer.window_limited else WIDE
 
     def _dial_up_to(self, wanted: int) -> None:
@@ -266,7 +266,7 @@ class Pool:
 
     @property
     def wide(self) -> list[Connection]:
-        """The connections for large reads: all but one, so that nothing small waits behind what a server has queued."""
+        """The connections for large reads: all but one, so that no small request waits behind a server's queue."""
         alive = self.alive
         return alive[1:] or alive
 
@@ -341,7 +341,7 @@ class Pool:
             return min(window, NEAR_WINDOW)
         if full is None:
             return window
-        # what is asked for on one connection does not move to another that is made meanwhile
+        # requests on one connection do not move to another that is made meanwhile
         wide = max(1, len(self.wide))
         # where their own windows bound it, more is in the server's memory, not on the path
         return full * wide if window > self.share.size * wide else window

@@ -1,4 +1,4 @@
-"""A file that is open by path, on as many connections as it is read over.
+"""A file that is open by path, on each connection that it is read over.
 
 Owned by the event loop's thread; there are no locks.
 """

@@ -1,4 +1,4 @@
-"""Requests that a server may refuse, and what takes their place: docs/servers.md has the table.
+"""Requests that a server may refuse, and their substitutes: docs/servers.md has the table.
 
 The substitute shows whether it was a refusal or an ordinary error. If LSTAT of a path is denied and its substitute is not, the
 server refuses LSTAT for every path; it is not sent LSTAT again on that connection.

@@ -20,9 +20,9 @@ VERSION_NUMBER = 3
 MAX_PACKET = 256 * 1024
 """The longest packet that OpenSSH sends or takes (SFTP_MAX_MSG_LENGTH), without its length field."""
 MAX_READ = 255 * 1024
-"""The most that one READ asks for: what `limits@openssh.com` of OpenSSH allows."""
+"""Bytes of one READ at most, as `limits@openssh.com` of OpenSSH allows."""
 DEFAULT_READ = 32 * 1024
-"""What every server answers in one piece [section 3: packets of 34000 bytes must be supported]."""
+"""Bytes that every server answers in one piece [section 3: packets of 34000 bytes must be supported]."""
 MAX_HANDLE = 256
 """The longest handle [6.3]."""
 MAX_SIZE = 2**63 - 1
@@ -237,7 +237,7 @@ def _attrs(packet: bytes) -> Attributes:
 
 
 def _names(packet: bytes) -> list[DirEntry]:
-    """Where the server leaves attributes out, or some that tell what a name is, they are `UNTOLD`."""
+    """The names of a listing. Attributes that the server leaves out, or that do not tell a name's kind, are `UNTOLD`."""
     try:
         return _entries(packet, with_attributes=True)
     except errors.ProtocolViolation:
@@ -308,5 +308,5 @@ _PARSERS: dict[int, Callable[[bytes], Value]] = {
 
 
 def parse(kind: int, packet: bytes) -> Value:
-    """What a whole reply says, but for DATA; byte 0 of `packet` is its type. Raises `ProtocolViolation`."""
+    """The content of a whole reply other than DATA; byte 0 of `packet` is its type. Raises `ProtocolViolation`."""
     return _PARSERS[kind](packet)
