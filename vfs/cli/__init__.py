@@ -112,9 +112,11 @@ def _let_threads_end() -> None:
     What is still there is in a system call, and stays there.
     """
     end = time.monotonic() + THREADS_SECONDS
-    for thread in threading.enumerate():
-        if thread.daemon:
-            thread.join(max(0.0, end - time.monotonic()))
+    while (left := end - time.monotonic()) > 0:
+        thread = next((thread for thread in threading.enumerate() if thread.daemon), None)
+        if thread is None:
+            return
+        thread.join(left)
 
 
 def run(arguments: Sequence[str]) -> int:

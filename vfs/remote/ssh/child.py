@@ -86,15 +86,14 @@ class Child:
         if self._ended.is_set():
             return
         self._signal(signal.SIGTERM)
-        timer = threading.Timer(_GRACE, self._kill)
-        timer.daemon = True
+        killer = threading.Thread(target=self._kill, name=f"grace of {self.pid}", daemon=True)
         try:
-            timer.start()
+            killer.start()
         except RuntimeError:  # no thread to wait on
-            self._kill()
+            self._signal(signal.SIGKILL)
 
     def _kill(self) -> None:
-        if not self._ended.is_set():
+        if not self._ended.wait(_GRACE):
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
