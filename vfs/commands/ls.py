@@ -68,8 +68,8 @@ async def _row(stack: Stack, node: Node, name: str, pinned: set[bytes]) -> Row:
     symlink = node.kind is Kind.SYMLINK
     return {
         "name": name + (f" -> {os.fsdecode(node.target)}" if symlink else ""),
-        "size": 0 if symlink else node.version.size,
-        "changed": float(node.version.mtime),
+        "size": 0 if symlink else node.latest.size,
+        "changed": float(node.latest.mtime),
         "cached": 0 if symlink else await cached_bytes(stack.tree, node),
         "pinned": node.relative in pinned,
     }

@@ -66,7 +66,7 @@ class Order:
         """Whether a file is to be copied; `path` is relative to the experiment."""
         if self.only and path.partition("/")[0] not in self.only:
             return False
-        return node.kind is Kind.DIRECTORY or self.newer_than is None or node.version.mtime > self.newer_than
+        return node.kind is Kind.DIRECTORY or self.newer_than is None or node.latest.mtime > self.newer_than
 
 
 @dataclass(slots=True)

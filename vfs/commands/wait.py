@@ -14,7 +14,7 @@ from vfs.base.units import count, size
 from vfs.commands.reports import Report, Tell
 from vfs.commands.reports import reports as told
 from vfs.files import experiments, xattrs
-from vfs.files.node import Kind, Node, version_of
+from vfs.files.node import Kind, Node
 from vfs.files.requests import fresh_only
 from vfs.stack import Stack
 
@@ -51,9 +51,7 @@ async def wait(
                     kind = NeverQuiet
                     below = experiments.walk(stack.tree, top)
                     nodes = [node async for node in below if node.kind is Kind.FILE]
-                    now = {
-                        os.fsdecode(node.path): version_of(node.pending or node.attributes) for node in nodes
-                    }
+                    now = {os.fsdecode(node.path): node.latest for node in nodes}
                     if now != seen:
                         seen, since = now, loop.time()
                     quiet = loop.time() - since

@@ -185,10 +185,10 @@ async def summary(
     for node, cached in zip(
         nodes, await asyncio.gather(*(cached_bytes(tree, n) for n in nodes)), strict=True
     ):
-        mtime = float(node.version.mtime)
+        mtime = float(node.latest.mtime)
         found.files += 1
-        found.size += node.version.size
-        found.cached += min(cached, node.version.size)
+        found.size += node.latest.size
+        found.cached += min(cached, node.latest.size)
         found.changed = max(found.changed, mtime)
         if node.name.endswith(CHECKPOINTS) and mtime >= found.checkpoint_changed:
             found.checkpoint = os.fsdecode(posixpath.relpath(node.path, top.path))

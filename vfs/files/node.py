@@ -133,6 +133,11 @@ class Node:
     def version(self) -> Version:
         return version_of(self.attributes)
 
+    @property
+    def latest(self) -> Version:
+        """What the server said last, though it may be growth whose bytes have not been compared yet."""
+        return version_of(self.pending or self.attributes)
+
     def __repr__(self) -> str:
         flags = "".join(f" {name}" for name in ("stale", "settled", "pending") if getattr(self, name))
         return f"<Node {self.id} {self.path!r} {self.kind.value} {self.version}{flags}>"

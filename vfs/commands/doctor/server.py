@@ -178,7 +178,7 @@ class _Server:
     async def _find_newest(self, tree: Tree, top: Node) -> None:
         async for node in experiments.walk(tree, top):
             if node.kind is Kind.FILE and (
-                self._newest is None or node.version.mtime > self._newest.version.mtime
+                self._newest is None or node.latest.mtime > self._newest.latest.mtime
             ):
                 self._newest = node
 
@@ -186,7 +186,7 @@ class _Server:
         if self._newest is None:
             return "no file yet"
         path = os.fsdecode(self._newest.relative)
-        return f"last change {ago(experiments.seconds_ago(tree, self._newest.version.mtime))}: {path}"
+        return f"last change {ago(experiments.seconds_ago(tree, self._newest.latest.mtime))}: {path}"
 
     async def _read(self) -> list[Finding]:
         """The beginning of the newest file: a server may list what it does not give."""
@@ -212,7 +212,7 @@ class _Server:
         ahead = None if now is None else now - time.time()
         if ahead is not None and ahead < -SAME_CLOCK and await self._stands_still():
             ahead = None
-        newest = self._newest.version.mtime - time.time() if self._newest is not None else 0.0
+        newest = self._newest.latest.mtime - time.time() if self._newest is not None else 0.0
         return [clock_finding(ahead, newest)]
 
     async def _stands_still(self) -> bool:
