@@ -71,7 +71,7 @@ def test_what_a_few_bytes_told_of_the_rate_fills_the_path_from_the_first_round_t
 
 @pytest.mark.parametrize(
     ("mbit", "rtt", "least", "most"),
-    [(5, 0.06, 64, 64), (100, 0.06, 128, 192), (20, 0.3, 128, 192), (400, 0.05, 12_000, 13_000)],
+    [(5, 0.06, 16, 16), (100, 0.06, 128, 192), (20, 0.3, 128, 192), (400, 0.05, 12_000, 13_000)],
 )
 def test_on_a_slow_path_a_quarter_of_what_fills_it_is_asked_for_early(
     mbit: float, rtt: float, least: int, most: int

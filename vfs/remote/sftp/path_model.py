@@ -141,7 +141,7 @@ class PathModel:
         rate = self.rate if self.measured else self._first_rate
         if not 0 < rate < FAST:
             return self.spare
-        return min(self.spare, max(LEAST, int(rate * self.delay) // EARLY_PART))
+        return min(self.spare, max(FEW, int(rate * self.delay) // EARLY_PART))
 
     @property
     def soon(self) -> int:
