@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -34,6 +33,7 @@ STALL_SECONDS = 2.0
 """When the disk has written nothing for this long, nobody waits for it any more."""
 
 Key = Place
+Waiters = list[Callable[[Block | None], None]]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -49,14 +49,6 @@ class _Memory(LRUCache[Key, Block]):
         key, block = super().popitem()
         self._forgotten(key)
         return key, block
-
-
-@dataclass(slots=True, eq=False)
-class _Load:
-    """A block that is being read from the disk, and who is told of it. `wanted` is False once its lineage was dropped."""
-
-    waiters: list[Callable[[Block | None], None]]
-    wanted: bool = True
 
 
 class _Readers(ThreadPoolExecutor):
@@ -88,8 +80,9 @@ class BlockCache:
         self._memory = _Memory(memory_bytes, self._forgotten)
         self._held: dict[bytes, set[int]] = {}
         self._unpersisted: set[Key] = set()
-        self._loading: dict[Key, _Load] = {}
-        self._to_load: list[tuple[Key, _Load]] = []
+        self._loading: dict[Key, Waiters] = {}
+        """Who is told of the blocks that are being read from the disk, but for those whose lineage was dropped."""
+        self._to_load: list[tuple[Key, Waiters]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         for _ in range(READ_THREADS):
             # there before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
@@ -112,14 +105,13 @@ class BlockCache:
             if block is not None:
                 self._remember(key, block)
             elif self._disk.kept(lineage, index) or not self._disk.looked_at(lineage):
-                load = self._loading.get(key)
-                if load is not None:
-                    load.waiters.append(then)
-                else:
-                    self._loading[key] = load = _Load([then])
+                waiters = self._loading.get(key)
+                if waiters is None:
+                    self._loading[key] = waiters = []
                     if not self._to_load:
                         asyncio.get_running_loop().call_soon(self._load_all)
-                    self._to_load.append((key, load))
+                    self._to_load.append((key, waiters))
+                waiters.append(then)
                 return
         then(block)
 
@@ -223,10 +215,8 @@ class BlockCache:
         """Forget a lineage, in memory and on the disk."""
         for index in list(self._held.get(lineage, ())):
             self._release((lineage, index))
-        for key, load in list(self._loading.items()):
-            if key[0] == lineage:
-                load.wanted = False
-                del self._loading[key]
+        for key in [key for key in self._loading if key[0] == lineage]:
+            del self._loading[key]
         self._disk.drop(lineage)
 
     # --- records ------------------------------------------------------------------------------------------
@@ -311,18 +301,18 @@ class BlockCache:
             read = self._call(self._read, some)
             read.add_done_callback(partial(self._all_loaded, some))
 
-    def _read(self, loads: list[tuple[Key, _Load]]) -> list[Block | None]:
+    def _read(self, loads: list[tuple[Key, Waiters]]) -> list[Block | None]:
         return [self._disk.read(*key) for key, _ in loads]
 
-    def _all_loaded(self, loads: list[tuple[Key, _Load]], read: asyncio.Future[list[Block | None]]) -> None:
+    def _all_loaded(self, loads: list[tuple[Key, Waiters]], read: asyncio.Future[list[Block | None]]) -> None:
         blocks = [None] * len(loads) if read.cancelled() else read.result()
-        for (key, load), block in zip(loads, blocks, strict=True):
-            if load.wanted:
+        for (key, waiters), block in zip(loads, blocks, strict=True):
+            if self._loading.get(key) is not waiters:
+                block = None
+            else:
                 del self._loading[key]
                 block = self._merge(key, block) if block is not None else self._memory.get(key)
-            else:
-                block = None
-            for then in load.waiters:
+            for then in waiters:
                 then(block)
 
     def _merge(self, key: Key, block: Block) -> Block:

@@ -80,9 +80,8 @@ class DataFiles:
         name = lineage.hex()
         return self.directory / name[0] / name[1] / name
 
-    def write(self, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
-        """Write blocks, those beside each other in one go, and note the index of each in `done`. Raises OSError with the
-        first that cannot be."""
+    def write(self, lineage: bytes, blocks: Iterable[Ranges]) -> None:
+        """Write blocks, those beside each other in one go. Raises OSError with the first that cannot be."""
         for run in _runs(blocks):
             whole = run[0][2] == _WHOLE
             with self._opened(lineage, os.O_RDWR | os.O_CREAT, direct=whole) as fd:
@@ -92,7 +91,6 @@ class DataFiles:
                 else:
                     for first, last in extents:
                         _transfer(os.pwritev, fd, [block.view(first, last)], index * BLOCK + first)
-            done += [index for index, _, _ in run]
 
     def read(self, place: Place, stored: Stored) -> Block:
         """A block as it was stored. Raises `Gone` when it is not there, `Damaged` when it is not the same in every

@@ -18,9 +18,10 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import diskcache
 from diskcache.core import MODE_RAW
@@ -31,6 +32,8 @@ from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_k
 
 CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
+PEEK_SECONDS = 0.1
+"""The longest that `peek` waits for a process that is just changing the database."""
 PINS = ("p:", "pin:")
 """How the names of records begin that say what is pinned: lineages, and paths."""
 _LINEAGES_PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
@@ -263,6 +266,19 @@ class Records:
         with fork_gate.held_off():
             found: list[Any] = self._cache._sql(query, values).fetchall()
             return found
+
+
+def peek(directory: Path, key: str) -> bytes | None:
+    """A record of a cache that others may be using, read without a trace: nothing is made, locked, written or repaired. None when
+    there is none, or it cannot be had for whatever reason. Any thread."""
+    uri = f"file:{quote(str(directory / DATABASE), errors='surrogateescape')}?mode=ro"
+    query = "SELECT value FROM Cache WHERE key = ? AND raw = 1 AND filename IS NULL"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=PEEK_SECONDS)) as connection:
+            row = connection.execute(query, (key,)).fetchone()
+        return unseal(key, row[0]) if row is not None else None
+    except (sqlite3.Error, Damaged):
+        return None
 
 
 def lineage_pin(lineage: bytes) -> str:

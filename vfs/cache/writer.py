@@ -147,11 +147,8 @@ class Writer:
         try:
             for lineage, group in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.lineage):
                 entries = list(group)
-                done: list[int] = []
-                try:
-                    ledger.files.write(lineage, ((e.index, e.block, e.extents) for e in entries), done)
-                finally:
-                    checksums |= {entry.place: entry.checksum for entry in entries[: len(done)]}
+                ledger.files.write(lineage, [(e.index, e.block, e.extents) for e in entries])
+                checksums |= {entry.place: entry.checksum for entry in entries}
         finally:
             if fitting:
                 patiently(lambda: ledger.finish(fitting, checksums))

@@ -58,7 +58,7 @@ class Experiment(RemotePath):
 
 def _last_known(ctx: click.Context, directory: str) -> list[str]:
     """What the cache knows to be in a directory below the root, a slash behind directories; empty if nothing."""
-    from vfs.cache.peek import peek
+    from vfs.cache.records import peek
     from vfs.files.records import listing_key, load_listing
 
     try:

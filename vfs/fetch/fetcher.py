@@ -54,7 +54,9 @@ class Fetcher:
         self._pumping = False
         self._closed = False
         self.handles = ServerHandles(remote)
-        self.disk = DiskLoads(cache, self._lacking)
+        self.disk = DiskLoads(
+            cache, lambda content, start, end: self.ahead(("rest", content.lineage), content, [(start, end)])
+        )
         self._tasks = Tasks()
 
     # --- what readers call ------------------------------------------------------------------------------------
@@ -243,10 +245,6 @@ class Fetcher:
                 self._end(job, _closed())
         await self._tasks.aclose()
         await self.handles.aclose()
-
-    def _lacking(self, content: Content, start: int, end: int) -> None:
-        """The disk lacks a range that was to be loaded ahead."""
-        self.ahead(("rest", content.lineage), content, [(start, end)])
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 

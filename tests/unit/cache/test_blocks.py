@@ -43,9 +43,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose writes wait until the event is set."""
     event, write = threading.Event(), DataFiles.write
 
-    def slow(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
+    def slow(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges]) -> None:
         assert event.wait(20)
-        write(self, lineage, blocks, done)
+        write(self, lineage, blocks)
 
     monkeypatch.setattr(DataFiles, "write", slow)
     yield event
@@ -58,10 +58,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     write = DataFiles.write
 
-    def spy(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges], done: list[int]) -> None:
+    def spy(self: DataFiles, lineage: bytes, blocks: Iterable[Ranges]) -> None:
         blocks = list(blocks)
         seen.extend((index, sum(last - first for first, last in extents)) for index, _, extents in blocks)
-        write(self, lineage, blocks, done)
+        write(self, lineage, blocks)
 
     monkeypatch.setattr(DataFiles, "write", spy)
     return seen

@@ -97,9 +97,7 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
     for start, length in ranges:
         block.write(min(start, capacity), os.urandom(min(length, max(0, capacity - start))))
     store = DataFiles(tmp_path_factory.mktemp("blocks"))
-    done: list[int] = []
-    store.write(LINEAGE, [(index, block, tuple(block.extents))], done)
-    assert done == [index]
+    store.write(LINEAGE, [(index, block, tuple(block.extents))])
     sums = checksum(block, block.extents)
     stored = Stored(capacity, tuple(block.extents), sums, allocated(tuple(block.extents)), 17.5)
     number = index // 64
@@ -146,7 +144,7 @@ def test_an_unfinished_block_waits_a_moment_and_is_then_written_by_itself(cache_
 def test_blocks_go_past_the_page_cache_where_the_file_system_lets_them(tmp_path: Path) -> None:
     store = DataFiles(tmp_path)
     block = block_of(os.urandom(BLOCK))
-    store.write(LINEAGE, [(3, block, ((0, BLOCK),))], [])
+    store.write(LINEAGE, [(3, block, ((0, BLOCK),))])
     (path,) = files(tmp_path)
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
@@ -310,7 +308,7 @@ def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Ope
     entry = Entry(LINEAGE, 0, block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
     ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
     ledger.evict(1)
-    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)], [])
+    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
     ledger.finish([entry], {entry.place: 1})
     assert cache.index(LINEAGE) == {}
     assert files(tmp_path / "cache") == []
@@ -359,7 +357,7 @@ def test_no_flipped_byte_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory
     block.write(100, os.urandom(3000))
     block.write(4000, os.urandom(4192))
     extents = tuple(block.extents)
-    store.write(LINEAGE, [(0, block, extents)], [])
+    store.write(LINEAGE, [(0, block, extents)])
     stored = Stored(8192, extents, checksum(block, extents), 8192, 0.0)
     path = store.path(LINEAGE)
     raw = bytearray(path.read_bytes())
