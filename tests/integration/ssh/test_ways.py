@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,8 +23,8 @@ from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
 from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.child_stream import ChildStream
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
-from vfs.remote.ssh.pipe_stream import PipeStream
 from vfs.remote.ssh.prompts import Deadline
 
 
@@ -140,11 +140,12 @@ def test_the_last_words_of_a_proxy_command_are_told(place: Place, server: Sshd) 
 
 
 def test_an_ssh_that_ended_before_the_first_request_still_says_why() -> None:
-    child = Child(
-        ["sh", "-c", "echo 'no such host' >&2; exit 255"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    ours, theirs = socket.socketpair()
+    words = ["sh", "-c", "echo 'no such host' >&2; exit 255"]
+    with theirs:
+        child = Child(words, stdin=theirs.fileno(), stdout=theirs.fileno())
     assert child.wait(10)
-    stream = PipeStream(child, "a", Deadline(10), errors.ConnectError, None)
+    stream = ChildStream(child, ours, "a", Deadline(10), errors.ConnectError, None)
     with pytest.raises(errors.ConnectError, match="no such host"):
         shake_hands(stream)
     stream.close()

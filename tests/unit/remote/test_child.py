@@ -40,7 +40,7 @@ def test_a_process_that_nobody_can_look_after_is_ended_and_leaves_nothing(there_
         mock.patch.object(subprocess, "Popen", popen),
         pytest.raises(RuntimeError),
     ):
-        Child(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        Child(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert started[0].returncode is not None
     assert _descriptors() == before
 

@@ -64,7 +64,7 @@ class Exchange(ABC):
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._handed_over = self._sent = 0
         """Packets that were given to the writer thread, and those that it has sent."""
-        self._send_now: Callable[[bytes], bool] = getattr(transport, "send_now", lambda _: False)
+        self._send_now: Callable[[bytes], int] = getattr(transport, "send_now", lambda _: 0)
         self._ids = 0
         self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
         self._scheduled = False
@@ -171,11 +171,13 @@ class Exchange(ABC):
         return ask.future
 
     def _send_out(self, packet: bytes) -> None:
-        if self._handed_over == self._sent and self._send_now(packet):  # saves the wake-up of a thread
-            self.bytes_sent += len(packet)
-        else:
+        sent = (
+            0 if self._handed_over > self._sent else self._send_now(packet)
+        )  # saves the wake-up of a thread
+        self.bytes_sent += sent
+        if sent < len(packet):
             self._handed_over += 1
-            self._queue.put(packet)
+            self._queue.put(packet[sent:])
 
     def _await(self, item: Ask | Batch) -> None:
         if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from typing import IO
 
 _KEPT = 16 * 1024
 """Bytes of the latest stderr that are kept."""
@@ -45,8 +44,6 @@ class Child:
             raise
         finally:
             theirs.close()
-        self.stdin: IO[bytes] | None = self._process.stdin
-        self.stdout: IO[bytes] | None = self._process.stdout
         self.pid = self._process.pid
         self._lock = threading.Lock()
         self._tail = b""
@@ -62,9 +59,7 @@ class Child:
             self._stderr.shutdown(socket.SHUT_RD)
             if self._reader.ident is not None:
                 self._reader.join()
-            for file in (self.stdin, self.stdout, self._stderr):
-                if file is not None:
-                    file.close()
+            self._stderr.close()
             raise
 
     @property

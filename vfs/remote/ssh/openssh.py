@@ -1,4 +1,4 @@
-"""SSH by the system's `ssh`: a child process with SFTP on its pipes, set up as the user's configuration says.
+"""SSH by the system's `ssh`: a child process with SFTP on its stdin and stdout, set up as the user's configuration says.
 
 We add our own known_hosts file, which comes before the user's, and ask a person through `Prompter`. An unknown host key is
 fetched by a first login that offers no key, shown to the person, and written to our file; the real login is always strict.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -22,12 +23,12 @@ from vfs.base.option_values import TransportName
 from vfs.remote.ssh import ssh_errors
 from vfs.remote.ssh.askpass import Askpass
 from vfs.remote.ssh.child import Child
+from vfs.remote.ssh.child_stream import ROOM, ChildStream
 from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms, read_entries
 from vfs.remote.ssh.keyfiles import read_key_file
 from vfs.remote.ssh.paramiko_keys import agent_keys
-from vfs.remote.ssh.pipe_stream import PipeStream
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import config_quote, line_options, no_ssh, ssh_command
 from vfs.remote.ssh.transport import Transport
@@ -77,13 +78,18 @@ class OpensshDialer(SshDialer):
         words = [*self._command(route, len(route) - 1, deadline), "-s", "--", last.address.host, "sftp"]
         log.debug("running %s", shlex.join(words))
         askpass = self._askpass(deadline) if self._prompts.somebody else None
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
         try:
-            child = _start(words, subprocess.PIPE, askpass)
+            child = _start(words, theirs.fileno(), askpass)
         except BaseException:
+            ours.close()
             if askpass is not None:
                 askpass.close()
             raise
-        return PipeStream(child, last.place, deadline, lambda said: self._error(said, route), askpass)
+        finally:
+            theirs.close()
+        return ChildStream(child, ours, last.place, deadline, lambda said: self._error(said, route), askpass)
 
     # --- which commands
 
@@ -206,11 +212,11 @@ class OpensshDialer(SshDialer):
         return errors.AuthRejected(f"{error}; tried: {', '.join(tried) or 'no key, as there is none'}")
 
 
-def _start(words: Sequence[str], pipes: int, askpass: Askpass | None) -> Child:
+def _start(words: Sequence[str], stream: int, askpass: Askpass | None) -> Child:
     environment = dict(os.environ)
     # Without a terminal of its own ssh would open a window to ask where there is a desktop.
     environment |= {"SSH_ASKPASS_REQUIRE": "never"} if askpass is None else askpass.environment
     try:
-        return Child(words, stdin=pipes, stdout=pipes, env=environment)
+        return Child(words, stdin=stream, stdout=stream, env=environment)
     except OSError as e:
         raise no_ssh(e) from e

@@ -14,8 +14,8 @@ from vfs.remote.ssh.loop_reader import LoopReader
 class Transport(Protocol):
     """One SFTP subsystem's byte stream. `recv_into` is called by one thread, `send` by another, `close` by any.
 
-    It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends all that it is given
-    without waiting, or nothing, and says which.
+    It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends what can be sent without
+    waiting, and says how many bytes.
     """
 
     @property

@@ -1,17 +1,20 @@
-"""An SFTP stream through the pipes of a running `ssh`.
+"""An SFTP stream over the socket that is stdin and stdout of a running `ssh`.
 
-Threads: as for `Transport`. `_lock` guards `_users` and `_closed` and is a leaf. The last thread to use the pipes closes
-them, so that no thread reads from a descriptor that is another file by then.
+A socket rather than two pipes: it takes the kernel less to pass much data through it, and `shutdown` wakes the threads that wait.
+
+Threads: as for `Transport`. `_lock` guards `_users` and `_closed` and is a leaf. The last thread to use the socket closes
+it, so that no thread reads from a descriptor that is another file by then.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
+import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from vfs.base import errors
 from vfs.remote.ssh.askpass import Askpass
@@ -20,18 +23,18 @@ from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.transport import Sink
 
-PIPE_SIZE = 1 << 20
-"""Bytes; what an ordinary user may ask for (/proc/sys/fs/pipe-max-size)."""
+ROOM = 1 << 20
+"""Bytes that ssh may write ahead of our reading; the system gives less (/proc/sys/net/core/wmem_max)."""
 
 TURNS = 4
-"""How often the pipe is read before the event loop looks after others; once gives about 256 KiB."""
+"""How often the socket is read before the event loop looks after others; once gives about 256 KiB."""
 
 _LAST_WORDS = 1.0
 """Seconds that ssh has to exit after it closed its output."""
 
 
-class PipeStream:
-    """A `Transport` over the stdin and stdout of `ssh -s … sftp`."""
+class ChildStream:
+    """A `Transport` over the socket of `ssh -s … sftp`."""
 
     error: errors.ConnectError | None = None
     """Why the stream ended before the server's first byte; set when `recv_into` gives 0, else None."""
@@ -39,35 +42,25 @@ class PipeStream:
     def __init__(
         self,
         child: Child,
+        sock: socket.socket,
         place: str,
         deadline: Deadline,
         explain: Callable[[str], errors.ConnectError],
         askpass: Askpass | None,
     ) -> None:
         """The server's first byte must come before `deadline`. `explain` makes an error of what ssh said."""
-        assert child.stdin is not None
-        assert child.stdout is not None
+        sock.setblocking(False)
         self._child = child
+        self._socket = sock
+        self._fd = sock.fileno()
         self._place = place
         self._deadline = deadline
         self._explain = explain
         self._askpass = askpass
-        self._input = child.stdout.fileno()
-        self._output = child.stdin.fileno()
-        self._end, self._ending = os.pipe()
-        """A pipe with something to read once the stream is closed: it wakes the threads that wait."""
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
         self._begun = False
-        for fd in (self._input, self._output):
-            os.set_blocking(fd, False)
-            try:
-                if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
-                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-            except OSError:
-                # The user's allowance for pipes is used up: this one keeps its size.
-                pass
 
     def recv_into(self, views: Sequence[memoryview]) -> int:
         if not self._enter():
@@ -75,9 +68,9 @@ class PipeStream:
         try:
             while True:
                 try:
-                    count = os.readv(self._input, views)
+                    count = os.readv(self._fd, views)
                 except BlockingIOError:
-                    if self._ready(self._input, select.POLLIN):
+                    if self._ready(select.POLLIN):
                         continue
                     return 0
                 except OSError:
@@ -101,13 +94,16 @@ class PipeStream:
         def take() -> bool:
             try:
                 for _ in range(TURNS):
-                    count = os.readv(self._input, sink.get_buffers())
+                    count = os.readv(self._fd, sink.get_buffers())
                     if not count:
                         reader.stop()
                         return False
                     sink.received(count)
             except BlockingIOError:
                 pass
+            except ConnectionResetError:  # ssh ended, and had not read all
+                reader.stop()
+                return False
             except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
                 failures.append(failure.with_traceback(None))
                 reader.stop()
@@ -115,7 +111,7 @@ class PipeStream:
             return True
 
         try:
-            reader.start(self._input, take)
+            reader.start(self._fd, take)
             reader.wait()
         finally:
             self._leave()
@@ -129,9 +125,9 @@ class PipeStream:
             rest = memoryview(data)
             while rest:
                 try:
-                    rest = rest[os.write(self._output, rest) :]
+                    rest = rest[os.write(self._fd, rest) :]
                 except BlockingIOError:
-                    if not self._ready(self._output, select.POLLOUT):
+                    if not self._ready(select.POLLOUT):
                         raise OSError(errno.EPIPE, "the stream is closed") from None
                 except BrokenPipeError:
                     if self._begun:
@@ -141,14 +137,14 @@ class PipeStream:
         finally:
             self._leave()
 
-    def send_now(self, data: bytes) -> bool:
-        """As `Transport.send_now`: a pipe takes so little as a whole, or not at all (pipe(7))."""
-        if len(data) > select.PIPE_BUF or not self._enter():
-            return False
+    def send_now(self, data: bytes) -> int:
+        """As `Transport.send_now`."""
+        if not self._enter():
+            return 0
         try:
-            return os.write(self._output, data) == len(data)
-        except OSError:
-            return False
+            return os.write(self._fd, data)
+        except OSError:  # there is no room, or `send` finds out why
+            return 0
         finally:
             self._leave()
 
@@ -157,23 +153,20 @@ class PipeStream:
             if self._closed:
                 return
             self._closed = True
-            self._users += 1  # nobody else may release the pipes before this is done
-        os.write(self._ending, b"\0")
+            self._users += 1  # nobody else may close the socket before this is done
+        with suppress(OSError):  # ssh has ended
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._child.close()
         self._leave()
 
-    def _ready(self, fd: int, event: int) -> bool:
-        """Wait for `fd`; False when the stream is closed, or the server's first byte is late."""
+    def _ready(self, event: int) -> bool:
+        """Wait for the socket, or its end; False when the server's first byte is late."""
         poll = select.poll()
-        poll.register(fd, event)
-        poll.register(self._end, select.POLLIN)
+        poll.register(self._fd, event)
         while True:
             # At least 50 ms: while a person is asked, the deadline may stand still just before its end.
             patience = None if self._begun else max(self._deadline.left * 1000, 50)
-            ready = poll.poll(patience)
-            if any(number == self._end for number, _ in ready):
-                return False
-            if ready:
+            if poll.poll(patience):
                 return True
             if not self._begun and self._deadline.passed:
                 self.error = errors.NoAnswer(f"no answer from {self._place} in time")
@@ -205,12 +198,8 @@ class PipeStream:
             self._release()
 
     def _release(self) -> None:
-        """Close the pipes, which no thread uses any more."""
-        for file in (self._child.stdin, self._child.stdout):
-            if file is not None:
-                file.close()
-        os.close(self._end)
-        os.close(self._ending)
+        """Close the socket, which no thread uses any more."""
+        self._socket.close()
         if self._askpass is not None:
             self._askpass.close()
             self._askpass = None
