@@ -128,6 +128,7 @@ def test_one_experiment_is_looked_at_by_itself(client: Client, root: Path) -> No
     assert examined(client, "base", code=0)["experiments"]["text"].startswith(
         "baseline; last change 2023-11-14"
     )
+    assert examined(client, "nothing", code=1)["read"]["text"] == "skipped (needs: experiments)"
 
 
 def test_on_a_terminal_there_is_colour_and_lines_are_not_cut(client: Client) -> None:

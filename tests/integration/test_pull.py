@@ -73,7 +73,10 @@ def test_files_newer_than_a_moment(client: Client, root: Path, tmp_path: Path) -
 def test_a_dry_run_tells_and_changes_nothing(client: Client, tmp_path: Path) -> None:
     done = pull(client, "exp-1", tmp_path / "out", "--dry-run")
     assert "exp-1/checkpoints/best_model.pt\t3.0 MiB\tnew" in done.stdout
+    assert done.stderr.startswith("To pull: 3 files, 3.0 MiB.")
     assert not list((tmp_path / "out").iterdir())
+    pull(client, "exp-1", tmp_path / "out")
+    assert pull(client, "exp-1", tmp_path / "out", "--dry-run").stderr == "Up to date: 3 files.\n"
 
 
 def test_an_unchanged_tree_costs_a_listing_only(sshd: Sshd, root: Path, tmp_path: Path) -> None:

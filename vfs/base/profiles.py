@@ -91,7 +91,7 @@ def no_profile(name: str) -> ConfigError:
     known = ", ".join(profile_names())
     if name == DEFAULT_PROFILE and not known:
         return NoServerYet("no server yet")
-    return ConfigError(f"there is no profile {name!r}" + (f" (there are: {known})" if known else ""))
+    return ConfigError(f"there is no profile {name!r}" + (f" (saved: {known})" if known else ""))
 
 
 def save_profile(profile: Profile) -> Path:

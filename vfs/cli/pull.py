@@ -212,8 +212,12 @@ def _tell_plan(files: list[dict[str, Any]], outcome: Outcome, *, as_json: bool) 
     else:
         rows = [(file["name"], console.size(file["size"]), file["action"]) for file in files]
         console.table(("file", ">to fetch", "why"), rows)
-        total = console.size(sum(file["size"] for file in files))
-        console.tell(f"{console.count(len(files), 'file')}, {total}; {outcome.same} up to date.")
+        if files:
+            total = console.size(sum(file["size"] for file in files))
+            there = f", {outcome.same} up to date" if outcome.same else ""
+            console.tell(f"To pull: {console.count(len(files), 'file')}, {total}{there}.")
+        else:
+            console.tell(_sentence(_count(outcome)))
     _tell_some(_troubles(outcome))
 
 
@@ -223,7 +227,7 @@ def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     told = _count(outcome)
     if outcome.size and seconds > 0.2:
         told += f" in {seconds:.1f} s ({console.rate(outcome.size / seconds)})"
-    console.tell(f"{told[0].upper()}{told[1:]}.")
+    console.tell(_sentence(told))
     _tell_some(
         [
             f"artisync: {name} is still being written; pull again later, or use --watch."
@@ -247,6 +251,10 @@ def _tell_some(lines: list[str]) -> None:
         console.tell(line)
     if len(lines) > MOST_TOLD:
         console.tell(f"artisync: … and {console.count(len(lines) - MOST_TOLD, 'more file')}.")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _count(outcome: Outcome) -> str:

@@ -228,5 +228,6 @@ def _failures(path: Path) -> Iterator[None]:
         if error.errno == errno.ESTALE:
             raise StaleVersion(f"{path} was replaced") from error
         if error.errno == errno.EINVAL:
-            raise UsageError(f"{path} {error.strerror}") from error
+            listed = f"; list it with `artisync ls {path}`" if path.is_dir() else ""
+            raise UsageError(f"{path} {error.strerror}{listed}") from error
         raise Unreachable(f"{path}: {error.strerror}") from error

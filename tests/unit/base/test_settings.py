@@ -177,7 +177,7 @@ def test_without_any_profile_the_error_says_to_connect() -> None:
 
 def test_a_missing_profile_is_told_with_the_ones_there_are() -> None:
     saved()
-    with pytest.raises(ConfigError, match=r"'lab' \(there are: default\)"):
+    with pytest.raises(ConfigError, match=r"'lab' \(saved: default\)"):
         resolve({"profile": "lab"})
 
 

@@ -124,7 +124,7 @@ def test_the_cache_of_a_profile_is_meant(artisync: Artisync, home: Path) -> None
         assert [row["experiment"] for row in report["experiments"]] == ["exp-1"]
     said = artisync("cache", "info", "--profile", "other")
     assert said.code == 1
-    assert "no profile 'other' (there are: lab)" in said.err
+    assert "no profile 'other' (saved: lab)" in said.err
 
 
 @pytest.mark.parametrize("words", [["verify"], ["prune"], ["clear", "--yes"]])

@@ -124,7 +124,7 @@ def test_a_profile_that_is_mounted_is_not_removed(artisync: Artisync) -> None:
 def test_of_a_profile_that_is_not_there_the_others_are_named(artisync: Artisync, verb: str) -> None:
     said = artisync("profile", verb, "lap")
     assert said.code == 1
-    assert "no profile 'lap' (there are: default, lab)" in said.err
+    assert "no profile 'lap' (saved: default, lab)" in said.err
     assert artisync("profile", verb, "../x").code == 2
 
 

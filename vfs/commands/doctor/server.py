@@ -69,6 +69,8 @@ class _Server:
         self._pool: Pool | None = None
         self._stack: Stack | None = None
         self._newest: Node | None = None
+        self._looked = False
+        """Whether the experiments were looked through."""
 
     def steps(self, experiment: str | None) -> Iterator[Coroutine[Any, Any, list[Finding]]]:
         """In order; each to be run to its end before the next is taken."""
@@ -169,6 +171,7 @@ class _Server:
             whole = False
         except errors.ArtisyncError as error:
             return [Finding.of_error("experiments", error)]
+        self._looked = True
         what = next(iter(found)) if len(found) == 1 else f"{len(found)} experiments"
         text = f"{what}; {self._last_change(tree)}"
         if not whole:
@@ -193,7 +196,8 @@ class _Server:
         assert self._pool is not None
         node = self._newest
         if node is None:
-            return [Finding("read", Result.SKIPPED, "there is no file yet")]
+            why = "there is no file yet" if self._looked else "skipped (needs: experiments)"
+            return [Finding("read", Result.SKIPPED, why)]
         buffer = memoryview(bytearray(min(node.version.size, READ)))
         try:
             async with asyncio.timeout(self._settings.timeout):
