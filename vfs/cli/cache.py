@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,17 +193,11 @@ def _profile_names() -> dict[str, str]:
     return found
 
 
-@contextmanager
-def _opened(given: dict[str, Any]) -> Iterator[DiskCache]:
+def _opened(given: dict[str, Any]) -> closing[DiskCache]:
     """The cache that is meant. Raises CacheUnusable when there is none."""
-    directory, limit = cache_place(given)
     from vfs.cache.disk import DiskCache
 
-    disk = DiskCache.open(directory, limit, existing=True)
-    try:
-        yield disk
-    finally:
-        disk.close()
+    return closing(DiskCache.open(*cache_place(given), existing=True))
 
 
 def _mounts_on(directory: Path) -> list[Path]:

@@ -72,12 +72,8 @@ class Report:
 
     def as_json(self) -> dict[str, object]:
         """As `json.dumps` takes it, with totals; numbers that JSON has no word for (NaN) as text."""
-        told: dict[str, object] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        told: dict[str, object] = dataclasses.asdict(self)
         told["whole"] = told.pop("complete")
-        told["tensors"] = [
-            {"name": t.name, "dtype": t.dtype, "shape": t.shape, "nbytes": t.nbytes} for t in self.tensors
-        ]
-        told["tags"] = [dataclasses.asdict(t) for t in self.tags]
         for key in ("first_time", "last_time"):
             told[key] = _finite(told[key])
         told["values"] = {k: _finite(v) for k, v in self.values.items()}

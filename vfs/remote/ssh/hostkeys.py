@@ -12,13 +12,14 @@ import base64
 import binascii
 import fcntl
 import hashlib
-import hmac
 import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from paramiko import HostKeys
 
 from vfs.base import errors, paths
 from vfs.base.paths import write_atomically
@@ -71,7 +72,7 @@ class HostLine:
     def matches(self, name: str) -> bool:
         """Whether the line is about `name`. Names are hashed, or patterns with `*`, `?` and a leading `!` for "not"."""
         if self.names.startswith("|"):
-            return _hashed_match(self.names, name)
+            return _is_hash_of(self.names, name)
         found = False
         for pattern in self.names.lower().split(","):
             if pattern.startswith("!"):
@@ -83,7 +84,7 @@ class HostLine:
 
     def only_about(self, name: str) -> bool:
         """Whether the line names nothing but `name`."""
-        return self.names.lower() == name or (self.names.startswith("|") and _hashed_match(self.names, name))
+        return self.names.lower() == name or (self.names.startswith("|") and _is_hash_of(self.names, name))
 
 
 def host_name(host: str, port: int, alias: str | None = None) -> str:
@@ -257,16 +258,12 @@ def _wildcard_match(pattern: str, name: str) -> bool:
     return re.fullmatch(regex, name) is not None
 
 
-def _hashed_match(names: str, name: str) -> bool:
+def _is_hash_of(hashed: str, name: str) -> bool:
     """`|1|salt|hash`, the hash being HMAC-SHA1 of the name."""
-    parts = names.split("|")
-    if len(parts) != 4 or parts[1] != "1":
-        return False
     try:
-        salt, wanted = base64.b64decode(parts[2]), base64.b64decode(parts[3])
-    except (binascii.Error, ValueError):
+        return HostKeys.hash_host(name, hashed) == hashed
+    except (AssertionError, ValueError, LookupError):  # it is no hash
         return False
-    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), wanted)
 
 
 def _rewrite(file: Path, name: str, key: HostKey) -> None:
