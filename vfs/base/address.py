@@ -80,9 +80,6 @@ class Address:
         words.append(f"{self.user}@{self.host}" if self.user is not None else self.host)
         return shlex.join(words)
 
-    def __str__(self) -> str:
-        return self.line()
-
 
 def _split(words: str | Sequence[str]) -> list[str]:
     if isinstance(words, str):

@@ -61,9 +61,6 @@ class Budget:
         """Whether `grant` has more to give at once."""
         return self._flowing and bool(self._waiting)
 
-    def __repr__(self) -> str:
-        return f"<Budget {self.unread} of {self.limit} unread, {len(self._waiting)} waiting>"
-
     @property
     def waiting(self) -> int:
         """Ranges that were wanted and not granted yet."""
@@ -157,9 +154,6 @@ class Advisor:
         self._begun = False
         self._last = Range(0, 0)
         self._paused = False
-
-    def __repr__(self) -> str:
-        return f"<Advisor at {self._at}, {self.budget}{', sparse' if self.sparse else ''}>"
 
     @property
     def finished(self) -> bool:

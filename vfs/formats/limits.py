@@ -37,9 +37,6 @@ class Limits:
         self._memory = LOOK_BYTES
         self._steps = MOST_STEPS if clock is None else LOOK
 
-    def __repr__(self) -> str:
-        return f"<Limits {self._memory} bytes left>"
-
     def take(self, memory: int = 0, steps: int = 1) -> None:
         """Before `steps` steps that leave `memory` bytes behind. Raises TooLarge."""
         self._memory -= memory

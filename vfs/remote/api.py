@@ -41,10 +41,6 @@ class Attributes(NamedTuple):
         return stat.S_ISDIR(self.mode)
 
     @property
-    def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
-
-    @property
     def is_symlink(self) -> bool:
         return stat.S_ISLNK(self.mode)
 
