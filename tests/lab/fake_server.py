@@ -19,6 +19,8 @@ from typing import NamedTuple
 from tests.lab.engine_threads import Threads
 from vfs.base.errors import ConnectError
 from vfs.remote.sftp.wire import MAX_READ, Code, PacketType
+from vfs.remote.ssh.loop_reader import LoopReader
+from vfs.remote.ssh.transport import Sink
 
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
@@ -159,7 +161,11 @@ class Session:
 
     # --- the transport ------------------------------------------------------------------------------------------
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        while count := self._receive_into(sink.get_buffers()):
+            sink.received(count)
+
+    def _receive_into(self, views: Sequence[memoryview]) -> int:
         with self.server.threads.changed:
             self.server.threads.wait(lambda: bool(self._output) or not self.open or self.closed)
             if self.closed or not self._output:

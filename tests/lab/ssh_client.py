@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
+from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 from vfs.remote.ssh.prompts import Prompts
@@ -79,27 +82,88 @@ class Place:
         )
 
 
-def shake_hands(stream: Transport) -> None:
+class Conversation:
+    """A stream whose bytes are received by threads of its own, for a test that waits for them."""
+
+    def __init__(self, stream: Transport) -> None:
+        self._stream = stream
+        self._buffer = memoryview(bytearray(1 << 16))
+        self._came = bytearray()
+        self._changed = threading.Condition()
+        self._over = False
+        self._reading = threading.Event()
+        self._reading.set()
+        threading.Thread(target=lambda: asyncio.run(self._receive()), daemon=True).start()
+
+    async def _receive(self) -> None:
+        reader = LoopReader(asyncio.get_running_loop())
+        await asyncio.to_thread(self._stream.receive, self, reader)
+        reader.stop()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def get_buffers(self) -> list[memoryview]:
+        return [self._buffer]
+
+    def received(self, count: int) -> None:
+        self.feed([self._buffer[:count]])
+
+    def feed(self, data: Sequence[memoryview]) -> None:
+        self._reading.wait()
+        with self._changed:
+            self._came += b"".join(data)
+            self._changed.notify_all()
+
+    def take(self, count: int) -> bytes:
+        """The next bytes; fewer at the end of the stream."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._came) >= count or self._over, 60)
+            data = bytes(self._came[:count])
+            del self._came[:count]
+            return data
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for the end of the stream, with nothing left to take."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._over, seconds) and not self._came
+
+    def stop_reading(self) -> None:
+        """Receive nothing more until it is closed."""
+        self._reading.clear()
+
+    def send(self, data: bytes) -> None:
+        self._stream.send(data)
+
+    @property
+    def error(self) -> errors.ConnectError | None:
+        return self._stream.error
+
+    def close(self) -> None:
+        self._reading.set()
+        self._stream.close()
+
+
+def shake_hands(stream: Transport) -> Conversation:
     """SFTP's INIT and VERSION (draft-ietf-secsh-filexfer-02, section 4); the error of a stream that ends
     instead."""
-    stream.send(struct.pack(">IBI", 5, 1, 3))
-    buffer = memoryview(bytearray(4096))
-    count = stream.recv_into([buffer])
-    if count == 0:
+    conversation = Conversation(stream)
+    conversation.send(struct.pack(">IBI", 5, 1, 3))
+    head = conversation.take(9)
+    if not head:
         assert stream.error is not None
         raise stream.error
-    while count < 9:
-        count += stream.recv_into([buffer[count:]])
-    assert (buffer[4], bytes(buffer[5:9])) == (2, b"\0\0\0\3")
+    assert (head[4], head[5:9]) == (2, b"\0\0\0\3")
+    conversation.take(struct.unpack(">I", head[:4])[0] - 5)
     assert stream.error is None
+    return conversation
 
 
 @contextmanager
-def connected(dialer: ParamikoDialer | OpensshDialer, timeout: float = 10) -> Iterator[Transport]:
+def connected(dialer: ParamikoDialer | OpensshDialer, timeout: float = 10) -> Iterator[Conversation]:
     stream = dialer.dial(timeout)
     try:
-        shake_hands(stream)
-        yield stream
+        yield shake_hands(stream)
     finally:
         stream.close()
 

@@ -18,6 +18,7 @@ from paramiko.common import MSG_NAMES
 
 from tests.lab.relay import Relay
 from tests.lab.ssh_client import (
+    Conversation,
     Person,
     Place,
     children,
@@ -33,7 +34,6 @@ from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
 from vfs.remote.ssh.paramiko_packets import Packets
 from vfs.remote.ssh.paramiko_stream import ChannelStream
-from vfs.remote.ssh.transport import Transport
 
 
 def test_a_server_speaks_sftp_at_the_other_end(place: Place, server: Sshd) -> None:
@@ -203,23 +203,14 @@ def test_paramiko_asks_for_the_service_once_and_waits_for_no_answer(
     ]
 
 
-def read_file(stream: Transport, path: bytes, size: int) -> bytes:
+def read_file(stream: Conversation, path: bytes, size: int) -> bytes:
     """A file by raw SFTP, many READs of 32 KiB in flight."""
 
     def string(data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + data
 
-    def receive(count: int) -> bytes:
-        data = bytearray(count)
-        done = 0
-        while done < count:
-            got = stream.recv_into([memoryview(data)[done:]])
-            assert got > 0
-            done += got
-        return bytes(data)
-
     def answer() -> bytes:
-        return receive(struct.unpack(">I", receive(4))[0])
+        return stream.take(struct.unpack(">I", stream.take(4))[0])
 
     stream.send(string(b"\x03" + struct.pack(">I", 1) + string(path) + struct.pack(">II", 1, 0)))
     handle = string(answer()[9:])
@@ -295,20 +286,8 @@ def test_a_configuration_that_cannot_be_understood_is_named(place: Place, server
 def test_closing_wakes_a_thread_that_receives(place: Place, server: Sshd) -> None:
     place.trust(server)
     with connected(place.dialer(server.address)) as stream:
-        counts: list[int] = []
-        buffer = memoryview(bytearray(1 << 16))
-
-        def receive() -> None:
-            while count := stream.recv_into([buffer]):
-                counts.append(count)
-            counts.append(0)
-
-        thread = threading.Thread(target=receive, daemon=True)
-        thread.start()
         stream.close()
-        thread.join(2)
-        assert not thread.is_alive()
-        assert counts[-1] == 0
+        assert stream.ended(2)
         stream.close()
         with pytest.raises((OSError, EOFError)):
             stream.send(b"x")
@@ -318,6 +297,7 @@ def test_closing_wakes_a_thread_that_sends(place: Place, server: Sshd) -> None:
     place.trust(server)
     with connected(place.dialer(server.address)) as stream:
         blocked = threading.Event()
+        stream.stop_reading()
 
         def send() -> None:
             # Requests whose answers nobody reads, until the server stops reading them.
@@ -341,9 +321,7 @@ def test_a_session_that_the_server_ends_is_the_end_of_the_stream(
     place.trust(server)
     with connected(place.dialer(server.address)) as stream:
         server.kill_sessions()
-        buffer = memoryview(bytearray(1 << 16))
-        while stream.recv_into([buffer]):
-            pass
+        assert stream.ended(60)
         assert stream.error is None
     assert capfd.readouterr().err == ""
 

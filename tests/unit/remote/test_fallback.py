@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 
@@ -12,7 +12,8 @@ from vfs.base import errors
 from vfs.base.errors import ConnectError
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.fallback import FallbackDialer
-from vfs.remote.ssh.transport import TransportName
+from vfs.remote.ssh.loop_reader import LoopReader
+from vfs.remote.ssh.transport import Sink, TransportName
 
 
 @dataclass
@@ -21,8 +22,9 @@ class Stream:
 
     error: ConnectError | None = None
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
-        return 0 if self.error else 1
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        if self.error is None:
+            sink.received(1)
 
     def send(self, data: bytes | memoryview) -> None:
         pass
@@ -67,7 +69,7 @@ def outcome(dialer: FallbackDialer) -> ConnectError | None:
         stream = dialer.dial(5)
     except ConnectError as error:
         return error
-    stream.recv_into([memoryview(bytearray(1))])
+    stream.receive(mock.Mock(), mock.Mock())
     return stream.error
 
 

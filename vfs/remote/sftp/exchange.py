@@ -27,7 +27,7 @@ from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
 from vfs.remote.sftp.wire import Code, PacketType, Status
 from vfs.remote.ssh.loop_reader import LoopReader
-from vfs.remote.ssh.transport import Transport, receive
+from vfs.remote.ssh.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +293,7 @@ class Exchange(ABC):
         transport = self._transport
         error: LinkError = LinkLost("the connection failed")
         try:
-            receive(transport, self, self._reader)
+            transport.receive(self, self._reader)
             error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)

@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from vfs.base import errors
@@ -37,7 +37,7 @@ class ChildStream:
     """A `Transport` over the socket of `ssh -s … sftp`."""
 
     error: errors.ConnectError | None = None
-    """Why the stream ended before the server's first byte; set when `recv_into` gives 0, else None."""
+    """Why the stream ended before the server's first byte; set when `receive` returns, else None."""
 
     def __init__(
         self,
@@ -62,31 +62,8 @@ class ChildStream:
         self._closed = False
         self._begun = False
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
-        if not self._enter():
-            return 0
-        try:
-            while True:
-                try:
-                    count = os.readv(self._fd, views)
-                except BlockingIOError:
-                    if self._ready(select.POLLIN):
-                        continue
-                    return 0
-                except OSError:
-                    count = 0
-                if not self._begun:
-                    self._first(count)
-                return count
-        finally:
-            self._leave()
-
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `transport.receive`: this thread waits for the server's first bytes, the event loop receives the others."""
-        count = self.recv_into(sink.get_buffers())
-        if not count:
-            return
-        sink.received(count)
+        """As `Transport.receive`: this thread waits for the server's first bytes, the event loop receives the others."""
         if not self._enter():
             return
         failures: list[Exception] = []
@@ -111,8 +88,16 @@ class ChildStream:
             return True
 
         try:
-            reader.start(self._fd, take)
-            reader.wait()
+            if self._ready(select.POLLIN):
+                try:
+                    count = os.readv(self._fd, sink.get_buffers())
+                except ConnectionResetError:
+                    count = 0
+                self._first(count)
+                if count:
+                    sink.received(count)
+                    reader.start(self._fd, take)
+                    reader.wait()
         finally:
             self._leave()
         if failures:
@@ -132,7 +117,7 @@ class ChildStream:
                 except BrokenPipeError:
                     if self._begun:
                         raise
-                    # ssh ended before the login: `recv_into` ends as well, and sets `error`.
+                    # ssh ended before the login: `receive` ends as well, and sets `error`.
                     return
         finally:
             self._leave()

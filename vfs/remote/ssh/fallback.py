@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vfs.base import errors
 from vfs.base.errors import ConnectError
@@ -15,7 +15,7 @@ from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
-from vfs.remote.ssh.transport import Dialer, Sink, Transport, receive
+from vfs.remote.ssh.transport import Dialer, Sink, Transport
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ def _told(first: ConnectError, second: ConnectError) -> ConnectError:
 
 
 class _SecondTry:
-    """A `Transport` over the system's ssh. Its first byte shows that ssh has logged in, and then `got_in` is called."""
+    """A `Transport` over the system's ssh, and the `Sink` of its first bytes: they show that ssh has logged in, and `got_in` is
+    called."""
 
     def __init__(self, stream: Transport, why: ConnectError, got_in: Callable[[ConnectError], None]) -> None:
         self._stream = stream
@@ -110,15 +111,11 @@ class _SecondTry:
         error = self._stream.error
         return None if error is None else _told(self._why, error)
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
-        count = self._stream.recv_into(views)
-        if count:
-            self._got_in(self._why)
-            self.recv_into = self._stream.recv_into  # type: ignore[method-assign]
-        return count
-
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `transport.receive`."""
-        if count := self.recv_into(sink.get_buffers()):
+        def first(count: int) -> None:
+            self._got_in(self._why)
+            self.received = sink.received
             sink.received(count)
-            receive(self._stream, sink, reader)
+
+        self.get_buffers, self.feed, self.received = sink.get_buffers, sink.feed, first
+        self._stream.receive(self, reader)

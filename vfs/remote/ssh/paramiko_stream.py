@@ -29,7 +29,7 @@ IDLE_POLL = 5.0
 
 
 class Chunks(BufferedPipe):  # type: ignore[type-arg]
-    """A channel's received data: queued until it is read, or given to a sink at once, on paramiko's thread.
+    """A channel's received data: queued until there is a sink, then given to it at once, on paramiko's thread.
 
     The sink saves a copy and the wake-up of a thread for each packet; a mebibyte has thirty of them.
     """
@@ -82,37 +82,17 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
             if self._taken >= ACKNOWLEDGED or self._sink is None:
                 self._cv.notify_all()  # type: ignore[attr-defined]
 
-    def read_ready(self) -> bool:
-        return len(self._chunks) > 0
-
-    def read(self, nbytes: int, timeout: float | None = None) -> memoryview | bytes | range:
-        """Up to `nbytes` bytes; none once the pipe is closed.
-
-        With a sink, range(n), n being the bytes that the sink got: `Channel.recv` only needs the length, for WINDOW_ADJUST.
-        """
+    def read(self, nbytes: int, timeout: float | None = None) -> range:
+        """range(n), n being the bytes that the sink got: `Channel.recv` only needs the length, for WINDOW_ADJUST. Empty once the
+        pipe is closed."""
         with self._cv:  # type: ignore[attr-defined]
-            while not self._chunks and (self._sink is None or self._taken < ACKNOWLEDGED):
+            while self._taken < ACKNOWLEDGED:
                 if self._closed:  # type: ignore[attr-defined]
-                    return b""
+                    return range(0)
                 if not self._cv.wait(timeout):  # type: ignore[attr-defined]
                     raise PipeTimeout
-            if self._sink is not None:
-                count, self._taken = self._taken, 0
-                return range(count)
-            head = self._chunks[0]
-            if len(head) <= nbytes:
-                return self._chunks.popleft()
-            self._chunks[0] = head[nbytes:]
-            return head[:nbytes]
-
-    def empty(self) -> bytes:
-        with self._cv:  # type: ignore[attr-defined]
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            return data
-
-    def __len__(self) -> int:
-        return sum(map(len, tuple(self._chunks)))
+            count, self._taken = self._taken, 0
+            return range(count)
 
 
 class Chain:
@@ -152,7 +132,7 @@ class ChannelStream:
     """A `Transport` over a channel with the SFTP subsystem at its other end."""
 
     error: errors.ConnectError | None = None
-    """Why the stream ended before the server's first byte; set when `recv_into` gives 0 or `send` fails, else None."""
+    """Why the stream ended before the server's first byte; set when `receive` returns, else None."""
 
     def __init__(self, channel: paramiko.Channel, chain: Chain, place: str) -> None:
         self._channel = channel
@@ -161,22 +141,8 @@ class ChannelStream:
         self._begun = False
         self._closed = False
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
-        view = views[0]
-        try:
-            data = self._channel.recv(len(view))
-        except (OSError, EOFError, paramiko.SSHException):
-            data = b""
-        count = len(data)
-        view[:count] = data
-        if not self._begun:
-            self._begun = True
-            if count == 0:
-                self._ended_early()
-        return count
-
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `transport.receive`: paramiko's thread calls `sink`, or the event loop's where the packets are ours."""
+        """As `Transport.receive`: paramiko's thread calls `sink`, or the event loop's where the packets are ours."""
         chunks = cast("Chunks", self._channel.in_buffer)
         failures: list[Exception] = []
 
@@ -211,7 +177,7 @@ class ChannelStream:
         except (OSError, paramiko.SSHException) as e:
             if self._begun or self._closed:
                 raise OSError(str(e)) from e
-            # The server refused SFTP: `recv_into` ends as well, and sets `error`.
+            # The server refused SFTP: `receive` ends as well, and sets `error`.
 
     def _ended_early(self) -> None:
         if self._closed:

@@ -12,7 +12,7 @@ from vfs.remote.ssh.loop_reader import LoopReader
 
 
 class Transport(Protocol):
-    """One SFTP subsystem's byte stream. `recv_into` is called by one thread, `send` by another, `close` by any.
+    """One SFTP subsystem's byte stream. `receive` is called by one thread, `send` by another, `close` by any.
 
     It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends what can be sent without
     waiting, and says how many bytes.
@@ -23,8 +23,12 @@ class Transport(Protocol):
         """Why the stream ended before the server's first byte; None if it did not, or `dial` raised the reason."""
         ...
 
-    def recv_into(self, views: Sequence[memoryview]) -> int:
-        """Block for bytes; the number put into `views`, in order. 0 at the end of the stream or on an error."""
+    def receive(self, sink: Sink, reader: LoopReader) -> None:
+        """Give everything that is received to `sink`, until the end of the stream.
+
+        Blocks. `sink` is called by this thread, by the transport's own, or, once `reader` has started, by that of the event loop;
+        and not after this has returned. Raises what `sink` raises, and OSError or EOFError.
+        """
         ...
 
     def send(self, data: bytes | memoryview) -> None:
@@ -32,7 +36,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Idempotent. A blocked `recv_into` soon returns 0, a blocked `send` soon raises."""
+        """Idempotent. A blocked `receive` soon returns, a blocked `send` soon raises."""
         ...
 
 
@@ -50,20 +54,6 @@ class Sink(Protocol):
     def feed(self, data: Sequence[memoryview]) -> None:
         """Take these bytes, which were received elsewhere."""
         ...
-
-
-def receive(transport: Transport, sink: Sink, reader: LoopReader) -> None:
-    """Give everything that is received to `sink`, until the end of the stream.
-
-    Blocks. `sink` is called by this thread, by the transport's own, or, once `reader` has started, by that of the event loop; and
-    not after this has returned. Raises what `sink` raises, and OSError or EOFError.
-    """
-    own = getattr(transport, "receive", None)
-    if own is not None:
-        own(sink, reader)
-        return
-    while count := transport.recv_into(sink.get_buffers()):
-        sink.received(count)
 
 
 class Prompter(Protocol):
