@@ -1,4 +1,4 @@
-"""The queue before the disk: what waits for it ends with it."""
+"""The queue before the disk: what waits for it ends with it, and not before it is done."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def test_a_flush_that_a_disk_holds_up_ends_when_the_cache_is_closed() -> None:
     queue.close(time.monotonic() + 0.1)
     flushing.join(10)
     assert outcome == [False]
+
+
+def test_a_lineage_that_could_not_be_deleted_waits_until_it_can() -> None:
+    queue, lineage = Waiting(), bytes(16)
+    queue.drop(lineage)
+    queue.done(queue.take(0.0, stuck=False), records=False)
+    assert queue.dropped(lineage)
+    queue.done(queue.take(0.0, stuck=False), records=True)
+    assert not queue.dropped(lineage)
