@@ -101,7 +101,7 @@ class DataFiles:
             with self._opened(lineage, os.O_RDONLY, direct=stored.extents == _WHOLE) as fd:
                 for first, last in stored.extents:
                     if not _transfer(os.preadv, fd, [block.view(first, last)], index * BLOCK + first):
-                        raise Gone("the file ends early")
+                        raise Damaged("the file ends early")
                 if checksum(block, stored.extents) != stored.checksum:
                     if _hole_in(fd, index * BLOCK, stored.extents):
                         raise Gone("a part of the file is gone")
