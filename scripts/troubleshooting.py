@@ -20,6 +20,8 @@ name or a number. Made by `./scripts/docs` from `vfs/base/errors.py`; not to be 
 
 `artisync doctor` walks the whole chain from this machine to an experiment and says at which step it breaks.
 """
+HERE = "on this machine"
+"""The section of what commands say, and no program in a mount meets."""
 SECTION = re.compile(r"^# --- (.+?) -+$", re.MULTILINE)
 
 
@@ -62,7 +64,8 @@ def markdown() -> str:
             if texts := said.get(name):
                 error: errors.ArtisyncError = getattr(errors, name)("")
                 parts += ["", *(f"    {text}" for text in texts), ""]
-                parts.append(f"{error.hint} In a mount: `{errno.errorcode[errno_of(error)]}`.")
+                met = "" if title == HERE else f"In a mount: `{errno.errorcode[errno_of(error)]}`."
+                parts.append(f"{error.hint} {met}".strip())
     return "\n".join(parts) + "\n"
 
 

@@ -173,7 +173,7 @@ def test_passphrases_that_do_not_fit_end_in_the_next_step(client: Client, locked
             terminal.types("wrong")
         assert terminal.ended() == 1
     assert terminal.said.count("Passphrase for the key") == 3
-    assert "none of the passphrases fits" in terminal.said
+    assert "wrong passphrase for the key" in terminal.said
     assert "ssh-add" in terminal.said
     assert profiles(client) == []
 

@@ -68,7 +68,7 @@ def load_profile(name: str) -> Profile | None:
 
     def text(key: str) -> str:
         if not isinstance(value := data.get(key), str) or not value:
-            raise ConfigError(f"the profile {path} is corrupt: {key!r} should be a text")
+            raise ConfigError(f"the profile {path} is corrupt: {key!r} should be a string")
         return value
 
     options = data.get("options", {})

@@ -74,7 +74,7 @@ class DiskCache:
         """
         directory = Path(os.path.abspath(directory))
         if os.path.expandvars(directory) != str(directory):
-            raise CacheUnusable(f"a cache directory may not have a variable in its name: {directory}")
+            raise CacheUnusable(f"the name of a cache directory must not contain a variable: {directory}")
         if existing and not os.path.exists(directory / DATABASE):
             raise NoCache(f"there is no cache in {directory}")
         cache = cls(directory, limit)
@@ -333,7 +333,7 @@ def look(directory: Path) -> int | None:
         finally:
             records.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
-        raise CacheUnusable(f"the cache in {directory} is not sound: {error}") from error
+        raise CacheUnusable(f"the cache in {directory} is damaged: {error}") from error
 
 
 def _record_key(key: str) -> str:

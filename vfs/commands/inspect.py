@@ -60,7 +60,7 @@ async def inspect(stack: Stack, path: str) -> Report:
         inside = {os.fsdecode(one.name): one for one in await tree.listing(node)}
         if METADATA not in inside:
             raise UnreadableFormat(
-                f"{os.fsdecode(node.name)!r} is a directory, and no distributed checkpoint"
+                f"{os.fsdecode(node.name)!r} is a directory and not a distributed checkpoint"
             )
         node = inside[METADATA]
     async with AsyncExitStack() as opened:

@@ -38,7 +38,7 @@ def program() -> list[str]:
         return [found]
     if importlib.util.find_spec("tensorboard") is not None:
         return [sys.executable, "-m", "tensorboard.main"]
-    raise TensorBoardMissing("there is no TensorBoard on this machine")
+    raise TensorBoardMissing("TensorBoard is not installed")
 
 
 def choose_port(wanted: int | None) -> int:

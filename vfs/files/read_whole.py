@@ -53,7 +53,7 @@ async def with_reader(
         except StaleVersion:
             continue
         return
-    raise StaleVersion(f"{path!r} changes all the time")
+    raise StaleVersion(f"{path!r} keeps changing")
 
 
 @asynccontextmanager

@@ -269,7 +269,7 @@ class Versions:
                 break
             left = end - loop_time()
             if left <= 0:
-                raise StaleVersion(f"{node.path!r} is being written all the time")
+                raise StaleVersion(f"{node.path!r} is written again and again")
             await asyncio.sleep(min(SETTLE_POLL, left))
             try:
                 async with asyncio.timeout_at(end if end < math.inf else None):

@@ -360,4 +360,4 @@ def test_a_host_key_that_the_configuration_takes_is_warned_of_and_kept(
         with connected(kind(Address("box"), tmp_path / "ours", ssh_config=config)):
             pass
     assert (tmp_path / "ours").exists()
-    assert sum("taken unasked" in line for line in caplog.messages) == 1
+    assert sum("accepted without asking" in line for line in caplog.messages) == 1

@@ -106,4 +106,4 @@ def test_a_second_factor_that_is_wanted_is_named(place: Place, second: str) -> N
     extra = [f"AuthenticationMethods publickey,{second}", "PasswordAuthentication yes"]
     with Sshd(extra=[*extra, "KbdInteractiveAuthentication yes"]) as server:
         place.trust(server)
-        fails(place.dialer(server.address), errors.AuthRejected, f"wants {second} beside", "ControlMaster")
+        fails(place.dialer(server.address), errors.AuthRejected, f"requires {second} beside", "ControlMaster")

@@ -65,7 +65,7 @@ def test_inspect_looks_into_files_of_the_server(commands: Commands) -> None:
     assert said.out.count(b"model.pt: PyTorch checkpoint") == 2
     assert said.out.count(b"3 tensors") == 2
     said = commands.run("inspect", "exp-beta/checkpoints")
-    assert (said.code, b"a directory, and no distributed checkpoint" in said.err) == (1, True)
+    assert (said.code, b"a directory and not a distributed checkpoint" in said.err) == (1, True)
 
 
 def test_pin_and_unpin_take_patterns(commands: Commands) -> None:

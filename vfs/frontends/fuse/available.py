@@ -22,7 +22,7 @@ def check_fuse(*, allow_other: bool = False) -> None:
     if sys.platform == "linux":
         _check_device()
         if os.getuid() != 0 and shutil.which("fusermount3") is None:
-            raise FuseMissing("there is no fusermount3, which mounts for users")
+            raise FuseMissing("fusermount3 is not installed")
     if allow_other and os.getuid() != 0 and not _allows_other():
         raise MountError(
             f"allow_other needs the line `user_allow_other` in {FUSE_CONF}: "

@@ -30,7 +30,7 @@ def _import_mfusepy() -> Any:
     except OSError as error:
         raise FuseMissing(f"libfuse 3 cannot be loaded: {error}") from error
     except (AttributeError, AssertionError, NotImplementedError) as error:
-        raise FuseMissing(f"this libfuse is not one that is known: {error}") from error
+        raise FuseMissing(f"unknown libfuse: {error}") from error
     finally:
         if choose:
             del os.environ["FUSE_LIBRARY_NAME"]
@@ -233,9 +233,7 @@ def check_layout() -> None:
     )
     sizes = C.sizeof(FileInfo), C.sizeof(ConnInfo), C.sizeof(StatVfs)
     if size != 160 or understood != expected or sizes != (40, 128, 112):
-        raise FuseMissing(
-            f"the structures of libfuse {VERSION[0]}.{VERSION[1]} on {os.uname().machine} are not those known here"
-        )
+        raise FuseMissing(f"libfuse {VERSION[0]}.{VERSION[1]} on {os.uname().machine} is not supported")
 
 
 check_layout()

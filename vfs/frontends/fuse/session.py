@@ -148,7 +148,7 @@ class FuseSession:
         complaints.clear()
         self._session = new_session(args, self._operations)
         if self._session is None:
-            raise MountError(f"libfuse does not take the mount options {','.join(options)}{_reasons()}")
+            raise MountError(f"libfuse rejects the mount options {','.join(options)}{_reasons()}")
         self._buffer = RequestBuffer()
         self._mounted = False
         self._fd = -1

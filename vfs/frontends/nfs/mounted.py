@@ -164,7 +164,7 @@ def check_client() -> str:
             raise NfsMissing(f"there is no {mountpoints.MOUNT_NFS}")
         return "the system's NFS client can be used, by any user"
     if sys.platform != "linux":
-        raise NfsMissing(f"mounting by NFS was never tried on {sys.platform}")
+        raise NfsMissing(f"mounting by NFS is not supported on {sys.platform}")
     if not _kernel_has_nfs():
         raise NfsMissing("the kernel has no NFS client")
     if os.getuid() == 0:

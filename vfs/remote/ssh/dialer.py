@@ -74,11 +74,11 @@ class SshDialer:
         accept_new = self._accept_new
         if destination.new_key is NewKey.ANY:
             known.refuse_revoked(name, key)
-            self._warn(f"the {key.of(name)} is not checked, as the ssh configuration wants it")
+            self._warn(f"the {key.of(name)} is not checked, as the ssh configuration says")
             return
         if destination.new_key is NewKey.ACCEPT and not known.knows(name):
             accept_new = True
-            self._warn(f"the {key.of(name)} is taken unasked, as the ssh configuration wants it")
+            self._warn(f"the {key.of(name)} is accepted without asking, as the ssh configuration says")
         self._prompts.about_host_key(
             deadline,
             lambda person: known.verify(

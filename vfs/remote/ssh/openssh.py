@@ -141,7 +141,7 @@ class OpensshDialer(SshDialer):
             return
         known = self._known(hop)
         if hop.new_key is NewKey.ANY:
-            self._warn(f"the host key of {hop.key_name} is not checked, as the ssh configuration wants it")
+            self._warn(f"the host key of {hop.key_name} is not checked, as the ssh configuration says")
         elif self._replace or not any(e.marker != "@revoked" for e in known.entries(hop.key_name)):
             for key in self._fetch_key(route, number, known.kinds(hop.key_name), deadline):
                 self._verify(hop, key, deadline)

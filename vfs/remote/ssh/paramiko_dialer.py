@@ -152,7 +152,7 @@ class ParamikoDialer(SshDialer):
                 continue
             if more:
                 wanted = ssh_errors.SECOND_FACTOR.format(" or ".join(more))
-                raise errors.AuthRejected(f"{target.place} accepts {candidate.label} but wants {wanted}")
+                raise errors.AuthRejected(f"{target.place} accepts {candidate.label} but requires {wanted}")
             self._keys.worked(target, candidate)
             return f"with {candidate.label}"
         offered: list[str] = []

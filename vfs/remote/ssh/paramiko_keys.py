@@ -169,7 +169,7 @@ class KeyRing:
                 return self._load(file, passphrase)
             except _WrongPassphraseError:
                 wrong = passphrase
-        raise errors.PassphraseNeeded(f"none of the passphrases fits the key {file.path}")
+        raise errors.PassphraseNeeded(f"wrong passphrase for the key {file.path}")
 
     def _load(self, file: KeyFile, passphrase: str | None) -> paramiko.PKey:
         key = _paramiko_key(file, passphrase)

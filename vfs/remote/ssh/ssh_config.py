@@ -79,7 +79,7 @@ def line_options(address: Address) -> list[str]:
 def no_ssh(failure: OSError) -> errors.ConnectError:
     """Why `ssh` could not be started."""
     if isinstance(failure, FileNotFoundError):
-        return errors.ConnectError("there is no `ssh` on this machine (Debian: openssh-client)")
+        return errors.ConnectError("`ssh` is not installed (Debian: openssh-client)")
     return errors.ConnectError(f"`ssh` cannot be run: {failure.strerror}")
 
 

@@ -102,7 +102,7 @@ def _login(said: str, place: str) -> errors.ConnectError | None:
         return errors.KeyFileUnusable(f"the key file {missing.group(1)}: {missing.group(2).lower()}")
     who, wanted = denied.group(1) or place, denied.group(2)
     if "publickey" not in wanted:
-        return errors.AuthRejected(f"{who} wants {SECOND_FACTOR.format(wanted.replace(',', ' or '))}")
+        return errors.AuthRejected(f"{who} requires {SECOND_FACTOR.format(wanted.replace(',', ' or '))}")
     return errors.AuthRejected(f"{who} accepts none of the keys (it offers: {wanted})")
 
 
