@@ -82,8 +82,7 @@ def test_a_directory_buffer_takes_entries_until_the_next_does_not_fit() -> None:
     shown = Shown(ino=7, mode=0o100444, nlink=1, uid=1, gid=1, size=1000, mtime=1.5)
     buffer = reply.DirectoryBuffer(400)
     added = [
-        buffer.add(0, name, reply.NameReply(9, shown, 1.0, 1.0), number)
-        for number, name in enumerate((b"one", b"two", b"three"))
+        buffer.add(name, 9, shown, 1.0, number) for number, name in enumerate((b"one", b"two", b"three"))
     ]
     assert added == [True, True, False]
 

@@ -24,7 +24,7 @@ from vfs.files.service import Files
 from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
 from vfs.frontends.fuse.kernel_readahead import USUAL
-from vfs.frontends.fuse.reply import DirectoryBuffer, NameReply
+from vfs.frontends.fuse.reply import DirectoryBuffer
 from vfs.frontends.fuse.requests import Request, forget_interrupt, on_interrupt, thread_of
 
 LOOK_AGAIN = 0.1
@@ -152,7 +152,7 @@ class Operations:
             at_once("read", reader.node, off=offset, len=size)
             self._data(req, reader.node, pieces)
             return
-        if fh in self._late and self._was_late(fh, offset):  # a program is not to wait a second time
+        if fh in self._late and self._was_late(fh, offset):  # the program has waited for it once
             self._fail(req, "read", reader.node, errno.ETIMEDOUT, off=offset, len=size)
             return
         over = begun = False
@@ -256,11 +256,12 @@ class Operations:
                 name = shown.name
                 held = plus and not shown.stale and shown.pending is None
             if not plus:
-                added = buffer.add_plain(req, name, files.glimpse(shown), position + 1)
+                added = buffer.add_plain(name, files.glimpse(shown), position + 1)
             elif held:
-                added = buffer.add(req, name, self._entry_of(shown), position + 1)
+                seconds = files.valid_for(shown)
+                added = buffer.add(name, shown.id, files.shown(shown), seconds, position + 1)
             else:
-                added = buffer.add(req, name, NameReply(0, files.glimpse(shown), 0.0, 0.0), position + 1)
+                added = buffer.add(name, 0, files.glimpse(shown), 0.0, position + 1)
             if not added:
                 break
             if held:
@@ -355,19 +356,15 @@ class Operations:
         """The name is not there: let the kernel remember that for as long as the listing is fresh."""
         seconds = self.files.absent_for(directory)
         if seconds > 0:
-            reply.entry(req, NameReply(nodeid=0, attributes=NOTHING, attr_timeout=0.0, entry_timeout=seconds))
+            reply.entry(req, 0, NOTHING, seconds)
         else:
             reply.error(req, errno.ENOENT)
 
     def _entry(self, req: Request, node: Node) -> None:
         """Answer a lookup; the kernel holds the node from then on."""
         self.files.hold(node)
-        if not reply.entry(req, self._entry_of(node)):
+        if not reply.entry(req, node.id, self.files.shown(node), self.files.valid_for(node)):
             self.files.forget(node.id, 1)
-
-    def _entry_of(self, node: Node) -> NameReply:
-        seconds = self.files.valid_for(node)
-        return NameReply(node.id, self.files.shown(node), attr_timeout=seconds, entry_timeout=seconds)
 
     def _data(self, req: Request, node: Node, pieces: list[Piece]) -> None:
         if node.resized:  # the kernel would end the file where it was told that it ends

@@ -11,7 +11,6 @@ import errno
 import itertools
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vfs.files.shown import Shown
@@ -24,16 +23,6 @@ MUCH = 64 << 10
 
 BLOCK_SIZE = 4096
 """What programs take as a good size for reads; Python reads so much for a small read after a seek."""
-
-
-@dataclass(slots=True)
-class NameReply:
-    """What a name stands for. `nodeid` 0: it is not there, to be remembered for `entry_timeout` seconds."""
-
-    nodeid: int
-    attributes: Shown
-    attr_timeout: float
-    entry_timeout: float
 
 
 def _answer(req: Request, function: Any, *arguments: Any) -> bool:
@@ -57,10 +46,13 @@ def none(req: Request) -> None:
     _answer(req, lib.fuse_reply_none)
 
 
-def entry(req: Request, found: NameReply) -> bool:
-    """Answer a lookup. When True, and `nodeid` is not 0, the kernel holds one more reference to the nodeid."""
-    param = EntryParam(ino=found.nodeid, attr_timeout=found.attr_timeout, entry_timeout=found.entry_timeout)
-    _fill(param.attr, found.attributes)
+def entry(req: Request, nodeid: int, found: Shown, timeout: float) -> bool:
+    """Answer a lookup, which the kernel may keep for `timeout` seconds. `nodeid` 0: there is no such name.
+
+    When True, and `nodeid` is not 0, the kernel holds one more reference to the nodeid.
+    """
+    param = EntryParam(ino=nodeid, attr_timeout=timeout, entry_timeout=timeout)
+    _fill(param.attr, found)
     return _answer(req, lib.fuse_reply_entry, C.byref(param))
 
 
@@ -130,21 +122,20 @@ class DirectoryBuffer:
         self._entry = EntryParam()
         self._stat = self._entry.attr
 
-    def add(self, req: Request, name: bytes, found: NameReply, next_offset: int) -> bool:
-        """Add an entry with its attributes (readdirplus); False when it does not fit.
+    def add(self, name: bytes, nodeid: int, found: Shown, timeout: float, next_offset: int) -> bool:
+        """Add an entry with its attributes (readdirplus), as for `entry`; False when it does not fit.
 
         Once answered, the kernel holds a reference to its nodeid, except for `.` and `..`. `nodeid` 0: the name only.
         """
         param = self._entry
-        param.ino = found.nodeid
-        param.attr_timeout = found.attr_timeout
-        param.entry_timeout = found.entry_timeout
-        _fill(self._stat, found.attributes)
+        param.ino = nodeid
+        param.attr_timeout = param.entry_timeout = timeout
+        _fill(self._stat, found)
         return self._took(
             lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
         )
 
-    def add_plain(self, req: Request, name: bytes, found: Shown, next_offset: int) -> bool:
+    def add_plain(self, name: bytes, found: Shown, next_offset: int) -> bool:
         """Add a name with its inode number and type (readdir); False when it does not fit."""
         self._stat.st_ino, self._stat.st_mode = found.ino, found.mode
         return self._took(

@@ -138,11 +138,10 @@ class Handles:
                 self._ask(self._queue.popleft())
 
     def _full(self) -> bool:
-        count = len(self._open) + self._asked + self._closing
         if self._learnt is not None and self._loop.time() - self._learnt_at > LEARNT_SECONDS:
             self._learnt = None
         most = self._learnt or self._told
-        return most is not None and 0 < most <= count
+        return most is not None and 0 < most <= self._count()
 
     def _make_room(self) -> None:
         """Close idle handles for those that wait; if there are none, look again when there may be."""
@@ -170,7 +169,7 @@ class Handles:
         error = answer.exception()
         if error is None:
             self._opened(opening, answer.result())
-        elif isinstance(error, ServerFailure) and self._others() and opening.tries < TRIES:
+        elif isinstance(error, ServerFailure) and self._count() and opening.tries < TRIES:
             self._learn(len(self._open))
             self._queue.append(opening)
         else:
@@ -185,7 +184,7 @@ class Handles:
     def _learn(self, most: int) -> None:
         self._learnt, self._learnt_at = max(1, most), self._loop.time()
 
-    def _others(self) -> int:
+    def _count(self) -> int:
         return len(self._open) + self._asked + self._closing
 
     def _opened(self, opening: _Opening, text: bytes) -> None:
