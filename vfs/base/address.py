@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from vfs.base.errors import UsageError
 
 _OPTIONS = "p:i:l:J:c:m:o:" + "46AaCfgKkMNnqTtvXxYy" + "L:R:D:E:e:"
-"""For getopt(3). The flags, and then forwardings, log file and escape character, are ignored: they change nothing about where
-and as whom to log in, and panels and wikis paste them."""
+"""For getopt(3). Flags, forwardings, the log file and the escape character are ignored: panels and wikis paste them, and they do
+not change where and as whom to log in."""
 
 _UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -c CIPHERS, -m MACS, -o Key=Value"
 

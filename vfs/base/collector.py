@@ -1,8 +1,7 @@
 """The garbage collector's long rounds: what survived one is not looked through again.
 
-A full collection holds every thread, the longer the more names are known: 170 ms for 200,000. What is alive after one is
-therefore frozen. Nodes of the tree and connections are in no cycles once they are gone, so that none of them is kept by
-that.
+A full collection stops every thread, for longer the more names the tree has: 170 ms for 200,000. So the objects that survive one
+are frozen. Nodes of the tree and connections are in no cycles once they are gone, so that freezing keeps none of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Counts the callbacks that hold an event loop for long, so that every program which uses the mount waits for them.
 
-Counted is the processor time of the loop's thread in one callback: a busy machine counts for nothing, and neither does
-a callback that sleeps. That time costs a system call, so it is looked at every few milliseconds only, and for callbacks
-that took long by the clock. All loops of the process are watched.
+What counts is the processor time of the loop's thread in one callback, so that neither a busy machine nor a callback that sleeps
+counts. Reading it is a system call, so it is read every few milliseconds only, and after callbacks that took long by the
+clock. All loops of the process are watched.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ async def _real(
 
 
 async def _found_by_names(remote: Remote, root: bytes, parent: Node, text: bytes) -> bytes | None:
-    """Where a symlink leads that the server calls dangling: some take `..` out of the text before they follow it."""
+    """Where a symlink leads that the server calls dangling: some servers remove `..` from the text before they follow it."""
     directory = _real_directory(root, parent)
     if not directory or symlinks.plain(directory, text) is not None:
         return None
@@ -159,6 +159,6 @@ async def _circular(remote: Remote, path: bytes, text: bytes) -> bool:
 
 
 def _endless(root: bytes, parent: Node, real: bytes) -> bool:
-    """Whether a directory shown in place of a symlink would hold itself again."""
+    """Whether a directory that is shown in place of a symlink would contain itself."""
     nodes = (parent, *parent.ancestors())
     return any(symlinks.inside(real, node.real or (b"\0" if node.parent else root)) for node in nodes)

@@ -35,7 +35,7 @@ class Lineages:
     async def of(self, node: Node) -> Content:
         """The content of a file node, kept in the node. Raises as the remote does where bytes have to be compared."""
         if node.content is None:
-            # to its end also when the waiter gives up
+            # it goes on when the waiter gives up
             await asyncio.shield(self._finding.start(node, lambda: self._find(node)))
         assert node.content is not None
         return node.content

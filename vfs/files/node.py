@@ -97,7 +97,7 @@ class Node:
     """When names in it were asked for one by one, within the last TTL."""
     content: Content | None = None
     resized: bool = False
-    """It took another size than clients were told, and no byte of it was compared: they would cut it there."""
+    """Its size differs from what clients were told, and no byte was compared: clients would end the file at the old size."""
     opened_early: bool = False
     """It was opened on the server once, before a program opened it."""
 

@@ -19,9 +19,9 @@ from vfs.files.tree import Tree
 from vfs.formats import Advisor, Range, advisor_for, mapped
 
 LEFT_SECONDS = 5.0
-"""So long the place counts where a program left a file."""
+"""Seconds for which the place where a program left a file is remembered."""
 BEHIND = 4 * BLOCK
-"""Bytes behind a sequential reader that stay in memory: by less than that the kernel asks out of order."""
+"""Bytes behind a sequential reader that stay in memory: the kernel asks out of order by less than that."""
 
 Piece = tuple[Block, int, int]
 """A block and the part of it that is meant: from, to (bytes within the block)."""
@@ -39,11 +39,11 @@ class Reader:
         self._advisor: Advisor | None = advisor_for(node.name, content.version.size)
         self._sparse = False
         self._passed = 0
-        """Blocks before this one were let go, if the run of reads had all of them."""
+        """The run of reads has passed the blocks before this one, and memory has let them go."""
         self._going_on = False
         """The advisor continues in a later step of the loop."""
         self._on_disk = len(content.on_disk) * BLOCK >= content.version.size
-        """Whether the disk seems to have a part of every block."""
+        """Whether the disk seems to have all blocks, at least in part."""
         fetcher.end_sparing(content, read=True)
         content.readers += 1
         fetcher.readers += 1
@@ -92,7 +92,7 @@ class Reader:
 
         def loaded() -> None:
             pieces = None
-            # the kernel fills up with zeros what is short below a size that it was told
+            # the kernel fills a short answer with zeros up to the size that it was told
             short = end < min(start + length, content.told, content.version.size)
             if not (content.stale or content.doubts or short):
                 pieces = self.fetcher.ready(content, start, end)
@@ -146,7 +146,7 @@ class Reader:
                 self.tree.names.remove(self.node)
                 raise StaleVersion(f"{content.path!r} is gone") from error
             if end < min(start + length, content.told, content.version.size):
-                continue  # the kernel fills up with zeros what is short below a size that it was told
+                continue  # the kernel fills a short answer with zeros up to the size that it was told
             pieces = self.fetcher.ready(content, start, end)
             if pieces is not None and not content.stale:
                 self.fetcher.used += end - start

@@ -83,7 +83,7 @@ class Files:
         return self.glimpse(node)
 
     def glimpse(self, node: Node) -> Shown:
-        """The same, for one that keeps nothing of them."""
+        """As `shown`, for a client that does not keep them."""
         return shown(node, self.uid, self.gid)
 
     def valid_for(self, node: Node) -> float:

@@ -28,7 +28,7 @@ def relative(root: bytes, symlink: bytes, target: bytes) -> bytes:
 def plain(directory: bytes, text: bytes) -> bytes | None:
     """The absolute path that a symlink's text names in the real `directory`, whatever is a symlink on the way.
 
-    None if that depends on it: `..` behind a name leads to where the symlink's target is.
+    None where symlinks on the way matter: `..` behind one leads to the parent of its target.
     """
     words = [word for word in text.split(b"/") if word not in (b"", b".")]
     ups = 0

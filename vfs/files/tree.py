@@ -137,7 +137,7 @@ class Tree:
         """Ask in the background for what is fresh for no more than `left` seconds, by default half of the TTL: the node, and
         the directories that lead to it.
 
-        Who opens a file beside one that is being read then waits for nothing above it.
+        A program that opens a file beside one that is being read then waits for none of its directories.
         """
         ttl = self.names.ttl
         before = loop_time() - ttl + (ttl / 2 if left is None else left)

@@ -34,7 +34,7 @@ RECHECK_LANES = 16
 RECHECK_SECONDS = 5.0
 """The longest that a read waits for that comparison, which goes on in the background."""
 YOUNG = 60.0
-"""A file that was written to within so many seconds may grow while it is open."""
+"""Seconds since its last write within which a file is expected to grow while it is open."""
 SILENCE_POLL = 0.08
 """Seconds between two looks at whether the server still answers."""
 
@@ -142,7 +142,7 @@ class Versions:
 
     async def verify(self, node: Node, at: float) -> None:
         """Tell by the bytes whether `node.pending` is growth; adopts it, or replaces the node."""
-        # to its end also when the waiter gives up
+        # it goes on when the waiter gives up
         await asyncio.shield(self._tasks.start(("verify", node), lambda: self._verify(node, at)))
 
     async def _verify(self, node: Node, at: float) -> None:
@@ -240,7 +240,7 @@ class Versions:
         return content
 
     def _fetch_ends(self, content: Content) -> None:
-        """Have the ends of a file that may grow while it is open: they tell growth from a rewrite."""
+        """Fetch the ends of a file that may grow while it is open: they tell growth from a rewrite."""
         size, past = content.version.size, self.fetcher.remote.link.past
         young = past is not None and content.version.mtime > past - YOUNG
         if young and size > SINGLE_READ and not content.append_only:
@@ -290,7 +290,7 @@ class Versions:
             await asyncio.shield(self._start_recheck(node, content))
 
     async def rechecked(self, node: Node) -> bool:
-        """As `recheck`, for RECHECK_SECONDS at most. False: the server does not answer; what was given may be given again."""
+        """As `recheck`, for RECHECK_SECONDS at most. False: the server does not answer; bytes given out before may be given again."""
         content = node.content
         if content is None or not self._due(node, content):
             return True

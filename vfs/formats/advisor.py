@@ -51,7 +51,7 @@ class Budget:
             self._flowing = True
 
     def begin_anew(self) -> None:
-        """The reader was taken for another kind: what that one would have read counts no more."""
+        """The reader turns out to be of another kind: forget what was foreseen for the first one."""
         self.unread = 0
         self._starts, self._ends, self._flowing = [], [], True
         self._waiting.clear()
@@ -202,7 +202,7 @@ class Advisor:
                         self._asked = True
                         self.budget.want([wanted], urgent=True)
                     return
-                self.budget.read(wanted)  # they have served
+                self.budget.read(wanted)  # the format has used them
                 done += len(answer)
             elif isinstance(self._at, Touched):
                 if not unseen:

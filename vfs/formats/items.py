@@ -23,7 +23,7 @@ LEAD = (128 << 10) + 2 * PAGE
 """
 
 GAP = 2 * PAGE
-"""Bytes that a reader that goes on may leave out because the kernel has them: a local header, read before."""
+"""Bytes that a sequential reader may skip because the kernel has them already: a local header."""
 
 
 class Items:

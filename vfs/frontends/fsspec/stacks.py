@@ -171,7 +171,7 @@ async def _follow_profile(options: Options, stack: Stack) -> None:
 
 _current: Stacks | None = None
 _inherited: list[Stacks] = []
-"""A parent's: kept, since ending its loop would take the parent's descriptors out of their common epoll."""
+"""Those of the parent process. They are kept: ending a loop would remove the parent's descriptors from the shared epoll."""
 _lock = threading.Lock()
 
 

@@ -28,7 +28,7 @@ from vfs.frontends.nfs.export import Export
 log = logging.getLogger(__name__)
 
 COMMAND_SECONDS = 30.0
-"""How long the system's commands may take, and the secret in one of them is good."""
+"""How long the system's commands may take, and the secret in the mount command is valid."""
 HAND_SECONDS = 120.0
 """The same where a person has to mount by hand."""
 LOOK_SECONDS = 1.0 if sys.platform == "linux" else 5.0

@@ -64,7 +64,7 @@ class SshDialer:
         ]
 
     def _known(self, destination: Destination) -> KnownHosts:
-        """One for all connections, so that a key that could not be written is remembered until the end."""
+        """One object for all connections, so that it remembers an accepted key that could not be written to the file."""
         others = destination.known_hosts
         return self._known_by_files.setdefault(others, KnownHosts(self._known_hosts, others))
 

@@ -160,8 +160,8 @@ class KnownHosts:
     ) -> None:
         """Return if `key` may be trusted for `name`; what is newly trusted is written to our file.
 
-        A person is asked about an unknown key, unless `accept_new` is given. A changed key is refused, unless `replace` is
-        given: then a person is asked about it, too; without a person it takes both. Blocks while a person answers.
+        Unknown key: a person is asked, unless `accept_new` is given. Changed key: refused, unless `replace` is given; then a
+        person is asked, and without a person `accept_new` is needed as well. Blocks while a person answers.
 
         Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`, and
         `errors.NeedsOpenssh` where a certificate authority vouches for the host.

@@ -1,4 +1,4 @@
-"""The deadline of a connection attempt, which stands still while a person is asked, and the questions to that person.
+"""Questions to a person, and the deadline of a connection attempt, which stands still during a question.
 
 `_one_at_a_time` is held while the person answers, so that connections made at the same time ask once between them. Its
 holder takes no other lock.
