@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. One file per command; what is heavy is imported inside the commands."""
+"""The command line: parse, call, print. One file per command; heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def run(arguments: Sequence[str]) -> int:
         console.tell_error(NoThread(str(e)))
         return 1
     except BrokenPipeError:
-        # whoever read our output has left; the interpreter's own flush at exit must not complain
+        # the reader of our output has exited; the interpreter's own flush at exit must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return result if isinstance(result, int) else 0
@@ -166,12 +166,12 @@ def _tell_usage(error: click.ClickException) -> None:
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """What Ctrl-C leaves half made fails when it is collected; that concerns nobody."""
+    """Objects that Ctrl-C left half made may fail when they are collected; users need not see it."""
     log.debug("when %r was collected: %r", what.object, what.exc_value)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A bug or a machine in trouble: one line, and the traceback for those who ask."""
+    """A bug or a machine in trouble: print one line, and the traceback with -v."""
     if issubclass(kind, KeyboardInterrupt):
         return
     console.tell(f"artisync: unexpected {kind.__name__}: {error}")

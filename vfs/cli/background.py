@@ -80,7 +80,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """In the block, SIGTERM and SIGHUP are as Ctrl-C: KeyboardInterrupt. Main thread only."""
+    """In the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does. Main thread only."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -155,7 +155,7 @@ class Process:
             self._fd = None
 
     def ended(self, seconds: float) -> bool:
-        """Wait for its end at most so long; whether it has ended."""
+        """Wait for its end for so many seconds at most. Returns whether it has ended."""
         if self._fd is not None:
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
@@ -167,7 +167,7 @@ class Process:
         return self._gone
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if the process still runs."""
         with contextlib.suppress(ProcessLookupError):
             if self._fd is not None:
                 signal.pidfd_send_signal(self._fd, number)

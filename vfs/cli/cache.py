@@ -194,14 +194,14 @@ def _profile_names() -> dict[str, str]:
 
 
 def _opened(given: dict[str, Any]) -> closing[DiskCache]:
-    """The cache that is meant. Raises CacheUnusable when there is none."""
+    """The cache that the options select. Raises CacheUnusable when there is none."""
     from vfs.cache.disk import DiskCache
 
     return closing(DiskCache.open(*cache_place(given), existing=True))
 
 
 def _mounts_on(directory: Path) -> list[Path]:
-    """The live mounts that use this cache; one that does not answer is taken for one."""
+    """The live mounts that use this cache; a mount that does not answer counts as one."""
     from vfs.control import client, register
 
     found = []

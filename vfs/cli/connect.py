@@ -25,7 +25,7 @@ class LineCommand(Command):
         return super().parse_args(ctx, self._sort(list(args)))
 
     def _sort(self, args: list[str]) -> list[str]:
-        """Our own (long) options first, then `--` and the words of the line."""
+        """Put our own (long) options first, then `--` and the words of the line."""
         takes_value = {
             name: isinstance(param, click.Option) and not param.is_flag and not param.count
             for param in self.params
@@ -107,7 +107,7 @@ def _saved(name: str) -> tuple[Profile | None, ConfigError | None]:
 
 
 def _checked(settings: Settings, *, fall_back: bool) -> Settings:
-    """Connect once; the settings that worked."""
+    """Connect once. Returns the settings that worked."""
     from vfs.remote.ssh.hostkeys import read_entries
     from vfs.stack import probe
 
@@ -127,7 +127,7 @@ def _checked(settings: Settings, *, fall_back: bool) -> Settings:
 
 
 def _move_mounts(name: str, settings: Settings) -> int:
-    """Exit code 1 if a live mount of the profile did not follow."""
+    """Move the live mounts of the profile. Returns exit code 1 if one of them did not follow."""
     from vfs.control import client, register
 
     code = 0

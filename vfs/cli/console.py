@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def any_encoding() -> None:
-    """Have both standard streams take every character, whatever their encoding is."""
+    """Make both standard streams accept every character, whatever their encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
@@ -101,7 +101,7 @@ def tell(*lines: str) -> None:
 
 
 def _width() -> int:
-    """Of the terminal on stderr, as far as it tells."""
+    """The width of the terminal on stderr, 80 if it is not known."""
     try:
         return int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (ValueError, OSError):
@@ -121,7 +121,7 @@ def wrap(line: str, width: int) -> list[str]:
 
 
 def tell_error(error: ArtisyncError) -> None:
-    """What failed, and below it the cause and the next step."""
+    """Print what failed, and below it the cause and the next step."""
     text = str(error)
     if not text:
         tell(f"artisync: {error.hint}")
@@ -139,7 +139,7 @@ class TerminalPrompter:
     """Asks on the terminal (implements `remote.transport.Prompter`). Blocking; any thread, one question at a time."""
 
     def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
-        """Whether the person takes this host key; `old_fingerprint` is the one it would replace."""
+        """Whether the user accepts this host key; `old_fingerprint` is the one it would replace."""
         if old_fingerprint is None:
             tell(f"The server {host} is new here. The fingerprint of its {kind} key is", f"  {fingerprint}")
             return confirm("Continue connecting?")
@@ -160,7 +160,7 @@ class TerminalPrompter:
 
 
 def confirm(question: str) -> bool:
-    """Whether the person says yes; an end of the input is a no."""
+    """Whether the user answers yes; the end of the input counts as no."""
     while True:
         print(f"{printable(question)} [yes/no] ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
@@ -174,7 +174,7 @@ def confirm(question: str) -> bool:
 
 
 def prompter() -> TerminalPrompter | None:
-    """Somebody to ask, or None when stdin is not a terminal."""
+    """The prompter, or None when stdin is not a terminal."""
     return TerminalPrompter() if sys.stdin is not None and sys.stdin.isatty() else None
 
 

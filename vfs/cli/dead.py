@@ -12,13 +12,13 @@ from vfs.frontends import mountpoint as mountpoints
 
 
 def mounts() -> list[register.MountRecord]:
-    """Those of this user."""
+    """The dead mounts of this user."""
     live = {record.mountpoint for record in register.mounts()}
     return [record for record in register.dead(mountpoints.is_ours) if record.mountpoint not in live]
 
 
 def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
-    """What to tell of one."""
+    """The error for a dead mount."""
     again = f"artisync mount {shlex.quote(str(mountpoint))}"
     if profile not in (None, DEFAULT_PROFILE):
         again += f" --profile {shlex.quote(profile)}"
@@ -26,7 +26,7 @@ def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
 
 
 def around(place: Path) -> NotMounted | None:
-    """What to tell if the place is in a mount of ours that is not live, else None."""
+    """The error if the place is in a dead artisync mount, else None."""
     for above in (place, *place.parents):
         if mountpoints.is_ours(above):
             profiles = {record.mountpoint: record.profile for record in mounts()}

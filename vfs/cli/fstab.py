@@ -44,7 +44,7 @@ class FstabLine:
     words: list[str]
     directory: str
     fake: bool = False
-    """Only look whether it is understood."""
+    """Only check that the line is valid."""
 
 
 def main() -> NoReturn:
@@ -53,7 +53,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Mount as the arguments say; the exit code."""
+    """Mount as the arguments say. Returns the exit code."""
     try:
         line = parse(arguments)
     except UsageError as error:
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> FstabLine:
-    """Take the arguments of mount(8) apart. Raises UsageError."""
+    """Parse the arguments of mount(8). Raises UsageError."""
     try:
         options, operands = getopt.gnu_getopt(list(arguments), "sfnvN:o:t:")
     except getopt.GetoptError as error:
@@ -119,7 +119,7 @@ def server(source: str, ssh: Sequence[str]) -> list[str]:
 
 
 def _is_mounted(directory: str) -> bool:
-    """Whether a live mount of ours is there."""
+    """Whether a live artisync mount is there."""
     from vfs.control import register
 
     place = real_path(directory)

@@ -42,7 +42,7 @@ _DATED = _Dated("%(asctime)s %(levelname)s %(name)s [%(threadName)s]: %(message)
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Writes to what `sys.stderr` is at that moment."""
+    """Writes to `sys.stderr` as it is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -71,7 +71,7 @@ verbose_option = click.option(
 
 
 def verbosity() -> int:
-    """How many -v the present command line has."""
+    """How many -v the command line has."""
     return _verbosity
 
 
@@ -110,7 +110,7 @@ def to_file(log_file: Path) -> None:
 
 
 def open_log(log_file: Path) -> int:
-    """A descriptor that appends to the log file (0600), an overlong one being set aside. Raises OSError."""
+    """A descriptor that appends to the log file (0600), which is set aside first if it is too long. Raises OSError."""
     paths.make_private(log_file.parent)
     if log_file.exists() and log_file.stat().st_size > _LOG_LIMIT:
         log_file.replace(log_file.with_name(log_file.name + ".1"))
@@ -122,7 +122,7 @@ def open_log(log_file: Path) -> int:
 
 
 def tell_traceback(error: BaseException) -> bool:
-    """With -v, where the error came from, on stderr. Whether it was told."""
+    """With -v, print the traceback on stderr. Returns whether it was printed."""
     if not _verbosity:
         return False
     print(_trace(error), file=sys.stderr)
@@ -130,7 +130,7 @@ def tell_traceback(error: BaseException) -> bool:
 
 
 def _trace(error: BaseException) -> str:
-    """A traceback in which a name within an error's text makes no line of its own."""
+    """A traceback in which a line break within an error's text is escaped."""
     text = "".join(traceback.format_exception(error))
     todo: list[BaseException | None] = [error]
     for link in todo:

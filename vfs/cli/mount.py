@@ -65,7 +65,7 @@ def _in_background(words: list[str], mountpoint: Path) -> int:
 
 
 def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
-    """After a child that was killed half-way: no dead mount, and no directories that were not there."""
+    """After a child that was killed half-way: remove the dead mount, and the directories that it made."""
     from vfs.control import register
 
     if mountpoints.is_ours(mountpoint) and register.find(mountpoint) is None:
@@ -96,7 +96,7 @@ def _serve(settings: Settings, mountpoint: Path) -> int:
 
 
 def _log_asked_for(settings: Settings, *, daemon: bool) -> int | None:
-    """The descriptor of the `--log-file` to which a daemon's output will go. Raises UsageError when it cannot be had."""
+    """The descriptor of the `--log-file` to which a daemon's output will go. Raises UsageError when it cannot be opened."""
     if settings.log_file is None:
         return None
     try:
@@ -109,7 +109,7 @@ def _log_asked_for(settings: Settings, *, daemon: bool) -> int | None:
 
 
 def _own_log(mountpoint: Path) -> int:
-    """The descriptor of the mount's usual log, or of nothing when that cannot be had."""
+    """The descriptor of the mount's usual log, or of /dev/null when that cannot be opened."""
     path = default_log(mountpoint)
     try:
         return logs.open_log(path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Completable(click.types.StringParamType):
-    """A text that the shell can complete. Taken as it is."""
+    """A text that the shell can complete. It is not converted."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

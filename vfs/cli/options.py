@@ -1,4 +1,4 @@
-"""The options that commands share, and what was given of them, for `settings.resolve`."""
+"""The options that commands share, and their values as given, for `settings.resolve`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class MountPoint(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """As `os.path.realpath`, but a mount point at the end of the path is not asked anything: it may be dead or hang."""
+    """As `os.path.realpath`, but a mount point at the end of the path is not accessed: it may be dead or hang."""
     here = Path(os.path.abspath(path))
     for _ in range(40):  # as many links as Linux follows
         here = Path(os.path.realpath(here.parent)) / here.name
@@ -220,7 +220,7 @@ CONNECTION = (
     "replace_host_key",
     "metered",
 )
-"""Those that a command's help shows last."""
+"""The options that a command's help shows last."""
 
 
 def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
@@ -229,7 +229,7 @@ def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
 
 
 def given_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds these options and -v; the command gets what was given of them as `given`, for `resolve`."""
+    """Adds these options and -v; the command gets their values as `given`, for `resolve`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)

@@ -1,4 +1,4 @@
-"""What the PATHs of a command line mean: files in a live mount, on a server, or on this machine; and who does the work."""
+"""What the PATHs of a command line mean: files in a live mount, on a server, or on this machine; and which process does the work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 5.0
 WORK_SECONDS = 120.0
-"""A mount tells every second how far its work is, unless it waits for the server; and `ls` may list very many directories."""
+"""A mount reports its progress every second, unless it waits for the server; and `ls` may list very many directories."""
 Report = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ class Where:
 
     @property
     def settings(self) -> Settings:
-        """Those of the server. Raises UsageError, ConfigError, MountSilent."""
+        """The settings for the server. Raises UsageError, ConfigError, MountSilent."""
         if self.mount is None:
             return resolve(self.given)
         status = client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
@@ -132,7 +132,7 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is a file or directory of this machine and in no mount of ours, or could only be that."""
+    """Whether a path is a file or directory of this machine outside every artisync mount, or could only be one."""
     place = real_path(path)
     if any(_inside(place, mount) for mount in register.mounts()) or dead.around(place) is not None:
         return False

@@ -94,7 +94,7 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
 
 
 def _agreed(where: places.Where) -> bool:
-    """Whether the person at the terminal wants it fetched over a metered link; True over any other."""
+    """Whether the user agrees to fetch it over a metered link; True over any other link."""
     if where.mount is None and not where.settings.metered:
         return True
     found = where.ask("estimate", paths=where.paths)

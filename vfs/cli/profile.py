@@ -94,7 +94,7 @@ def _load(name: str) -> Profile:
 
 
 def _described(name: str) -> dict[str, Any]:
-    """The profile as a row; of one that cannot be read, its name and `error`."""
+    """The profile as a row; if it cannot be read, its name and `error`."""
     try:
         return _row(_load(name))
     except ConfigError as error:
@@ -118,5 +118,5 @@ def _shown(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _mounts(name: str) -> list[str]:
-    """Where the profile is mounted just now."""
+    """Where the profile is mounted now."""
     return [str(record.mountpoint) for record in register.mounts() if record.profile == name]

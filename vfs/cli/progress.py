@@ -1,4 +1,4 @@
-"""A progress bar on stderr: bytes, speed, time left. Nothing is drawn where stderr is no terminal."""
+"""A progress bar on stderr: bytes, speed, time left. Nothing is drawn where stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _bar_width(width: int) -> int:
 
 
 def description(progress: Progress, width: int) -> str:
-    """What stands before the bar on a terminal of `width` columns."""
+    """The text before the bar on a terminal of `width` columns."""
     count = f"{progress.files_done}/{progress.files} " if progress.files else ""
     name = printable(progress.doing)
     room = max(8, width - NUMBERS - _bar_width(width) - len(count))

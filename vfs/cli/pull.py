@@ -148,7 +148,7 @@ def _destination(text: str) -> Path:
 
 
 class _Shown:
-    """Prints how a pull goes. `resting` is the line to draw while a watch waits for the next round."""
+    """Prints the progress of a pull. `resting` is the line to draw while a watch waits for the next round."""
 
     def __init__(self, order: Order, *, as_json: bool) -> None:
         self.resting = ""
@@ -160,7 +160,7 @@ class _Shown:
         self._offline = False
 
     def take(self, report: dict[str, Any]) -> None:
-        """As `pull_run.run` tells it."""
+        """Take a report of `pull_run.run`."""
         from vfs.commands.pull import Outcome
 
         if "outcome" in report:
@@ -176,7 +176,7 @@ class _Shown:
             self.resting = ""
 
     def result(self) -> int:
-        """Tell how a pull that is over went, as far as it came; the exit code."""
+        """Print the outcome of a pull that has ended or was stopped. Returns the exit code."""
         from vfs.commands.pull import Outcome
 
         if self._order.watch or not self._last:
@@ -189,7 +189,7 @@ class _Shown:
         return 1 if outcome.failed or outcome.unsettled else 0
 
     def _round(self, outcome: Outcome) -> None:
-        """What one look of a watch has brought, a line where nothing is drawn; and what it could not bring, once."""
+        """Print what one round of a watch has pulled, where no live line is drawn; and each failure once."""
         if self._offline:
             console.tell("The server answers again.")
         self._offline = False
@@ -258,7 +258,7 @@ def _sentence(text: str) -> str:
 
 
 def _count(outcome: Outcome) -> str:
-    """What was brought: "pulled 2 files, 1.0 MiB, 4 up to date"."""
+    """What was pulled: "pulled 2 files, 1.0 MiB, 4 up to date"."""
     if not (outcome.files or outcome.same):
         return (
             "nothing was pulled" if outcome.failed or outcome.kept or outcome.unsettled else "nothing to pull"

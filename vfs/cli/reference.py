@@ -26,7 +26,7 @@ COMMON = {"--help", "--verbose"}
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Text in one line, or lines to be shown as they are."""
+    """Text in one line, or lines to show as they are."""
 
     text: str
     verbatim: bool = False
@@ -34,7 +34,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What there is to say about one command."""
+    """The description of one command."""
 
     name: str
     """With the commands above it: `artisync cache info`."""

@@ -40,7 +40,7 @@ class RemotePath(Completable):
         return [*items, CompletionItem(incomplete, type=self._local)]
 
     def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        """What is in the directory that was typed so far."""
+        """The names in the directory typed so far."""
         above, slash, _ = incomplete.rpartition("/")
         return [f"{above}{slash}{name}" for name in _last_known(ctx, above)]
 
@@ -57,7 +57,7 @@ class Experiment(RemotePath):
 
 
 def _last_known(ctx: click.Context, directory: str) -> list[str]:
-    """What the cache knows to be in a directory below the root, a slash behind directories; empty if nothing."""
+    """The names in a directory below the root, as far as the cache has them; directories end with a slash."""
     from vfs.cache.records import peek
     from vfs.files.records import listing_key, load_listing
 

@@ -1,4 +1,4 @@
-"""`artisync status`: what live mounts say of themselves."""
+"""`artisync status`: the state of live mounts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfs.cli.options import Command, MountPoint, json_option
 from vfs.control import client, register
 
 INTERVAL = 1.0
-"""Seconds between two looks of `--watch`."""
+"""Seconds between two updates of `--watch`."""
 
 ANSWER_SECONDS = 5.0
 
@@ -74,7 +74,7 @@ def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:
 
 
 def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:
-    """What each mount answers; of one that does not, where it is and `error`."""
+    """What each mount answers; if it does not answer, where it is and `error`."""
     records = register.mounts()
     if mountpoint is not None:  # or a place in one
         records = [record for record in records if record.mountpoint in (mountpoint, *mountpoint.parents)]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 _STYLES = {"online": "bold green", "connecting": "bold yellow", "offline": "bold red"}
 _BAR = 20
 _WIDTH = 67
-"""Columns of a terminal of 80, without the label and what is between two words."""
+"""Columns of a terminal of 80, without the label and the space between two words."""
 _LABEL = 11
 _FETCHES = 10
-"""How many fetches under way are listed of one mount."""
+"""How many fetches in flight are listed for one mount."""
 
 
 Row = tuple[str, Sequence[str]]
-"""A label, and what is said beside it: side by side, in as many lines as that needs."""
+"""A label, and the parts beside it, in as many lines as they need."""
 
 
 def render(mounts: Sequence[Mapping[str, Any]], width: int = 80) -> Text:
@@ -134,7 +134,7 @@ def _remote(remote: Mapping[str, Any]) -> Row:
 
 
 def _use(mount: Mapping[str, Any]) -> list[Row]:
-    """How much was fetched, and how much of that was asked for."""
+    """How much was fetched, and how much of it programs read."""
     fetched, used = (mount.get("bytes", {}).get(key, 0) for key in ("fetched", "used"))
     parts = ["metered"] if mount.get("metered") else []
     if fetched or used:
@@ -152,7 +152,7 @@ def _held(loop: Mapping[str, Any]) -> str:
 
 
 def _fetch(fetch: Mapping[str, Any]) -> str:
-    """Progress where the mount tells it, else what is under way."""
+    """The progress of a fetch if the mount reports it, else the bytes in flight."""
     path = printable(str(fetch.get("path", "?")))
     whole, done = fetch.get("size"), fetch.get("done")
     if not whole or done is None:

@@ -12,7 +12,7 @@ from vfs.base.printable import printable
 from vfs.base.settings import Settings
 
 PLACES = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
-"""Variables that say where profiles, cache and logs are; the user's manager does not have those of a shell."""
+"""Variables that say where profiles, cache and logs are; the user's manager does not have the shell's."""
 NOT_KEPT = ("--print-systemd-unit", "--foreground")
 
 

@@ -111,7 +111,7 @@ def _copy(words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]
         end = time.monotonic() + COPY_SECONDS
         while not place.is_dir() or not any(place.iterdir()):
             if pulling.poll() is not None:
-                raise click.exceptions.Exit(1)  # it has told why
+                raise click.exceptions.Exit(1)  # it has printed the reason
             if time.monotonic() > end:
                 raise NoSuchExperiment("no experiment has a tensorboard directory")
             time.sleep(0.1)

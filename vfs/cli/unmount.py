@@ -19,7 +19,7 @@ PATIENCE = 20.0
 """Seconds for the mount's process to end; what it still writes to the cache takes a moment."""
 
 FORCED_PATIENCE = 5.0
-"""Seconds for a process that was told to end, before it is killed."""
+"""Seconds that a process has to end after SIGTERM, before it is killed."""
 
 
 @click.command(name="unmount", cls=Command)
@@ -107,7 +107,7 @@ def _waiting(record: register.MountRecord) -> list[str]:
 
 
 def _unmount_dead(mountpoint: Path, *, force: bool) -> None:
-    """A mount that nobody answers for may go even when a shell still stands in it."""
+    """Unmount a mount whose process has died, even if the working directory of a shell is in it."""
     try:
         mountpoints.unmount(mountpoint, force=force)
     except MountError:

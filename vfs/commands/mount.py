@@ -41,7 +41,7 @@ class Mounted(Protocol):
 
     @property
     def waiting(self) -> Sequence[int]:
-        """The threads of programs that wait for an answer just now, as far as they can be told."""
+        """The threads of programs that wait for an answer now, as far as they are known."""
         ...
 
     async def mount(self) -> None:

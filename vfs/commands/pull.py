@@ -44,7 +44,7 @@ from vfs.stack import Stack
 log = logging.getLogger(__name__)
 
 LOOKED_AT_ONCE = 256
-"""Names compared with what is here in one step of the loop."""
+"""Names compared with the local copy in one step of the loop."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ _HELD: set[tuple[bytes, str]] = set()
 
 
 class Journal:
-    """What was left of one experiment. Whoever has it holds the lock."""
+    """What was left of one experiment. Its holder has the lock."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -193,7 +193,7 @@ class Journal:
             self.compact()
 
     def forget(self, name: str) -> None:
-        """Note that nothing of ours is there any more."""
+        """Note that no file of this journal is there any more."""
         if self._left.pop(name, None) is not None:
             self._write(_dump([name]))
 

@@ -85,6 +85,6 @@ async def _watch(pull: Pull, tell: Tell) -> None:
 
 
 def reports(stack: Stack, **order: Any) -> AsyncIterator[Report]:
-    """As `run`, of an `Order` with these fields: what is told, and the "progress"."""
+    """As `run`, for an `Order` with these fields: the reports, and the "progress"."""
     progress = Progress()
     return told(lambda tell: run(stack, Order(**order), progress, tell), progress)

@@ -1,6 +1,6 @@
 """Work for commands: a live mount does it in its own process if there is one, else the command on a stack of its own.
 
-Each is called with the stack and with arguments in plain types, and answers in plain types, once or as it goes on.
+Each is called with the stack and arguments in plain types, and answers in plain types, once or repeatedly.
 """
 
 from __future__ import annotations

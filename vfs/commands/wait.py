@@ -39,7 +39,7 @@ async def wait(
     while True:
         text, kind = SILENT, Unreachable
         try:
-            with fresh_only():  # what is there, and that it is quiet, the server has to say
+            with fresh_only():  # only the server can say what is there, and that it is quiet
                 known = await experiments.experiments(stack.tree)
                 top = known.get(name.strip("/"))
                 if top is None:

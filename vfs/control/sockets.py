@@ -30,7 +30,7 @@ def directories() -> list[Path]:
         found = os.stat(runtime)
         # after `su` the variable may still name another user's
         own = found.st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK)
-        # where others can write, they could put a directory of theirs in the place of ours
+        # where others can write, they could put their own directory in the place of ours
         if own and (not found.st_mode & 0o022 or found.st_mode & stat.S_ISVTX):
             candidates.append(Path(runtime) / "artisync")
     return [*candidates, state_dir() / "run"]

@@ -52,7 +52,7 @@ def nfs() -> Finding:
 
 
 def _way(check: str, look: Callable[[], str]) -> Finding:
-    """What was seen of one way to mount; it is no failure if it cannot be used where mounts are made the other way."""
+    """The finding for one way to mount; no failure if it cannot be used where mounts are made the other way."""
     try:
         return Finding(check, Result.OK, look())
     except MountError as error:

@@ -139,7 +139,7 @@ class _Server:
         try:
             async with asyncio.timeout(settings.timeout):
                 root = await stack.real_root(SftpRemote(pool), settings.root)
-                # without a disk cache: what is told is what the server says now, and the cache may be in trouble
+                # without a disk cache: findings are what the server says now, and the cache may be damaged
                 self._stack = Stack(settings, pool, BlockCache(None), root)
                 with stack.root_listed(settings):
                     names = await self._stack.tree.listing(self._stack.tree.root)
