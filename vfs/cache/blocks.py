@@ -95,7 +95,7 @@ class BlockCache:
         """A block that is in memory."""
         return self._memory.get((lineage, index))
 
-    def start_load(self, lineage: bytes, index: int, then: Callable[[Block | None], None]) -> None:
+    def load(self, lineage: bytes, index: int, then: Callable[[Block | None], None]) -> None:
         """Call `then`, perhaps at once, with a block from memory, from what waits to be written, or from the disk; with None
         where there is none."""
         key = (lineage, index)
@@ -114,12 +114,6 @@ class BlockCache:
                 waiters.append(then)
                 return
         then(block)
-
-    async def load(self, lineage: bytes, index: int) -> Block | None:
-        """As `start_load`."""
-        loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
-        self.start_load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
-        return await loaded
 
     def put(self, lineage: bytes, index: int, block: Block, persist: bool) -> None:
         """Keep a block in memory, and on the disk with `persist`: the ranges that are valid now. A block that

@@ -92,7 +92,7 @@ class DiskLoads:
                 then()
 
         for index in indexes:
-            self._cache.start_load(content.lineage, index, partial(loaded, index))
+            self._cache.load(content.lineage, index, partial(loaded, index))
 
     def _took(self, content: Content, index: int, block: Block | None) -> None:
         """Note the outcome of loading a block."""

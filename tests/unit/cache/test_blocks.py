@@ -38,6 +38,12 @@ def run(directory: Path, story: Callable[[BlockCache], Awaitable[None]], **sizes
     asyncio.run(main())
 
 
+async def load(cache: BlockCache, lineage: bytes, index: int) -> Block | None:
+    loaded: asyncio.Future[Block | None] = asyncio.get_running_loop().create_future()
+    cache.load(lineage, index, lambda block: None if loaded.done() else loaded.set_result(block))
+    return await loaded
+
+
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose writes wait until the event is set."""
@@ -88,7 +94,7 @@ def test_a_block_that_was_put_is_in_memory(tmp_path: Path) -> None:
         assert cache.get(LINEAGE, 3) is block
         assert cache.get(LINEAGE, 4) is None
         assert cache.get(OTHER, 3) is None
-        assert await cache.load(LINEAGE, 3) is block
+        assert await load(cache, LINEAGE, 3) is block
 
     run(tmp_path, story)
 
@@ -100,11 +106,11 @@ def test_a_persisted_block_is_there_in_the_next_session_and_another_is_not(tmp_p
 
     async def second(cache: BlockCache) -> None:
         assert cache.get(LINEAGE, 0) is None
-        block = await cache.load(LINEAGE, 0)
+        block = await load(cache, LINEAGE, 0)
         assert block is not None
         assert bytes(block.view(0, 1000)) == b"k" * 1000
         assert cache.get(LINEAGE, 0) is block
-        assert await cache.load(LINEAGE, 1) is None
+        assert await load(cache, LINEAGE, 1) is None
 
     run(tmp_path, first)
     run(tmp_path, second)
@@ -123,7 +129,7 @@ def test_blocks_are_read_where_no_further_thread_can_be_started(
 
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", scarce)
-            blocks = await asyncio.gather(*(cache.load(LINEAGE, index) for index in range(8)))
+            blocks = await asyncio.gather(*(load(cache, LINEAGE, index) for index in range(8)))
         assert [bytes(block.view(0, 2)) for block in blocks if block is not None] == [
             b"%d" % index * 2 for index in range(8)
         ]
@@ -152,7 +158,7 @@ def test_a_block_that_waits_to_be_written_is_found_without_the_disk(
         for index, block in enumerate(blocks):
             cache.put(LINEAGE, index, block, persist=True)
         assert cache.get(LINEAGE, 0) is None
-        assert await cache.load(LINEAGE, 0) is blocks[0]
+        assert await load(cache, LINEAGE, 0) is blocks[0]
         assert reads == []
         gate.set()
 
@@ -184,7 +190,7 @@ def test_a_block_that_gained_ranges_replaces_its_row_when_it_is_put_again(tmp_pa
         assert await cache.flush()
 
     async def second(cache: BlockCache) -> None:
-        block = await cache.load(LINEAGE, 0)
+        block = await load(cache, LINEAGE, 0)
         assert block is not None
         assert block.extents == [(100, 200), (300, 400)]
         assert bytes(block.view(100, 200)) == b"a" * 100
@@ -200,7 +206,7 @@ def test_loads_of_one_block_at_once_read_the_disk_once(tmp_path: Path, reads: li
         cache.put(LINEAGE, 0, whole(), persist=True)
 
     async def second(cache: BlockCache) -> None:
-        blocks = await asyncio.gather(*(cache.load(LINEAGE, 0) for _ in range(20)))
+        blocks = await asyncio.gather(*(load(cache, LINEAGE, 0) for _ in range(20)))
         assert blocks[0] is not None
         assert all(block is blocks[0] for block in blocks)
         assert reads == [0]
@@ -222,7 +228,7 @@ def test_blocks_that_are_wanted_together_come_in_few_hand_overs(
         await cache.index(LINEAGE)
         call = cache._call
         monkeypatch.setattr(cache, "_call", lambda read, some: handed.append(len(some)) or call(read, some))
-        blocks = await asyncio.gather(*(cache.load(LINEAGE, index) for index in range(9)))
+        blocks = await asyncio.gather(*(load(cache, LINEAGE, index) for index in range(9)))
         assert all(block is not None and block.whole for block in blocks)
         assert sorted(reads) == list(range(9))
         assert handed == [1, TOGETHER, TOGETHER]
@@ -239,7 +245,7 @@ def test_who_waits_for_the_disk_when_the_cache_is_closed_gets_nothing(tmp_path: 
 
     async def second(cache: BlockCache) -> None:
         await cache.index(LINEAGE)
-        cache.start_load(LINEAGE, 0, got.append)
+        cache.load(LINEAGE, 0, got.append)
         await cache.close()
         await asyncio.sleep(0)
         assert got == [None]
@@ -254,8 +260,8 @@ def test_one_who_gives_up_waiting_does_not_spoil_the_load_for_others(tmp_path: P
 
     async def second(cache: BlockCache) -> None:
         await cache.index(LINEAGE)
-        one = asyncio.ensure_future(cache.load(LINEAGE, 0))
-        two = asyncio.ensure_future(cache.load(LINEAGE, 0))
+        one = asyncio.ensure_future(load(cache, LINEAGE, 0))
+        two = asyncio.ensure_future(load(cache, LINEAGE, 0))
         await asyncio.sleep(0)
         one.cancel()
         assert await two is not None
@@ -267,7 +273,7 @@ def test_one_who_gives_up_waiting_does_not_spoil_the_load_for_others(tmp_path: P
 def test_a_block_that_the_disk_does_not_have_costs_no_look_at_it(tmp_path: Path, reads: list[int]) -> None:
     async def story(cache: BlockCache) -> None:
         assert await cache.index(LINEAGE) == {}
-        assert await cache.load(LINEAGE, 0) is None
+        assert await load(cache, LINEAGE, 0) is None
         assert reads == []
 
     run(tmp_path, story)
@@ -281,12 +287,12 @@ def test_what_a_load_brings_is_added_to_what_was_fetched_meanwhile(tmp_path: Pat
 
     async def second(cache: BlockCache) -> None:
         await cache.index(LINEAGE)
-        load = asyncio.ensure_future(cache.load(LINEAGE, 0))
+        loading = asyncio.ensure_future(load(cache, LINEAGE, 0))
         await asyncio.sleep(0)
         fetched = Block(1000)
         fetched.write(500, b"d" * 500)
         cache.put(LINEAGE, 0, fetched, persist=False)
-        assert await load is fetched
+        assert await loading is fetched
         assert fetched.whole
         assert bytes(fetched.view(0, 1000)) == b"d" * 1000
 
@@ -336,8 +342,8 @@ def test_a_dropped_lineage_is_gone_from_memory_the_queue_and_the_disk(tmp_path: 
         cache.put(LINEAGE, 1, whole(), persist=True)
         cache.drop(LINEAGE)
         assert cache.get(LINEAGE, 0) is None
-        assert await cache.load(LINEAGE, 0) is None
-        assert await cache.load(LINEAGE, 1) is None
+        assert await load(cache, LINEAGE, 0) is None
+        assert await load(cache, LINEAGE, 1) is None
         assert cache.cached_bytes(LINEAGE) == 0
 
     async def second(cache: BlockCache) -> None:
@@ -356,10 +362,10 @@ def test_a_block_on_its_way_from_the_disk_is_not_given_out_once_its_lineage_is_d
 
     async def second(cache: BlockCache) -> None:
         await cache.index(LINEAGE)
-        load = asyncio.ensure_future(cache.load(LINEAGE, 0))
+        loading = asyncio.ensure_future(load(cache, LINEAGE, 0))
         await asyncio.sleep(0)
         cache.drop(LINEAGE)
-        assert await load is None
+        assert await loading is None
         assert cache.get(LINEAGE, 0) is None
 
     run(tmp_path, first)
@@ -376,7 +382,7 @@ def test_a_lineage_can_be_put_again_after_it_was_dropped(tmp_path: Path) -> None
 
     async def second(cache: BlockCache) -> None:
         assert await cache.index(LINEAGE) == {1: 1000}
-        block = await cache.load(LINEAGE, 1)
+        block = await load(cache, LINEAGE, 1)
         assert block is not None
         assert bytes(block.view(0, 4)) == b"2222"
 
@@ -407,7 +413,7 @@ def test_what_another_process_cached_is_seen_when_the_index_is_asked_again(tmp_p
         other.set_record(lineage_pin(LINEAGE), b"")
         other.close()
         assert await cache.index(LINEAGE) == {2: 1000}
-        assert await cache.load(LINEAGE, 2) is not None
+        assert await load(cache, LINEAGE, 2) is not None
         assert await cache.get_record(lineage_pin(LINEAGE)) is not None
 
     run(tmp_path, story)
@@ -418,7 +424,7 @@ def test_a_block_whose_file_is_damaged_is_a_miss_and_is_forgotten(tmp_path: Path
         cache.put(LINEAGE, 0, whole(), persist=True)
 
     async def second(cache: BlockCache) -> None:
-        assert await cache.load(LINEAGE, 0) is None
+        assert await load(cache, LINEAGE, 0) is None
         assert not cache.kept(LINEAGE, 0)
 
     run(tmp_path, first)
@@ -450,12 +456,12 @@ def test_without_a_disk_everything_works_from_memory() -> None:
         cache = BlockCache(None)
         cache.put(LINEAGE, 0, whole(), persist=True)
         assert cache.get(LINEAGE, 0) is not None
-        assert await cache.load(LINEAGE, 1) is None
+        assert await load(cache, LINEAGE, 1) is None
         assert await cache.index(LINEAGE) == {}
         cache.set_record("d:x", b"listing")
         assert await cache.get_record("d:x") == b"listing"
         cache.drop(LINEAGE)
-        assert await cache.load(LINEAGE, 0) is None
+        assert await load(cache, LINEAGE, 0) is None
         await cache.room()
         assert await cache.flush()
         await cache.close()
@@ -469,7 +475,7 @@ def test_after_closing_nothing_is_lost_and_nothing_hangs(tmp_path: Path) -> None
         for index in range(50):
             cache.put(LINEAGE, index, whole(os.urandom(1)), persist=True)
         await cache.close()
-        assert await cache.load(OTHER, 0) is None
+        assert await load(cache, OTHER, 0) is None
         cache.put(OTHER, 0, whole(), persist=True)
         await cache.room()
 
