@@ -1,4 +1,4 @@
-"""Looking into a file of this machine, or of the server; of a distributed checkpoint, its directory is a file, too."""
+"""Inspects files of this machine or of the server; the directory of a distributed checkpoint counts as a file."""
 
 from __future__ import annotations
 

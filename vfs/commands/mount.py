@@ -89,7 +89,7 @@ async def _serve(
     prompter: Prompter | None,
     held: loop_watch.Held,
 ) -> bool:
-    """Whether there was a mount before this process was told to stop."""
+    """Returns whether it was mounted before this process was told to stop."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -187,6 +187,6 @@ def _on(stack: Stack, work: Callable[..., Any], arguments: dict[str, Any]) -> An
 
 
 def _hurrying(stack: Stack, verb: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
-    """Who runs a command beside an offline mount does not wait for its backoff."""
+    """Answer with `verb`. An offline mount tries to reconnect without waiting for its backoff: somebody uses it."""
     stack.remote.hurry()
     return verb(arguments)

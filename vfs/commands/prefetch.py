@@ -99,7 +99,7 @@ async def _lacking(stack: Stack, content: Content) -> int:
 async def _fetch(
     stack: Stack, paths: Sequence[str], progress: Progress, *, pin: bool
 ) -> tuple[list[Content], list[tuple[str, str]]]:
-    """The contents of the files that were fetched, and the others with the reason."""
+    """The contents of the files that were fetched, and the names of the others with the reason."""
     fetched: list[Content] = []
     failed: list[tuple[str, str]] = []
     with contextlib.nullcontext() if pin else fresh_only():  # what is cached can be pinned offline

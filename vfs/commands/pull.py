@@ -93,11 +93,11 @@ class Outcome:
     size: int = 0
     same: int = 0
     kept: list[str] = field(default_factory=list)
-    """Changed here, and therefore not touched."""
+    """Files that were changed here, and are therefore kept."""
     unsettled: list[str] = field(default_factory=list)
-    """Still being written on the server."""
+    """Files that are still being written on the server."""
     failed: list[tuple[str, str]] = field(default_factory=list)
-    """With the reason."""
+    """Names that failed, each with the reason."""
 
 
 class Pull:

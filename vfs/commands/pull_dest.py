@@ -32,7 +32,7 @@ class LocalEntry:
 
     stat: os.stat_result
     text: str | None = None
-    """Of a symlink, where it leads."""
+    """Where a symlink leads."""
 
     @property
     def is_file(self) -> bool:

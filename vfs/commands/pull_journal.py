@@ -57,7 +57,7 @@ class Left:
     lineage: str
     growing_to: int | None = None
     text: str | None = None
-    """Of a symlink, where it leads; the rest says nothing then."""
+    """Where a symlink leads; the other fields mean nothing then."""
 
     def describes(self, found: LocalEntry) -> bool:
         """Whether the file is still as we left it."""
@@ -166,7 +166,7 @@ class Journal:
         self._temporary: dict[str, list[Any]] = {}
         """Temporary files, and what each is to become: name, size and mtime; nothing if no pull can go on with it."""
         self._leftovers: dict[str, list[Any]] = {}
-        """Those of pulls that were stopped."""
+        """The temporary files of pulls that were stopped."""
         self._written = self._content = self._load()
         """Bytes in it now, and after it was last compacted."""
 

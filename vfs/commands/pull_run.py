@@ -1,4 +1,4 @@
-"""One `artisync pull` from its begin to its end: looks and fetches, once or as long as it watches. On the event loop's thread."""
+"""One `artisync pull` from beginning to end: plan and fetch, once or as long as it watches. On the event loop's thread."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def run(stack: Stack, order: Order, progress: Progress, tell: Tell) -> Non
 
 
 async def _watch(pull: Pull, tell: Tell) -> None:
-    """Pull again and again; a server that does not answer is waited for."""
+    """Pull again and again; wait for a server that does not answer."""
     first = True
     while True:
         began = time.monotonic()

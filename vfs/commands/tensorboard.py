@@ -53,7 +53,7 @@ def choose_port(wanted: int | None) -> int:
 
 @contextlib.contextmanager
 def _taken(port: int) -> Iterator[None]:
-    """Nothing is raised by the block while another program has the port."""
+    """Suppress the error of a block that finds the port in use."""
     try:
         yield
     except PermissionError as error:
@@ -141,7 +141,7 @@ def _last_words(fd: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it and its data server."""
+    """End TensorBoard and its data server."""
     for end in (process.terminate, process.kill):
         if process.poll() is None:
             end()

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """A live mount. `started` is Unix time in seconds."""
+    """A live mount. `started` is in Unix seconds."""
 
     mountpoint: Path
     pid: int

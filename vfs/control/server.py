@@ -43,7 +43,7 @@ class ControlServer:
         self._files: dict[Path, int] = {}
 
     def own(self, path: Path) -> None:
-        """Remove this file at the end, if it is still the one that lies there now."""
+        """Remove this file at the end, if it is still the same file."""
         self._files[path] = _inode(path)
 
     async def _start(self) -> None:
