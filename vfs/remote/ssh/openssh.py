@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vfs.base import errors
@@ -79,7 +80,8 @@ class OpensshDialer(SshDialer):
         log.debug("running %s", shlex.join(words))
         askpass = self._askpass(deadline) if self._prompts.somebody else None
         ours, theirs = socket.socketpair()
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        with suppress(OSError):  # macOS refuses more than its own bound
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
         try:
             child = _start(words, theirs.fileno(), askpass)
         except BaseException:
