@@ -36,7 +36,7 @@ BUFFERS = BLOCKS + QUEUE_MOST + IN_FLIGHT
 SPARE = 32 * MIB
 """Buffers kept for use again."""
 REPLIES = 16 * MIB
-"""Replies that the client of an NFS mount has not taken."""
+"""Replies that the client of an NFS mount has not taken; each keeps its blocks."""
 
 LOOK = 96 * MIB
 """What `inspect` makes of one file's bytes. A process that inspects holds few blocks."""

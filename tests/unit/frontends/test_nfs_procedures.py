@@ -45,9 +45,10 @@ class Served:
         return NfsClient(self.send, uid=uid)
 
     async def send(self, record: bytes) -> bytes:
-        data = await self.programs.answer(record, self.connection)
-        assert int.from_bytes(data[:4]) == len(data) - 4 | 1 << 31
-        return data[4:]
+        reply = await self.programs.answer(record, self.connection)
+        data = b"".join((reply.data, *reply.pieces))
+        assert len(data) == len(reply)
+        return data
 
 
 Story = Callable[[Served], Awaitable[None]]

@@ -14,9 +14,8 @@ import pytest
 from tests.lab.nfs_client import NfsClient, call, marked
 from vfs.frontends.nfs import server as servers
 from vfs.frontends.nfs.programs import Client, Programs
-from vfs.frontends.nfs.rpc import mark
 from vfs.frontends.nfs.server import NfsServer
-from vfs.frontends.nfs.xdr import Malformed
+from vfs.frontends.nfs.xdr import Malformed, Packer
 
 
 class Echo(Programs):
@@ -30,14 +29,13 @@ class Echo(Programs):
         self.calls = 0
         self.trusted = True
 
-    async def answer(self, record: bytes, client: Client) -> bytes:
+    async def answer(self, record: bytes, client: Client) -> Packer:
         self.calls += 1
         client.trusted = self.trusted
         if record.startswith(b"bad"):
             raise Malformed("bad")
         await self.gate.wait()
-        body = record + bytes(self.size)
-        return mark(len(body)) + body
+        return Packer().raw(record).last([memoryview(bytes(self.size))], None)
 
 
 Reading = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -24,7 +24,7 @@ from vfs.frontends.nfs.programs import Client, Procedure, TooWeak
 from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
 from vfs.frontends.nfs.rpc import RpcCall
 from vfs.frontends.nfs.tickets import FileHandles
-from vfs.frontends.nfs.xdr import ZEROS, Malformed, Packer, Unpacker
+from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_LISTINGS = 16
 """Directories that are listed page by page at a time, as they were when that began."""
@@ -250,9 +250,7 @@ class NfsProgram:
         if size == 0 and count and not end:
             raise Failure(NfsStatus.IO)  # never "no more" where there is more
         reply = Packer().u32(NfsStatus.OK).raw(self._known(node)).u32(size, end, size)
-        for block, start, stop in pieces:
-            reply.raw(block.view(start, stop))
-        return reply.raw(ZEROS[-size % 4])
+        return reply.last([block.view(start, stop) for block, start, stop in pieces], pieces)
 
     # --- the file system ------------------------------------------------------------------------------------------
 

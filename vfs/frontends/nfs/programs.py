@@ -39,13 +39,8 @@ class Programs:
     def __init__(self, programs: Mapping[int, Mapping[int, Procedure]]) -> None:
         self._programs = programs
 
-    async def answer(self, record: bytes, client: Client) -> bytes:
-        """The reply to a call, its record mark included. Raises `Malformed` for a record that is no call: the connection should
-        end."""
-        reply = await self._reply(record, client)
-        return rpc.mark(len(reply)) + reply.data
-
-    async def _reply(self, record: bytes, client: Client) -> Packer:
+    async def answer(self, record: bytes, client: Client) -> Packer:
+        """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
         try:
             call = rpc.parse(record)
         except rpc.Denied as denied:
@@ -60,7 +55,7 @@ class Programs:
             return rpc.accepted(call.xid, Accept.PROC_UNAVAIL)
         try:
             result = await procedure(call, client)
-            return rpc.accepted(call.xid, Accept.SUCCESS).raw(result.data)
+            return rpc.accepted(call.xid, Accept.SUCCESS).then(result)
         except Malformed as error:
             log.debug("procedure %d of %d: %s", call.procedure, call.program, error)
             return rpc.accepted(call.xid, Accept.GARBAGE_ARGS)

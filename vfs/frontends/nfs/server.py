@@ -16,7 +16,7 @@ from vfs.base import memory
 from vfs.base.loop_time import loop_time
 from vfs.frontends.mountpoint import HOST
 from vfs.frontends.nfs.programs import Client, Programs
-from vfs.frontends.nfs.rpc import RecordStream
+from vfs.frontends.nfs.rpc import RecordStream, mark
 from vfs.frontends.nfs.xdr import Malformed
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[bytes] = deque()
         self._calls: dict[bytes, asyncio.Task[None]] = {}
         self._transport: asyncio.Transport
-        self._full = False
-        """Replies wait for the client, MOST_QUEUED bytes of them."""
+        self._kept: list[object] = []
+        """What owns the memory of replies that wait for the client."""
         self._left = 0
         """Bytes of replies that waited at the last look."""
         self.client = Client()
@@ -55,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(MOST_QUEUED)
+        self._transport.set_write_buffer_limits(0)
         if not self._server.admit(self, transport.get_extra_info("peername")[1]):
             self._transport.abort()
 
@@ -73,16 +73,15 @@ class ClientConnection(asyncio.Protocol):
             self.close(str(error))
         self._begin()
 
-    def pause_writing(self) -> None:
-        self._full = True
-
     def resume_writing(self) -> None:
-        self._full = False
+        """The client has taken all replies."""
+        self._kept.clear()
         self._begin()
 
     def _begin(self) -> None:
         """Begin the calls that are there, as far as the bounds allow, and read on if there is room for more."""
-        while self._waiting and len(self._calls) < MOST_CALLS and not self._full:
+        queued = self._transport.get_write_buffer_size()
+        while self._waiting and len(self._calls) < MOST_CALLS and queued < MOST_QUEUED:
             record = self._waiting.popleft()
             if record[:4] not in self._calls:  # a client that is in doubt sends a call once more
                 self._calls[record[:4]] = asyncio.ensure_future(self._answer(record))
@@ -102,7 +101,11 @@ class ClientConnection(asyncio.Protocol):
         if not self._transport.is_closing():
             if not self._transport.get_write_buffer_size():
                 self._moved = loop_time()
-            self._transport.write(reply)
+            self._transport.write(mark(len(reply)) + reply.data)
+            for piece in reply.pieces:
+                self._transport.write(piece)
+            if self._transport.get_write_buffer_size():
+                self._kept.append(reply.keep)
             self._begin()
 
     def overdue(self) -> str:

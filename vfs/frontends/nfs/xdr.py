@@ -54,15 +54,20 @@ class Unpacker:
 
 
 class Packer:
-    """Collects values in `data`; each method returns the packer, so that calls can be chained."""
+    """Collects values in `data`; each method returns the packer, so that calls can be chained.
 
-    __slots__ = ("data",)
+    `pieces` of memory may follow, which are not copied; `keep` owns that memory.
+    """
+
+    __slots__ = ("data", "keep", "pieces")
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.pieces: list[memoryview] = []
+        self.keep: object = None
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.data) + sum(map(len, self.pieces))
 
     def u32(self, *values: int) -> Packer:
         for value in values:
@@ -81,7 +86,19 @@ class Packer:
         self.data += ZEROS[-len(value) % 4]
         return self
 
-    def raw(self, value: bytes | bytearray | memoryview) -> Packer:
+    def raw(self, value: bytes | bytearray) -> Packer:
         """What is packed already."""
         self.data += value
+        return self
+
+    def then(self, other: Packer) -> Packer:
+        """What another has packed."""
+        self.data += other.data
+        self.pieces, self.keep = other.pieces, other.keep
+        return self
+
+    def last(self, pieces: list[memoryview], keep: object) -> Packer:
+        """These pieces follow, padded, and nothing behind them; `keep` is held until they are sent."""
+        self.pieces, self.keep = pieces, keep
+        self.pieces.append(memoryview(ZEROS[-sum(map(len, pieces)) % 4]))
         return self
