@@ -19,6 +19,8 @@ PATTERN_SECONDS = 5.0
 MANY = 1000
 RENEWED = 32
 """Directories that are listed again at a time."""
+FEW = 256
+"""Names in a directory that is listed again though that was in vain the last time."""
 AROUND = 2
 """Directories above one that count as around it."""
 
@@ -82,6 +84,8 @@ class ListAhead:
             return
         if self._tree.remote.metered or self._tree.requests.silent():
             return
+        if len(directory.children) <= FEW:
+            directory.in_vain = False  # one that is looked into again is worth it, unlike those around it
         for top in (directory, *directory.ancestors()[-AROUND:][::-1]):
             self._list_again(top)
 
