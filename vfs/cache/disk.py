@@ -333,7 +333,7 @@ def look(directory: Path) -> int | None:
         finally:
             records.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
-        raise CacheUnusable(f"the cache in {directory} is damaged: {error}") from error
+        raise CacheUnusable(f"the cache in {directory} cannot be read: {error}") from error
 
 
 def _record_key(key: str) -> str:

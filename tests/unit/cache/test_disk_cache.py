@@ -720,7 +720,7 @@ def test_a_look_tells_how_much_there_is_and_changes_nothing(cache_at: Open, tmp_
     assert look(directory) == cache.usage()  # while it is in use
     cache.close()
     tamper(tmp_path, "PRAGMA user_version = 77")
-    for said in ("another version", "not sound"):
+    for said in ("another version", "cannot be read"):
         before = (directory / DATABASE).read_bytes()
         with pytest.raises(CacheUnusable, match=said):
             look(directory)

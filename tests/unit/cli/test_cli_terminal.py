@@ -149,7 +149,7 @@ def test_results_go_where_stdout_goes_and_not_over_the_bar(commands: Commands, t
         [f"{NAME}/checkpoints/epoch_000012.pt"],
         ["1.0", "KiB", "new"],
         [f"{NAME}/logs/console.log", "5", "B", "new"],
-        ["2", "files,", "1.0", "KiB;", "0", "up", "to", "date."],
+        ["To", "pull:", "2", "files,", "1.0", "KiB."],
     ]
 
 
