@@ -84,9 +84,12 @@ class ListAhead:
             return
         if self._tree.remote.metered or self._tree.requests.silent():
             return
+        above = directory.ancestors()
+        if any(one in self._crawls for one in (directory, *above)):
+            return  # what is listed ahead of a walk will do
         if len(directory.children) <= FEW:
             directory.in_vain = False  # one that is looked into again is worth it, unlike those around it
-        for top in (directory, *directory.ancestors()[-AROUND:][::-1]):
+        for top in (directory, *above[-AROUND:][::-1]):
             self._list_again(top)
 
     def _list_again(self, top: Node, least: int = 0) -> None:
