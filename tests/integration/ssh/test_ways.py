@@ -148,4 +148,5 @@ def test_an_ssh_that_ended_before_the_first_request_still_says_why() -> None:
     stream = ChildStream(child, ours, "a", Deadline(10), errors.ConnectError, None)
     with pytest.raises(errors.ConnectError, match="no such host"):
         shake_hands(stream)
+    stream.send(b"late")  # the receiver has seen the end, and says why
     stream.close()

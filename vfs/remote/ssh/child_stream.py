@@ -115,10 +115,9 @@ class ChildStream:
                     if not self._ready(select.POLLOUT):
                         raise OSError(errno.EPIPE, "the stream is closed") from None
                 except BrokenPipeError:
-                    if self._begun:
+                    if self._begun and self.error is None:
                         raise
-                    # ssh ended before the login: `receive` ends as well, and sets `error`.
-                    return
+                    return  # ssh ended before the server's first byte: `receive` says why
         finally:
             self._leave()
 
