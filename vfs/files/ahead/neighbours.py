@@ -6,8 +6,8 @@ PATTERN_SECONDS. Then `series.py` fetches the next ones.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
@@ -19,7 +19,9 @@ from vfs.files.node import NEVER, Node
 from vfs.files.tree import Tree
 
 DIRECTORIES = 64
-"""For this many directories, the file opened last is remembered."""
+"""For this many directories, the files opened last are remembered."""
+RECENT = 4
+"""So many of each: several programs that share the files of a directory open them in any order."""
 GUESSES, GUESS_SECONDS = 8, 0.25
 """For the first GUESSES files opened in a directory the order is guessed; then once in GUESS_SECONDS."""
 
@@ -31,7 +33,7 @@ class Neighbours:
         self._tree = tree
         self._fetcher = fetcher
         self._last: OrderedDict[Node, Last] = OrderedDict()
-        """The file of each directory that was opened last."""
+        """The files of each directory that were opened last."""
         self._series: list[Series] = []
         self._tasks = Tasks()
 
@@ -43,20 +45,22 @@ class Neighbours:
         now = loop_time()
         last = self._last.pop(directory, None)
         if last is None or now - last.at >= PATTERN_SECONDS:
-            last = Last(node, now)
+            last = Last()
         self._last[directory] = last
         if len(self._last) > DIRECTORIES:
             self._last.popitem(last=False)
-        before, last.node, last.at = last.node, node, now
+        before = [one for one in reversed(last.nodes) if one is not node]
+        last.at = now
+        last.nodes.append(node)
         self._series = [one for one in self._series if one.credit > 0 and now - one.last < PATTERN_SECONDS]
         for takes in (Series.foresaw, Series.takes):
             for series in self._series:
                 if takes(series, node):
                     series.opened(node)
                     return
-        if before is not node and (last.guesses < GUESSES or now - last.guessed >= GUESS_SECONDS):
+        if before and (last.guesses < GUESSES or now - last.guessed >= GUESS_SECONDS):
             last.guesses, last.guessed = last.guesses + 1, now
-            order = order_of(before, node)
+            order = next(filter(None, (order_of(one, node) for one in before)), None)
             if order is not None:
                 last.guesses = 0
                 self._series.append(Series(self._tree, self._fetcher, self._tasks, node, *order))
@@ -68,9 +72,9 @@ class Neighbours:
 
 @dataclass(slots=True)
 class Last:
-    """The file of a directory that was opened last, and when; guesses without result, and when the last was made."""
+    """The files of a directory that were opened last, and when; guesses without result, and when the last was made."""
 
-    node: Node
-    at: float
+    nodes: deque[Node] = field(default_factory=lambda: deque(maxlen=RECENT))
+    at: float = NEVER
     guesses: int = 0
     guessed: float = NEVER
