@@ -26,7 +26,7 @@ from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
 HANG = TIMEOUT + 5.0
-"""A reader hangs when one call takes longer than so many seconds; then it is killed."""
+"""Seconds that one call of a reader may take. A reader that takes longer hangs, and is killed."""
 READERS = 9
 TOLD = 5
 """Faults of one kind that are told in full."""

@@ -81,7 +81,7 @@ class BlockCache:
         self._held: dict[bytes, set[int]] = {}
         self._unpersisted: set[Key] = set()
         self._loading: dict[Key, Waiters] = {}
-        """Who is told of the blocks that are being read from the disk, but for those whose lineage was dropped."""
+        """The callbacks for each block that is being read from the disk; none for a lineage that was dropped."""
         self._to_load: list[tuple[Key, Waiters]] = []
         self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
         for _ in range(READ_THREADS):

@@ -31,7 +31,7 @@ MOST = 1 << 20
 """Bytes of the largest buffer."""
 
 _free: list[Any] = []
-"""Arrays of `MOST` bytes, each of which keeps its mapping."""
+"""Free arrays of `MOST` bytes; each array keeps its mapping alive."""
 _used: list[None] = []
 """One for each page of the buffers in use; a list, since it counts right on any thread."""
 

@@ -89,7 +89,7 @@ def clear(ledger: Ledger, *, in_use: bool) -> None:
 
 
 def sweep(ledger: Ledger) -> Iterator[None]:
-    """Once for each start of the machine, delete the data files of which no record tells, as a power cut leaves them."""
+    """Delete the data files that have no record, as a power cut leaves them. Done once after each start of the machine."""
     boot, swept = _boot(), ledger.directory / SWEPT
     if not swept.exists() or swept.read_text() != boot:
         yield from ledger.sweep()

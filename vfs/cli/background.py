@@ -155,7 +155,7 @@ class Process:
             self._fd = None
 
     def ended(self, seconds: float) -> bool:
-        """Wait for its end for so many seconds at most. Returns whether it has ended."""
+        """Wait at most `seconds` for the process to end. Returns whether it has ended."""
         if self._fd is not None:
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)

@@ -52,7 +52,7 @@ def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int
 
 
 def _tell(findings: Iterable[Finding]) -> int:
-    """Print each finding as soon as it is there. Returns the exit code."""
+    """Print each finding when its check ends. Returns the exit code."""
     from rich.text import Text
 
     from vfs.commands.doctor.examine import TITLES

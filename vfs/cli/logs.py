@@ -42,7 +42,7 @@ _DATED = _Dated("%(asctime)s %(levelname)s %(name)s [%(threadName)s]: %(message)
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Writes to `sys.stderr` as it is at that moment."""
+    """Writes each record to the present `sys.stderr`, which a progress line may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

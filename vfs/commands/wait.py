@@ -39,7 +39,9 @@ async def wait(
     while True:
         text, kind = SILENT, Unreachable
         try:
-            with fresh_only():  # only the server can say what is there, and that it is quiet
+            with (
+                fresh_only()
+            ):  # the cache cannot tell which files there are, nor that they have stopped changing
                 known = await experiments.experiments(stack.tree)
                 top = known.get(name.strip("/"))
                 if top is None:

@@ -23,7 +23,7 @@ TARGETS = st.sampled_from(
     [b"a", b"b.pt", b"..", b"../a", b"nowhere", b"/r/a", b"/out/file", b"/out", b"../../.."]
 )
 KINDS = st.one_of(st.none(), SIZES, TARGETS)
-"""A directory, a file of so many bytes, or a symlink."""
+"""None is a directory, a number the size of a file in bytes, and bytes are the text of a symlink."""
 TREES = st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=3), KINDS), max_size=12)
 
 Seen = dict[bytes, tuple[object, ...]]

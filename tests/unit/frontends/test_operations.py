@@ -15,6 +15,7 @@ from vfs.base.loop_time import loop_time
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.fetch.readahead import Readahead
+from vfs.files.node import Node
 from vfs.frontends.fuse import reply
 from vfs.frontends.fuse.operations import PATIENCE, OpenDirectory, Operations
 
@@ -234,21 +235,33 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
     play(story)
 
 
+@pytest.fixture
+def from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests come from a thread that nobody interrupts, without libfuse."""
+    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
+    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
+
+
+async def with_a_file_that_does_not_come(stack: MemoryStack) -> tuple[Operations, Node]:
+    """A file is open as handle 1, and the server does not answer its reads."""
+    stack.old(ROOT + b"/f", bytes(1 << 20))
+    served = operations(stack)
+    node = await stack.tree.lookup(stack.tree.root, b"f")
+    served._handles[1] = await stack.service.open(node)
+    stack.remote.delay("read", after=1000, times=100)
+    return served, node
+
+
+@pytest.mark.usefixtures("from_a_thread")
 def test_a_page_that_did_not_come_in_time_is_not_waited_for_a_second_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers: list[tuple[int, float]] = []
     monkeypatch.setattr(reply, "error", lambda _, number: answers.append((number, loop_time())))
-    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
-    monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
-    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
 
     async def story(stack: MemoryStack) -> None:
-        stack.old(ROOT + b"/f", bytes(1 << 20))
-        served = operations(stack)
-        node = await stack.tree.lookup(stack.tree.root, b"f")
-        served._handles[1] = await stack.service.open(node)
-        stack.remote.delay("read", after=1000, times=100)
+        served, node = await with_a_file_that_does_not_come(stack)
         began = loop_time()
         served.read(GONE, node.id, 131072, 0, 1)
         await asyncio.sleep(TIMEOUT + PATIENCE)
@@ -286,19 +299,13 @@ def test_what_comes_after_the_end_is_for_nobody(monkeypatch: pytest.MonkeyPatch)
     assert answers == [errno.ENOTCONN]
 
 
+@pytest.mark.usefixtures("from_a_thread")
 def test_a_page_whose_read_was_interrupted_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[int] = []
     monkeypatch.setattr(reply, "error", lambda _, number: answers.append(number))
-    monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
-    monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
-    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
 
     async def story(stack: MemoryStack) -> None:
-        stack.old(ROOT + b"/f", bytes(1 << 20))
-        served = operations(stack)
-        node = await stack.tree.lookup(stack.tree.root, b"f")
-        served._handles[1] = await stack.service.open(node)
-        stack.remote.delay("read", after=1000, times=100)
+        served, node = await with_a_file_that_does_not_come(stack)
         served.read(GONE, node.id, 4096, 0, 1)
         await asyncio.sleep(1)
         (task,) = served._threads
