@@ -39,9 +39,8 @@ async def wait(
     while True:
         text, kind = SILENT, Unreachable
         try:
-            with (
-                fresh_only()
-            ):  # the cache cannot tell which files there are, nor that they have stopped changing
+            # the cache cannot tell which files there are, nor that they have stopped changing
+            with fresh_only():
                 known = await experiments.experiments(stack.tree)
                 top = known.get(name.strip("/"))
                 if top is None:
