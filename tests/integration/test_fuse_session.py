@@ -304,6 +304,7 @@ def test_a_listing_brings_the_attributes_of_all_entries_with_it(mounted: Mounted
     assert asked - {"release"} == {"readdirplus"}  # the end of the directory comes when it likes
 
 
+@pytest.mark.timed
 def test_ten_thousand_entries_are_packed_within_a_tenth_of_a_second() -> None:
     handler = SmallHandler()
     entry = handler.entry(1)
@@ -554,6 +555,7 @@ def test_what_a_signal_handler_raises_below_libfuse_comes_out_of_process(mounted
     assert isinstance(raised.get(timeout=SOON), KeyboardInterrupt)
 
 
+@pytest.mark.timed
 def test_a_thousand_waiting_reads_do_not_delay_what_is_known(mounted: Mounted) -> None:
     mounted.handler.add("slow", File(size=1000 * 4096, held=True, direct_io=True))
     mounted.handler.add("quick", File(size=1 << 20, fill=b"q"))
@@ -792,6 +794,7 @@ def test_a_mount_whose_process_was_killed_is_dead_and_is_cleaned_up(tmp_path: Pa
         assert not mountpoint.is_mounted(tmp_path)
 
 
+@pytest.mark.timed
 def test_a_mount_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     with served_elsewhere(tmp_path, os.getuid()) as process:
         process.send_signal(signal.SIGSTOP)

@@ -43,6 +43,7 @@ print(json.dumps([said, took, max(before, pace()), peak * (1 if sys.platform == 
 """
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("called", FILES)
 def test_a_hostile_file_takes_two_seconds_and_256_mib_at_most(called: str, tmp_path: Path) -> None:
     name, make = FILES[called]

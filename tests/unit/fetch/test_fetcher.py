@@ -333,6 +333,7 @@ def test_what_is_under_way_is_told_by_path() -> None:
     play(story, latency=0.1)
 
 
+@pytest.mark.timed
 def test_each_of_many_small_ranges_costs_the_same() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.old(FILE, bytes(40 * MIB))

@@ -72,6 +72,7 @@ def test_no_hint_holds_the_loop(name: bytes, make: Callable[[], bytes]) -> None:
     play(story, latency=0.01)
 
 
+@pytest.mark.timed
 def test_whether_a_header_of_99_mb_is_whole_is_told_in_steps_and_once() -> None:
     async def story(stack: MemoryStack) -> None:
         name = b"m.safetensors"

@@ -293,6 +293,7 @@ def test_a_file_that_nobody_knows_is_soon_left_alone() -> None:
     assert format_by_head(bytes(16)) is None
 
 
+@pytest.mark.timed
 def test_a_read_within_a_known_file_costs_the_same_for_few_tensors_and_for_many() -> None:
     def seconds(tensors: int) -> float:
         data = safetensors_file({f"l{i}": ("F32", [1], 4096) for i in range(tensors)})

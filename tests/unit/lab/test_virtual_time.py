@@ -10,6 +10,7 @@ from tests.lab import virtual_time
 from tests.lab.virtual_time import Stuck, VirtualLoop, run_virtual
 
 
+@pytest.mark.timed
 def test_an_hour_of_sleeping_takes_no_time() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
