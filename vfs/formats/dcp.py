@@ -6,6 +6,7 @@ torch/distributed/checkpoint/metadata.py and filesystem.py (`_StorageInfo`). Pur
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,7 +18,7 @@ from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
-from vfs.formats.rebuild import Tensor, described, itemsize, rebuild
+from vfs.formats.rebuild import Tensor, described, itemsize, rebuild, shape_of
 from vfs.formats.report import Report, TensorInfo
 
 Read: TypeAlias = Callable[[int, int], bytes]
@@ -42,10 +43,6 @@ class Piece:
     offset: int
     length: int
 
-    @property
-    def end(self) -> int:
-        return self.offset + self.length
-
 
 def look_at_metadata(report: Report, read: Read, limits: Limits, beside: Beside) -> None:
     """What a `.metadata` says of the whole checkpoint, and whether the shards are there."""
@@ -53,22 +50,21 @@ def look_at_metadata(report: Report, read: Read, limits: Limits, beside: Beside)
     found = _pieces(Stream(read, 0, report.size), limits)
     tensors = {piece.name: piece.tensor for piece in found if piece.tensor is not None}
     report.tensors = [TensorInfo(name, t.dtype, t.shape, t.nbytes) for name, t in tensors.items()]
-    ends: dict[str, int] = {}
+    shards: dict[str, list[Piece]] = defaultdict(list)
     for piece in found:
-        ends[piece.file] = max(ends.get(piece.file, 0), piece.end)
+        shards[piece.file].append(piece)
     report.complete = True
-    sizes: dict[str, int] = {}
-    for file in list(ends)[:MOST_SHARDS]:
+    for file in list(shards)[:MOST_SHARDS]:
         other = beside(file) if _is_name(file) else None
-        sizes[file] = other[0] if other is not None else -1
-        if sizes[file] < ends[file]:
+        size, read_shard = other if other is not None else (0, None)
+        report.size += size
+        if read_shard is None or size < _end(shards[file]):
             report.complete = False
-            report.notes.append(f"{file} is {'missing' if other is None else 'cut short'}.")
-        elif other is not None:
-            _add_values(report, [p for p in found if p.file == file], other[1], limits)
-    report.size += sum(size for size in sizes.values() if size > 0)
+            report.notes.append(f"{file} is {'missing' if read_shard is None else 'cut short'}.")
+        else:
+            _add_values(report, shards[file], read_shard, limits)
     report.notes.append(
-        f"{count(len(ends), 'shard')}: {', '.join(sorted(ends)[:8])}{', …' if len(ends) > 8 else ''}"
+        f"{count(len(shards), 'shard')}: {', '.join(sorted(shards)[:8])}{', …' if len(shards) > 8 else ''}"
     )
 
 
@@ -86,11 +82,16 @@ def look_at_shard(report: Report, read: Read, limits: Limits, beside: Beside) ->
         if piece.tensor is not None:
             nbytes = itemsize(piece.tensor.dtype) * elements(piece.shape)
             report.tensors.append(TensorInfo(piece.name, piece.tensor.dtype, piece.shape, nbytes))
-    end = max((piece.end for piece in found), default=0)
+    end = _end(found)
     report.complete = report.size >= end
     if not report.complete:
         report.notes.append(f"{count(end - report.size, 'byte')} missing.")
     _add_values(report, found, read, limits)
+
+
+def _end(found: list[Piece]) -> int:
+    """How long the shard of these pieces must be."""
+    return max((piece.offset + piece.length for piece in found), default=0)
 
 
 def _add_values(report: Report, found: list[Piece], read: Read, limits: Limits) -> None:
@@ -127,12 +128,12 @@ def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
     listed, stored = (_state(root).get(key) for key in ("state_dict_metadata", "storage_data"))
     if not isinstance(listed, Mapping) or not isinstance(stored, Mapping):
         raise Misfit("it is no list of a distributed checkpoint")
-    tensors: dict[str, tuple[Tensor, dict[Symbolic, Symbolic]]] = {}
+    tensors: dict[str, tuple[Tensor, dict[tuple[int, ...], tuple[int, ...]]]] = {}
     for name, about in listed.pairs:
         limits.take(500, steps=10)
         tensor = described(_state(about))
         if isinstance(name, str) and tensor is not None:
-            tensors[name] = tensor, dict(_chunks(about))
+            tensors[name] = tensor, dict(_chunks(about, limits))
     found = []
     for index, place in stored.pairs:
         limits.take(500, steps=10)
@@ -146,24 +147,22 @@ def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
         ):
             raise Misfit("its list of storages cannot be read")
         tensor, chunks = tensors.get(name, (None, {}))
-        at = _state(index).get("offset")
-        shape = chunks.get(at) if isinstance(at, tuple) else None
-        if not isinstance(shape, tuple):
+        at = shape_of(_state(index).get("offset"))
+        shape = chunks.get(at) if at is not None else None
+        if shape is None:
             shape = tensor.shape if tensor is not None else ()
         found.append(Piece(name, tensor, shape, file, offset, length))
     return found
 
 
-def _chunks(about: Symbolic) -> Iterator[tuple[Symbolic, Symbolic]]:
+def _chunks(about: Symbolic, limits: Limits) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The offsets and the sizes of each chunk of a tensor."""
     chunks = _state(about).get("chunks")
     for chunk in chunks if isinstance(chunks, list) else ():
-        offsets, sizes = _state(chunk).get("offsets"), _state(chunk).get("sizes")
-        if _is_shape(offsets) and _is_shape(sizes):
+        limits.take(200, steps=10)  # also for a list that many tensors share
+        offsets, sizes = shape_of(_state(chunk).get("offsets")), shape_of(_state(chunk).get("sizes"))
+        if offsets is not None and sizes is not None:
             yield offsets, sizes
-
-
-def _is_shape(value: Symbolic) -> bool:
-    return isinstance(value, tuple) and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in value)
 
 
 def _state(node: Symbolic) -> Mapping:

@@ -18,6 +18,7 @@ DEEPEST = 64
 """Groups within one another."""
 LONGEST = 1 << 20
 """Bytes of one part of a header, or of a group's names."""
+LONGEST_NAME = 1000
 _SPACE, _TYPE, _LINK_INFO, _LINK, _MORE, _GROUP = 0x01, 0x03, 0x02, 0x06, 0x10, 0x11
 _CLASSES = {
     2: "time",
@@ -176,7 +177,8 @@ class _Tree:
                 self._limits.take(count * 300, steps=count)
                 for i in range(count):
                     entry = rest[i * step : (i + 1) * step]
-                    name = names[self._address(entry) :].partition(b"\0")[0]
+                    at = self._address(entry)
+                    name = names[at : at + LONGEST_NAME].partition(b"\0")[0]
                     if entry[self._offsets : 2 * self._offsets] != b"\xff" * self._offsets:  # no soft link
                         links.append((_text(name), self._address(entry[self._offsets :])))
             else:
@@ -198,7 +200,7 @@ class _Tree:
 
 
 def _text(name: bytes) -> str:
-    return name[:1000].decode(errors="replace")
+    return name[:LONGEST_NAME].decode(errors="replace")
 
 
 def _type(data: bytes) -> str:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias, cast
 
 from vfs.formats.api import Misfit
@@ -21,6 +22,8 @@ LONGEST_ARGUMENT = 12 << 20
 """Bytes of one text or number; decoded, it may take four times as many."""
 LONGEST_NAME = 1000
 CHUNK = 256 << 10
+MOST_ATTRIBUTES = 100
+"""Of one object; many objects may share a large state, and each would be looked through."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +53,9 @@ class Mapping:
     pairs: list[tuple[Symbolic, Symbolic]] = field(default_factory=list)
 
     def get(self, key: str) -> Symbolic:
-        """The last value of `key`, or None."""
-        return next((value for k, value in reversed(self.pairs) if isinstance(k, str) and k == key), None)
+        """The last value of `key`, or None; for the attributes of an object: only `MOST_ATTRIBUTES` pairs are looked at."""
+        last = islice(reversed(self.pairs), MOST_ATTRIBUTES)
+        return next((value for k, value in last if isinstance(k, str) and k == key), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -323,8 +327,6 @@ class _Machine:
     def _build(self) -> None:
         state, target = self.pop(), self.pop()
         if isinstance(target, Made):
-            if isinstance(state, Mapping):  # it may be looked through
-                self.limits.take(steps=len(state.pairs))
             target.state = state
             self.stack.append(self.rebuild(target))
         else:

@@ -72,13 +72,17 @@ def rebuild(made: Made) -> object:
         if isinstance(args[2], tuple) and not args[0].name.endswith(name):  # never within itself
             return rebuild(Made(args[0].name, args[2]))
         return made
-    if name == "_rebuild_meta_tensor_no_storage" and len(args) > 1 and (shape := _shape(args[1])) is not None:
+    if (
+        name == "_rebuild_meta_tensor_no_storage"
+        and len(args) > 1
+        and (shape := shape_of(args[1])) is not None
+    ):
         return Tensor(_dtype(args[0]), shape)
     if name == "_rebuild_sparse_tensor" and len(args) > 1 and isinstance(args[1], tuple) and len(args[1]) > 2:
-        values, shape = args[1][1], _shape(args[1][2])
+        values, shape = args[1][1], shape_of(args[1][2])
         if isinstance(values, Tensor) and shape is not None:
             return Tensor(values.dtype, shape, values.storage, values.stored)
-    if made.name == "torch.Size" and args and (shape := _shape(args[0])) is not None:
+    if made.name == "torch.Size" and args and (shape := shape_of(args[0])) is not None:
         return shape
     if made.name == "_codecs.encode" and args and isinstance(args[0], str) and len(args[0]) <= 64:
         return args[0].encode("latin-1", errors="replace")
@@ -100,13 +104,14 @@ def storage(reference: Symbolic) -> tuple[str, str, int] | None:
 
 
 def _tensor(stored: Symbolic, size: Symbolic, dtype: str = "") -> Tensor | None:
-    where, shape = storage(stored), _shape(size)
+    where, shape = storage(stored), shape_of(size)
     if where is None or shape is None:
         return None
     return Tensor(dtype or where[0], shape, where[1], where[2] * itemsize(where[0]))
 
 
-def _shape(size: Symbolic) -> tuple[int, ...] | None:
+def shape_of(size: Symbolic) -> tuple[int, ...] | None:
+    """`size` if it can be the shape of a tensor."""
     if not isinstance(size, tuple) or len(size) > MOST_DIMENSIONS:
         return None
     return cast(tuple[int, ...], size) if all(isinstance(n, int) and 0 <= n < 1 << 63 for n in size) else None
@@ -118,7 +123,7 @@ def _dtype(symbol: Symbolic) -> str:
 
 def described(state: Mapping) -> Tensor | None:
     """A tensor of a distributed checkpoint's metadata; its bytes are in other files. None if it is none."""
-    properties, shape = state.get("properties"), _shape(state.get("size"))
+    properties, shape = state.get("properties"), shape_of(state.get("size"))
     if shape is None:
         return None
     told = properties.state if isinstance(properties, Made) else None
@@ -134,10 +139,10 @@ def described(state: Mapping) -> Tensor | None:
 
 def _numpy(name: str, made: Made) -> object:
     if name in ("_reconstruct", "ndarray") and isinstance(made.state, tuple) and len(made.state) > 2:
-        shape = _shape(made.state[1])
+        shape = shape_of(made.state[1])
         return made if shape is None else Tensor(_numpy_dtype(made.state[2]), shape)
     if name == "_frombuffer" and len(made.args) > 2:
-        shape = _shape(made.args[2])
+        shape = shape_of(made.args[2])
         return made if shape is None else Tensor(_numpy_dtype(made.args[1]), shape)
     if name == "scalar" and len(made.args) > 1 and isinstance(made.args[1], bytes):
         dtype = made.args[0]

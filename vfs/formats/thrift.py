@@ -33,6 +33,7 @@ class Compact:
             number = number + delta if delta else self._signed()
             if last is not None and number > last:
                 break
+            self._limits.take(100)
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth + 1)
         return fields
 

@@ -54,6 +54,70 @@ def _npz() -> bytes:
     return local + entry * 9000 + end
 
 
+def _memo(number: int, value: bytes) -> bytes:
+    return value + b"r" + struct.pack("<L", number) + b"0"
+
+
+def _recall(number: int) -> bytes:
+    return b"j" + struct.pack("<L", number)
+
+
+def _object(*state: tuple[bytes, bytes]) -> bytes:
+    return b"cx\ny\n)R}(" + b"".join(_text(name) + value for name, value in state) + b"ub"
+
+
+def _dcp(before: bytes, tensors: bytes = b"", storages: bytes = b"") -> bytes:
+    """A `.metadata` that lists these pairs."""
+    listed = (b"state_dict_metadata", b"}(" + tensors + b"u"), (b"storage_data", b"}(" + storages + b"u")
+    return b"\x80\x04" + before + _object(*listed) + b"."
+
+
+def _tensors_of_one_list() -> bytes:
+    chunk = _object((b"offsets", b"K\0\x85"), (b"sizes", b"K\1\x85"))
+    chunks = b"](" + _recall(1) * 100_000 + b"e"
+    tensor = _object((b"size", b"K\1\x85"), (b"chunks", _recall(2)))
+    before = _memo(1, chunk) + _memo(2, chunks) + _memo(3, tensor)
+    return _dcp(before, b"".join(_text(b"%d" % i) + _recall(3) for i in range(100)))
+
+
+def _tensors_of_large_properties() -> bytes:
+    tensor = b"cx\nTensorStorageMetadata\n" + _object((b"size", b")"), (b"properties", _recall(1)))[5:]
+    properties = _memo(1, b"cx\ny\n)R" + _PAIRS + b"b")
+    return _dcp(properties, b"".join(_text(b"%d" % i) + tensor for i in range(500)))
+
+
+def _places_of_one_large_object() -> bytes:
+    index = _memo(1, b"cx\ny\n)R}(" + _text(b"fqn") + _text(b"a") + b"K\1K\1" * 200_000 + b"ub")
+    place = _memo(2, _object((b"relative_path", _text(b"a")), (b"offset", b"K\0"), (b"length", b"K\1")))
+    return _dcp(index + place, storages=(_recall(1) + _recall(2)) * 500)
+
+
+def _pieces_in_many_shards() -> bytes:
+    index = _memo(1, _object((b"fqn", _text(b"a"))))
+    files = [
+        _memo(i, _object((b"relative_path", _text(b"%d" % i)), (b"offset", b"K\0"), (b"length", b"K\1")))
+        for i in range(2, 1002)
+    ]
+    places = b"".join(_recall(1) + _recall(2 + i % 1000) for i in range(80_000))
+    return _dcp(index + b"".join(files), storages=places)
+
+
+def _hdf5() -> bytes:
+    """A group of 26,000 members whose names are one text of a MiB."""
+    heap, names = 1000, 4096
+    node = names + MIB
+    head = b"\x89HDF\r\n\x1a\n" + bytes((2, 8, 8, 0)) + struct.pack("<4Q", 0, 0, node, 96)
+    data = head.ljust(96, b"\0") + struct.pack("<B7xI4xHH4x2Q", 1, 24, 0x11, 16, node, heap)
+    data = data.ljust(heap, b"\0") + struct.pack("<8s3Q", b"HEAP", MIB, 0, names)
+    data = data.ljust(names, b"\0") + b"n" * MIB
+    return data + b"SNOD" + struct.pack("<2xH", 26_000) + struct.pack("<2Q24x", 1, 96) * 26_000
+
+
+def _parquet() -> bytes:
+    footer = b"\x29\x1c" + b"\x11" * (4 * MIB - 100) + b"\0"
+    return b"PAR1" + footer + struct.pack("<L", len(footer)) + b"PAR1"
+
+
 _DIMENSIONS = b",".join([b"9223372036854775807"] * 400_000)
 _ENTRY = b'"%08d":{"dtype":"F32","shape":[4096,4096],"data_offsets":[0,67108864]}'
 _PAIRS = b"(" + b"K\1K\1" * 200_000 + b"d"
@@ -232,6 +296,12 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
             + b"e."
         ),
     ),
+    "tensors that share a list of chunks": (".metadata", _tensors_of_one_list),
+    "tensors that share large properties": (".metadata", _tensors_of_large_properties),
+    "places that share a large object": (".metadata", _places_of_one_large_object),
+    "pieces in many shards": (".metadata", _pieces_in_many_shards),
+    "a group of long names": ("m.h5", _hdf5),
+    "a footer of four million flags": ("m.parquet", _parquet),
 }
 
 
