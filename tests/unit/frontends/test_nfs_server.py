@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -18,8 +19,12 @@ from vfs.frontends.nfs.server import NfsServer
 from vfs.frontends.nfs.xdr import Malformed, Packer
 
 
+class Memory:
+    """Owns the memory of a reply."""
+
+
 class Echo(Programs):
-    """Answers with the record itself, once `gate` is open; `size` bytes follow."""
+    """Answers with the record itself, once `gate` is open; `size` bytes follow. `kept`: the owners of such replies."""
 
     def __init__(self, size: int = 0) -> None:
         super().__init__({})
@@ -28,6 +33,7 @@ class Echo(Programs):
         self.size = size
         self.calls = 0
         self.trusted = True
+        self.kept: weakref.WeakSet[Memory] = weakref.WeakSet()
 
     async def answer(self, record: bytes, client: Client) -> Packer:
         self.calls += 1
@@ -35,7 +41,9 @@ class Echo(Programs):
         if record.startswith(b"bad"):
             raise Malformed("bad")
         await self.gate.wait()
-        return Packer().raw(record).last([memoryview(bytes(self.size))], None)
+        owner = Memory()
+        self.kept.add(owner)
+        return Packer().raw(record).last([memoryview(bytes(self.size))], owner)
 
 
 Reading = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -132,6 +140,22 @@ def test_what_a_client_does_not_take_is_bounded_and_comes_when_it_does() -> None
             reader, writer = await asyncio.open_connection(sock=sock)
             got = {(await record(reader))[:4] for _ in range(count)}
             assert got == {b"%04d" % number for number in range(count)}
+            writer.close()
+
+    run(story)
+
+
+def test_memory_of_what_a_client_has_taken_is_let_go_though_it_always_waits_for_more() -> None:
+    async def story() -> None:
+        programs = Echo(size=4 << 20)
+        async with serving(programs) as server:
+            reader, writer = await connected(server)
+            for number in range(4):
+                writer.write(marked(b"%04d" % number))
+            for number in range(4, 20):
+                await record(reader)
+                writer.write(marked(b"%04d" % number))
+            assert len(programs.kept) < 8
             writer.close()
 
     run(story)

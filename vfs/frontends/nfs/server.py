@@ -46,8 +46,10 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[bytes] = deque()
         self._calls: dict[bytes, asyncio.Task[None]] = {}
         self._transport: asyncio.Transport
-        self._kept: list[object] = []
-        """What owns the memory of replies that wait for the client."""
+        self._written = 0
+        """Bytes of all replies so far."""
+        self._kept: deque[tuple[int, object]] = deque()
+        """What owns the memory of replies that wait for the client, each with `_written` at its end."""
         self._left = 0
         """Bytes of replies that waited at the last look."""
         self.client = Client()
@@ -75,12 +77,13 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client has taken all replies."""
-        self._kept.clear()
         self._begin()
 
     def _begin(self) -> None:
         """Begin the calls that are there, as far as the bounds allow, and read on if there is room for more."""
         queued = self._transport.get_write_buffer_size()
+        while self._kept and self._kept[0][0] <= self._written - queued:
+            self._kept.popleft()
         while self._waiting and len(self._calls) < MOST_CALLS and queued < MOST_QUEUED:
             record = self._waiting.popleft()
             if record[:4] not in self._calls:  # a client that is in doubt sends a call once more
@@ -101,11 +104,12 @@ class ClientConnection(asyncio.Protocol):
         if not self._transport.is_closing():
             if not self._transport.get_write_buffer_size():
                 self._moved = loop_time()
-            self._transport.write(mark(len(reply)) + reply.data)
+            head = mark(len(reply))
+            self._transport.write(head + reply.data)
             for piece in reply.pieces:
                 self._transport.write(piece)
-            if self._transport.get_write_buffer_size():
-                self._kept.append(reply.keep)
+            self._written += len(head) + len(reply)
+            self._kept.append((self._written, reply.keep))
             self._begin()
 
     def overdue(self) -> str:
