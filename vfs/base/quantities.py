@@ -26,10 +26,10 @@ def parse_size(text: str) -> int:
     factor = _UNITS.get(found[2].lower()) if found else None
     if found is None or factor is None:
         raise UsageError(f"{text!r} is not a size; write it like 20GiB, 500MB or 1.5GiB")
-    size = int(float(found[1]) * factor)
-    if size <= 0:
+    size = float(found[1]) * factor
+    if not 1 <= size < math.inf:
         raise UsageError(f"{text!r} is not a size that can be used; write it like 20GiB, 500MB or 1.5GiB")
-    return size
+    return int(size)
 
 
 def parse_duration(text: str) -> float:
