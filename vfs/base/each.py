@@ -10,10 +10,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def each(
-    things: Collection[T], work: Callable[[T], Awaitable[R]], at_once: int | None = None
-) -> list[R]:
-    """What `work` returns for each thing, in order; `at_once` at a time, or all of them.
+async def each(things: Collection[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
+    """What `work` returns for each thing, in order; `at_once` at a time.
 
     The first failure ends the others, and is raised when they have ended.
     """
@@ -24,7 +22,7 @@ async def each(
         for place, thing in todo:
             results[place] = await work(thing)
 
-    tasks = [asyncio.ensure_future(lane()) for _ in range(min(at_once or len(things), len(things)))]
+    tasks = [asyncio.ensure_future(lane()) for _ in range(min(at_once, len(things)))]
     try:
         await asyncio.gather(*tasks)
     finally:

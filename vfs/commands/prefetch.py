@@ -14,7 +14,7 @@ from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import Lanes, chunks, with_reader
+from vfs.files.read_whole import BEGUN, Lanes, chunks, with_reader
 from vfs.files.reader import Reader
 from vfs.files.records import pins_of
 from vfs.files.requests import fresh_only
@@ -123,7 +123,7 @@ async def _fetch(
                 return
             progress.files_done += 1
 
-    await each(nodes, one)
+    await each(nodes, one, BEGUN)
     await stack.cache.flush()
     return fetched, failed
 

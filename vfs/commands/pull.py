@@ -36,7 +36,7 @@ from vfs.commands.pull_journal import Action, Pulled, decide
 from vfs.commands.pull_write import PullWriter
 from vfs.files import experiments, symlinks
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import Lanes, with_reader
+from vfs.files.read_whole import BEGUN, Lanes, with_reader
 from vfs.files.reader import Reader
 from vfs.files.requests import fresh_only
 from vfs.stack import Stack
@@ -327,7 +327,7 @@ class Pull:
         todo = await asyncio.to_thread(self._make_directories, list(items))
         # small ones first: no event file waits for a checkpoint
         with fresh_only():
-            await each(sorted(todo, key=lambda item: item.size), self._bring)
+            await each(sorted(todo, key=lambda item: item.size), self._bring, BEGUN)
         await asyncio.to_thread(self._pulled.clean, self._destination)
 
     def _make_directories(self, items: list[Item]) -> list[Item]:

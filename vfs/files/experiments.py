@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from vfs.base.each import each
 from vfs.base.errors import (
     AmbiguousExperiment,
     ArtisyncError,
@@ -30,6 +31,8 @@ AT_ONCE = 64
 """Directories of one experiment listed at a time."""
 TOGETHER = 32
 """Experiments looked through at a time."""
+LOOKED_AT_ONCE = 256
+"""Files of one experiment of which it is looked up at a time how much is cached."""
 ALIKE = 0.75
 """The likeness to the typed word, from 0 to 1, from which a name is suggested."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
@@ -182,9 +185,8 @@ async def summary(
     """Look through one experiment, asking for its listings only. `unlisted`, and what is raised: see `walk`."""
     found = Summary(name)
     nodes = [node async for node in walk(tree, top, unlisted) if node.kind is Kind.FILE]
-    for node, cached in zip(
-        nodes, await asyncio.gather(*(cached_bytes(tree, n) for n in nodes)), strict=True
-    ):
+    cached_of = await each(nodes, lambda node: cached_bytes(tree, node), LOOKED_AT_ONCE)
+    for node, cached in zip(nodes, cached_of, strict=True):
         mtime = float(node.latest.mtime)
         found.files += 1
         found.size += node.latest.size

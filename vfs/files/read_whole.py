@@ -21,6 +21,8 @@ ATTEMPTS = 5
 CHUNK = 4 << 20
 """Bytes read at a time."""
 SMALL = 1 << 20
+BEGUN = 256
+"""Files that a command begins at a time: more than `Lanes` lets through, and each takes some kilobytes of memory."""
 
 
 class Lanes:
