@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_RANGES = 20_000
-"""Ranges granted for one open file at most."""
+"""Ranges granted for one open file at most, and ranges that wait to be granted."""
 
 AT_ONCE = 500
 """Ranges that are wanted or granted in one step of the event loop."""
@@ -31,7 +31,8 @@ UNFIT = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, st
 class Budget:
     """Grants ranges while those that were granted and not read yet stay within max(4 MiB, 5 % of the file), or less.
 
-    What does not fit waits; it is granted, in order, once half of the budget has been read.
+    What does not fit waits; it is granted, in order, once half of the budget has been read. Of more than `MOST_RANGES` the
+    oldest are forgotten.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,7 +41,7 @@ class Budget:
         self.unread = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._waiting: deque[Range] = deque()
+        self._waiting: deque[Range] = deque(maxlen=MOST_RANGES)
         self._left = MOST_RANGES
         self._flowing = True
 

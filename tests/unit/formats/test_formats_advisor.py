@@ -57,6 +57,19 @@ def test_reading_elsewhere_frees_nothing() -> None:
     assert budget.grant() == ()
 
 
+def test_no_more_waits_than_may_be_granted_however_long_a_program_jumps() -> None:
+    def jumps(size: int) -> Steps[None]:
+        while True:
+            read = yield from touched()
+            yield from want([Range(read.end, read.end + MIB)])
+
+    advisor = Advisor(jumps(SIZE), SIZE)
+    for number in range(MOST_RANGES + 1000):
+        at = number * 7919 % 900 * MIB + number % 100 * PAGE
+        advisor.advise(Bytes(b""), Range(at, at + PAGE))
+    assert advisor.budget.waiting <= MOST_RANGES
+
+
 def test_no_file_gets_more_than_so_many_ranges() -> None:
     budget = Budget(1 << 40)
     granted = 0
