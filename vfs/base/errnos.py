@@ -21,13 +21,9 @@ ERRNOS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NoAnswer, errno.EHOSTUNREACH),
     (errors.HungUp, errno.EHOSTUNREACH),
     (errors.AuthRejected, errno.EACCES),
-    (errors.LinkError, errno.EIO),
-    (errors.RemoteError, errno.EIO),
-    (errors.ArtisyncError, errno.EIO),
     (TimeoutError, errno.ETIMEDOUT),
-    (OSError, errno.EIO),
 )
-"""The first class that fits."""
+"""The first class that fits; any other failure is EIO."""
 
 
 def errno_of(error: BaseException) -> int:

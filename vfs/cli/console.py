@@ -136,7 +136,7 @@ def tell_error(error: ArtisyncError) -> None:
 
 
 class TerminalPrompter:
-    """Asks on the terminal (implements `remote.transport.Prompter`). Blocking; any thread, one question at a time."""
+    """Asks on the terminal (implements `remote.ssh.transport.Prompter`). Blocking; any thread, one question at a time."""
 
     def accept_host_key(self, host: str, kind: str, fingerprint: str, old_fingerprint: str | None) -> bool:
         """Whether the user accepts this host key; `old_fingerprint` is the one it would replace."""

@@ -50,8 +50,8 @@ class Context(click.Context):
     formatter_class = Help
 
 
-class SharedOption(click.Option):
-    """An option of several commands."""
+class ConnectionOption(click.Option):
+    """An option about the server or the cache."""
 
 
 class Command(click.Command):
@@ -68,7 +68,7 @@ class Command(click.Command):
             record = param.get_help_record(ctx)
             if record is None or not isinstance(param, click.Option):
                 continue
-            if isinstance(param, SharedOption) and param.name in CONNECTION:
+            if isinstance(param, ConnectionOption):
                 connection.append(record)
             else:
                 (every if param.is_eager else own).append(record)
@@ -79,7 +79,7 @@ class Command(click.Command):
 
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A text that a parser of `vfs.base.quantities` understands; kept as text, so that it can be saved and passed on."""
+    """A text that a parser of `vfs.base` understands; kept as text, so that it can be saved and passed on."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
@@ -141,8 +141,10 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     return here
 
 
-def _option(name: str, help: str, **more: Any) -> Callable[[F], F]:
-    return click.option(f"--{name}", cls=SharedOption, help=help, default=None, **more)
+def _option(
+    name: str, help: str, *, cls: type[click.Option] = ConnectionOption, **more: Any
+) -> Callable[[F], F]:
+    return click.option(f"--{name}", cls=cls, help=help, default=None, **more)
 
 
 _PATH = click.Path(path_type=str)
@@ -199,28 +201,18 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "Metered link: fetch little ahead, ask before prefetch and pin.",
         is_flag=True,
     ),
-    "foreground": _option("foreground", "Stay in the foreground; Ctrl-C unmounts.", is_flag=True),
-    "allow_other": _option("allow-other", "Allow other users to read the mount.", is_flag=True),
-    "log_file": _option("log-file", "Log file of the mount.", metavar="FILE", type=_PATH),
+    "foreground": _option(
+        "foreground", "Stay in the foreground; Ctrl-C unmounts.", cls=click.Option, is_flag=True
+    ),
+    "allow_other": _option(
+        "allow-other", "Allow other users to read the mount.", cls=click.Option, is_flag=True
+    ),
+    "log_file": _option("log-file", "Log file of the mount.", cls=click.Option, metavar="FILE", type=_PATH),
 }
 """By their names in `resolve`."""
 
 BASE = ("profile", "ssh", "remote_root", "cache_dir")
 """What every command that talks to the server takes."""
-
-
-CONNECTION = (
-    *BASE,
-    "cache_size",
-    "timeout",
-    "ttl",
-    "transport",
-    "via",
-    "accept_new_host_key",
-    "replace_host_key",
-    "metered",
-)
-"""The options that a command's help shows last."""
 
 
 def json_option(help: str = "Print JSON.") -> Callable[[F], F]:

@@ -153,7 +153,7 @@ def _held(loop: Mapping[str, Any]) -> str:
 
 def _fetch(fetch: Mapping[str, Any]) -> str:
     """The progress of a fetch if the mount reports it, else the bytes in flight."""
-    path = printable(str(fetch.get("path", "?")))
+    path = str(fetch.get("path", "?"))
     whole, done = fetch.get("size"), fetch.get("done")
     if not whole or done is None:
         return f"{path}  {size(fetch.get('bytes', 0))} under way"

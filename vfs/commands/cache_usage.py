@@ -10,7 +10,7 @@ from vfs.files.records import FileRecord, identity_of
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a lineage belongs: the identity of a server's root (see `config.identity`), and the path below it."""
+    """Where a lineage belongs: the identity of a server's root (see `settings.identity`), and the path below it."""
 
     identity: str
     path: bytes | None

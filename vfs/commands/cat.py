@@ -68,13 +68,10 @@ async def follow(stack: Stack, path: str, lines: int | None, write: Write, tell:
             continue
         try:
             current = await _file(stack, path)
-        except NoSuchPath:
-            if not gone:
+        except (NoSuchPath, LinkError, TimeoutError) as error:
+            if isinstance(error, NoSuchPath) and not gone:
                 tell(f"{path} is gone; waiting for it to come back")
-            gone = True
-            await asyncio.sleep(stack.settings.ttl)
-            continue
-        except (LinkError, TimeoutError):
+                gone = True
             await asyncio.sleep(stack.settings.ttl)
             continue
         if current is not node:

@@ -18,8 +18,9 @@ from typing import Any, Protocol, TypeVar
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
 from vfs.base.settings import Settings
+from vfs.commands.reports import Report
 from vfs.commands.verbs import VERBS
-from vfs.control.server import announce
+from vfs.control.server import Verb, announce
 from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse.available import check_fuse
 from vfs.frontends.nfs.mounted import NfsMount, check_client, settings_for
@@ -102,10 +103,11 @@ async def _serve(
     try:
         mounted = _mounted(stack, settings, mountpoint, stop.set)
         try:
-            if not await _unless_stopped(_mount(mounted), stop):
+            await _unless_stopped(mounted.mount(), stop)
+            if stop.is_set():
                 return False
             with short_rounds():
-                verbs = _verbs(stack, mountpoint, mounted, stop, held)
+                verbs = _verbs(stack, mountpoint, mounted, held)
                 server = await announce(mountpoint, verbs, profile=settings.profile_name)
                 try:
                     ready("" if stack.remote.link.online else f"offline: {stack.pool.last_error}")
@@ -127,11 +129,6 @@ def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[
     return FuseMount(stack.files, settings, mountpoint, gone=gone)
 
 
-async def _mount(mounted: Mounted) -> bool:
-    await mounted.mount()
-    return True
-
-
 async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
     """The result of `work`, or None when the process is told to stop first."""
     task = asyncio.ensure_future(work)
@@ -147,12 +144,10 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> 
         stopping.cancel()
 
 
-def _verbs(
-    stack: Stack, mountpoint: Path, mounted: Mounted, stop: asyncio.Event, held: loop_watch.Held
-) -> dict[str, Any]:
+def _verbs(stack: Stack, mountpoint: Path, mounted: Mounted, held: loop_watch.Held) -> dict[str, Verb]:
     """What the control socket answers."""
 
-    async def status(_: dict[str, Any]) -> dict[str, Any]:
+    async def status() -> Report:
         log_file = stack.settings.log_file
         shown = {
             "mountpoint": str(mountpoint),
@@ -163,30 +158,18 @@ def _verbs(
         }
         return {**shown, **stack.status(), "loop": held.status()}
 
-    async def move(arguments: dict[str, Any]) -> dict[str, Any]:
-        await stack.move(
-            with_address(stack.settings, str(arguments["line"]), str(arguments.get("transport")))
-        )
+    async def move(line: str, transport: str) -> Report:
+        await stack.move(with_address(stack.settings, line, transport))
         return {"address": stack.settings.address.line()}
 
-    async def end(_: dict[str, Any]) -> dict[str, Any]:
-        stop.set()
-        return {}
-
-    async def waiting(_: dict[str, Any]) -> dict[str, Any]:
+    async def waiting() -> Report:
         return {"threads": list(mounted.waiting)}
 
-    verbs: dict[str, Callable[[dict[str, Any]], Any]]
-    verbs = {name: partial(_on, stack, work) for name, work in VERBS.items()}
-    verbs |= {"status": status, "waiting": waiting, "move": move, "stop": end}
-    return {name: partial(_hurrying, stack, verb) for name, verb in verbs.items()}
+    def answer(work: Callable[..., Any], arguments: Report) -> Any:
+        """An offline mount tries to reconnect without waiting for its backoff: somebody uses it."""
+        stack.remote.hurry()
+        return work(**arguments)
 
-
-def _on(stack: Stack, work: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    return work(stack, **arguments)
-
-
-def _hurrying(stack: Stack, verb: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
-    """Answer with `verb`. An offline mount tries to reconnect without waiting for its backoff: somebody uses it."""
-    stack.remote.hurry()
-    return verb(arguments)
+    verbs: dict[str, Callable[..., Any]] = {name: partial(work, stack) for name, work in VERBS.items()}
+    verbs |= {"status": status, "waiting": waiting, "move": move}
+    return {name: partial(answer, work) for name, work in verbs.items()}

@@ -17,7 +17,6 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from vfs.base import paths
@@ -110,9 +109,7 @@ class Pulled:
             raise _unusable(lock, error) from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name, journal in self._journals.items():
             journal.close()
             _HELD.discard((self._real, name))

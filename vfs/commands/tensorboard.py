@@ -44,22 +44,16 @@ def program() -> list[str]:
 def choose_port(wanted: int | None) -> int:
     """`wanted` if it is free, or the first free one from 6006 on. Raises PortInUse, PortForbidden."""
     for port in range(wanted or FIRST_PORT, (wanted or FIRST_PORT + 100) + 1):
-        with _taken(port), socket.socket() as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(("127.0.0.1", port))
-            return port
+        try:
+            with socket.socket() as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(("127.0.0.1", port))
+                return port
+        except PermissionError as error:
+            raise PortForbidden(f"this user may not listen on port {port}") from error
+        except OSError:
+            continue
     raise PortInUse(f"port {wanted or FIRST_PORT} is in use")
-
-
-@contextlib.contextmanager
-def _taken(port: int) -> Iterator[None]:
-    """Suppress the error of a block that finds the port in use."""
-    try:
-        yield
-    except PermissionError as error:
-        raise PortForbidden(f"this user may not listen on port {port}") from error
-    except OSError:
-        pass
 
 
 class Runs:

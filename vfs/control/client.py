@@ -27,12 +27,18 @@ def connect(path: Path, timeout: float) -> socket.socket:
 
 
 def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | None) -> Iterator[Json]:
-    """The lines of the answer: the first within `timeout` seconds, each further one within `silence` (None: no limit)."""
+    """The lines of the answer, up to the last: the first within `timeout` seconds, each further one within `silence` (None:
+    no limit). Raises as `stream`."""
     try:
         with connect(path, timeout) as sock, sock.makefile("rb") as answer:
             sock.sendall(json.dumps({"verb": verb, "args": args}).encode() + b"\n")
             while line := answer.readline():
-                yield json.loads(line)
+                message = json.loads(line)
+                if not ("item" in message or "ok" in message):
+                    raise _error(message)
+                yield message
+                if "ok" in message:
+                    return
                 sock.settimeout(silence)
     except (FileNotFoundError, ConnectionRefusedError) as e:
         raise NotMounted("there is no live mount behind that control socket") from e
@@ -53,21 +59,13 @@ def stream(
     for message in _lines(path, verb, args, timeout, silence):
         if "item" in message:
             yield message["item"]
-        elif "ok" in message:
-            return
-        else:
-            raise _error(message)
 
 
 def call(path: Path, verb: str, *, timeout: float = 10.0, **args: Any) -> Json:
     """What the coroutine behind `verb` returns. Raises as `stream` does; `timeout` in seconds."""
-    for message in _lines(path, verb, args, timeout, timeout):
-        if "ok" in message:
-            result: Json = message.get("result", {})
-            return result
-        if "error" in message:
-            raise _error(message)
-    raise AssertionError("unreachable: _lines ends with an error")
+    *_, last = _lines(path, verb, args, timeout, timeout)
+    result: Json = last.get("result", {})
+    return result
 
 
 def _error(message: Json) -> ArtisyncError:

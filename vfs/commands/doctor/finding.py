@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from vfs.base.errors import ArtisyncError
 
@@ -38,9 +38,4 @@ class Finding:
 
     def as_json(self) -> dict[str, str | None]:
         """As `json.dumps` takes it."""
-        return {
-            "check": self.check,
-            "result": self.result.value,
-            "text": self.text,
-            "next": self.next or None,
-        }
+        return {**asdict(self), "next": self.next or None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vfs.files.node import Node
 from vfs.files.service import Files
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.mount3 import procedures as mount_procedures
@@ -32,7 +31,7 @@ class Export(NfsServer):
     ) -> None:
         self.files = NfsFiles(files)
         self._tickets = Tickets(asyncio.get_running_loop().time)
-        self._program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
+        self.program = program = NfsProgram(self.files, FileHandles(), everybody=everybody)
         mount = mount_procedures(self._tickets.use, program.root, unmounted)
         programs = Programs({NFS_PROGRAM: program.procedures, MOUNT_PROGRAM: mount})
         super().__init__(programs, privileged=privileged)
@@ -45,10 +44,6 @@ class Export(NfsServer):
     def path(self, seconds: float) -> str:
         """A path to mount, valid once, for `seconds`."""
         return self._tickets.issue(self.port, seconds)
-
-    def handle(self, node: Node) -> bytes:
-        """The handle of a node, as a client that has mounted finds it; for `tests/accept/nfs`."""
-        return self._program.handle(node)
 
     def close(self) -> None:
         """End all connections, and close what is open."""

@@ -65,7 +65,6 @@ class NfsStatus(IntEnum):
     """`nfsstat3`; MOUNT has the same numbers for what it shares."""
 
     OK = 0
-    PERM = 1
     NOENT = 2
     IO = 5
     ACCES = 13
@@ -78,7 +77,6 @@ class NfsStatus(IntEnum):
     BADHANDLE = 10001
     NOTSUPP = 10004
     TOOSMALL = 10005
-    SERVERFAULT = 10006
 
 
 STATUS = {
