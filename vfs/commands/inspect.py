@@ -27,20 +27,21 @@ Opened = tuple[int, Callable[[int, int], bytes]]
 
 def inspect_local(path: Path) -> Report:
     """Raises UsageError for what cannot be read, Unreachable, UnreadableFormat. Blocks; any thread."""
-    with ExitStack() as opened:
+    with ExitStack() as opened, ExitStack() as other:
 
-        def open_it(path: Path) -> Opened:
-            fd = opened.enter_context(open(open_file(path), "rb", buffering=0)).fileno()
+        def open_it(path: Path, until: ExitStack) -> Opened:
+            fd = until.enter_context(open(open_file(path), "rb", buffering=0)).fileno()
             return os.fstat(fd).st_size, lambda offset, length: os.pread(fd, length, offset)
 
         def beside(name: str) -> Opened | None:
+            other.close()
             with contextlib.suppress(OSError):
-                return open_it(file.parent / name)
+                return open_it(file.parent / name, other)
             return None
 
         file = path / METADATA if (path / METADATA).is_file() else path
         try:
-            report = inspect_file(os.fsencode(file.name), *open_it(file), beside)
+            report = inspect_file(os.fsencode(file.name), *open_it(file, opened), beside)
         except OSError as error:
             if error.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT):  # it is in a mount
                 raise Unreachable(f"{path}: {error.strerror}") from error
@@ -63,13 +64,13 @@ async def inspect(stack: Stack, path: str) -> Report:
                 f"{os.fsdecode(node.name)!r} is a directory and not a distributed checkpoint"
             )
         node = inside[METADATA]
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as opened, AsyncExitStack() as other:
 
-        async def open_it(node: Node) -> Opened:
+        async def open_it(node: Node, until: AsyncExitStack) -> Opened:
             if node.kind is not Kind.FILE:
                 raise UnreadableFormat(f"{os.fsdecode(node.name)!r} is not a file")
             settled = settled_reader(tree, stack.fetcher, node, stack.settings.timeout)
-            reader = await opened.enter_async_context(settled)
+            reader = await until.enter_async_context(settled)
 
             async def read(offset: int, length: int) -> bytes:
                 pieces = await reader.read(offset, length)
@@ -80,15 +81,16 @@ async def inspect(stack: Stack, path: str) -> Report:
             ).result()
 
         async def find_beside(name: str) -> Opened | None:
+            await other.aclose()
             with contextlib.suppress(ArtisyncError):
-                return await open_it(await tree.find(posixpath.join(directory, os.fsencode(name))))
+                return await open_it(await tree.find(posixpath.join(directory, os.fsencode(name))), other)
             return None
 
         def beside(name: str) -> Opened | None:
             return asyncio.run_coroutine_threadsafe(find_beside(name), loop).result()
 
         directory = posixpath.dirname(node.relative)
-        size, read = await open_it(node)
+        size, read = await open_it(node, opened)
         report = await asyncio.to_thread(inspect_file, node.name, size, read, beside)
     report.name = posixpath.basename(path.rstrip("/").removesuffix(f"/{METADATA}"))
     return report

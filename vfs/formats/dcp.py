@@ -23,7 +23,7 @@ from vfs.formats.report import Report, TensorInfo
 
 Read: TypeAlias = Callable[[int, int], bytes]
 Beside: TypeAlias = "Callable[[str], tuple[int, Read] | None]"
-"""The size of another file in the same directory, and how to read it; None if it is not there."""
+"""The size of another file in the same directory, and how to read it until the next is asked for; None if it is not there."""
 
 METADATA = ".metadata"
 SHARD = ".distcp"

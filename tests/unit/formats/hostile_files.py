@@ -92,13 +92,17 @@ def _places_of_one_large_object() -> bytes:
     return _dcp(index + place, storages=(_recall(1) + _recall(2)) * 500)
 
 
-def _pieces_in_many_shards() -> bytes:
+def pieces_in_shards(shards: int, pieces: int) -> bytes:
+    """A `.metadata` of values of one byte, in turn at the beginning of each shard (`0.distcp`, …)."""
     index = _memo(1, _object((b"fqn", _text(b"a"))))
     files = [
-        _memo(i, _object((b"relative_path", _text(b"%d" % i)), (b"offset", b"K\0"), (b"length", b"K\1")))
-        for i in range(2, 1002)
+        _memo(
+            2 + i,
+            _object((b"relative_path", _text(b"%d.distcp" % i)), (b"offset", b"K\0"), (b"length", b"K\1")),
+        )
+        for i in range(shards)
     ]
-    places = b"".join(_recall(1) + _recall(2 + i % 1000) for i in range(80_000))
+    places = b"".join(_recall(1) + _recall(2 + i % shards) for i in range(pieces))
     return _dcp(index + b"".join(files), storages=places)
 
 
@@ -299,7 +303,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tensors that share a list of chunks": (".metadata", _tensors_of_one_list),
     "tensors that share large properties": (".metadata", _tensors_of_large_properties),
     "places that share a large object": (".metadata", _places_of_one_large_object),
-    "pieces in many shards": (".metadata", _pieces_in_many_shards),
+    "pieces in many shards": (".metadata", lambda: pieces_in_shards(1000, 80_000)),
     "a group of long names": ("m.h5", _hdf5),
     "a footer of four million flags": ("m.parquet", _parquet),
 }

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.formats import made_files
+from tests.unit.formats import hostile_files, made_files
 from tests.unit.formats.made_files import Named, scalar_event, torch_archive, version_event
 from vfs.base.errors import Unreachable, UnreadableFormat
 from vfs.commands.inspect import inspect_local
@@ -598,6 +599,19 @@ def test_a_real_distributed_checkpoint_is_told_by_its_metadata_and_so_is_a_shard
     assert f"{shard.name} is missing." in inspect_local(tmp_path).notes
     alone = look(shard.name, cut)
     assert (alone.kind, alone.tensors, alone.complete) == ("dcp-shard", [], None)
+
+
+def test_a_checkpoint_of_many_shards_needs_few_descriptors(tmp_path: Path) -> None:
+    (tmp_path / ".metadata").write_bytes(hostile_files.pieces_in_shards(300, 300))
+    for number in range(300):
+        (tmp_path / f"{number}.distcp").write_bytes(b"1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        report = inspect_local(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert report.complete is True
 
 
 def test_a_metadata_that_names_files_elsewhere_opens_none(tmp_path: Path) -> None:
