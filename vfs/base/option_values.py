@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -69,13 +69,16 @@ def as_path(value: object) -> Path:
     return Path(os.path.abspath(os.path.expanduser(value)))
 
 
-def _one_of(choices: Collection[str], what: str) -> Callable[[object], object]:
-    def convert(value: object) -> object:
-        if value not in choices:
-            raise UsageError(f"{value!r} is not {what}; choose {' or '.join(choices)}")
-        return value
+def _transport(value: object) -> TransportName:
+    if value not in TRANSPORTS:
+        raise UsageError(f"{value!r} is not a transport; choose {' or '.join(TRANSPORTS)}")
+    return value
 
-    return convert
+
+def _via(value: object) -> ViaName:
+    if value not in VIAS:
+        raise UsageError(f"{value!r} is not a way to mount; choose {' or '.join(VIAS)}")
+    return value
 
 
 def _ttl(value: object) -> float:
@@ -93,8 +96,8 @@ CONVERT: Mapping[str, Callable[[object], object]] = {
     "cache_size": as_cache_size,
     "timeout": _timeout,
     "ttl": _ttl,
-    "transport": _one_of(TRANSPORTS, "a transport"),
-    "via": _one_of(VIAS, "a way to mount"),
+    "transport": _transport,
+    "via": _via,
     "accept_new_host_key": _flag,
     "allow_other": _flag,
     "metered": _flag,

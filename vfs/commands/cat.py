@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vfs.base.errors import LinkError, NoSuchPath, StaleVersion, Unreachable, UsageError
+from vfs.base.errors import AccessDenied, LinkError, NoSuchPath, StaleVersion, Unreachable, UsageError
 from vfs.base.paths import open_file
 from vfs.files.experiments import find_path
 from vfs.files.node import Kind, Node
@@ -170,7 +170,7 @@ def follow_local(path: Path, lines: int | None, write: Write, tell: Tell) -> Non
 
 
 class _File:
-    """An open file of a mount. Raises NoSuchPath, StaleVersion, Unreachable."""
+    """An open file of a mount. Raises NoSuchPath, AccessDenied, StaleVersion, Unreachable."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self._path = path
@@ -222,6 +222,8 @@ def _failures(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise NoSuchPath(f"{path} is gone") from error
+        if error.errno == errno.EACCES:
+            raise AccessDenied(f"{path} may not be read") from error
         if error.errno == errno.ESTALE:
             raise StaleVersion(f"{path} was replaced") from error
         if error.errno == errno.EINVAL:

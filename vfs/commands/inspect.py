@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-from vfs.base.errors import ArtisyncError, Unreachable, UnreadableFormat, UsageError
+from vfs.base.errors import ArtisyncError, StaleVersion, Unreachable, UnreadableFormat, UsageError
 from vfs.base.paths import open_file
 from vfs.files.experiments import find_path
 from vfs.files.node import Kind, Node
@@ -26,7 +26,7 @@ Opened = tuple[int, Callable[[int, int], bytes]]
 
 
 def inspect_local(path: Path) -> Report:
-    """Raises UsageError for what cannot be read, Unreachable, UnreadableFormat. Blocks; any thread."""
+    """Raises UsageError for what cannot be read; Unreachable and StaleVersion in a mount; UnreadableFormat. Blocks; any thread."""
     with ExitStack() as opened, ExitStack() as other:
 
         def open_it(path: Path, until: ExitStack) -> Opened:
@@ -45,6 +45,8 @@ def inspect_local(path: Path) -> Report:
         except OSError as error:
             if error.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT):  # it is in a mount
                 raise Unreachable(f"{path}: {error.strerror}") from error
+            if error.errno == errno.ESTALE:
+                raise StaleVersion(f"{path} was replaced") from error
             verb = "" if error.errno == errno.EINVAL else "cannot be read: "
             raise UsageError(f"{path} {verb}{error.strerror}") from error
     report.name = path.name
