@@ -100,20 +100,18 @@ class BlockCache:
         where there is none."""
         key = (lineage, index)
         block = self._memory.get(key)
-        if block is None:
-            block = self._disk.pending(lineage, index)
-            if block is not None:
-                self._remember(key, block)
-            elif self._disk.kept(lineage, index) or not self._disk.looked_at(lineage):
-                waiters = self._loading.get(key)
-                if waiters is None:
-                    self._loading[key] = waiters = []
-                    if not self._to_load:
-                        asyncio.get_running_loop().call_soon(self._load_all)
-                    self._to_load.append((key, waiters))
-                waiters.append(then)
-                return
-        then(block)
+        if block is None and (block := self._disk.pending(lineage, index)) is not None:
+            self._remember(key, block)
+        if block is not None:
+            then(block)
+            return
+        waiters = self._loading.get(key)
+        if waiters is None:
+            self._loading[key] = waiters = []
+            if not self._to_load:
+                asyncio.get_running_loop().call_soon(self._load_all)
+            self._to_load.append((key, waiters))
+        waiters.append(then)
 
     def put(self, lineage: bytes, index: int, block: Block, persist: bool) -> None:
         """Keep a block in memory, and on the disk with `persist`: the ranges that are valid now. A block that
@@ -134,8 +132,9 @@ class BlockCache:
     def passed(self, lineage: bytes, index: int) -> None:
         """A block will hardly be asked for again soon: it makes way in memory if the disk has it, or will have it."""
         key = (lineage, index)
-        if self.kept(lineage, index) and self._memory.pop(key, None) is not None:
-            self._forgotten(key)
+        if key in self._memory and self.kept(lineage, index):
+            self._release(key)
+            self._disk.touch(lineage, [index])
 
     def persist(self, lineage: bytes) -> list[int]:
         """Keep on the disk what was put without `persist` and is in memory still; the blocks."""
@@ -276,7 +275,7 @@ class BlockCache:
         """A block made way for another: its place on the disk was last used now."""
         self._unhold(key)
         if self.kept(*key):
-            self._disk.touch(*key)
+            self._disk.touch(key[0], key[1:])
 
     def _unhold(self, key: Key) -> None:
         lineage, index = key
@@ -288,15 +287,22 @@ class BlockCache:
                 del self._held[lineage]
 
     def _load_all(self) -> None:
-        """Have the threads read what this step of the loop asked for: the first, which somebody waits for most likely, and
-        then the others, some at a time: handing over costs more than reading."""
+        """Have the threads read what this step of the loop asked for, runs of blocks together: handing over costs more than
+        reading."""
         loads, self._to_load = self._to_load, []
-        for some in (loads[:1], *(loads[i : i + TOGETHER] for i in range(1, len(loads), TOGETHER))):
-            read = self._call(self._read, some)
-            read.add_done_callback(partial(self._all_loaded, some))
+        run: list[tuple[Key, Waiters]] = []
+        for load in loads:
+            (lineage, index), _ = load
+            if run and (len(run) == TOGETHER or run[-1][0] != (lineage, index - 1)):
+                self._read(run)
+                run = []
+            run.append(load)
+        self._read(run)
 
-    def _read(self, loads: list[tuple[Key, Waiters]]) -> list[Block | None]:
-        return [self._disk.read(*key) for key, _ in loads]
+    def _read(self, loads: list[tuple[Key, Waiters]]) -> None:
+        (lineage, _), _ = loads[0]
+        read = self._call(self._disk.read, lineage, [index for (_, index), _ in loads])
+        read.add_done_callback(partial(self._all_loaded, loads))
 
     def _all_loaded(self, loads: list[tuple[Key, Waiters]], read: asyncio.Future[list[Block | None]]) -> None:
         blocks = [None] * len(loads) if read.cancelled() else read.result()

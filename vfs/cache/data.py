@@ -22,7 +22,7 @@ from pathlib import Path
 from xxhash import xxh3_64
 
 from vfs.cache.block import BLOCK, Block, Extent, little
-from vfs.cache.groups import Damaged, Gone, Place, Stored
+from vfs.cache.groups import Damaged, Gone, Stored
 
 log = logging.getLogger(__name__)
 
@@ -81,40 +81,58 @@ class DataFiles:
         return self.directory / name[0] / name[1] / name
 
     def write(self, lineage: bytes, blocks: Iterable[Ranges]) -> None:
-        """Write blocks, those beside each other in one go. Raises OSError with the first that cannot be."""
-        for run in _runs(blocks):
-            whole = run[0][2] == _WHOLE
-            with self._opened(lineage, os.O_RDWR | os.O_CREAT, direct=whole) as fd:
-                index, block, extents = run[0]
-                if whole:
-                    _transfer(os.pwritev, fd, [block.view(0, BLOCK) for _, block, _ in run], index * BLOCK)
-                else:
-                    for first, last in extents:
-                        _transfer(os.pwritev, fd, [block.view(first, last)], index * BLOCK + first)
+        """Write blocks. Raises OSError with the first that cannot be."""
+        self._transfer(os.pwritev, os.O_RDWR | os.O_CREAT, lineage, blocks)
 
-    def read(self, place: Place, stored: Stored) -> Block:
-        """A block as it was stored. Raises `Gone` when it is not there, `Damaged` when it is not the same in every
-        byte, OSError when it cannot be read."""
-        lineage, index = place
-        block = Block(stored.capacity, sparse=little(stored.valid, stored.capacity))
+    def read(self, lineage: bytes, wanted: Iterable[tuple[int, Stored]]) -> list[Block | Damaged]:
+        """Blocks, by index, as they were stored; `Gone` in place of one that is not there, `Damaged` of one that is not the
+        same in every byte. Raises OSError when the file cannot be read."""
+        blocks = [
+            (index, Block(stored.capacity, sparse=little(stored.valid, stored.capacity)), stored)
+            for index, stored in wanted
+        ]
         try:
-            with self._opened(lineage, os.O_RDONLY, direct=stored.extents == _WHOLE) as fd:
-                for first, last in stored.extents:
-                    if not _transfer(os.preadv, fd, [block.view(first, last)], index * BLOCK + first):
-                        raise Damaged("the file ends early")
-                if checksum(block, stored.extents) != stored.checksum:
-                    if _hole_in(fd, index * BLOCK, stored.extents):
-                        raise Gone("a part of the file is gone")
-                    raise Damaged("the checksum is wrong")
+            self._transfer(
+                os.preadv, os.O_RDONLY, lineage, [(i, block, one.extents) for i, block, one in blocks]
+            )
+            return [self._checked(lineage, *one) for one in blocks]
         except FileNotFoundError:
-            raise Gone("the file is gone") from None
+            return [Gone("the file is gone")] * len(blocks)
         except OSError as error:
             if error.errno in _STRANGE:
-                raise Damaged(str(error)) from error
+                return [Damaged(str(error))] * len(blocks)
             raise
+
+    def _checked(self, lineage: bytes, index: int, block: Block, stored: Stored) -> Block | Damaged:
+        """The block, if what was read is what was stored; where the file ended early it is not."""
+        if checksum(block, stored.extents) != stored.checksum:
+            with self._opened(lineage, os.O_RDONLY) as fd:
+                if os.fstat(fd).st_size < index * BLOCK + stored.extents[-1][1]:
+                    return Damaged("the file ends early")
+                if _hole_in(fd, index * BLOCK, stored.extents):
+                    return Gone("a part of the file is gone")
+            return Damaged("the checksum is wrong")
         for first, last in stored.extents:
             block.mark(first, last)
         return block
+
+    def _transfer(
+        self,
+        call: Callable[[int, list[memoryview], int], int],
+        flags: int,
+        lineage: bytes,
+        blocks: Iterable[Ranges],
+    ) -> None:
+        """Read or write blocks, whole ones that lie beside each other in one go. Raises OSError."""
+        for run in _runs(blocks):
+            index, block, extents = run[0]
+            whole = extents == _WHOLE
+            with self._opened(lineage, flags, direct=whole) as fd:
+                if whole:
+                    _transfer(call, fd, [block.view(0, BLOCK) for _, block, _ in run], index * BLOCK)
+                else:
+                    for first, last in extents:
+                        _transfer(call, fd, [block.view(first, last)], index * BLOCK + first)
 
     def punch(self, lineage: bytes, start: int, count: int) -> bool:
         """Give back the room of `count` bytes at `start`, both in pages; whether that could be done."""
@@ -187,13 +205,13 @@ def _hole_in(fd: int, at: int, extents: Iterable[Extent]) -> bool:
     try:
         return any(os.lseek(fd, at + first, os.SEEK_HOLE) < at + last for first, last in extents)
     except OSError:
-        return True  # beyond the end
+        return True  # it was cut short just now
 
 
 def _transfer(
     call: Callable[[int, list[memoryview], int], int], fd: int, views: list[memoryview], at: int
-) -> bool:
-    """Read or write all of `views` at `at`; False where the file ends before. Raises OSError."""
+) -> None:
+    """Read or write all of `views` at `at`, or up to the end of the file. Raises OSError."""
     while views:
         try:
             count = call(fd, views, at)
@@ -204,10 +222,9 @@ def _transfer(
             fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~_O_DIRECT)  # not such memory, or not at such a place
             continue
         if not count:
-            return False
+            return
         at += count
         while views and count >= len(views[0]):
             count -= len(views.pop(0))
         if count:
             views[0] = views[0][count:]
-    return True

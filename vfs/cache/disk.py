@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,35 +142,33 @@ class DiskCache:
             return waiting
         return ledger.known(lineage) | waiting
 
-    def looked_at(self, lineage: bytes) -> bool:
-        """Whether all that the disk has of a lineage is known. At once."""
-        ledger = self._writer.ledger
-        return ledger is not None and ledger.looked_at(lineage)
-
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
         self._try(lambda ledger: ledger.look(lineage), None)
         return self.known(lineage)
 
-    def read(self, lineage: bytes, index: int) -> Block | None:
-        """Read a block from the disk, every byte of it checked; None when it is not there or not sound."""
+    def read(self, lineage: bytes, indexes: Sequence[int]) -> list[Block | None]:
+        """Read blocks from the disk, every byte of them checked; None for one that is not there or not sound."""
+        nothing: list[Block | Damaged | None] = [None] * len(indexes)
         if self._waiting.dropped(lineage):
-            return None
-        try:
-            block = self._try(lambda ledger: ledger.read((lineage, index)), None)
-        except Gone:
-            self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
-            return None
-        except Damaged as error:
-            self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", error)
-            return None
-        if block is not None:
-            self.touch(lineage, index)
-        return block
+            found = nothing
+        else:
+            found = self._try(lambda ledger: ledger.read(lineage, indexes), nothing)
+        blocks: list[Block | None] = []
+        for block in found:
+            if isinstance(block, Gone):
+                self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
+            elif isinstance(block, Damaged):
+                self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", block)
+            blocks.append(None if isinstance(block, Damaged) else block)
+        self.touch(
+            lineage, [index for index, block in zip(indexes, blocks, strict=True) if block is not None]
+        )
+        return blocks
 
-    def touch(self, lineage: bytes, index: int) -> None:
-        """Note that a block is used. At once."""
-        self._waiting.touch((lineage, index))
+    def touch(self, lineage: bytes, indexes: Iterable[int]) -> None:
+        """Note that blocks are used. At once."""
+        self._waiting.touch(lineage, indexes)
 
     def drop(self, lineage: bytes) -> None:
         """Delete all blocks of a lineage, those that wait too. At once; the files go later."""
@@ -288,11 +286,10 @@ def _verify(ledger: Ledger, key: str) -> Iterator[CheckResult]:
         yield CheckResult(group[0] if group is not None else None, None, str(damage))
         return
     for place in [(group[0], index) for index in blocks]:
-        try:
-            if patiently(functools.partial(ledger.read, place)) is not None:
-                yield CheckResult(*place, None)
-        except Damaged as damage:
-            yield CheckResult(*place, str(damage), isinstance(damage, Gone))
+        (block,) = patiently(functools.partial(ledger.read, place[0], [place[1]]))
+        if block is not None:
+            error = str(block) if isinstance(block, Damaged) else None
+            yield CheckResult(*place, error, isinstance(block, Gone))
 
 
 def check_place(directory: Path) -> None:

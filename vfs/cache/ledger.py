@@ -19,8 +19,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vfs.cache.block import BLOCK, Block
@@ -45,18 +45,6 @@ REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
 RECORDS_SHARE = 8
 """The database takes at most this part of the limit; small records make way beyond it."""
-
-
-@dataclass(slots=True)
-class _Known:
-    """The groups of a lineage by their numbers; `whole`: all that there are."""
-
-    groups: dict[int, Group] = field(default_factory=dict)
-    whole: bool = False
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.groups.values()))
 
 
 class _Groups(dict[GroupKey, Group]):
@@ -91,49 +79,55 @@ class Ledger:
         self.records = Records(directory)
         self.files = DataFiles(directory)
         self._lock = threading.Lock()
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, dict[int, Group]] = {}
+        """The groups of a lineage by their numbers."""
         self._count = 0
         self._changes = 0
         """How many transactions of this process changed groups."""
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    def read(self, place: Place) -> Block | None:
-        """A block; None when there is none. Raises `Damaged` when it is not what was written, and drops it."""
-        with suppress(Damaged):  # perhaps it made way, or was stored anew
-            stored = self._stored(place) or self._look(group_of(place)).get(place[1])
-            if stored is None or not stored.extents:
-                return None
-            return self.files.read(place, stored)
-        with self._changing() as groups:  # nobody is between giving bytes back and deleting their record
+    def read(self, lineage: bytes, indexes: Iterable[int]) -> list[Block | Damaged | None]:
+        """Blocks; None for one that there is not, `Damaged` in place of one that is not what was written, which is dropped."""
+        wanted: dict[int, Stored] = {}
+        found: dict[int, Block | Damaged | None] = dict.fromkeys(indexes)
+        for index in found:
+            try:
+                stored = self._stored((lineage, index)) or self._look((lineage, index // GROUP)).get(index)
+            except Damaged as error:
+                found[index] = error
+            else:
+                if stored is not None and stored.extents:
+                    wanted[index] = stored
+        found |= zip(wanted, self.files.read(lineage, wanted.items()), strict=True)
+        for index, block in found.items():
+            if isinstance(block, Damaged):  # perhaps it made way, or was stored anew
+                found[index] = self._read_locked((lineage, index))
+        return list(found.values())
+
+    def _read_locked(self, place: Place) -> Block | Damaged | None:
+        """As `read`, while nobody is between giving bytes back and deleting their record."""
+        with self._changing() as groups:
             stored = groups.of(place).get(place[1])
-            if stored is not None and stored.extents:
-                try:
-                    return self.files.read(place, stored)
-                except Damaged as error:
-                    groups.damage = error
-                    self._give_back(groups, place)
-        if groups.damage is not None:
-            raise groups.damage
-        return None
+            if stored is None or not stored.extents:
+                return groups.damage
+            (block,) = self.files.read(place[0], [(place[1], stored)])
+            if isinstance(block, Damaged):
+                self._give_back(groups, place)
+            return block
 
     def look(self, lineage: bytes) -> None:
         """Read what there is of a lineage, and remember it."""
         changes = self._changes
         found = dict(self.records.groups(lineage))
         with self._lock:
-            before = self._known.get(lineage, _Known())
+            before = self._known.get(lineage, {})
             if changes != self._changes:
-                found |= before.groups  # what this process changed meanwhile is newer
-            self._known[lineage] = now = _Known(found, whole=True)
-            self._count += now.count - before.count
+                found |= before  # what this process changed meanwhile is newer
+            self._count += _blocks(found) - _blocks(before)
+            self._known[lineage] = found
             if self._count + len(self._known) > REMEMBERED:
-                self._known, self._count = {lineage: now}, now.count
-
-    def looked_at(self, lineage: bytes) -> bool:
-        """Whether all blocks of a lineage are remembered. At once."""
-        known = self._known.get(lineage)
-        return known is not None and known.whole
+                self._known, self._count = {lineage: found}, _blocks(found)
 
     def kept(self, place: Place) -> bool:
         """Whether a block is remembered. At once."""
@@ -142,8 +136,7 @@ class Ledger:
     def known(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage that are remembered: index → valid bytes. At once."""
         with self._lock:
-            known = self._known.get(lineage)
-            groups = list(known.groups.values()) if known is not None else []
+            groups = list(self._known.get(lineage, {}).values())
         return {index: one.valid for group in groups for index, one in group.items() if one.extents}
 
     def lineages(self) -> dict[bytes, tuple[int, int]]:
@@ -160,8 +153,7 @@ class Ledger:
         return found
 
     def _stored(self, place: Place) -> Stored | None:
-        known = self._known.get(place[0])
-        stored = known.groups.get(place[1] // GROUP, {}).get(place[1]) if known is not None else None
+        stored = self._known.get(place[0], {}).get(place[1] // GROUP, {}).get(place[1])
         return stored if stored is not None and stored.extents else None
 
     def _look(self, key: GroupKey) -> Group:
@@ -173,9 +165,9 @@ class Ledger:
         return group
 
     def _remember(self, key: GroupKey, group: Group) -> None:
-        known = self._known.setdefault(key[0], _Known())
-        self._count += len(group) - len(known.groups.get(key[1], ()))
-        known.groups[key[1]] = group
+        groups = self._known.setdefault(key[0], {})
+        self._count += len(group) - len(groups.get(key[1], ()))
+        groups[key[1]] = group
 
     # --- changing ---------------------------------------------------------------------------------------------
 
@@ -252,7 +244,7 @@ class Ledger:
         with self._lock:
             self._changes += 1
             for lineage in groups.dropped:
-                self._count -= self._known.pop(lineage, _Known()).count
+                self._count -= _blocks(self._known.pop(lineage, {}))
             for key, group in groups.items():
                 self._remember(key, group)
 
@@ -352,3 +344,7 @@ class Ledger:
                 self.records.delete(key)
             if self.records.filled_bytes() <= most:
                 break
+
+
+def _blocks(groups: Mapping[int, Group]) -> int:
+    return sum(map(len, groups.values()))

@@ -166,12 +166,8 @@ class Records:
         self._cache.set(key, seal(key, value), expire=expire)
 
     def delete(self, key: str) -> None:
-        """Delete a record of whatever kind, sound or not."""
-        if not self._cache.delete(key) and self._rows(
-            "SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (key,)
-        ):
-            self._cache.set(key, b"")  # diskcache deletes no row that has expired, which none of ours has
-            self._cache.delete(key)
+        """Delete a record of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
+        self._rows("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The sound records whose keys begin with `prefix`."""
@@ -203,15 +199,11 @@ class Records:
 
     def clear(self, *, pins_and_groups: bool) -> None:
         """Delete every record, or only pins and groups, and give the database's room back."""
-        if not pins_and_groups:
-            with self.transaction():
+        with self.transaction():
+            if not pins_and_groups:
                 self._cache.clear()
-        query = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 LIMIT 1000"
-        for prefix in ("b:", *PINS):
-            while keys := self._rows(query, _between(prefix)):
-                with self.transaction():
-                    for (key,) in keys:
-                        self.delete(key)
+            for prefix in ("b:", *PINS):
+                self._rows("DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1", _between(prefix))
         try:
             self._rows("VACUUM")
             self._rows("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -131,10 +131,12 @@ class Waiting:
         """Whether what the disk has of a lineage is to be deleted."""
         return lineage_key(lineage) in self._records
 
-    def touch(self, place: Place) -> None:
-        """A block is used now. It is noted with the next batch."""
+    def touch(self, lineage: bytes, indexes: Iterable[int]) -> None:
+        """Blocks are used now. It is noted with the next batch."""
+        now = time.time()
         with self._wake:
-            self._used[place] = time.time()
+            for index in indexes:
+                self._used[lineage, index] = now
 
     # --- records --------------------------------------------------------------------------------------------
 

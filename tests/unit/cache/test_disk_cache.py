@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lab.blocks import read_block
 from tests.lab.waiting import eventually
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
-from vfs.cache.groups import Damaged, Stored, allocated, pack, unpack
+from vfs.cache.groups import Damaged, Gone, Stored, allocated, pack, unpack
 from vfs.cache.records import Records, lineage_pin
 from vfs.cache.write_queue import Entry, WriteBatch
 
@@ -79,7 +80,7 @@ def test_a_whole_block_comes_back_as_it_was(cache_at: Open, size: int) -> None:
     cache = cache_at()
     cache.write(LINEAGE, 5, block_of(data))
     cache.close()
-    block = cache_at().read(LINEAGE, 5)
+    block = read_block(cache_at(), LINEAGE, 5)
     assert block is not None
     assert block.whole
     assert bytes(block.view(0, size)) == data
@@ -102,7 +103,8 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
     stored = Stored(capacity, tuple(block.extents), sums, allocated(tuple(block.extents)), 17.5)
     number = index // 64
     assert unpack(pack({index: stored}), number) == {index: stored}
-    found = store.read((LINEAGE, index), stored)
+    (found,) = store.read(LINEAGE, [(index, stored)])
+    assert isinstance(found, Block)
     assert (found.capacity, found.extents) == (capacity, block.extents)
     assert all(found.view(*extent) == block.view(*extent) for extent in block.extents)
 
@@ -125,7 +127,7 @@ def test_what_was_marked_after_a_block_was_handed_over_is_not_written(cache_at: 
     cache.write(LINEAGE, 0, block)
     block.write(500, b"b" * 100)
     cache.close()
-    found = cache_at().read(LINEAGE, 0)
+    found = read_block(cache_at(), LINEAGE, 0)
     assert found is not None
     assert found.extents == [(0, 100)]
 
@@ -152,7 +154,9 @@ def test_blocks_go_past_the_page_cache_where_the_file_system_lets_them(tmp_path:
         pass
     else:
         assert store._direct
-    found = store.read((LINEAGE, 3), Stored(BLOCK, ((0, BLOCK),), checksum(block, [(0, BLOCK)]), BLOCK, 0.0))
+    stored = Stored(BLOCK, ((0, BLOCK),), checksum(block, [(0, BLOCK)]), BLOCK, 0.0)
+    (found,) = store.read(LINEAGE, [(3, stored)])
+    assert isinstance(found, Block)
     assert found.view(0, BLOCK) == block.view(0, BLOCK)
 
 
@@ -170,7 +174,7 @@ def test_all_blocks_of_a_lineage_share_one_file_each_at_its_own_offset(
     (path,) = files(tmp_path / "cache")
     assert path.read_bytes() == b"".join(data[index] for index in range(20))
     for index, content in data.items():
-        block = cache.read(LINEAGE, index)
+        block = read_block(cache, LINEAGE, index)
         assert block is not None
         assert bytes(block.view(0, len(content))) == content
     assert abs(cache.usage() - on_disk(tmp_path / "cache")) < 200_000
@@ -183,13 +187,13 @@ def test_one_block_is_replaced_or_lost_without_the_others(cache_at: Open, tmp_pa
     with path.open("r+b") as file:
         file.seek(2 * BLOCK + 5)
         file.write(b"!")
-    assert cache.read(LINEAGE, 2) is None
+    assert read_block(cache, LINEAGE, 2) is None
     assert cache.flush(20)
     assert set(cache.index(LINEAGE)) == {0, 1}
     os.sync()
     assert path.stat().st_blocks * 512 <= 2 * BLOCK + 65536, "its room is given back"
     put(cache, LINEAGE, 2, size=BLOCK)
-    assert cache.read(LINEAGE, 2) is not None
+    assert read_block(cache, LINEAGE, 2) is not None
 
 
 def test_a_file_that_was_cut_short_loses_the_blocks_at_its_end(cache_at: Open, tmp_path: Path) -> None:
@@ -197,9 +201,25 @@ def test_a_file_that_was_cut_short_loses_the_blocks_at_its_end(cache_at: Open, t
     put(cache, LINEAGE, 0, 1, 2, size=BLOCK)
     (path,) = files(tmp_path / "cache")
     os.truncate(path, BLOCK + 4096)
-    assert cache.read(LINEAGE, 0) is not None
-    assert cache.read(LINEAGE, 1) is None
-    assert cache.read(LINEAGE, 2) is None
+    assert read_block(cache, LINEAGE, 0) is not None
+    assert read_block(cache, LINEAGE, 1) is None
+    assert read_block(cache, LINEAGE, 2) is None
+
+
+def test_a_file_that_makes_way_while_it_is_read_is_gone_and_not_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DataFiles(tmp_path)
+    block = block_of(b"x" * 1000)
+    store.write(LINEAGE, [(0, block, ((0, 1000),))])
+
+    def made_way(*_: object) -> int:
+        store.remove(LINEAGE)
+        return 0
+
+    monkeypatch.setattr("vfs.cache.data.checksum", made_way)
+    (found,) = store.read(LINEAGE, [(0, Stored(1000, ((0, 1000),), 1, 4096, 0.0))])
+    assert isinstance(found, Gone)
 
 
 def test_what_makes_way_leaves_a_hole_and_the_last_block_takes_the_file_with_it(
@@ -227,7 +247,7 @@ def test_a_block_of_which_is_known_how_it_was_stored_is_read_without_the_databas
     assert len(cache.index(LINEAGE)) == 100
     with monkeypatch.context() as patch:
         patch.setattr(Records, "get", lambda *_: pytest.fail("the database was asked"))
-        assert all(cache.read(LINEAGE, index) is not None for index in range(100))
+        assert all(read_block(cache, LINEAGE, index) is not None for index in range(100))
 
 
 def test_a_block_is_known_throughout_while_others_come_and_the_disk_is_looked_at_again(
@@ -265,12 +285,12 @@ def test_a_block_that_another_process_stored_anew_is_found(cache_at: Open) -> No
     assert other.index(LINEAGE) == {0: 1000}
     cache.drop(LINEAGE)
     put(cache, LINEAGE, 0, size=2000)
-    found = other.read(LINEAGE, 0)
+    found = read_block(other, LINEAGE, 0)
     assert found is not None
     assert found.extents in ([(0, 1000)], [(0, 2000)])
     cache.drop(LINEAGE)
     assert cache.flush(10)
-    assert other.read(LINEAGE, 0) is None
+    assert read_block(other, LINEAGE, 0) is None
 
 
 def test_where_a_file_takes_no_holes_it_makes_way_as_a_whole(
@@ -295,7 +315,7 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert list(cache.verify()) == []
     cache.prune(0)
     assert cache.usage() < BLOCK
@@ -363,9 +383,8 @@ def test_no_flipped_byte_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory
     raw = bytearray(path.read_bytes())
     raw[at] ^= flip
     path.write_bytes(raw)
-    try:
-        found = store.read((LINEAGE, 0), stored)
-    except Damaged:
+    (found,) = store.read(LINEAGE, [(0, stored)])
+    if isinstance(found, Damaged):
         return
     assert at < 100 or 3100 <= at < 4000, "only what is between the ranges may change"
     assert all(found.view(*extent) == block.view(*extent) for extent in extents)
@@ -379,8 +398,8 @@ def test_a_file_of_another_lineage_is_not_taken_for_this_one(cache_at: Open, tmp
     assert cache.flush(10)
     one, two = files(tmp_path / "cache")
     one.write_bytes(two.read_bytes())
-    assert cache.read(LINEAGE, 0) is None
-    assert cache.read(OTHER, 0) is not None
+    assert read_block(cache, LINEAGE, 0) is None
+    assert read_block(cache, OTHER, 0) is not None
 
 
 def tamper(directory: Path, statement: str, *values: object) -> None:
@@ -408,7 +427,7 @@ def test_a_pickle_in_a_row_is_deleted_and_not_loaded(cache_at: Open, tmp_path: P
     pickled = pickle.dumps(Exploit(proof))
     tamper(tmp_path, "UPDATE Cache SET mode = 4, filename = NULL, value = ?", pickled)
     cache = cache_at()
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert cache.get_record("f:x") is None
     assert cache.records("f:") == []
     assert all(verdict.error for verdict in cache.verify())
@@ -426,7 +445,7 @@ def test_a_pickle_in_a_file_is_not_loaded(cache_at: Open, tmp_path: Path) -> Non
     path.write_bytes(pickle.dumps(Exploit(proof)))
     tamper(tmp_path, "UPDATE Cache SET mode = 4")
     cache = cache_at()
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert not proof.exists()
 
 
@@ -437,7 +456,7 @@ def test_a_pickle_as_a_key_is_not_loaded(cache_at: Open, tmp_path: Path) -> None
     cache.close()
     tamper(tmp_path, "UPDATE Cache SET raw = 0, key = ?", pickle.dumps(Exploit(proof)))
     cache = cache_at()
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert cache.index(LINEAGE) == {}
     list(cache.verify())
     cache.clear()
@@ -459,7 +478,7 @@ def test_a_row_that_names_a_file_leads_to_no_reading_and_no_deleting(
         name.replace("/victim", str(victim)) if name[0] == "/" else name,
     )
     cache = cache_at()
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert cache.flush(10)
     cache.clear()
     assert victim.exists()
@@ -471,7 +490,7 @@ def test_a_link_in_place_of_a_block_file_is_not_followed(cache_at: Open, tmp_pat
     (path,) = files(tmp_path / "cache")
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert cache.read(LINEAGE, 0) is None
+    assert read_block(cache, LINEAGE, 0) is None
     assert cache.flush(10)
     assert cache.index(LINEAGE) == {}
     assert (tmp_path / "elsewhere").exists()
@@ -515,8 +534,8 @@ def test_the_least_recently_used_makes_way_first(cache_at: Open) -> None:
     cache = cache_at(8 << 20)
     for index in range(6):
         put(cache, LINEAGE, index, size=BLOCK)
-    assert cache.read(LINEAGE, 0) is not None
-    assert cache.read(LINEAGE, 2) is not None
+    assert read_block(cache, LINEAGE, 0) is not None
+    assert read_block(cache, LINEAGE, 2) is not None
     for index in range(3):
         put(cache, OTHER, index, size=BLOCK)
     left = set(cache.index(LINEAGE))
@@ -529,7 +548,7 @@ def test_what_was_used_in_an_earlier_session_counts(cache_at: Open) -> None:
     cache = cache_at()
     for index in range(3):
         put(cache, LINEAGE, index, size=BLOCK)
-    cache.read(LINEAGE, 0)
+    read_block(cache, LINEAGE, 0)
     cache.close()
     cache = cache_at()
     assert cache.prune(cache.usage() - 2 * BLOCK) > BLOCK
@@ -584,7 +603,7 @@ for index in range(40):
         block = Block(200_000)
         block.write(0, bytes([index]) * 200_000)
         cache.write(lineage, index, block)
-    found = cache.read(bytes([9]) * 16, index // 2)
+    (found,) = cache.read(bytes([9]) * 16, [index // 2])
     assert found is None or bytes(found.view(0, 200_000)) == bytes([index // 2]) * 200_000
 assert cache.flush(30)
 cache.close()
@@ -656,7 +675,7 @@ def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     assert files(tmp_path / "cache") == []
     assert cache.entries() == {}
     put(cache, LINEAGE, 1)
-    assert cache.read(LINEAGE, 1) is not None
+    assert read_block(cache, LINEAGE, 1) is not None
 
 
 def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:

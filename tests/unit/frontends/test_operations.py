@@ -6,6 +6,7 @@ import asyncio
 import errno
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -154,9 +155,9 @@ def test_who_waits_for_a_disk_that_hangs_can_be_interrupted_soon(
     hangs = threading.Event()
     read = DiskCache.read
 
-    def slow(cache: DiskCache, lineage: bytes, index: int) -> Block | None:
+    def slow(cache: DiskCache, lineage: bytes, indexes: Sequence[int]) -> list[Block | None]:
         hangs.wait(20)
-        return read(cache, lineage, index)
+        return read(cache, lineage, indexes)
 
     async def story(stack: MemoryStack) -> None:
         served = await from_disk(stack)
@@ -180,7 +181,7 @@ def test_what_the_disk_lost_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     async def story(stack: MemoryStack) -> None:
         served = await from_disk(stack)
-        monkeypatch.setattr(DiskCache, "read", lambda *_: None)
+        monkeypatch.setattr(DiskCache, "read", lambda _, lineage, indexes: [None] * len(indexes))
         served.read(GONE, 0, 4096, 100, 1)
         await asyncio.sleep(TIMEOUT + 1)
         assert answers == [errno.ETIMEDOUT]
