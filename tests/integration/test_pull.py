@@ -171,6 +171,7 @@ def test_a_file_that_may_not_be_read_fails_alone(client: Client, root: Path, tmp
         (["OUT"], 2, "is not enough"),
         (["--all", "exp-1", "OUT"], 2, "not both"),
         (["exp-1", "FILE"], 1, "is a file"),
+        (["exp-1", ""], 1, "the destination is an empty path"),
         (["exp-1", "OUT", "--newer-than", "nand"], 2, "is not a time"),
         (["exp-1", "OUT", "--only", "gradients"], 2, "gradients"),
         (["exp-1", "OUT", "--watch", "--dry-run"], 2, "cannot be combined"),

@@ -267,6 +267,18 @@ class InTheWay(ArtisyncError):
     """Move it away and pull again."""
 
 
+class OutputUnusable(ArtisyncError):
+    """Free some space there, or redirect the output to another file."""
+
+
+class NoPlace(ArtisyncError):
+    """Set HOME to a directory that you own, as an absolute path."""
+
+
+class NoWorkingDirectory(ArtisyncError):
+    """Change to another directory (`cd`), or use absolute paths."""
+
+
 class StateUnusable(ArtisyncError):
     """Free some space, or set XDG_STATE_HOME to a writable directory."""
 

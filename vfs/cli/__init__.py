@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from vfs import __version__
-from vfs.base.errors import ArtisyncError, NoThread, UsageError
+from vfs.base.errors import ArtisyncError, NoThread, NoWorkingDirectory, UsageError
 from vfs.cli import console, logs
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Every expected error is printed on stderr."""
     sys.excepthook = _unexpected
     sys.unraisablehook = _unraisable
-    console.any_encoding()
+    console.open_streams()
     if "_ARTISYNC_COMPLETE" in os.environ:
         importlib.import_module("vfs.cli.completion")  # knows how to speak to the shell
     try:
@@ -144,11 +144,23 @@ def run(arguments: Sequence[str]) -> int:
             raise
         console.tell_error(NoThread(str(e)))
         return 1
-    except BrokenPipeError:
-        # the reader of our output has exited; the interpreter's own flush at exit must not complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has exited
+        return 1
+    except FileNotFoundError:
+        if _here():
+            raise
+        console.tell_error(NoWorkingDirectory("the working directory is gone"))
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _here() -> bool:
+    """Whether there still is a working directory."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _tell_usage(error: click.ClickException) -> None:

@@ -77,5 +77,6 @@ def _tell(text: str) -> None:
 
 def _write(data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(sys.stdout.fileno(), view) :]
+    with console.writing_output():
+        while view:
+            view = view[os.write(sys.stdout.fileno(), view) :]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vfs.base.columns import GAP, cells, first_width, lay_out
-from vfs.base.errors import ArtisyncError
+from vfs.base.errors import ArtisyncError, OutputUnusable
 from vfs.base.printable import ERRORS
 from vfs.base.printable import printable as printable
 from vfs.base.units import ago as ago
@@ -31,8 +31,45 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def any_encoding() -> None:
-    """Make both standard streams accept every character, whatever their encoding."""
+@contextlib.contextmanager
+def writing_output() -> Iterator[None]:
+    """In the block stdout is written to; a failure is OutputUnusable, or BrokenPipeError when its reader has exited."""
+    try:
+        yield
+    except OSError as error:
+        # the interpreter's own flush at exit must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputUnusable(f"cannot write to the standard output: {error.strerror}") from error
+
+
+class _Output(io.FileIO):
+    """stdout, such that its failures are known from others."""
+
+    def write(self, data: Any) -> int:
+        with writing_output():
+            return super().write(data)
+
+
+def open_streams() -> None:
+    """Open the standard streams that are closed, and make both outputs accept every character, whatever their encoding.
+
+    Else the next file would take the place of a closed one. What is written to a stdout that was closed fails.
+    """
+    real = sys.stdout is sys.__stdout__
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY if fd == 2 else os.O_RDONLY)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
+    if real:
+        raw = _Output(1, "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), sys.stdout.encoding, line_buffering=raw.isatty()
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
@@ -97,7 +134,12 @@ def tell(*lines: str) -> None:
     shown = map(printable, lines)
     width = _width() if sys.stderr.isatty() else None
     wrapped = shown if width is None else (part for line in shown for part in wrap(line, width))
-    print(*wrapped, sep="\n", file=sys.stderr, flush=True)
+    try:
+        print(*wrapped, sep="\n", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass  # on a full disk the command goes on without its messages
 
 
 def _width() -> int:

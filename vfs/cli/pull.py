@@ -104,6 +104,8 @@ def command(
         )
     if watch and dry_run:
         raise UsageError("--watch and --dry-run cannot be combined")
+    if watch and as_json:
+        raise UsageError("--watch and --json cannot be combined")
     where = places.where(given, chosen)
     order = Order(
         os.fspath(_destination(last)),
@@ -130,6 +132,8 @@ def command(
 
 def _destination(text: str) -> Path:
     """Raises DestinationUnusable for a file, and for a place inside one of our mounts."""
+    if not text:
+        raise DestinationUnusable("the destination is an empty path")
     path = Path(text).absolute()
     for place in (path, *path.parents):
         found = mountpoints.mount_info(place)

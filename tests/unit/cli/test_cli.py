@@ -93,6 +93,8 @@ def test_the_version_is_told(artisync: Artisync) -> None:
         (["mount", "m", "--cache-size", "10"], "'10' has no unit"),
         (["cache", "prune", "--cache-size", "10MiB"], "too small"),
         (["cache", "prune", "--to", "10"], "'10' has no unit"),
+        (["cache", "prune", "--to", f"{'9' * 400}GiB"], "not a size that can be used"),
+        (["pull", "--all", "--watch", "--json", "copy"], "--watch and --json cannot be combined"),
         (["mount", "m", "--timeout", "soon"], "30s"),
         (["mount", "m", "--ttl=-1"], "30s"),
         (["mount", "m", "--transport", "telnet"], "paramiko"),
@@ -194,6 +196,62 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     done = child("-c", program)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("words", ["status", "completion bash"])
+@pytest.mark.parametrize(("where", "why"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")])
+def test_an_output_that_takes_nothing_is_told(words: str, where: str, why: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m vfs {words} {where}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"artisync: cannot write to the standard output: {why}")
+    assert "redirect" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "<&- 2>&-"])
+def test_messages_that_cannot_be_written_stop_no_command(where: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m vfs profile list --json -v {where}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, '{\n  "profiles": []\n}\n')
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m vfs profile list {where}"], timeout=30, check=False
+    )
+    assert done.returncode == 0  # it has something to say
+
+
+def test_a_working_directory_that_is_gone_is_told(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "gone").mkdir()
+    monkeypatch.chdir(home / "gone")
+    (home / "gone").rmdir()
+    assert artisync("status").code == 0
+    for words in (["mount", "m", "--ssh", LINE], ["unmount", "m"], ["pull", "exp-1", "copy"]):
+        said = artisync(*words)
+        assert said.code == 1
+        assert "the working directory is gone" in said.err
+
+
+def test_a_user_without_a_home_directory_is_told(artisync: Artisync, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_config_path", unknown)
+    assert "this user has no home directory" in artisync("profile", "list").err
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: Path("~/.config/artisync"))
+    said = artisync("mount", "m")  # what older versions of platformdirs answer
+    assert (said.code, said.out) == (1, "")
+    assert "not an absolute path: ~/.config/artisync" in said.err
 
 
 def test_with_v_an_error_comes_with_its_traceback() -> None:
