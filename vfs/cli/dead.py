@@ -28,7 +28,7 @@ def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
 def around(place: Path) -> NotMounted | None:
     """The error if the place is in a dead artisync mount, else None."""
     for above in (place, *place.parents):
-        if mountpoints.is_ours(above):
+        if mountpoints.is_ours(above) and mountpoints.is_dead(above):  # else a bind mount, or another user's
             profiles = {record.mountpoint: record.profile for record in mounts()}
             return error(above, profiles.get(above))
     return None

@@ -152,5 +152,5 @@ def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.Moun
     if gone is not None:
         raise gone
     if Path(path).is_absolute() or path.startswith("."):
-        raise NotMounted(f"{path} is not in a live mount")
+        raise NotMounted(f"{path} is not in a live mount of this user")
     return None, path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vfs.base.errors import ArtisyncError, MountBusy, MountError, NotMounted, UsageError
+from vfs.base.errors import ArtisyncError, MountBusy, NotMounted, UsageError
 from vfs.cli import console, dead, logs
 from vfs.cli.background import Process
 from vfs.cli.options import Command, MountPoint
@@ -44,8 +44,10 @@ def command(mountpoint: Path | None, force: bool) -> int:
     if found is not None and not found.ours:
         raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
     if record is None:
-        _unmount_dead(mountpoint, force=force)
-        console.tell(f"Unmounted {mountpoint}, whose process had died.")
+        died = mountpoints.is_dead(mountpoint)
+        # a dead one even if the working directory of a shell is in it
+        mountpoints.unmount(mountpoint, force=force or died)
+        console.tell(f"Unmounted {mountpoint}{', whose process had died' * died}.")
         return 0
     with Process(record.pid) as process:
         if found is not None and not _unmount(mountpoint, record, force=force):
@@ -104,13 +106,3 @@ def _waiting(record: register.MountRecord) -> list[str]:
         return mountpoints.programs(client.call(record.socket, "waiting", timeout=2.0)["threads"])
     except (ArtisyncError, LookupError, TypeError):
         return []  # it hangs, or is of an older version
-
-
-def _unmount_dead(mountpoint: Path, *, force: bool) -> None:
-    """Unmount a mount whose process has died, even if the working directory of a shell is in it."""
-    try:
-        mountpoints.unmount(mountpoint, force=force)
-    except MountError:
-        if not mountpoints.is_dead(mountpoint):
-            raise
-        mountpoints.unmount(mountpoint, force=True)

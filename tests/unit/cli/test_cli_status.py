@@ -208,6 +208,7 @@ def dead(home: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Path:
         (record,) = register.mounts()
         kept = record.socket.with_suffix(".json").read_text()
     record.socket.with_suffix(".json").write_text(kept)
+    kernel.dead = True
     return home / "m"
 
 
@@ -232,6 +233,17 @@ def test_a_path_in_a_dead_mount_is_not_taken_for_one_on_the_server(artisync: Art
         assert said.code == 1
         assert f"the mount at {dead} is dead: its process was killed" in said.err
         assert "--profile lab` mounts it again" in said.err
+
+
+def test_a_mount_that_answers_and_is_not_in_the_register_is_not_said_to_be_dead(
+    artisync: Artisync, kernel: Kernel, home: Path
+) -> None:
+    """A mount of another user, or another place to which one was bound."""
+    for words in (["status", "m"], ["ls", "./m/exp-1"], ["prefetch", "./m/exp-1"]):
+        said = artisync(*words)
+        assert said.code == 1
+        assert "dead" not in said.err
+    assert artisync("unmount", "m") == Said(0, "", f"Unmounted {home / 'm'}.\n")
 
 
 def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:
