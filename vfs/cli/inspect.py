@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(name="inspect", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
 @click.option("--all", "everything", is_flag=True, help="List every tensor, column and tag.")
-@json_option()
+@json_option("Print JSON; for several files, a list.")
 @given_options(*BASE, "transport", "accept_new_host_key")
 def command(given: dict[str, Any], paths: tuple[str, ...], everything: bool, as_json: bool) -> int:
     """Show what a checkpoint or event file holds.
@@ -33,13 +33,12 @@ def command(given: dict[str, Any], paths: tuple[str, ...], everything: bool, as_
     from vfs.formats.report import render
 
     first, width = True, console.stdout().width if sys.stdout.isatty() else None
+    if as_json:
+        found = [report.as_json() for report in _reports(given, paths)]
+        console.print_json(found[0] if len(found) == 1 else found)
+        return 0
     for report in _reports(given, paths):
-        if as_json:
-            console.print_json(report.as_json())
-        else:
-            console.say(
-                *([] if first else [""]), *render(report, everything=everything, width=width).split("\n")
-            )
+        console.say(*([] if first else [""]), *render(report, everything=everything, width=width).split("\n"))
         first = False
     return 0
 

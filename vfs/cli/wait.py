@@ -59,7 +59,7 @@ def command(
     limit = math.inf if timeout is None else parse_duration(timeout)
     quiet = parse_duration(settle)
     end = time.monotonic() + limit
-    last = ""
+    last = "no answer yet"
     kind: type[ArtisyncError] = Unreachable
     found: dict[str, Any] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -21,6 +22,13 @@ def test_a_checkpoint_is_told(artisync: Artisync, tmp_path: Path) -> None:
     said = artisync("inspect", str(file))
     assert said.code == 0
     assert "3 tensors" in said.out
+
+
+def test_several_files_are_one_list_in_json(artisync: Artisync, tmp_path: Path) -> None:
+    file = tmp_path / "m.pt"
+    file.write_bytes(torch_archive(3, 100))
+    one = json.loads(artisync("inspect", "--json", str(file)).out)
+    assert json.loads(artisync("inspect", "--json", str(file), str(file)).out) == [one, one]
 
 
 def test_what_is_no_regular_file_is_told_at_once(artisync: Artisync, tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_an_outage_to_the_end_is_told_as_one(commands: Commands, monkeypatch: py
     assert SOON.encode() not in said.err
 
 
+def test_a_wait_that_was_too_short_for_a_look_says_so(commands: Commands) -> None:
+    assert (
+        b"artisync: gave up after 0 s: no answer yet\n" in commands.run("wait", "exp-1", "--timeout", "0").err
+    )
+
+
 def test_the_hint_is_about_what_was_waited_for(commands: Commands) -> None:
     said = commands.run("wait", "exp-2", "--timeout", "0.5")
     assert b"after 0.5 s: exp-2 is not there yet; on the server: exp-1" in said.err
