@@ -5,6 +5,7 @@ Thread-safety: all functions may be called on any thread but the event loop's.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -47,12 +48,34 @@ class DatabaseBusy(ArtisyncError):
     """Another process has kept the database locked for too long."""
 
 
-def is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_PROTOCOL,
-    )
+_KINDS = {
+    "busy": (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+    # SQLITE_ERROR: a table or column is not there
+    "corrupt": (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR),
+    "full": (sqlite3.SQLITE_FULL,),
+    "refused": (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM),
+    "gone": (sqlite3.SQLITE_CANTOPEN,),
+}
+_CODES = {code: kind for kind, codes in _KINDS.items() for code in codes}
+_ERRNOS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "refused"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "gone"),
+}
+
+
+def cause_of(error: BaseException | None) -> str:
+    """The kind of trouble: full, refused, gone, busy, corrupt, foreign, failing."""
+    if isinstance(error, DatabaseBusy):
+        return "busy"
+    if isinstance(error, ForeignDatabase):
+        return "foreign"
+    if isinstance(error, OSError):
+        return _ERRNOS.get(error.errno or 0, "failing")
+    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        return "failing"
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return "corrupt" if code == sqlite3.SQLITE_IOERR_SHORT_READ else _CODES.get(code & 0xFF, "failing")
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -62,19 +85,6 @@ def patiently(call: Callable[[], T]) -> T:
         with suppress(DatabaseBusy):
             return call()
     return call()
-
-
-def is_corrupt(error: sqlite3.Error) -> bool:
-    """Whether the database itself is broken, rather than the disk below it full or failing."""
-    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-        return False
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_FORMAT,
-        sqlite3.SQLITE_ERROR,  # a table or column is not there
-    )
 
 
 def create(path: Path) -> None:
@@ -109,7 +119,7 @@ def check(path: Path) -> None:
             raise ForeignDatabase("it holds what artisync does not write")
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
-        if is_busy(error):
+        if cause_of(error) == "busy":
             raise DatabaseBusy("another process keeps the cache's database locked") from error
         raise
     finally:

@@ -22,13 +22,13 @@ from vfs.base import paths
 from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
-from vfs.cache.database import DATABASE, ForeignDatabase, patiently
+from vfs.cache.database import DATABASE, ForeignDatabase, cause_of, patiently
 from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, Records
 from vfs.cache.store import clear, open_ledger
 from vfs.cache.write_queue import Waiting
-from vfs.cache.writer import TROUBLE, Warnings, Writer, cause_of
+from vfs.cache.writer import TROUBLE, Warnings, Writer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -27,7 +27,7 @@ import diskcache
 from diskcache.core import MODE_RAW
 
 from vfs.cache import database, fork_gate
-from vfs.cache.database import DATABASE, DatabaseBusy, is_busy
+from vfs.cache.database import DATABASE, DatabaseBusy, cause_of
 from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack
 
 CENTURY = 3_155_760_000.0
@@ -149,7 +149,7 @@ class Records:
         except diskcache.Timeout as timeout:
             # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
             cause = timeout.__context__
-            if isinstance(cause, sqlite3.OperationalError) and not is_busy(cause):
+            if isinstance(cause, sqlite3.OperationalError) and cause_of(cause) != "busy":
                 raise cause from None
             raise DatabaseBusy("another process keeps the cache's database locked") from None
 

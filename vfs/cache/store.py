@@ -24,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from vfs.base import paths
-from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, is_corrupt
+from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.groups import Damaged
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, unseal
@@ -58,7 +58,7 @@ def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledg
                 raise
             reason = str(error)
         except sqlite3.DatabaseError as error:
-            if not is_corrupt(error):
+            if cause_of(error) != "corrupt":
                 raise
             reason = f"its database is damaged ({error})"
         log.warning("the cache in %s is made anew: %s", directory, reason)

@@ -7,7 +7,6 @@ except `start`, `join` and reading `ledger`.
 
 from __future__ import annotations
 
-import errno
 import logging
 import sqlite3
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from vfs.cache.database import DatabaseBusy, ForeignDatabase, is_busy, is_corrupt, patiently
+from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of, patiently
 from vfs.cache.groups import Place
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
@@ -205,32 +204,3 @@ _MESSAGES = {
     "gone": "the cache in %s is not there; reading goes on without it: %s",
     "refused": "the cache in %s is not writable; reading goes on without it: %s",
 }
-
-
-def cause_of(error: Exception) -> str:
-    """The kind of trouble: full, refused, gone, busy, corrupt, foreign, failing."""
-    if isinstance(error, DatabaseBusy):
-        return "busy"
-    if isinstance(error, ForeignDatabase):
-        return "foreign"
-    if isinstance(error, sqlite3.Error):
-        if is_busy(error):
-            return "busy"
-        if is_corrupt(error):
-            return "corrupt"
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        kinds = {
-            sqlite3.SQLITE_FULL: "full",
-            sqlite3.SQLITE_READONLY: "refused",
-            sqlite3.SQLITE_PERM: "refused",
-            sqlite3.SQLITE_CANTOPEN: "gone",
-        }
-        return kinds.get(code, "failing")
-    if isinstance(error, OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "full"
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            return "refused"
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return "gone"
-    return "failing"
