@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfs.cache.disk import DiskCache
 from vfs.files.records import FileRecord, identity_of
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a lineage belongs: the identity of a server's root (see `settings.identity`), and the path below it."""
 
     identity: str
@@ -55,7 +55,9 @@ def holdings(disk: DiskCache) -> list[Holding]:
     for lineage, (_, size) in disk.entries().items():
         place = known.get(lineage)
         where = (place.identity, place.experiment) if place is not None else (None, None)
-        holding = found.setdefault(where, Holding(*where))
+        holding = found.get(where)
+        if holding is None:
+            holding = found[where] = Holding(*where)
         holding.files += 1
         holding.size += size
         holding.pinned += size if lineage.hex() in pins else 0

@@ -81,10 +81,13 @@ class FileRecord:
     def whereabouts(data: bytes) -> tuple[bytes, bytes | None] | None:
         """The lineage and the path alone, in half the time: a cache may have 100,000 records."""
         try:
-            fields = json.loads(str(data, "ascii"))
+            fields, _ = _decode(str(data, "ascii"))
             return bytes.fromhex(fields["lineage"]), _path(fields)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+_decode = json.JSONDecoder().raw_decode
 
 
 def _path(fields: dict[str, Any]) -> bytes | None:
