@@ -100,9 +100,13 @@ class Where:
         return True
 
     def files(self) -> list[Path] | None:
-        """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""
+        """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there.
+
+        Raises MountSilent for a mount that would hold every access.
+        """
         if self.mount is None:
             return None
+        client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
         found: list[Path] = []
         for path in self.paths:
             if ".." in path.split("/"):  # there, a link before it counts

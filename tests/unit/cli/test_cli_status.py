@@ -246,6 +246,25 @@ def test_a_mount_that_answers_and_is_not_in_the_register_is_not_said_to_be_dead(
     assert artisync("unmount", "m") == Said(0, "", f"Unmounted {home / 'm'}.\n")
 
 
+def test_no_file_is_opened_in_a_mount_that_does_not_answer(
+    artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is stopped: it would hold the command for ever."""
+
+    async def never(_: Json) -> Json:
+        await asyncio.sleep(30)
+        return {}
+
+    monkeypatch.setattr("vfs.cli.places.ANSWER_SECONDS", 0.2)
+    (home / "m").mkdir()
+    (home / "m/a.log").write_text("x")
+    with live(home / "m", {"status": never}):
+        for command in ("cat", "inspect"):
+            said = artisync(command, "m/a.log")
+            assert (said.code, said.out) == (1, "")
+            assert "has not answered for 0.2 s" in said.err
+
+
 def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:
     del kernel.mounted[dead]
     assert artisync("status").out == "Nothing is mounted.\n"
