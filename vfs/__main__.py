@@ -1,6 +1,22 @@
-"""`python -m vfs` is `artisync`."""
+"""The entry point of `artisync`, and of `python -m vfs`."""
 
-from vfs.cli import main
+from __future__ import annotations
+
+import signal
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line. Until its modules are loaded, Ctrl-C ends the process without a word."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from vfs import cli
+
+    if raises:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -186,6 +187,12 @@ def test_ctrl_c_is_exit_130_without_a_word(artisync: Artisync, monkeypatch: pyte
     assert (said.code, said.err.strip(), said.out) == (130, "", "")
 
 
+def test_ctrl_c_while_modules_are_loaded_is_an_end_without_a_word(home: Path) -> None:
+    (home / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = child("-m", "vfs", "status", PYTHONPATH=f"{home}{os.pathsep}{Path(__file__).parents[3]}")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     program = (
         "import os, sys\n"
@@ -223,10 +230,8 @@ def test_messages_that_cannot_be_written_stop_no_command(where: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, '{\n  "profiles": []\n}\n')
-    done = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} -m vfs profile list {where}"], timeout=30, check=False
-    )
-    assert done.returncode == 0  # it has something to say
+    told = ["sh", "-c", f"exec {sys.executable} -m vfs profile list {where}"]
+    assert subprocess.run(told, timeout=30, check=False).returncode == 0
 
 
 def test_a_working_directory_that_is_gone_is_told(
