@@ -255,7 +255,7 @@ def root_listed(settings: Settings) -> Iterator[None]:
         raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
 
 
-def probe(settings: Settings, prompter: Prompter | None, *, fall_back: bool = True) -> ProbeResult:
+def probe(settings: Settings, prompter: Prompter | None, *, fall_back: bool) -> ProbeResult:
     """Connect once, and see whether the root can be listed. `fall_back`: as for `make_dialer`.
 
     Raises ConnectError, RootUnusable. Blocks.

@@ -25,9 +25,9 @@ def first_width(names: Sequence[str], room: int) -> int:
 
 
 def lay_out(
-    rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None, indent: int = 0
+    rows: Sequence[Sequence[str]], *, right: Collection[int], width: int | None, indent: int = 0
 ) -> Iterator[list[str]]:
-    """The lines of each row, the first row being the titles. The columns in `right` are set to the right.
+    """The lines of each row, the first row being the titles. The columns in `right` are set to the right. `width` None: no bound.
 
     A field that does not fit into `width` beside those before it goes on in a line of its own, as does what follows a
     long first field.

@@ -41,13 +41,13 @@ class Outline:
         return {t.storage: t.stored for _, t in self.tensors if t.storage is not None}
 
 
-def outline(root: Symbolic, limits: Limits | None = None) -> Outline:
+def outline(root: Symbolic, limits: Limits) -> Outline:
     """Walk what a pickle is made of. What refers to itself, or to one thing many times, is walked within
     limits: what they leave no room for is cut.
     """
     told = Outline()
     try:
-        _walk(told, root, limits if limits is not None else Limits())
+        _walk(told, root, limits)
     except TooLarge:
         told.cut = True
     return told

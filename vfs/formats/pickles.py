@@ -127,9 +127,8 @@ class Stream:
         return len(self._buffer) - self._at >= length
 
 
-def load(stream: Stream, rebuild: Rebuild = lambda made: made, limits: Limits | None = None) -> Symbolic:
+def load(stream: Stream, rebuild: Rebuild, limits: Limits) -> Symbolic:
     """What the next pickle of `stream` is made of. Raises Misfit if it is none or is cut short, TooLarge."""
-    limits = limits if limits is not None else Limits()
     machine = _Machine(rebuild, limits)
     try:
         while code := stream.read(1):

@@ -24,8 +24,9 @@ from tests.unit.formats.made_files import Named, scalar_event, torch_archive, ve
 from vfs.base.errors import Unreachable, UnreadableFormat
 from vfs.commands.inspect import inspect_local
 from vfs.formats.api import Misfit
-from vfs.formats.checkpoints import outline
+from vfs.formats.checkpoints import Outline, outline
 from vfs.formats.describe import inspect_file
+from vfs.formats.limits import Limits
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import Tensor, rebuild
 from vfs.formats.report import LINES, Report, _limits, render
@@ -38,8 +39,14 @@ def look(name: str, data: bytes) -> Report:
     return report
 
 
+def outlined(root: Any) -> Outline:
+    return outline(root, Limits())
+
+
 def symbolic(data: bytes) -> Any:
-    return load(Stream(lambda offset, length: data[offset : offset + length], 0, len(data)), rebuild)
+    return load(
+        Stream(lambda offset, length: data[offset : offset + length], 0, len(data)), rebuild, Limits()
+    )
 
 
 # --- checkpoints
@@ -121,7 +128,7 @@ def test_every_protocol_of_pickle_is_read(protocol: int) -> None:
         "a": [1, -5, 2**40, True, None, 1.5, "text", b"\0\xff"],
         "t": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
     }
-    told = outline(symbolic(pickle.dumps(value, protocol=protocol))).values
+    told = outlined(symbolic(pickle.dumps(value, protocol=protocol))).values
     assert [told[f"a.{i}"] for i in range(7)] == [1, -5, 2**40, True, None, 1.5, "text"]
     assert told["t.4.3"] == 4
     assert symbolic(pickle.dumps({1, 2}, protocol=protocol)) is not None
@@ -131,7 +138,7 @@ def test_every_protocol_of_pickle_is_read(protocol: int) -> None:
 def test_a_pickle_that_holds_itself_is_walked_within_limits() -> None:
     loop: list[Any] = [1]
     loop.append(loop)
-    assert outline(symbolic(pickle.dumps(loop))).cut
+    assert outlined(symbolic(pickle.dumps(loop))).cut
 
 
 STEPS = 10_000
@@ -156,7 +163,7 @@ def test_lists_that_are_named_many_times_are_walked_within_limits(monkeypatch: p
         laughs = Counted([laughs] * 10)
     for root in (laughs, Counted([[Counted(range(1000))]] * 200)):
         Counted.looked_at = 0
-        assert outline(root).cut
+        assert outlined(root).cut
         assert Counted.looked_at > STEPS // 10
 
 
@@ -185,13 +192,13 @@ def test_lists_that_are_named_many_times_are_walked_within_limits(monkeypatch: p
 )
 def test_what_is_no_pickle_is_a_misfit(data: bytes) -> None:
     with pytest.raises(Misfit):
-        outline(symbolic(data))
+        outlined(symbolic(data))
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_pickle_or_a_misfit(data: bytes) -> None:
     try:
-        outline(symbolic(data))
+        outlined(symbolic(data))
     except Misfit:
         pass
 
@@ -206,7 +213,7 @@ opcodes = st.sampled_from(
 @given(st.lists(opcodes, max_size=60))
 def test_any_opcodes_are_a_pickle_or_a_misfit(codes: list[bytes]) -> None:
     try:
-        outline(symbolic(b"".join(codes) + b"."))
+        outlined(symbolic(b"".join(codes) + b"."))
     except Misfit:
         pass
 
@@ -224,7 +231,7 @@ def test_any_opcodes_are_a_pickle_or_a_misfit(codes: list[bytes]) -> None:
 )
 def test_a_tensor_that_makes_no_sense_is_shown_as_a_call(args: tuple[Any, ...]) -> None:
     data = made_files.dumps({"w": Named("torch._utils._rebuild_tensor_v2", args)})
-    told = outline(symbolic(data))
+    told = outlined(symbolic(data))
     assert told.tensors == []
     assert told.values["w"] == "<torch._utils._rebuild_tensor_v2>"
 
@@ -233,7 +240,7 @@ def test_tensors_of_types_without_a_storage_type_tell_their_dtype() -> None:
     stored = made_files.Stored("Untyped", "0", 4)
     args = (stored, 0, (4,), (1,), False, {}, Named("torch.float8_e4m3fn"))
     v3 = Named("torch._utils._rebuild_tensor_v3", args)
-    ((name, found),) = outline(symbolic(made_files.dumps({"w": v3}))).tensors
+    ((name, found),) = outlined(symbolic(made_files.dumps({"w": v3}))).tensors
     assert (name, found.dtype, found.nbytes) == ("w", "float8_e4m3fn", 4)
 
 

@@ -38,7 +38,7 @@ CHECKS = tuple(TITLES)
 
 
 def examine(
-    given: Mapping[str, object], experiment: str | None = None, prompter: Prompter | None = None
+    given: Mapping[str, object], experiment: str | None, prompter: Prompter | None
 ) -> Iterator[Finding]:
     """A finding for each of CHECKS, as they come. Blocks, for a bounded time at each.
 
