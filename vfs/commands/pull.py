@@ -43,9 +43,6 @@ from vfs.stack import Stack
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT_ONCE = 256
-"""Names compared with the local copy in one step of the loop."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -199,11 +196,7 @@ class Pull:
         unlisted: list[tuple[Node, ArtisyncError]] = []
         start = len(top.path.rstrip(b"/")) + 1
         try:
-            looked = 0
             async for node in experiments.walk(self._tree, top, unlisted):
-                looked += 1
-                if looked % LOOKED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
                 path = os.fsdecode(node.path[start:])
                 if not self._order.wants(posixpath.join(inside, path), node):
                     continue

@@ -33,7 +33,7 @@ async def wait(
     wait.
     """
     loop = asyncio.get_running_loop()
-    seen: dict[str, Version] | None = None
+    seen: dict[bytes, Version] | None = None
     since = loop.time()
     kind: type[ArtisyncError]
     while True:
@@ -50,9 +50,11 @@ async def wait(
                     text, kind = f"{name} is not there yet; on the server: {others}", WaitedTooLong
                 else:
                     kind = NeverQuiet
-                    below = experiments.walk(stack.tree, top)
-                    nodes = [node async for node in below if node.kind is Kind.FILE]
-                    now = {os.fsdecode(node.path): node.latest for node in nodes}
+                    nodes, now = [], {}
+                    async for node in experiments.walk(stack.tree, top):
+                        if node.kind is Kind.FILE:
+                            nodes.append(node)
+                            now[node.path] = node.latest
                     if now != seen:
                         seen, since = now, loop.time()
                     quiet = loop.time() - since

@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from vfs.base.each import each
 from vfs.base.errors import (
     AmbiguousExperiment,
     ArtisyncError,
@@ -23,6 +22,7 @@ from vfs.base.errors import (
     NotDirectory,
     Unreachable,
 )
+from vfs.base.slices import slices
 from vfs.files.node import Kind, Node
 from vfs.files.tree import Tree
 from vfs.files.xattrs import cached_bytes
@@ -31,8 +31,8 @@ AT_ONCE = 64
 """Directories of one experiment listed at a time."""
 TOGETHER = 32
 """Experiments looked through at a time."""
-LOOKED_AT_ONCE = 256
-"""Files of one experiment of which it is looked up at a time how much is cached."""
+WALKED = 256
+"""Names of a directory that are passed on, or looked up in the cache, between two turns of others."""
 ALIKE = 0.75
 """The likeness to the typed word, from 0 to 1, from which a name is suggested."""
 CHECKPOINTS = (b".pt", b".pth", b".ckpt", b".safetensors", b".distcp")
@@ -134,8 +134,9 @@ async def walk(
     todo: list[Node] = []
     try:
         while True:
-            for node in listed:
-                yield node
+            async for part in slices(listed, WALKED):
+                for node in part:
+                    yield node
             todo += [
                 node
                 for node in listed
@@ -185,16 +186,17 @@ async def summary(
     """Look through one experiment, asking for its listings only. `unlisted`, and what is raised: see `walk`."""
     found = Summary(name)
     nodes = [node async for node in walk(tree, top, unlisted) if node.kind is Kind.FILE]
-    cached_of = await each(nodes, lambda node: cached_bytes(tree, node), LOOKED_AT_ONCE)
-    for node, cached in zip(nodes, cached_of, strict=True):
-        mtime = float(node.latest.mtime)
-        found.files += 1
-        found.size += node.latest.size
-        found.cached += min(cached, node.latest.size)
-        found.changed = max(found.changed, mtime)
-        if node.name.endswith(CHECKPOINTS) and mtime >= found.checkpoint_changed:
-            found.checkpoint = os.fsdecode(posixpath.relpath(node.path, top.path))
-            found.checkpoint_changed = mtime
+    async for part in slices(nodes, WALKED):
+        cached = await asyncio.gather(*(cached_bytes(tree, node) for node in part))
+        for node, here in zip(part, cached, strict=True):
+            mtime = float(node.latest.mtime)
+            found.files += 1
+            found.size += node.latest.size
+            found.cached += min(here, node.latest.size)
+            found.changed = max(found.changed, mtime)
+            if node.name.endswith(CHECKPOINTS) and mtime >= found.checkpoint_changed:
+                found.checkpoint = os.fsdecode(posixpath.relpath(node.path, top.path))
+                found.checkpoint_changed = mtime
     return found
 
 

@@ -1,9 +1,10 @@
-"""Commands over very many files: what they hold of each at a time."""
+"""Commands over very many files: how many they begin at a time, and whether others have their turn meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ import pytest
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.lab.pulling import pull
 from tests.unit.commands.test_pins import pin
-from vfs.files.experiments import summary
+from vfs.files.experiments import summary, walk
 
 pytestmark = pytest.mark.usefixtures("home")
+
+
+def make_files(stack: MemoryStack, count: int) -> None:
+    stack.files.mkdir(ROOT + b"/exp")
+    for number in range(count):
+        stack.old(ROOT + b"/exp/%d" % number, b"small")
 
 
 async def most_tasks(work: Coroutine[Any, Any, object]) -> int:
@@ -29,9 +36,7 @@ async def most_tasks(work: Coroutine[Any, Any, object]) -> int:
 
 def test_files_are_begun_some_at_a_time_however_many_there_are(tmp_path: Path) -> None:
     async def story(stack: MemoryStack) -> None:
-        stack.files.mkdir(ROOT + b"/exp")
-        for number in range(700):
-            stack.old(ROOT + b"/exp/%d" % number, b"small")
+        make_files(stack, 700)
         exp = await stack.node(b"exp")
         assert await most_tasks(summary(stack.tree, "exp", exp)) < 450
         assert await most_tasks(pin(stack, "exp")) < 450
@@ -39,3 +44,24 @@ def test_files_are_begun_some_at_a_time_however_many_there_are(tmp_path: Path) -
         assert await most_tasks(pull(stack, tmp_path / "out")) < 450
 
     play(story, latency=0.02, place=tmp_path / "cache")
+
+
+def test_others_have_their_turn_within_a_walk() -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_files(stack, 1000)
+        turns: list[int] = []
+
+        async def other() -> None:
+            while True:
+                turns.append(found)
+                await asyncio.sleep(0)
+
+        found = 0
+        task = asyncio.ensure_future(other())
+        async for _ in walk(stack.tree, stack.tree.root):
+            found += 1
+        task.cancel()
+        turns.append(found)
+        assert max(after - before for before, after in pairwise(turns)) <= 256
+
+    play(story)
