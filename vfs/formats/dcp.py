@@ -18,7 +18,7 @@ from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
-from vfs.formats.rebuild import Tensor, described, itemsize, rebuild, shape_of
+from vfs.formats.rebuild import Tensor, dtype_of, itemsize, rebuild, shape_of
 from vfs.formats.report import Report, TensorInfo
 
 Read: TypeAlias = Callable[[int, int], bytes]
@@ -124,14 +124,14 @@ def _value(piece: Piece, read: Read, limits: Limits) -> Symbolic:
 
 def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
     """What a `.metadata` lists. Raises Misfit, TooLarge."""
-    root = load(stream, _rebuild, limits)
+    root = load(stream, rebuild, limits)
     listed, stored = (_state(root).get(key) for key in ("state_dict_metadata", "storage_data"))
     if not isinstance(listed, Mapping) or not isinstance(stored, Mapping):
         raise Misfit("it is no list of a distributed checkpoint")
     tensors: dict[str, tuple[Tensor, dict[tuple[int, ...], tuple[int, ...]]]] = {}
     for name, about in listed.pairs:
         limits.take(500, steps=10)
-        tensor = described(_state(about))
+        tensor = _described(_state(about))
         if isinstance(name, str) and tensor is not None:
             tensors[name] = tensor, dict(_chunks(about, limits))
     found = []
@@ -155,6 +155,17 @@ def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
     return found
 
 
+def _described(state: Mapping) -> Tensor | None:
+    """A tensor by its attributes; its bytes are in the shards. None if it is none."""
+    shape, properties = shape_of(state.get("size")), state.get("properties")
+    if shape is None:
+        return None
+    told = properties.state if isinstance(properties, Made) else None
+    if isinstance(told, Mapping):
+        return Tensor(dtype_of(told.get("dtype")), shape)
+    return Tensor(dtype_of(told[0] if isinstance(told, tuple) and told else None), shape)
+
+
 def _chunks(about: Symbolic, limits: Limits) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The offsets and the sizes of each chunk of a tensor."""
     chunks = _state(about).get("chunks")
@@ -168,10 +179,6 @@ def _chunks(about: Symbolic, limits: Limits) -> Iterator[tuple[tuple[int, ...], 
 def _state(node: Symbolic) -> Mapping:
     """The attributes of an object; none if it is something else."""
     return node.state if isinstance(node, Made) and isinstance(node.state, Mapping) else Mapping()
-
-
-def _rebuild(made: Made) -> object:
-    return made if made.name.endswith(".TensorStorageMetadata") else rebuild(made)
 
 
 def _is_name(file: str) -> bool:

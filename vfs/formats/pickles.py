@@ -153,8 +153,8 @@ _COSTS = {
     **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET", "LIST", "FROZENSET"), 100),
     **dict.fromkeys(("EMPTY_DICT", "DICT"), 200),
     **dict.fromkeys(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), 100),
-    **dict.fromkeys(("REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD"), 400),
-    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID", "PERSID", "EXT1", "EXT2", "EXT4"), 200),
+    **dict.fromkeys(("REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD"), 400),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "BINPERSID"), 200),
     **dict.fromkeys(("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"), 150),
     **dict.fromkeys(("SETITEM", "SETITEMS"), 100),
 }
@@ -209,7 +209,6 @@ class _Machine:
             "REDUCE": self._call,
             "NEWOBJ": self._call,
             "NEWOBJ_EX": self._call_with_words,
-            "OBJ": self._call_marked,
             "BUILD": self._build,
             "BINPERSID": lambda: self.stack.append(Reference(self.pop())),
             "NEXT_BUFFER": lambda: self.stack.append(b""),
@@ -231,15 +230,7 @@ class _Machine:
             self.stack.append(self.memo[argument])
         elif name == "GLOBAL":
             self.stack.append(_symbol(str(argument).replace(" ", ".", 1)))
-        elif name == "INST":
-            args = tuple(self._marked())
-            self.stack.append(self._made(_symbol(str(argument).replace(" ", ".", 1)), args))
-        elif name == "PERSID":
-            self.limits.take(sys.getsizeof(argument))
-            self.stack.append(Reference(str(argument)))
-        elif name in ("EXT1", "EXT2", "EXT4"):
-            self.stack.append(Symbol(f"copyreg.extension_{argument}"))
-        elif name not in _IGNORED:
+        elif name not in _IGNORED:  # those of Python 2, and extension codes
             raise Misfit(f"unknown opcode {name}")
 
     def pop(self) -> Symbolic:
@@ -304,10 +295,6 @@ class _Machine:
             self.limits.take(8 * len(words.pairs), steps=len(words.pairs) // 8)
             made.pairs.extend(words.pairs)
         self.stack.append(made)
-
-    def _call_marked(self) -> None:
-        what, *args = self._marked()
-        self.stack.append(self._made(what, tuple(args)))
 
     def _made(self, what: Symbolic, args: tuple[Symbolic, ...]) -> object:
         name = what.name if isinstance(what, Symbol | Made) else type(what).__name__

@@ -2,7 +2,7 @@
 numbers.
 
 Source: torch/_utils.py (the `_rebuild_…` functions), torch/serialization.py (`persistent_load`),
-torch/distributed/checkpoint/metadata.py, numpy/_core/multiarray (`_reconstruct`, `scalar`).
+numpy/_core/multiarray (`_reconstruct`, `scalar`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import cast
 from vfs.base.units import elements
 from vfs.formats.limits import MOST_DIMENSIONS
 from vfs.formats.npy import plain_dtype
-from vfs.formats.pickles import Made, Mapping, Reference, Symbol, Symbolic
+from vfs.formats.pickles import Made, Reference, Symbol, Symbolic
 
 _STORAGES = {
     "Double": "float64",
@@ -63,7 +63,7 @@ def rebuild(made: Made) -> object:
     """The Tensor or the number that `made` stands for, else `made` itself."""
     name, args = made.name.rpartition(".")[2], made.args
     if name == "_rebuild_tensor_v3" and len(args) > 6:
-        return _tensor(args[0], args[2], _dtype(args[6])) or made
+        return _tensor(args[0], args[2], dtype_of(args[6])) or made
     if name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_qtensor") and len(args) > 2:
         return _tensor(args[0], args[2]) or made
     if name in ("_rebuild_parameter", "_rebuild_parameter_with_state") and args:
@@ -77,7 +77,7 @@ def rebuild(made: Made) -> object:
         and len(args) > 1
         and (shape := shape_of(args[1])) is not None
     ):
-        return Tensor(_dtype(args[0]), shape)
+        return Tensor(dtype_of(args[0]), shape)
     if name == "_rebuild_sparse_tensor" and len(args) > 1 and isinstance(args[1], tuple) and len(args[1]) > 2:
         values, shape = args[1][1], shape_of(args[1][2])
         if isinstance(values, Tensor) and shape is not None:
@@ -86,8 +86,6 @@ def rebuild(made: Made) -> object:
         return shape
     if made.name == "_codecs.encode" and args and isinstance(args[0], str) and len(args[0]) <= 64:
         return args[0].encode("latin-1", errors="replace")
-    if name == "TensorStorageMetadata" and isinstance(made.state, Mapping):
-        return described(made.state) or made
     if made.name.startswith("numpy"):
         return _numpy(name, made)
     return made
@@ -117,24 +115,9 @@ def shape_of(size: Symbolic) -> tuple[int, ...] | None:
     return cast(tuple[int, ...], size) if all(isinstance(n, int) and 0 <= n < 1 << 63 for n in size) else None
 
 
-def _dtype(symbol: Symbolic) -> str:
+def dtype_of(symbol: Symbolic) -> str:
+    """The name of a dtype that a pickle would import: `float32`; `?` if it is none."""
     return symbol.name.removeprefix("torch.") if isinstance(symbol, Symbol) else "?"
-
-
-def described(state: Mapping) -> Tensor | None:
-    """A tensor of a distributed checkpoint's metadata; its bytes are in other files. None if it is none."""
-    properties, shape = state.get("properties"), shape_of(state.get("size"))
-    if shape is None:
-        return None
-    told = properties.state if isinstance(properties, Made) else None
-    first = (
-        told.get("dtype")
-        if isinstance(told, Mapping)
-        else told[0]
-        if isinstance(told, tuple) and told
-        else None
-    )
-    return Tensor(_dtype(first), shape)
 
 
 def _numpy(name: str, made: Made) -> object:
