@@ -31,14 +31,22 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, sort: 
     """
     where = places.where(given, paths)
     names = [path for path in where.paths if path.strip("./")]
-    found = where.ask("ls", offline=True, paths=names)
-    rows: list[Row] = found["rows"]
+    rows: list[Row] = []
+    online = True
+
+    def take(report: Row) -> None:
+        nonlocal online
+        rows.extend(report.get("rows", ()))
+        online = report.get("online", online)
+
+    while not where.follow("ls", take, offline=True, paths=names):
+        rows.clear()
     key = sort if not rows or sort in rows[0] else "name"
     rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))
     if as_json:
         console.print_json(rows)
         return 0
-    if not found["online"]:
+    if not online:
         console.tell("artisync: the server does not answer; showing what was last seen.")
     if not rows:
         console.tell(f"{' '.join(names) or 'The server'} is empty.")

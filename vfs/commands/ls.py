@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError
+from vfs.base.slices import SLICE
 from vfs.commands.patterns import expand
+from vfs.commands.reports import Report
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
 from vfs.files.records import pins_of
@@ -21,24 +23,25 @@ Row = dict[str, Any]
 Unlisted: TypeAlias = "list[tuple[Node, ArtisyncError]]"
 
 
-async def listing(stack: Stack, paths: Sequence[str]) -> dict[str, Any]:
+async def listing(stack: Stack, paths: Sequence[str]) -> AsyncIterator[Report]:
     """A row for each experiment, or for each file at and below `paths` (relative to the root; patterns are expanded).
 
-    "online": whether all of it is what the server says now. Raises NoSuchExperiment, NoSuchPath, Unreachable.
+    Yields "rows", some at a time, since very many in one answer would hold the loop; at the end "online": whether all of it is
+    what the server says now. Raises NoSuchExperiment, NoSuchPath, Unreachable.
     """
     unlisted: Unlisted = []
     pinned = {path for _, path in await stack.cache.records(pins_of(stack.tree.lineages.identity))}
-    if paths:
-        names = await expand(stack.tree, paths)
-        rows = [
-            row
-            for name in names
-            async for row in _files(stack, name, unlisted, pinned, several=len(names) > 1)
-        ]
-    else:
-        rows = await _experiments(stack, unlisted, pinned)
+    names = await expand(stack.tree, paths)
+    rows = [] if names else await _experiments(stack, unlisted, pinned)
+    for name in names:
+        async for row in _files(stack, name, unlisted, pinned, several=len(names) > 1):
+            rows.append(row)
+            if len(rows) == SLICE:
+                yield {"rows": rows}
+                rows = []
+    yield {"rows": rows}
     silent = any(isinstance(error, LinkError) for _, error in unlisted)
-    return {"rows": rows, "online": stack.remote.link.online and not silent}
+    yield {"online": stack.remote.link.online and not silent}
 
 
 async def _experiments(stack: Stack, unlisted: Unlisted, pinned: set[bytes]) -> list[Row]:

@@ -30,8 +30,20 @@ def test_a_file_that_was_read_and_has_grown_is_listed_as_it_is_now(tmp_path: Pat
         written = int(stack.files.clock())
         await asyncio.sleep(TTL)
         asked: Any = SimpleNamespace(cache=stack.cache, tree=stack.tree, remote=stack.remote)
-        (row,) = (await ls.listing(asked, paths))["rows"]
+        (row,) = [row async for report in ls.listing(asked, paths) for row in report.get("rows", ())]
         assert (row["size"], row["changed"], row["cached"]) == (1500, written, 1000)
         assert Order("", None, newer_than=written - 1).wants("logs/console.log", node)
 
     play(story, place=tmp_path / "cache")
+
+
+def test_very_many_rows_come_some_at_a_time() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/exp")
+        for number in range(1200):
+            stack.old(ROOT + b"/exp/%d" % number, b"")
+        asked: Any = SimpleNamespace(cache=stack.cache, tree=stack.tree, remote=stack.remote)
+        counts = [len(report.get("rows", ())) async for report in ls.listing(asked, ["exp"])]
+        assert (max(counts), sum(counts)) == (500, 1200)
+
+    play(story)
