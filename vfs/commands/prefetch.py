@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 
-from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
 from vfs.commands.patterns import expand
@@ -14,7 +13,7 @@ from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import BEGUN, Lanes, chunks, with_reader
+from vfs.files.read_whole import chunks, each_file, with_reader
 from vfs.files.reader import Reader
 from vfs.files.records import pins_of
 from vfs.files.requests import fresh_only
@@ -106,24 +105,21 @@ async def _fetch(
         nodes = await _files(stack, paths)
     progress.files = len(nodes)
     progress.total = sum(node.version.size for node in nodes)
-    lanes = Lanes()
 
     async def one(node: Node) -> None:
-        name = os.fsdecode(node.relative)
-        async with lanes.of(node.version.size):
-            progress.doing = name
-            try:
-                fetched.append(await _one(stack, node, progress, pin=pin))
-            except LinkError:
-                raise
-            except NoSuchPath:
-                return
-            except (ArtisyncError, TimeoutError) as error:
-                failed.append((name, str(error) or "no answer"))
-                return
-            progress.files_done += 1
+        progress.doing = name = os.fsdecode(node.relative)
+        try:
+            fetched.append(await _one(stack, node, progress, pin=pin))
+        except LinkError:
+            raise
+        except NoSuchPath:
+            return
+        except (ArtisyncError, TimeoutError) as error:
+            failed.append((name, str(error) or "no answer"))
+            return
+        progress.files_done += 1
 
-    await each(nodes, one, BEGUN)
+    await each_file(nodes, lambda node: node.version.size, one)
     await stack.cache.flush()
     return fetched, failed
 

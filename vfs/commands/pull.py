@@ -36,7 +36,7 @@ from vfs.commands.pull_journal import Action, Pulled, decide
 from vfs.commands.pull_write import PullWriter
 from vfs.files import experiments, symlinks
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import BEGUN, Lanes, with_reader
+from vfs.files.read_whole import each_file, with_reader
 from vfs.files.reader import Reader
 from vfs.files.requests import fresh_only
 from vfs.stack import Stack
@@ -118,7 +118,6 @@ class Pull:
         self._pulled = pulled
         self._writer = PullWriter(destination, pulled, overwrite=order.overwrite)
         self._patience = patience
-        self._lanes = Lanes()
         self.progress = progress
         self.outcome = Outcome()
 
@@ -318,9 +317,8 @@ class Pull:
         Raises Unreachable when the server cannot be reached any more.
         """
         todo = await asyncio.to_thread(self._make_directories, list(items))
-        # small ones first: no event file waits for a checkpoint
         with fresh_only():
-            await each(sorted(todo, key=lambda item: item.size), self._bring, BEGUN)
+            await each_file(todo, lambda item: item.size, self._bring)
         await asyncio.to_thread(self._pulled.clean, self._destination)
 
     def _make_directories(self, items: list[Item]) -> list[Item]:
@@ -340,22 +338,21 @@ class Pull:
         return todo
 
     async def _bring(self, item: Item) -> None:
-        async with self._lanes.of(item.size):
-            self.progress.doing = item.name
-            try:
-                if item.symlink is not None:
-                    await self._writer.symlink(item.name, item.symlink)
-                else:
-                    await self._bring_file(item)
-            except Unreachable:
-                raise
-            except NoSuchPath:
-                log.info("%s is gone from the server", item.name)
-            except (ArtisyncError, OSError) as error:
-                self._failed(item.name, error)
+        self.progress.doing = item.name
+        try:
+            if item.symlink is not None:
+                await self._writer.symlink(item.name, item.symlink)
             else:
-                self.outcome.files += 1
-                self.progress.files_done += 1
+                await self._bring_file(item)
+        except Unreachable:
+            raise
+        except NoSuchPath:
+            log.info("%s is gone from the server", item.name)
+        except (ArtisyncError, OSError) as error:
+            self._failed(item.name, error)
+        else:
+            self.outcome.files += 1
+            self.progress.files_done += 1
 
     async def _bring_file(self, item: Item) -> None:
         def wrote(count: int) -> None:

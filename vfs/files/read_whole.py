@@ -7,33 +7,43 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
+from vfs.base.each import each
 from vfs.base.errors import BeingWritten, StaleVersion
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.node import Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.tree import Tree
 
+T = TypeVar("T")
+
 ATTEMPTS = 5
 """How often a file that changes while it is read is begun anew."""
 CHUNK = 4 << 20
 """Bytes read at a time."""
 SMALL = 1 << 20
-BEGUN = 256
-"""Files that a command begins at a time: more than `Lanes` lets through, and each takes some kilobytes of memory."""
+SMALL_AT_ONCE, LARGE_AT_ONCE = 128, 3
+"""Files of up to `SMALL` bytes that are read at a time, and of more, one of which fills the link."""
 
 
-class Lanes:
-    """Concurrency limits: many files of up to 1 MiB at a time, and few others, one of which fills the link."""
+async def each_file(
+    files: Iterable[T], size: Callable[[T], int], work: Callable[[T], Awaitable[None]]
+) -> None:
+    """Work on files, the smallest first and the large ones beside them, so that no event file waits for a checkpoint.
 
-    def __init__(self) -> None:
-        self._small, self._large = asyncio.Semaphore(128), asyncio.Semaphore(3)
+    `size` gives the bytes of a file.
 
-    def of(self, size: int) -> asyncio.Semaphore:
-        """The limit for a file of `size` bytes: `async with lanes.of(size):`."""
-        return self._small if size <= SMALL else self._large
+    The first failure ends the others, and is raised when they have ended.
+    """
+    small: list[T] = []
+    large: list[T] = []
+    for file in sorted(files, key=size):
+        (small if size(file) <= SMALL else large).append(file)
+    groups = ((small, SMALL_AT_ONCE), (large, LARGE_AT_ONCE))
+    await each(groups, lambda group: each(group[0], work, group[1]), len(groups))
 
 
 async def with_reader(

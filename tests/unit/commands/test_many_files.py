@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.lab.pulling import pull
 from tests.unit.commands.test_pins import pin
 from vfs.files.experiments import summary, walk
+from vfs.files.read_whole import SMALL, each_file
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -44,6 +46,26 @@ def test_files_are_begun_some_at_a_time_however_many_there_are(tmp_path: Path) -
         assert await most_tasks(pull(stack, tmp_path / "out")) < 450
 
     play(story, latency=0.02, place=tmp_path / "cache")
+
+
+def test_large_files_are_read_beside_small_ones() -> None:
+    async def main() -> None:
+        begun: Counter[int] = Counter()
+        gate = asyncio.Event()
+
+        async def work(size: int) -> None:
+            begun[size] += 1
+            await gate.wait()
+
+        task = asyncio.ensure_future(each_file([1] * 500 + [SMALL + 1] * 5, int, work))
+        while sum(begun.values()) < 131:
+            await asyncio.sleep(0)
+        assert begun == {1: 128, SMALL + 1: 3}
+        gate.set()
+        await task
+        assert begun == {1: 500, SMALL + 1: 5}
+
+    asyncio.run(main())
 
 
 def test_others_have_their_turn_within_a_walk() -> None:

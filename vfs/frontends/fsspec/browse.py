@@ -16,7 +16,7 @@ from typing import Any
 from vfs.base.errors import ArtisyncError, NoSuchPath, NotDirectory, RemoteError, StaleVersion
 from vfs.files.experiments import resolved, walk
 from vfs.files.node import Kind, Node
-from vfs.files.read_whole import Lanes, chunks, with_reader
+from vfs.files.read_whole import LARGE_AT_ONCE, SMALL, SMALL_AT_ONCE, chunks, with_reader
 from vfs.files.reader import Reader
 from vfs.files.service import Files
 
@@ -111,7 +111,7 @@ async def _file(files: Files, path: str) -> Node:
 
 async def parts(files: Files, spans: Iterable[Span]) -> list[Any]:
     """The bytes of each part, of one version, or the error instead; all at once."""
-    lanes = Lanes()
+    small, large = asyncio.Semaphore(SMALL_AT_ONCE), asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def one(span: Span) -> bytes:
         data = io.BytesIO()
@@ -124,7 +124,7 @@ async def parts(files: Files, spans: Iterable[Span]) -> list[Any]:
                 data.writelines(block.view(a, b) for block, a, b in pieces)
 
         node = await _file(files, span[0])
-        async with lanes.of(len(_range(node.version.size, span))):
+        async with small if len(_range(node.version.size, span)) <= SMALL else large:
             await with_reader(files.tree, files.fetcher, node, files.timeout, use)
         return data.getvalue()
 
