@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 
+from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
 from vfs.base.file_version import Version
 from vfs.base.units import count, size
@@ -21,6 +22,8 @@ from vfs.stack import Stack
 SILENT = "the server does not answer; waiting for it"
 POLL = 1.0
 """Seconds between two looks; the listings behind them are as old as the TTL allows."""
+LOOKED_AT_ONCE = 64
+"""Checkpoints of which it is looked up at a time whether they are complete."""
 
 
 async def wait(
@@ -99,7 +102,9 @@ def reports(
 async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:
     """The checkpoints that are cut short."""
     checkpoints = [node for node in nodes if node.name.endswith(experiments.CHECKPOINTS)]
-    values = await asyncio.gather(
-        *(xattrs.value(stack.tree, stack.fetcher, node, xattrs.COMPLETE) for node in checkpoints)
-    )
+
+    def complete(node: Node) -> Awaitable[bytes]:
+        return xattrs.value(stack.tree, stack.fetcher, node, xattrs.COMPLETE)
+
+    values = await each(checkpoints, complete, LOOKED_AT_ONCE)
     return [os.fsdecode(node.name) for node, value in zip(checkpoints, values, strict=True) if value == b"no"]

@@ -13,12 +13,16 @@ import posixpath
 from collections.abc import Iterable
 from typing import Any
 
+from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, NoSuchPath, NotDirectory, RemoteError, StaleVersion
 from vfs.files.experiments import resolved, walk
 from vfs.files.node import Kind, Node
 from vfs.files.read_whole import LARGE_AT_ONCE, SMALL, SMALL_AT_ONCE, chunks, with_reader
 from vfs.files.reader import Reader
 from vfs.files.service import Files
+
+ASKED_AT_ONCE = 64
+"""Symlinks, and files that may have grown, that are asked about at a time."""
 
 Info = dict[str, Any]
 Span = tuple[str, int | None, int | None]
@@ -73,7 +77,7 @@ async def _infos(files: Files, path: str, top: Node, nodes: Iterable[Node]) -> l
 
     nodes = list(nodes)
     asked = [node for node in nodes if node.pending is not None or node.kind is Kind.SYMLINK]
-    answers = dict(zip(asked, await asyncio.gather(*map(shown, asked)), strict=True))
+    answers = dict(zip(asked, await each(asked, shown, ASKED_AT_ONCE), strict=True))
     start = len(top.path.rstrip(b"/")) + 1
     return [
         _info(files, posixpath.join(path, os.fsdecode(node.path[start:])), answers.get(node, node))
