@@ -61,8 +61,12 @@ def check(target: Target, data: bytes) -> None:
 
 def _inspect(name: bytes) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
+        def read(offset: int, length: int) -> bytes:
+            return data[offset : offset + length]
+
         try:
-            report = inspect_file(name, len(data), lambda offset, length: data[offset : offset + length])
+            # the shards of a distributed checkpoint are there, and hold anything
+            report = inspect_file(name, len(data), read, lambda name: (1 << 40, read))
         except UnreadableFormat:
             return
         json.dumps(report.as_json(), allow_nan=False)
