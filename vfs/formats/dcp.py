@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from vfs.base.units import count, elements
 from vfs.formats import zips
@@ -17,7 +17,7 @@ from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
 from vfs.formats.limits import Limits, TooLarge
-from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
+from vfs.formats.pickles import LONGEST_NAME, Made, Mapping, Stream, Symbolic, load
 from vfs.formats.rebuild import Tensor, dtype_of, itemsize, rebuild, shape_of
 from vfs.formats.report import Report, TensorInfo
 
@@ -132,19 +132,14 @@ def _pieces(stream: Stream, limits: Limits) -> list[Piece]:
     for name, about in listed.pairs:
         limits.take(500, steps=10)
         tensor = _described(_state(about))
-        if isinstance(name, str) and tensor is not None:
+        if _is_short(name) and tensor is not None:
             tensors[name] = tensor, dict(_chunks(about, limits))
     found = []
     for index, place in stored.pairs:
         limits.take(500, steps=10)
         name, file = _state(index).get("fqn"), _state(place).get("relative_path")
         offset, length = _state(place).get("offset"), _state(place).get("length")
-        if not (
-            isinstance(name, str)
-            and isinstance(file, str)
-            and isinstance(offset, int)
-            and isinstance(length, int)
-        ):
+        if not (_is_short(name) and _is_short(file) and isinstance(offset, int) and isinstance(length, int)):
             raise Misfit("its list of storages cannot be read")
         tensor, chunks = tensors.get(name, (None, {}))
         at = shape_of(_state(index).get("offset"))
@@ -179,6 +174,11 @@ def _chunks(about: Symbolic, limits: Limits) -> Iterator[tuple[tuple[int, ...], 
 def _state(node: Symbolic) -> Mapping:
     """The attributes of an object; none if it is something else."""
     return node.state if isinstance(node, Made) and isinstance(node.state, Mapping) else Mapping()
+
+
+def _is_short(name: Symbolic) -> TypeGuard[str]:
+    """Whether it is a text that can be shown: each may be named in many notes."""
+    return isinstance(name, str) and len(name) <= LONGEST_NAME
 
 
 def _is_name(file: str) -> bool:

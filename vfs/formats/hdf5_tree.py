@@ -115,7 +115,7 @@ class _Tree:
             for kind, content in self._messages(data, latest, ordered):
                 self._limits.take(200 + len(content))
                 if kind == _MORE:
-                    more, length = self._address(content), self._length(content[self._offsets :])
+                    more, length = self._address(content), self._length(content, self._offsets)
                     parts.append((more + 4, length - 8) if latest else (more, length))
                 else:
                     messages.append((kind, content))
@@ -134,7 +134,7 @@ class _Tree:
         count, at = data[1], 8 if data[0] == 1 else 4
         if count > MOST_DIMENSIONS:
             raise Misfit("a dataset has too many dimensions")
-        return tuple(self._length(data[at + i * self._lengths :]) for i in range(count))
+        return tuple(self._length(data, at + i * self._lengths) for i in range(count))
 
     def _link(self, data: bytes) -> list[tuple[str, int]]:
         """A hard link's name and address. Soft links are left out: their targets have names of their own."""
@@ -146,16 +146,16 @@ class _Tree:
         at += 8 * bool(flags & 4) + bool(flags & 0x10)
         width = 1 << (flags & 3)
         length, at = int.from_bytes(data[at : at + width], "little"), at + width
-        return [(_text(data[at : at + length]), self._address(data[at + length :]))]
+        return [(_text(data[at : at + length]), self._address(data, at + length))]
 
     # --- groups -----------------------------------------------------------------------------------------------------
 
     def _symbols(self, group: bytes) -> Steps[list[tuple[str, int]]]:
         """The names in a group with a symbol table, and where they lead."""
         heap = yield from self._get(
-            self._address(group[self._offsets :]), 8 + 2 * self._lengths + self._offsets
+            self._address(group, self._offsets), 8 + 2 * self._lengths + self._offsets
         )
-        size, where = self._length(heap[8:]), self._address(heap[8 + 2 * self._lengths :])
+        size, where = self._length(heap, 8), self._address(heap, 8 + 2 * self._lengths)
         names = yield from self._get(where, size)
         links: list[tuple[str, int]] = []
         todo = [self._address(group)]
@@ -170,7 +170,8 @@ class _Tree:
             if node.startswith(b"TREE"):
                 step = self._lengths + self._offsets
                 rest = yield from self._get(address + 8 + 2 * self._offsets, count * step)
-                todo += [self._address(rest[i * step + self._lengths :]) for i in reversed(range(count))]
+                self._limits.take(40 * count, steps=count // 4)
+                todo += [self._address(rest, i * step + self._lengths) for i in reversed(range(count))]
             elif node.startswith(b"SNOD"):
                 step = 2 * self._offsets + 24
                 rest = yield from self._get(address + 8, count * step)
@@ -180,7 +181,7 @@ class _Tree:
                     at = self._address(entry)
                     name = names[at : at + LONGEST_NAME].partition(b"\0")[0]
                     if entry[self._offsets : 2 * self._offsets] != b"\xff" * self._offsets:  # no soft link
-                        links.append((_text(name), self._address(entry[self._offsets :])))
+                        links.append((_text(name), self._address(entry, self._offsets)))
             else:
                 raise Misfit("a group has no names")
         return links
@@ -192,11 +193,11 @@ class _Tree:
             raise Misfit("a part of it is too long")
         return (yield from need(self._base + address, self._base + address + size))
 
-    def _address(self, data: bytes) -> int:
-        return int.from_bytes(data[: self._offsets], "little")
+    def _address(self, data: bytes, at: int = 0) -> int:
+        return int.from_bytes(data[at : at + self._offsets], "little")
 
-    def _length(self, data: bytes) -> int:
-        return int.from_bytes(data[: self._lengths], "little")
+    def _length(self, data: bytes, at: int) -> int:
+        return int.from_bytes(data[at : at + self._lengths], "little")
 
 
 def _text(name: bytes) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from vfs.formats.events import masked_crc
 
 MIB = 1 << 20
+NODES = 4096 + MIB
 
 
 def _safetensors(header: bytes) -> bytes:
@@ -92,6 +93,19 @@ def _places_of_one_large_object() -> bytes:
     return _dcp(index + place, storages=(_recall(1) + _recall(2)) * 500)
 
 
+def _long_names() -> bytes:
+    """Of tensors, and of shards."""
+    tensor = _memo(0, _object((b"size", b")")))
+    names = [_memo(1 + i, _text(b"%d" % i + "\u0416".encode() * (5 * MIB))) for i in range(2)]
+    places = b"".join(
+        _object((b"fqn", _recall(1 + i)))
+        + _object((b"relative_path", _recall(1 + i)), (b"offset", b"K\0"), (b"length", b"K\1"))
+        for i in range(2)
+    )
+    tensors = b"".join(_recall(1 + i) + _recall(0) for i in range(2))
+    return _dcp(tensor + b"".join(names), tensors, places)
+
+
 def pieces_in_shards(shards: int, pieces: int) -> bytes:
     """A `.metadata` of values of one byte, in turn at the beginning of each shard (`0.distcp`, …)."""
     index = _memo(1, _object((b"fqn", _text(b"a"))))
@@ -106,15 +120,23 @@ def pieces_in_shards(shards: int, pieces: int) -> bytes:
     return _dcp(index + b"".join(files), storages=places)
 
 
-def _hdf5() -> bytes:
-    """A group of 26,000 members whose names are one text of a MiB."""
-    heap, names = 1000, 4096
-    node = names + MIB
-    head = b"\x89HDF\r\n\x1a\n" + bytes((2, 8, 8, 0)) + struct.pack("<4Q", 0, 0, node, 96)
-    data = head.ljust(96, b"\0") + struct.pack("<B7xI4xHH4x2Q", 1, 24, 0x11, 16, node, heap)
+def _hdf5(nodes: bytes) -> bytes:
+    """A group whose names are one text of a MiB; its members are in `nodes`, which begin at `NODES`."""
+    heap, names = 1000, NODES - MIB
+    head = b"\x89HDF\r\n\x1a\n" + bytes((2, 8, 8, 0)) + struct.pack("<4Q", 0, 0, NODES, 96)
+    data = head.ljust(96, b"\0") + struct.pack("<B7xI4xHH4x2Q", 1, 24, 0x11, 16, NODES, heap)
     data = data.ljust(heap, b"\0") + struct.pack("<8s3Q", b"HEAP", MIB, 0, names)
-    data = data.ljust(names, b"\0") + b"n" * MIB
-    return data + b"SNOD" + struct.pack("<2xH", 26_000) + struct.pack("<2Q24x", 1, 96) * 26_000
+    return data.ljust(names, b"\0") + b"n" * MIB + nodes
+
+
+def _members() -> bytes:
+    return b"SNOD" + struct.pack("<2xH", 26_000) + struct.pack("<2Q24x", 1, 96) * 26_000
+
+
+def _nodes_of_65535() -> bytes:
+    """Each node has the next one as its first child, and what comes then as the others."""
+    node = (b"TREE" + struct.pack("<2xH24xQ", 65_535, NODES + 40 * (i + 1)) for i in range(20_000))
+    return b"".join(node) + bytes(MIB)
 
 
 def _parquet() -> bytes:
@@ -304,7 +326,9 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tensors that share large properties": (".metadata", _tensors_of_large_properties),
     "places that share a large object": (".metadata", _places_of_one_large_object),
     "pieces in many shards": (".metadata", lambda: pieces_in_shards(1000, 80_000)),
-    "a group of long names": ("m.h5", _hdf5),
+    "a group of long names": ("m.h5", lambda: _hdf5(_members())),
+    "a group of nodes within each other": ("m.h5", lambda: _hdf5(_nodes_of_65535())),
+    "shards and tensors of long names": (".metadata", _long_names),
     "a footer of four million flags": ("m.parquet", _parquet),
 }
 
