@@ -331,6 +331,22 @@ def test_a_mount_point_that_is_mounted_already(client: Client) -> None:
 
 
 @needs_fuse
+def test_of_several_mounts_at_a_time_in_one_place_one_is_made(client: Client) -> None:
+    place = client.place / "artifacts-here"
+    starting = [client.start("mount", place) for _ in range(3)]
+    said = sorted((one.communicate(timeout=30)[1], one.returncode) for one in starting)
+    assert client.artisync("unmount", place).returncode == 0
+    assert [code for _, code in said].count(0) == 1, said
+    assert sum(f"{place} is already mounted" in text for text, _ in said) == 2
+    assert not os.path.ismount(place)
+
+
+def test_a_mount_point_that_would_hide_the_cache(client: Client) -> None:
+    for place in (client.cache, client.place):
+        refused(mount(client, place), f"{place} would hide the cache in {client.cache}", "empty directory")
+
+
+@needs_fuse
 @for_users
 def test_allow_other_where_it_is_not_allowed(client: Client) -> None:
     if "\nuser_allow_other" in available.FUSE_CONF.read_text():

@@ -17,9 +17,11 @@ from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
+from vfs.base.errors import CannotControl, MountPointUnusable
 from vfs.base.settings import Settings
 from vfs.commands.reports import Report
 from vfs.commands.verbs import VERBS
+from vfs.control import sockets
 from vfs.control.server import Verb, announce
 from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse.available import check_fuse
@@ -71,6 +73,9 @@ def run(
     Raises MountError and ConnectError before that. Blocks; must be called on the main thread.
     """
     check(settings)
+    cache = Path(os.path.realpath(settings.cache_dir))
+    if mountpoint in (cache, *cache.parents):
+        raise MountPointUnusable(f"{mountpoint} would hide the cache in {cache}")
     made = mountpoints.absent(mountpoint)
     served = False
     try:
@@ -103,7 +108,7 @@ async def _serve(
     try:
         mounted = _mounted(stack, settings, mountpoint, stop.set)
         try:
-            await _unless_stopped(mounted.mount(), stop)
+            await _unless_stopped(_mount(mounted, mountpoint), stop)
             if stop.is_set():
                 return False
             with short_rounds():
@@ -127,6 +132,19 @@ def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[
     from vfs.frontends.fuse.mounted import FuseMount  # loads libfuse, which may not be there
 
     return FuseMount(stack.files, settings, mountpoint, gone=gone)
+
+
+async def _mount(mounted: Mounted, mountpoint: Path) -> None:
+    directory = sockets.socket_path(mountpoint).parent
+    sockets.prepare(directory)
+    try:
+        with sockets.locked(directory):
+            mountpoints.check_usable(
+                mountpoint
+            )  # another may have been mounted there while this one connected
+            await mounted.mount()
+    except OSError as error:
+        raise CannotControl(f"cannot lock {directory}: {error.strerror}") from error
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
