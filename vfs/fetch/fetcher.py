@@ -333,8 +333,7 @@ class Fetcher:
             await self._fetch_whole(content)
         start = job.index * BLOCK
         capacity = min(BLOCK, content.version.size - start)
-        block = self.cache.get(content.lineage, job.index)
-        fresh = Block(capacity) if block is None and not little(job.size, capacity) else None
+        fresh = None if little(job.size, capacity) else Block(capacity)
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
         file = await self.handles.file(content)
         version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()

@@ -191,8 +191,9 @@ class Reader:
             # it grew, or was evicted: the link says how much to fetch
             self._on_disk, pattern.frontier = False, ahead[0]
         remote = self.fetcher.remote
+        window = remote.window
         # what came already and waits for a block before it is not in flight
-        limit = remote.window + remote.window // self.fetcher.readers
+        limit = window + window // self.fetcher.readers
         ahead = pattern.ahead(content.version.size, limit, remote.spare, growth, early=remote.early)
         if ahead is not None:
             self.fetcher.ahead(self, content, [ahead])

@@ -219,6 +219,8 @@ class Pool:
     def backlog(self, waiting: int) -> None:
         """Open more connections if `waiting` bytes would fill them."""
         self._probe()
+        if self.link.rtt < NEAR:
+            return
         share, useful = self.share, min(self.link.path.window, self.in_flight + waiting)
         self._dial_up_to(1 + min(share.most, math.ceil(useful / share.size)))
 
@@ -308,7 +310,7 @@ class Pool:
         while True:
             async with self._suspects if suspect else contextlib.nullcontext():
                 connection = await self.connection()
-                if choose is not None:
+                if choose is not None and len(self._connections) > 1:
                     connection = choose(connection)
                 try:
                     answer = await question(connection)
@@ -336,9 +338,10 @@ class Pool:
     @property
     def window(self) -> int:
         """See `api.Remote`."""
-        window, full = self.link.path.window, self.share.full
+        window = self.link.path.window
         if self.link.rtt < NEAR:
             return min(window, NEAR_WINDOW)
+        full = self.share.full
         if full is None:
             return window
         # requests on one connection do not move to another that is made meanwhile

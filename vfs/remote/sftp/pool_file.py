@@ -142,7 +142,7 @@ class PoolFile:
                 connection.in_flight -= len(into)
         value = handle.result()
         sent = path.sent(len(into), now(), self._pool.in_flight, self._pool.arrived)
-        count, attributes = await asyncio.shield(connection.read(value, offset, into, self.path, since, once))
+        count, attributes = await connection.read(value, offset, into, self.path, since, once)
         path.received(count, sent, now(), self._pool.arrived)
         return count, attributes
 

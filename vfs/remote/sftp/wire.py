@@ -123,7 +123,7 @@ def init() -> bytes:
 
 def request(kind: PacketType, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
     """A request whose body is one string (a path or a handle) and then `tail`."""
-    return b"".join((_HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)), text, tail))
+    return _HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)) + text + tail
 
 
 def read(request_id: int, handle: bytes, offset: int, size: int) -> bytes:
