@@ -29,6 +29,7 @@ from tests.lab.sshd import Sshd, fingerprint, make_key
 from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
+from vfs.remote.sftp import wire
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
@@ -313,6 +314,23 @@ def test_closing_wakes_a_thread_that_sends(place: Place, server: Sshd) -> None:
         thread.join(1)
         stream.close()
         assert blocked.wait(3)
+
+
+def test_what_would_have_to_wait_is_not_sent_at_once(server: Sshd, tmp_path: Path) -> None:
+    stream = ParamikoDialer(server.address, tmp_path / "ours", accept_new=True).dial(10)
+    assert isinstance(stream, ChannelStream)
+    session, hello = stream._chain.sessions[-1], wire.init()
+    try:
+        assert eventually(lambda: stream.send_now(hello) == len(hello))  # once the window is open
+        with session.clear_to_send_lock:
+            assert stream.send_now(hello) == 0
+        session.clear_to_send.clear()  # new keys are agreed on
+        assert stream.send_now(hello) == 0
+        session.clear_to_send.set()
+        assert stream.send_now(bytes(1 << 20)) == 0
+    finally:
+        stream.close()
+    assert stream.send_now(hello) == 0
 
 
 def test_a_session_that_the_server_ends_is_the_end_of_the_stream(

@@ -71,11 +71,14 @@ class ChildStream:
         def take() -> bool:
             try:
                 for _ in range(TURNS):
-                    count = os.readv(self._fd, sink.get_buffers())
+                    buffers = sink.get_buffers()
+                    count = os.readv(self._fd, buffers)
                     if not count:
                         reader.stop()
                         return False
                     sink.received(count)
+                    if count < len(buffers[0]):  # no more has come
+                        break
             except BlockingIOError:
                 pass
             except ConnectionResetError:  # ssh ended, and had not read all

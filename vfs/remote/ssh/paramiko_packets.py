@@ -14,6 +14,7 @@ import os
 import queue
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -34,6 +35,11 @@ BLOCK = 16
 CHANNEL_DATA = 94
 _CHANNEL_DATA = struct.Struct(">BBII")
 """A decrypted packet up to its data: the length of its padding, the kind, the channel, the length of the data."""
+CHANNEL_DATA_HEAD = struct.Struct(">BII")
+"""The beginning of such a packet's payload."""
+
+TURN = 0.005
+"""Seconds after which the event loop looks after others, though more has come."""
 
 
 class BufferedSocket:
@@ -62,8 +68,8 @@ class BufferedSocket:
         """The bytes that were received and not taken, to be changed in place; valid until `fill` or `recv`."""
         return self._buffer[self._start : self._end]
 
-    def fill(self, count: int, *, wait: bool = True) -> None:
-        """Receive once, with room for `count` bytes in all.
+    def fill(self, count: int, *, wait: bool = True) -> bool:
+        """Receive once, with room for `count` bytes in all; whether there may be more.
 
         Raises as `socket.recv`, without `wait` BlockingIOError where nothing has come, and EOFError at the end.
         """
@@ -78,6 +84,7 @@ class BufferedSocket:
         if not received:
             raise EOFError
         self._end = end + received
+        return received == len(free)
 
     @property
     def waiting(self) -> bool:
@@ -258,13 +265,11 @@ class Packets(Packetizer):
 
     def _take(self) -> bool:
         """Receive what has come; False when paramiko's thread was handed something. The event loop's thread."""
-        data: list[memoryview] = []
         handed: tuple[int, Any] | BaseException | None
+        more, end = True, time.monotonic() + TURN
         try:
-            handed = self._split(self._channel, data)
-            if handed is None and not data:
-                self._fill(wait=False)
-                handed = self._split(self._channel, data)
+            while (handed := self._give()) is None and more:
+                more = self._fill(wait=False) and time.monotonic() < end
             if handed is None and self.need_rekey() and not self._rekeying:
                 self._rekeying = True
                 handed = NeedRekeyException()
@@ -272,11 +277,18 @@ class Packets(Packetizer):
             handed = None
         except Exception as failure:  # noqa: BLE001  raised by `read_message`
             handed = EOFError() if self.closed else failure
-        if data:
-            self._sink(data)
         if handed is not None:
             self._handed.put(handed)
         return handed is None
+
+    def _give(self) -> tuple[int, Any] | None:
+        """Give the channel's data that have come to the sink, up to a message that is something else: that one."""
+        data: list[memoryview] = []
+        try:
+            return self._split(self._channel, data)
+        finally:
+            if data:
+                self._sink(data)
 
     def _split(self, ours: int | None, data: list[memoryview]) -> tuple[int, Any] | None:
         """Append the data of our channel in the packets that have come, up to a message that is something else: that one."""
@@ -320,9 +332,9 @@ class Packets(Packetizer):
             if self.need_rekey() and not self.buffered.waiting:
                 raise NeedRekeyException from error
 
-    def _fill(self, *, wait: bool) -> None:
+    def _fill(self, *, wait: bool) -> bool:
         assert self._cipher is not None
-        self.buffered.fill(self._needed or self._cipher.head, wait=wait)
+        return self.buffered.fill(self._needed or self._cipher.head, wait=wait)
 
     def _message(self, payload: memoryview, number: int) -> tuple[int, Any]:
         """A message, as paramiko takes it, and its kind."""

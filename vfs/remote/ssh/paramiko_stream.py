@@ -5,24 +5,29 @@ Threads: as for `Transport`. `Chunks` is shared by paramiko's thread and our rea
 
 from __future__ import annotations
 
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import paramiko
+from paramiko import Message
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from vfs.base import errors
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
-from vfs.remote.ssh.paramiko_packets import Packets
+from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, CHANNEL_DATA_HEAD, Packets
 from vfs.remote.ssh.paramiko_session import WINDOW, Session
 from vfs.remote.ssh.ssh_errors import NOT_BEGUN
 from vfs.remote.ssh.transport import Sink
 
-ACKNOWLEDGED = 8 << 20
-"""Bytes received before the window is opened by as many (WINDOW_ADJUST): a fraction of the window."""
+ACKNOWLEDGED = 16 << 20
+"""Bytes received before the window is opened by as many (WINDOW_ADJUST): what is in flight fits into the rest."""
+
+AT_ONCE = 4096
+"""Bytes of a packet for which there is room in the system's buffer whenever there is some."""
 
 IDLE_POLL = 5.0
 """Timeout of the socket, in seconds: how often paramiko's thread wakes on an idle link. paramiko's default is 0.1."""
@@ -178,6 +183,35 @@ class ChannelStream:
             if self._begun or self._closed:
                 raise OSError(str(e)) from e
             # The server refused SFTP: `receive` ends as well, and sets `error`.
+
+    def send_now(self, data: bytes) -> int:
+        """As `Transport.send_now`; all or nothing, in one packet. Another thread that sends, and new keys, go first."""
+        channel, session = self._channel, self._chain.sessions[-1]
+        if len(data) > AT_ONCE or not session.clear_to_send_lock.acquire(blocking=False):
+            return 0
+        try:
+            if not (session.clear_to_send.is_set() and session.is_active() and self._has_room):
+                return 0
+            with channel.lock:
+                if channel.closed or channel.out_window_size < len(data):
+                    return 0
+                channel.out_window_size -= len(data)
+            head = CHANNEL_DATA_HEAD.pack(CHANNEL_DATA, channel.remote_chanid, len(data))
+            session.packetizer.send_message(Message(head + data))
+            return len(data)
+        except (OSError, EOFError, ValueError):  # the socket is closed; `send` finds out why
+            return 0
+        finally:
+            session.clear_to_send_lock.release()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether a short packet can be sent without waiting."""
+        if len(self._chain.sessions) > 1:  # it goes through another session's locks
+            return False
+        poll = select.poll()
+        poll.register(self._chain.sockets[-1], select.POLLOUT)
+        return bool(poll.poll(0))
 
     def _ended_early(self) -> None:
         if self._closed:
