@@ -45,12 +45,13 @@ _WHY = {
 class CheckResult:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
     record, `index` for a group of blocks whose record cannot be read. `gone`: its bytes are not there, as a process
-    leaves it that is killed while it evicts."""
+    leaves it that is killed while it evicts. `size`: bytes of the disk that the block took."""
 
     lineage: bytes | None
     index: int | None
     error: str | None
     gone: bool = False
+    size: int = 0
 
 
 class DiskCache:
@@ -210,10 +211,10 @@ class DiskCache:
         with self._usable() as ledger:
             return ledger.records.usage()
 
-    def entries(self) -> dict[bytes, tuple[int, int]]:
-        """Every lineage with its count of blocks and the valid bytes in them."""
+    def entries(self) -> dict[bytes, int]:
+        """Every lineage with the bytes of the disk that its blocks take."""
         with self._usable() as ledger:
-            return ledger.lineages()
+            return ledger.records.sizes()
 
     def verify(self) -> Iterator[CheckResult]:
         """Check every block and record that is on the disk; what is not sound is dropped."""
@@ -285,11 +286,11 @@ def _verify(ledger: Ledger, key: str) -> Iterator[CheckResult]:
         patiently(lambda: ledger.wipe(key))
         yield CheckResult(group[0] if group is not None else None, None, str(damage))
         return
-    for place in [(group[0], index) for index in blocks]:
-        (block,) = patiently(functools.partial(ledger.read, place[0], [place[1]]))
+    for index, stored in blocks.items():
+        (block,) = patiently(functools.partial(ledger.read, group[0], [index]))
         if block is not None:
             error = str(block) if isinstance(block, Damaged) else None
-            yield CheckResult(*place, error, isinstance(block, Gone))
+            yield CheckResult(group[0], index, error, isinstance(block, Gone), stored.size)
 
 
 def check_place(directory: Path) -> None:

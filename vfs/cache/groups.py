@@ -117,23 +117,6 @@ def unpack(data: bytes, number: int) -> Group:
     return group
 
 
-def counted(data: bytes) -> tuple[int, int]:
-    """How many blocks a group has, and their valid bytes; as `unpack`, and faster."""
-    blocks = valid = at = 0
-    try:
-        while at < len(data):
-            count = _HEAD.unpack_from(data, at)[1]
-            at += _HEAD.size
-            for _ in range(count):
-                first, last = _RANGE.unpack_from(data, at)
-                valid += last - first
-                at += _RANGE.size
-            blocks += count > 0
-    except struct.error:
-        raise Damaged("the record of blocks is cut short") from None
-    return blocks, valid
-
-
 def _sound(extents: tuple[Extent, ...], capacity: int) -> bool:
     if not 0 < capacity <= BLOCK or len(extents) > MAX_EXTENTS:
         return False

@@ -33,7 +33,6 @@ from vfs.cache.groups import (
     Place,
     Stored,
     allocated,
-    counted,
     group_of,
     parse_key,
     record_key,
@@ -138,19 +137,6 @@ class Ledger:
         with self._lock:
             groups = list(self._known.get(lineage, {}).values())
         return {index: one.valid for group in groups for index, one in group.items() if one.extents}
-
-    def lineages(self) -> dict[bytes, tuple[int, int]]:
-        """Every lineage with its count of blocks and the valid bytes in them. Reads all groups."""
-        found: dict[bytes, tuple[int, int]] = {}
-        for name, value in self.records.scan("b:"):
-            try:
-                lineage, (blocks, valid) = bytes.fromhex(name[2:34]), counted(value)
-            except (ValueError, Damaged):
-                continue
-            if blocks:
-                count, total = found.get(lineage, (0, 0))
-                found[lineage] = count + blocks, total + valid
-        return found
 
     def _stored(self, place: Place) -> Stored | None:
         stored = self._known.get(place[0], {}).get(place[1] // GROUP, {}).get(place[1])

@@ -71,18 +71,17 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
 
     bad: list[dict[str, Any]] = []
     with _opened(given) as disk:
-        known, entries, blocks, gone = places(disk), disk.entries(), 0, 0
-        counted = Progress(total=sum(size for _, size in entries.values()))
+        known, blocks, gone = places(disk), 0, 0
+        counted = Progress(total=sum(disk.entries().values()))
         with progress.shown(counted):
             for verdict in disk.verify():
                 place = known.get(verdict.lineage or b"")
-                path = os.fsdecode(place.path) if place is not None and place.path is not None else None
+                path = os.fsdecode(place) if place is not None else None
                 if verdict.gone:
                     gone += 1
                 elif verdict.lineage is not None:
                     blocks += 1
-                    count, size = entries.get(verdict.lineage, (1, 0))
-                    counted.done += size // count
+                    counted.done += verdict.size
                     counted.doing = path or ""
                 if verdict.error is not None and not verdict.gone:
                     bad.append({"path": path, "block": verdict.index, "error": verdict.error})

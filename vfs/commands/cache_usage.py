@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from vfs.cache.disk import DiskCache
 from vfs.files.records import FileRecord, identity_of
 
 
-class Origin(NamedTuple):
-    """Where a lineage belongs: the identity of a server's root (see `settings.identity`), and the path below it."""
-
-    identity: str
-    path: bytes | None
-    """None where the record does not tell."""
-
-    @property
-    def experiment(self) -> bytes | None:
-        """The first directory of the path; empty for a file in the root itself."""
-        if self.path is None:
-            return None
-        return self.path.partition(b"/")[0] if b"/" in self.path else b""
-
-
 @dataclass(slots=True)
 class Holding:
-    """What is cached of one experiment of one server; sizes in bytes."""
+    """What is cached of one experiment of one server; sizes in bytes of the disk."""
 
     identity: str | None
     experiment: bytes | None
@@ -36,29 +20,38 @@ class Holding:
     pinned: int = 0
 
 
-def places(disk: DiskCache) -> dict[bytes, Origin]:
-    """Where each lineage that has a record belongs."""
-    found = {}
-    for key, value in disk.records("f:"):
-        known = FileRecord.whereabouts(value)
-        if known is not None:
-            lineage, path = known
-            found[lineage] = Origin(identity_of(key), path)
-    return found
+def places(disk: DiskCache) -> dict[bytes, bytes | None]:
+    """The path, below its server's root, of each lineage that has a record; None where the record does not tell."""
+    return dict(filter(None, (FileRecord.whereabouts(value) for _, value in disk.records("f:"))))
 
 
 def holdings(disk: DiskCache) -> list[Holding]:
     """What there is of each experiment, the largest of each server first. Raises CacheUnusable."""
-    known = places(disk)
+    sizes = disk.entries()
     pins = {key[2:] for key, _ in disk.records("p:")}
     found: dict[tuple[str | None, bytes | None], Holding] = {}
-    for lineage, (_, size) in disk.entries().items():
-        place = known.get(lineage)
-        where = (place.identity, place.experiment) if place is not None else (None, None)
-        holding = found.get(where)
+
+    def add(identity: str | None, experiment: bytes | None, lineage: bytes, size: int) -> None:
+        holding = found.get((identity, experiment))
         if holding is None:
-            holding = found[where] = Holding(*where)
+            holding = found[identity, experiment] = Holding(identity, experiment)
         holding.files += 1
         holding.size += size
         holding.pinned += size if lineage.hex() in pins else 0
+
+    for key, value in disk.records("f:"):
+        lineage, path = FileRecord.whereabouts(value) or (b"", None)
+        size = sizes.pop(lineage, None)
+        if size is not None:
+            add(identity_of(key), _experiment(path), lineage, size)
+    for lineage, size in sizes.items():
+        add(None, None, lineage, size)
     return sorted(found.values(), key=lambda one: (one.identity is None, one.identity or "", -one.size))
+
+
+def _experiment(path: bytes | None) -> bytes | None:
+    """The first directory of a path; empty for a file in the root itself."""
+    if path is None:
+        return None
+    first, slash, _ = path.partition(b"/")
+    return first if slash else b""

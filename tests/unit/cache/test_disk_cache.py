@@ -748,11 +748,14 @@ def test_a_look_tells_how_much_there_is_and_changes_nothing(cache_at: Open, tmp_
     assert len(files(directory)) == 2
 
 
-def test_entries_count_blocks_and_bytes_of_each_lineage(cache_at: Open) -> None:
+def test_entries_tell_what_each_lineage_takes_of_the_disk(cache_at: Open, tmp_path: Path) -> None:
     cache = cache_at()
     put(cache, LINEAGE, 0, 1, size=500)
     put(cache, OTHER, 7, size=10)
-    assert cache.entries() == {LINEAGE: (2, 1000), OTHER: (1, 10)}
+    assert cache.entries() == {LINEAGE: 8192, OTHER: 4096}
+    cache.close()
+    tamper(tmp_path, "UPDATE Cache SET tag = 'no lineage' WHERE tag = ?", OTHER.hex())
+    assert cache_at().entries() == {LINEAGE: 8192}
 
 
 def test_verifying_finds_what_is_damaged_and_drops_just_that(cache_at: Open, tmp_path: Path) -> None:

@@ -77,9 +77,9 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     fill(disk, "exp-1/checkpoints/a.pt", 300 * KIB)
     fill(disk, "exp-1/logs/x.log", 20 * KIB, pin=True)
     fill(disk, "exp-\udcff/x", 400 * KIB)
-    fill(disk, "notes.txt", 1 * KIB)
-    fill(disk, "old/x", 3 * KIB, named=False)
-    fill(disk, "exp-1/x", 2 * KIB, "me@other:/data")
+    fill(disk, "notes.txt", 4 * KIB)
+    fill(disk, "old/x", 8 * KIB, named=False)
+    fill(disk, "exp-1/x", 12 * KIB, "me@other:/data")
     nameless = Block(KIB)
     nameless.write(0, bytes(KIB))
     disk.write(b"\x09" * 16, 0, nameless)
@@ -89,12 +89,12 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     assert report["bytes"] == disk.usage()
     assert report["limit"] == DEFAULT_CACHE_SIZE
     assert report["experiments"] == [
-        told("exp-1", 1, 2, profile=None, server="me@other:/data"),
+        told("exp-1", 1, 12, profile=None, server="me@other:/data"),
         told("exp-\udcff", 1, 400),
         told("exp-1", 2, 320, 20),
-        told(None, 1, 3),
-        told("", 1, 1),
-        told(None, 1, 1, profile=None, server=None),
+        told(None, 1, 8),
+        told("", 1, 4),
+        told(None, 1, 4, profile=None, server=None),
     ]
 
 
