@@ -59,13 +59,21 @@ def stream(
     for message in _lines(path, verb, args, timeout, silence):
         if "item" in message:
             yield message["item"]
+        elif message.get("result"):
+            raise _another_version()
 
 
 def call(path: Path, verb: str, *, timeout: float = 10.0, **args: Any) -> Json:
     """What the coroutine behind `verb` returns. Raises as `stream` does; `timeout` in seconds."""
-    *_, last = _lines(path, verb, args, timeout, timeout)
+    *items, last = _lines(path, verb, args, timeout, timeout)
+    if items:
+        raise _another_version()
     result: Json = last.get("result", {})
     return result
+
+
+def _another_version() -> MountSilent:
+    return MountSilent("the mount was begun by another version of artisync; mount it again")
 
 
 def _error(message: Json) -> ArtisyncError:

@@ -96,6 +96,13 @@ def test_a_stream_yields_each_item_in_order() -> None:
     assert items == [{"number": 0}, {"number": 1}, {"number": 2}]
 
 
+def test_a_mount_of_another_version_that_answers_otherwise_is_not_taken_to_have_said_nothing() -> None:
+    with pytest.raises(MountSilent, match="another version"):
+        asked(lambda path: list(client.stream(path, "echo", a=1)))
+    with pytest.raises(MountSilent, match="another version"):
+        asked(lambda path: client.call(path, "count", to=3))
+
+
 def test_an_answer_may_be_longer_than_any_buffer() -> None:
     text = "x" * 900_000
     assert asked(lambda path: client.call(path, "echo", text=text)) == {"heard": {"text": text}}
