@@ -89,13 +89,13 @@ async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
 
 
 async def find_path(tree: Tree, path: str) -> Node:
-    """The node at `experiment/…`; raises NoSuchExperiment for its first word, NoSuchPath for the rest."""
+    """The node at `experiment/…`, or of a file beside the experiments; raises NoSuchExperiment for its first word, NoSuchPath
+    for the rest."""
     first, _, rest = path.strip("/").partition("/")
-    if not rest:
-        known = await experiments(tree)
-        return known[choose(first, list(known))]
     try:
-        return await tree.find(os.fsencode(path))
+        if first:
+            return await tree.find(os.fsencode(path))
+        raise NoSuchPath(path)
     except (NoSuchPath, NotDirectory) as error:
         name = choose(first, list(await experiments(tree)))
         if name != first:

@@ -59,6 +59,19 @@ def test_cat_takes_patterns_and_a_number_of_lines(
     assert cat("exp-[1]/a.log", "-n", "1") == b"y", "a name with brackets is itself"
 
 
+def test_a_file_beside_the_experiments_has_a_name_too(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.file(b"notes.txt", LOG)
+    written: list[bytes] = []
+    monkeypatch.setattr("vfs.cli.cat._write", written.append)
+    assert commands.run("cat", "notes.txt").code == 0
+    assert b"".join(written) == LOG
+    assert [row["name"] for row in json.loads(commands.run("ls", "notes.txt", "--json").out)] == ["notes.txt"]
+    assert commands.run("pin", "notes.txt").err.startswith(b"Pinned 1 file")
+    assert b"no experiment 'note.txt'" in commands.run("cat", "note.txt").err
+
+
 def test_inspect_looks_into_files_of_the_server(commands: Commands) -> None:
     said = commands.run("inspect", "exp-gpt-*/checkpoints/model.pt")
     assert said.code == 0
