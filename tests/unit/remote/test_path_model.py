@@ -149,11 +149,36 @@ def test_a_rate_that_changes_is_followed_beside_jitter_and_stalls(every: int) ->
         assert waits(path, slow + 3, slow + 9.6)[-1] <= 0.5
 
 
-@pytest.mark.parametrize(("mbit", "rtt"), [(5, 0.12), (1, 0.3), (20, 0.3)])
-def test_a_rate_that_rises_is_found_on_a_long_path_too(mbit: float, rtt: float) -> None:
-    path = Path(lambda now: (mbit if now < BEGIN + 10 else max(20, 5 * mbit)) * MBIT, always(rtt))
-    path.run(20)
-    assert share(path, BEGIN + 17, BEGIN + 20) >= 0.95
+@pytest.mark.parametrize(
+    ("before", "after", "rtt", "at_first"),
+    [(5, 25, 0.12, 0.8), (1, 20, 0.3, 0.5), (20, 100, 0.3, 0.7), (5, 50, 0.15, 0.8), (2, 20, 0.3, 0.6)],
+)
+@pytest.mark.parametrize("pause", [0, 12])
+def test_a_rate_that_rises_is_found_on_a_long_path_too(
+    before: float, after: float, rtt: float, at_first: float, pause: float
+) -> None:
+    changes, again = BEGIN + 10, BEGIN + 10 + pause
+    path = Path(
+        lambda now: (before if now < changes else after) * MBIT,
+        always(rtt),
+        greedy=lambda now: now < changes or now > again,
+    )
+    path.run(20 + pause)
+    assert share(path, again, again + 4) >= at_first
+    assert share(path, again + 7, again + 10) >= 0.95
+
+
+@pytest.mark.parametrize(("before", "rtt"), [(1000, 0.05), (1000, 0.001), (100, 0.06)])
+def test_a_rate_that_nobody_measured_lately_is_not_relied_on(before: float, rtt: float) -> None:
+    path = Path(
+        lambda now: (before if now < BEGIN + 10 else 5) * MBIT,
+        always(rtt),
+        greedy=lambda now: now < BEGIN + 8 or now > BEGIN + 20,
+        small_every=0.1,
+    )
+    path.run(30)
+    assert waits(path, BEGIN + 20, BEGIN + 30)[-1] <= START / (5 * MBIT) + 0.1
+    assert share(path, BEGIN + 20, BEGIN + 30) >= 0.95
 
 
 def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> None:
@@ -162,6 +187,28 @@ def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> N
     assert share(path, BEGIN + 5, BEGIN + 20) >= 0.95
     assert share(path, BEGIN + 23, BEGIN + 40) >= 0.85
     assert path.model.rtt == pytest.approx(0.12, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shorter", "longer", "at_first"),
+    [
+        (1000, 1000, 0.02, 0.05, 0.8),
+        (100, 100, 0.02, 0.04, 0.8),
+        (100, 20, 0.02, 0.05, 0.9),
+        (100, 20, 0.02, 0.3, 0.5),
+    ],
+)
+def test_a_path_that_becomes_longer_under_a_read_does_not_look_slow(
+    before: float, after: float, shorter: float, longer: float, at_first: float
+) -> None:
+    changes = BEGIN + 13
+    path = Path(
+        lambda now: (before if now < changes else after) * MBIT,
+        lambda now: shorter if now < changes else longer,
+    )
+    path.run(30)
+    assert share(path, changes, changes + 4) >= at_first
+    assert share(path, changes + 4, changes + 17) >= 0.95
 
 
 def test_a_path_with_a_quarter_of_the_round_trip_is_another_one_and_nothing_is_known_of_its_rate() -> None:

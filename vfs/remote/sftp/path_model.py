@@ -36,6 +36,8 @@ FULL = 0.75
 """The part of the window that must be in flight for the path, not the readers, to bound the rate."""
 RATE_SECONDS, RATE_ROUNDS = 1.0, 10
 """How far back the highest rate is looked for: whichever is longer."""
+RATE_HOLDS = 10.0
+"""Seconds after which a rate that no reads confirmed is looked for anew, with `START` in flight at most."""
 RTT_SECONDS = 10.0
 """How long a lowest round trip holds; then it is measured anew, with half a bandwidth × delay in flight."""
 PROBE_SECONDS = 0.5
@@ -50,9 +52,6 @@ JITTER = 0.03
 """The most by which jitter makes the usual round trip longer than the lowest, in seconds; more is a queue."""
 MARGIN = 0.02
 """Seconds of delay that are ignored."""
-DOUBTS, DOUBT_SECONDS = 2, 1.0
-"""After DOUBTS answers in turn that took much too long, the round trip is measured anew, at most once in DOUBT_SECONDS. One
-alone may be due to a stall."""
 SPARE_SECONDS = 0.25
 """Speculative reads in flight, in seconds of the path."""
 SOON_SECONDS = 0.016
@@ -95,7 +94,7 @@ class PathModel:
         self.delay = 0.0
         """The usual round trip without a queue of ours, jitter included."""
         self._clean_at = 0.0
-        self._slow = self._late = 0
+        self._slow = 0
         self._probe_until = 0.0
         self._probed = 0.0
         self._forget_rate()
@@ -114,6 +113,7 @@ class PathModel:
         self._round_full = False
         self._best = 0.0
         self._level = 0
+        self._old = False
 
     @property
     def rtt(self) -> float:
@@ -182,6 +182,10 @@ class PathModel:
         """Bytes of reads to have in flight just now."""
         if now >= self._probe_until > 0:
             self._probe_until = 0.0
+        if self._rates and now - self._rates[-1][0] > RATE_HOLDS and not self._old:
+            self._old = self._starting = True
+            self._best, self._level = 0.0, 0
+            self._window = self._round_window = min(self._window, START)
         return int(self.little if self.probing else self._window)
 
     # --- round trips ----------------------------------------------------------------------------------------------
@@ -196,10 +200,6 @@ class PathModel:
             self.delay = seconds
             self._forget_rate()
         elif in_flight > self.clear and seconds >= self.rtt:
-            late = self.measured and seconds > 2 * (self.delay + in_flight / max(self.rate, 1.0)) + MARGIN
-            self._late = self._late + 1 if late else 0
-            if self._late >= DOUBTS and now - self._probed > DOUBT_SECONDS:
-                self._probe(now)  # either the rate fell or the way is longer
             return
         slow = bool(self.rtt) and seconds > 2 * self.rtt + MARGIN
         self._slow = self._slow + 1 if slow else 0
@@ -207,6 +207,8 @@ class PathModel:
             self._rtts.clear()
             self.delay = seconds
             self._forget_rate()
+        elif self.probing and not slow:
+            self._rtts.clear()
         while self._rtts and (self._rtts[-1][1] >= seconds or now - self._rtts[0][0] > RTT_SECONDS):
             self._rtts.pop() if self._rtts[-1][1] >= seconds else self._rtts.popleft()
         self._rtts.append((now, seconds))
@@ -247,21 +249,22 @@ class PathModel:
         """A read was answered with `size` bytes."""
         self.delivered += size
         if sent.arrived >= self._round_end:
-            self._new_round(arrived)
+            self._new_round(arrived, now)
         late = self.measured and now > sent.due + max(0.3, self.delay)
         full = sent.full or late
         self._round_full |= full
-        rate = (arrived - sent.arrived) / max(INSTANT, now - sent.at)
+        rate = (arrived - sent.arrived) / max(INSTANT, self.rtt, now - sent.at)
         began, before = self._flight
         if self._starting and sent.first and arrived - before >= BURST:
             rate = max(rate, (arrived - before) / max(INSTANT, now - began - self.rtt))
             full = True
         self.measured |= full
-        if late:
-            self._rates.clear()  # it fell: older rates do not count
+        if late or (full and self._old):
+            self._rates.clear()  # it fell, or may have: older rates do not count
+            self._old = False
         if full or rate > self.rate:
             self._add(rate, now)
-        if self.measured:
+        if self.measured and not self._old:
             self._resize()
 
     def _add(self, rate: float, now: float) -> None:
@@ -270,16 +273,22 @@ class PathModel:
         while rates and rates[-1][1] <= rate:
             rates.pop()
         rates.append((now, rate))
-        while now - rates[0][0] > max(RATE_SECONDS, RATE_ROUNDS * self.delay):
+        while now - rates[0][0] > self._lately:
             rates.popleft()
 
-    def _new_round(self, arrived: int) -> None:
-        if self._starting and self._round_full:
-            if self.rate >= GROWN * self._best:
-                self._best, self._level = self.rate, 0
-            else:
-                self._level += 1
-                self._starting = self._level < ROUNDS
+    @property
+    def _lately(self) -> float:
+        return max(RATE_SECONDS, RATE_ROUNDS * self.delay)
+
+    def _new_round(self, arrived: int, now: float) -> None:
+        if self._round_full:
+            grew, fell = self.rate >= GROWN * self._best, GROWN * self.rate < self._best
+            self._level = 0 if grew else self._level + 1
+            self._starting = self._level < ROUNDS
+            if grew or fell:
+                self._best = self.rate
+            if fell and now - max(self._clean_at, self._probed) > self._lately:
+                self._probe(now)  # perhaps the way is longer
         self._round_end, self._round_window, self._round_full = arrived, self._window, False
 
     def _resize(self) -> None:
