@@ -87,15 +87,25 @@ def test_on_a_slow_path_a_quarter_of_what_fills_it_is_asked_for_early(
 
 
 @pytest.mark.parametrize(
-    ("mbit", "rtt", "spare"), [(1, 0.06, 64 * KIB), (5, 0.06, FIRST_SPARE), (1, 0.3, FIRST_SPARE)]
+    ("mbit", "rtt", "most"), [(1, 0.06, 64 * KIB), (5, 0.06, START), (1, 0.3, START)]
 )
 def test_a_first_rate_that_no_slow_start_explains_bounds_what_the_first_read_brings(
-    mbit: float, rtt: float, spare: int
+    mbit: float, rtt: float, most: int
 ) -> None:
-    model = PathModel()
-    model.saw_rtt(rtt, BEGIN, 0)
-    model.saw_first(mbit * MBIT)
-    assert model.spare == spare
+    path = Path(always(mbit * MBIT), always(rtt))
+    path.model.saw_rtt(rtt, BEGIN, 0)
+    path.model.saw_first(mbit * MBIT)
+    assert (path.model.spare, path.model.window) == (most, most)
+    path.run(10)
+    assert waits(path, BEGIN, BEGIN + 10)[-1] <= rtt + most / (mbit * MBIT) + 0.1
+
+
+@pytest.mark.parametrize(("mbit", "rtt"), [(1, 0.3), (2, 0.15), (2, 0.3), (3, 0.15), (5, 0.06)])
+@pytest.mark.parametrize("connections", [1, 2])
+def test_a_slow_path_is_filled_by_small_reads(mbit: float, rtt: float, connections: int) -> None:
+    path = Path(always(mbit * MBIT), always(rtt), connections=connections)
+    path.run(60)
+    assert share(path, BEGIN + 10, BEGIN + 60) >= 0.94
 
 
 @pytest.mark.parametrize("mbit", [20, 100, 400])

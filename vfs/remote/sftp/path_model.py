@@ -173,10 +173,10 @@ class PathModel:
 
     @property
     def piece(self) -> int:
-        """Bytes to ask for with one read: 16 KiB to 1 MiB, a quarter of the window to an eighth. Small ones are half as
+        """Bytes to ask for with one read: 8 KiB to 1 MiB, a quarter of the window to an eighth. Small ones are half as
         long, since what is left of the window behind the last that fits must be less than what it grows by."""
         piece = 1 << (int(self._window) // 4).bit_length() - 1
-        return min(MIB, max(LEAST // 4, piece if piece > SMALL_PIECE else piece // 2))
+        return min(MIB, max(LEAST // 8, piece if piece > SMALL_PIECE else piece // 2))
 
     def allowed(self, now: float) -> int:
         """Bytes of reads to have in flight just now."""
@@ -231,7 +231,7 @@ class PathModel:
             self._first_rate = rate
             slow = 0 < rate * SLOW_START * self.delay < LEAST
             self._first_spare = max(LEAST if slow else FIRST_SPARE, int(SPARE_SECONDS * rate))
-            self._window = min(max(START, STARTING * rate * self.delay), MOST)
+            self._window = min(max(LEAST if slow else START, STARTING * rate * self.delay), MOST)
             self._round_window = self._window
 
     def sent(self, size: int, now: float, in_flight: int, arrived: int) -> Sent:
