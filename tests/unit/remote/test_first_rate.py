@@ -30,9 +30,10 @@ async def opened(
     return pool
 
 
-def test_a_fast_path_to_a_far_server_is_known_before_the_first_read() -> None:
+@pytest.mark.parametrize("latency", [RTT, 0.01])
+def test_a_fast_path_to_a_far_server_is_known_before_the_first_read(latency: float) -> None:
     async def main(threads: Threads) -> None:
-        pool = await opened(threads, {SOURCE: bytes(1 << 20)})
+        pool = await opened(threads, {SOURCE: bytes(1 << 20)}, latency=latency)
         assert pool.link.path.window > 4 * START
         assert pool.link.path.spare > 4 * START
         assert not pool.link.path.measured
