@@ -160,7 +160,7 @@ class Remote(Protocol):
 
     @property
     def piece(self) -> int:
-        """Bytes to ask for with one read at most, so that others come in between: 16 KiB to 1 MiB."""
+        """Bytes to ask for with one read at most, so that others come in between: 8 KiB to 1 MiB."""
         ...
 
     @property
@@ -170,7 +170,7 @@ class Remote(Protocol):
 
     @property
     def early(self) -> int:
-        """The same for a reader that has not read enough to be taken for one in sequence: on a slow link less."""
+        """The same for a reader that has not read enough to be taken for one in sequence: less on a slow link, none on a metered one."""
         ...
 
     @property

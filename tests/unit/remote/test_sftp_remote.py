@@ -14,6 +14,7 @@ def test_on_a_metered_link_little_is_ahead() -> None:
         plain, metered = SftpRemote(pool), SftpRemote(pool, metered=True)
         assert (plain.window, plain.allowed, plain.spare) == (START, START, FIRST_SPARE)
         assert metered.window == metered.allowed == metered.spare == METERED_AHEAD
+        assert (plain.early, metered.early) == (FIRST_SPARE, 0)
         await pool.aclose()
 
     run_engine(main)

@@ -48,7 +48,7 @@ class SftpRemote:
 
     @property
     def early(self) -> int:
-        return min(self.spare, self.pool.link.path.early)
+        return 0 if self.metered else self.pool.link.path.early
 
     @property
     def soon(self) -> int:
