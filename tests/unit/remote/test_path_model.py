@@ -86,9 +86,7 @@ def test_on_a_slow_path_a_quarter_of_what_fills_it_is_asked_for_early(
         assert least * KIB <= early <= most * KIB
 
 
-@pytest.mark.parametrize(
-    ("mbit", "rtt", "most"), [(1, 0.06, 64 * KIB), (5, 0.06, START), (1, 0.3, START)]
-)
+@pytest.mark.parametrize(("mbit", "rtt", "most"), [(1, 0.06, 64 * KIB), (5, 0.06, START), (1, 0.3, START)])
 def test_a_first_rate_that_no_slow_start_explains_bounds_what_the_first_read_brings(
     mbit: float, rtt: float, most: int
 ) -> None:
