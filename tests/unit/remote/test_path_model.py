@@ -204,6 +204,7 @@ def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> N
         (100, 100, 0.02, 0.04, 0.8),
         (100, 20, 0.02, 0.05, 0.9),
         (100, 20, 0.02, 0.3, 0.5),
+        (50, 100, 0.01, 0.15, 0.3),
     ],
 )
 def test_a_path_that_becomes_longer_under_a_read_does_not_look_slow(
@@ -217,6 +218,15 @@ def test_a_path_that_becomes_longer_under_a_read_does_not_look_slow(
     path.run(30)
     assert share(path, changes, changes + 4) >= at_first
     assert share(path, changes + 4, changes + 17) >= 0.95
+
+
+@pytest.mark.parametrize("rtt", [0.02, 0.1])
+def test_the_end_of_a_burst_does_not_look_like_a_longer_path(rtt: float) -> None:
+    path = Path(
+        lambda now: (3000 if now < BEGIN + rtt / 2 + 0.05 else 1000) * MBIT, always(rtt), small_every=99
+    )
+    path.run(4)
+    assert share(path, BEGIN + 1, BEGIN + 4) >= 0.98
 
 
 def test_a_path_with_a_quarter_of_the_round_trip_is_another_one_and_nothing_is_known_of_its_rate() -> None:

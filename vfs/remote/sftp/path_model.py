@@ -111,7 +111,7 @@ class PathModel:
         self._round_end = 0
         self._round_window = self._window
         self._round_full = False
-        self._best = 0.0
+        self._best = self._grew_at = 0.0
         self._level = 0
         self._old = False
 
@@ -287,8 +287,12 @@ class PathModel:
             self._starting = self._level < ROUNDS
             if grew or fell:
                 self._best = self.rate
-            if fell and now - max(self._clean_at, self._probed) > self._lately:
-                self._probe(now)  # perhaps the way is longer
+            if grew:
+                self._grew_at = now
+            elif (
+                fell and now - max(self._grew_at, self._probed) > 1.5 * self._lately
+            ):  # else a burst was forgotten
+                self._probe(now)  # the way may be longer
         self._round_end, self._round_window, self._round_full = arrived, self._window, False
 
     def _resize(self) -> None:
