@@ -30,8 +30,8 @@ from vfs.base.profiles import Profile, save_profile
 from vfs.frontends.fsspec import stacks
 
 MIB = 1 << 20
-QUIET = 64 << 10
-"""Bytes that questions about names may take on the wire."""
+QUIET = 512 << 10
+"""Bytes that names, and a look at the rate of the path, may take on the wire."""
 
 
 @pytest.fixture

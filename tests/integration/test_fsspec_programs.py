@@ -148,7 +148,7 @@ def test_what_was_read_is_kept_when_a_script_ends(
         "import sys; from vfs.frontends.fsspec.filesystem import ArtisyncFileSystem as FS\n"
         "FS(**eval(sys.argv[1])).cat('exp-1/data', recursive=True)"
     )
-    for most in (1 << 30, 256 << 10):
+    for most in (1 << 30, MIB):
         before = relay.bytes_down()
         words = [sys.executable, "-c", script, repr(storage_options(client))]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)

@@ -30,7 +30,7 @@ async def opened(
     return pool
 
 
-@pytest.mark.parametrize("latency", [RTT, 0.01])
+@pytest.mark.parametrize("latency", [RTT, 0.012])
 def test_a_fast_path_to_a_far_server_is_known_before_the_first_read(latency: float) -> None:
     async def main(threads: Threads) -> None:
         pool = await opened(threads, {SOURCE: bytes(1 << 20)}, latency=latency)

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 KIB = 1 << 10
 SOURCE = b"/dev/urandom"
+FAR = 0.01
+"""Round trips (seconds) from which it is worth knowing: below, the first one of a read is over soon."""
 SIZES = 64 * KIB, 256 * KIB
 """Bytes that are asked for, one after the other."""
 QUICK = 0.02

@@ -29,7 +29,7 @@ from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.connectivity import Link
 from vfs.remote.sftp.dialing import dial
-from vfs.remote.sftp.first_rate import first_rate
+from vfs.remote.sftp.first_rate import FAR, first_rate
 from vfs.remote.sftp.reconnecting import Reconnecting
 from vfs.remote.ssh.transport import Dialer
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 MIB = 1 << 20
 NEAR = 0.003
-"""Round trips (seconds) below which a second connection does not help, and the first one of a read is over soon."""
+"""Round trips (seconds) below which a second connection does not help."""
 DIAL_SECONDS = 10.0
 """The most that one attempt to connect may take, so that a link that comes back is noticed."""
 REFUSED_SECONDS = 60.0
@@ -166,7 +166,7 @@ class Pool:
             self._tasks.spawn(self._ask_clock(connection))
 
     def _see_rate(self) -> None:
-        if self._sees_rate and self.link.rtt >= NEAR and self.alive:
+        if self._sees_rate and self.link.rtt >= FAR and self.alive:
             self._tasks.spawn(self._first_rate(self.alive[0]))
 
     async def _first_rate(self, connection: Connection) -> None:
