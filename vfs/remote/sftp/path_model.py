@@ -287,11 +287,11 @@ class PathModel:
             self._starting = self._level < ROUNDS
             if grew or fell:
                 self._best = self.rate
+            # else it may only be a burst that is no longer counted
+            settled = now - max(self._grew_at, self._probed) > 1.5 * self._lately
             if grew:
                 self._grew_at = now
-            elif (
-                fell and now - max(self._grew_at, self._probed) > 1.5 * self._lately
-            ):  # else a burst was forgotten
+            elif fell and settled:
                 self._probe(now)  # the way may be longer
         self._round_end, self._round_window, self._round_full = arrived, self._window, False
 
