@@ -23,6 +23,8 @@ from vfs.cli import console, logs, progress, run, status_view
 from vfs.remote.sftp import wire
 from vfs.remote.ssh import ssh_errors
 
+pytestmark = pytest.mark.one_python
+
 
 @dataclass
 class Looked:
