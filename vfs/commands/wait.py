@@ -23,7 +23,7 @@ SILENT = "the server does not answer; waiting for it"
 POLL = 1.0
 """Seconds between two looks; the listings behind them are as old as the TTL allows."""
 LOOKED_AT_ONCE = 64
-"""Checkpoints of which it is looked up at a time whether they are complete."""
+"""The most checkpoints whose completeness is checked concurrently."""
 
 
 async def wait(

@@ -26,7 +26,7 @@ CHUNK = 4 << 20
 """Bytes read at a time."""
 SMALL = 1 << 20
 SMALL_AT_ONCE, LARGE_AT_ONCE = 128, 3
-"""Files of up to `SMALL` bytes that are read at a time, and of more, one of which fills the link."""
+"""The most files of up to `SMALL` bytes that are read concurrently, and the most larger ones, of which each fills the link."""
 
 
 async def each_file(

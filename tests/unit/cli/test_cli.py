@@ -205,16 +205,16 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def in_a_shell(words: str) -> subprocess.CompletedProcess[str]:
+    """What a command line of artisync did, with the shell's redirections."""
+    command = ["sh", "-c", f"exec {sys.executable} -m vfs {words}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
 @pytest.mark.parametrize("words", ["status", "completion bash"])
 @pytest.mark.parametrize(("where", "why"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")])
 def test_an_output_that_takes_nothing_is_told(words: str, where: str, why: str) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} -m vfs {words} {where}"],
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = in_a_shell(f"{words} {where}")
     assert done.returncode == 1
     assert done.stderr.startswith(f"artisync: cannot write to the standard output: {why}")
     assert "redirect" in done.stderr
@@ -222,16 +222,9 @@ def test_an_output_that_takes_nothing_is_told(words: str, where: str, why: str) 
 
 @pytest.mark.parametrize("where", ["2>/dev/full", "<&- 2>&-"])
 def test_messages_that_cannot_be_written_stop_no_command(where: str) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} -m vfs profile list --json -v {where}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = in_a_shell(f"profile list --json -v {where}")
     assert (done.returncode, done.stdout) == (0, '{\n  "profiles": []\n}\n')
-    told = ["sh", "-c", f"exec {sys.executable} -m vfs profile list {where}"]
-    assert subprocess.run(told, timeout=30, check=False).returncode == 0
+    assert in_a_shell(f"profile list {where}").returncode == 0
 
 
 def test_a_working_directory_that_is_gone_is_told(
