@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from vfs.base import loop_watch, paths
 from vfs.base.collector import short_rounds
-from vfs.base.errors import CannotControl, MountPointUnusable
+from vfs.base.errors import MountPointUnusable
 from vfs.base.settings import Settings
 from vfs.commands.reports import Report
 from vfs.commands.verbs import VERBS
@@ -137,14 +137,10 @@ def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[
 async def _mount(mounted: Mounted, mountpoint: Path) -> None:
     directory = sockets.socket_path(mountpoint).parent
     sockets.prepare(directory)
-    try:
-        with sockets.locked(directory):
-            mountpoints.check_usable(
-                mountpoint
-            )  # another may have been mounted there while this one connected
-            await mounted.mount()
-    except OSError as error:
-        raise CannotControl(f"cannot lock {directory}: {error.strerror}") from error
+    with sockets.locked(directory):
+        # another may have been mounted there while this one connected
+        mountpoints.check_usable(mountpoint)
+        await mounted.mount()
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base import paths
-from vfs.base.errors import ArtisyncError
+from vfs.base.errors import ArtisyncError, CannotControl
 from vfs.base.settings import Settings
 from vfs.control import client, sockets
 
@@ -126,7 +126,7 @@ def _listening(record: MountRecord) -> bool:
 
 def _sweep(path: Path) -> None:
     """Remove a stale record and its socket, unless a new mount has taken the place meanwhile."""
-    with contextlib.suppress(OSError), sockets.locked(path.parent):
+    with contextlib.suppress(OSError, CannotControl), sockets.locked(path.parent):
         record = _read_record(path)
         if record is not None and _listening(record):
             return

@@ -118,7 +118,7 @@ class ControlServer:
             return
         server.close()
         await self._tasks.aclose()
-        with contextlib.suppress(OSError), sockets.locked(self.path.parent):
+        with contextlib.suppress(OSError, CannotControl), sockets.locked(self.path.parent):
             for path, inode in self._files.items():
                 if _inode(path) == inode:
                     path.unlink()

@@ -56,13 +56,15 @@ def prepare(directory: Path) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep a sweep of stale records and the start of a mount apart. Raises OSError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    """Keep a sweep of stale records and the start of a mount apart. Raises `errors.CannotControl`."""
+    with contextlib.ExitStack() as held:
+        try:
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as e:
+            raise CannotControl(f"cannot lock {directory}: {e.strerror}") from e
         yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
