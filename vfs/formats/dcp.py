@@ -16,8 +16,8 @@ from vfs.formats import zips
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
-from vfs.formats.limits import Limits, TooLarge
-from vfs.formats.pickles import LONGEST_NAME, Made, Mapping, Stream, Symbolic, load
+from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
+from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
 from vfs.formats.rebuild import Tensor, dtype_of, itemsize, rebuild, shape_of
 from vfs.formats.report import Report, TensorInfo
 

@@ -31,7 +31,7 @@ from vfs.formats import (
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Format, Misfit
 from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
-from vfs.formats.limits import Limits, TooLarge
+from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
 from vfs.formats.report import Report, TensorInfo
@@ -41,7 +41,6 @@ Look: TypeAlias = "Callable[[Report, Read, Limits], None]"
 
 LARGEST_DIRECTORY = 64 << 20
 MOST_MEMBERS = 100_000
-LONGEST_NAME = 1000
 MOST_ARRAYS = 10_000
 CHUNK = 1 << 20
 

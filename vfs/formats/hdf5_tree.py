@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 from vfs.formats.api import Misfit, Steps, need
 from vfs.formats.hdf5 import Superblock, superblock
-from vfs.formats.limits import MOST_DIMENSIONS, Limits
+from vfs.formats.limits import LONGEST_NAME, MOST_DIMENSIONS, Limits
 
 DEEPEST = 64
 """Groups within one another."""
 LONGEST = 1 << 20
 """Bytes of one part of a header, or of a group's names."""
-LONGEST_NAME = 1000
 _SPACE, _TYPE, _LINK_INFO, _LINK, _MORE, _GROUP = 0x01, 0x03, 0x02, 0x06, 0x10, 0x11
 _CLASSES = {
     2: "time",

@@ -17,6 +17,8 @@ LOOK = 10_000
 """Steps between two looks at the clock; a step is a microsecond or a few."""
 MOST_STEPS = 3_000_000
 
+LONGEST_NAME = 1000
+"""Characters or bytes of one name; a longer one is cut or refused."""
 MOST_DIMENSIONS = 64
 """NumPy's and PyTorch's own limit."""
 

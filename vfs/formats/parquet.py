@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from vfs.formats.api import Format, Misfit, Range, Sparse, Steps, need, want
-from vfs.formats.limits import Limits
+from vfs.formats.limits import LONGEST_NAME, Limits
 from vfs.formats.thrift import Compact
 
 MAGIC = b"PAR1"
@@ -18,7 +18,6 @@ TAIL = 64 << 10
 """Bytes that pyarrow reads from the end at first."""
 
 LONGEST_FOOTER = 4 << 20
-LONGEST_NAME = 1000
 DEEPEST = 32
 """Groups of columns within one another."""
 SCHEMA, ROWS = 2, 3

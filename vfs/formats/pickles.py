@@ -15,12 +15,11 @@ from itertools import islice
 from typing import TypeAlias, cast
 
 from vfs.formats.api import Misfit
-from vfs.formats.limits import Limits, TooLarge
+from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
 
 MOST_BYTES = 32 << 20
 LONGEST_ARGUMENT = 12 << 20
 """Bytes of one text or number; decoded, it may take four times as many."""
-LONGEST_NAME = 1000
 CHUNK = 256 << 10
 MOST_ATTRIBUTES = 100
 """Of one object; many objects may share a large state, and each would be looked through."""
