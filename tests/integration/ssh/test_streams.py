@@ -124,7 +124,11 @@ def test_a_server_that_is_fast_under_chacha20_alone_is_left_to_ssh(tmp_path: Pat
     chacha = "chacha20-poly1305@openssh.com"
 
     def paramiko(server: Sshd, *options: tuple[str, str]) -> ParamikoDialer:
-        address = replace(server.address, options=options)
+        known = (
+            "UserKnownHostsFile",
+            str(tmp_path / "known"),
+        )  # not this user's, which may have the port's last server
+        address = replace(server.address, options=(known, *options))
         dialer = ParamikoDialer(address, tmp_path / "ours", accept_new=True)
         dialer.leave_slow = True
         return dialer
