@@ -137,7 +137,7 @@ def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[
 async def _mount(mounted: Mounted, mountpoint: Path) -> None:
     directory = sockets.socket_path(mountpoint).parent
     sockets.prepare(directory)
-    with sockets.locked(directory):
+    async with sockets.lock(directory):
         # another may have been mounted there while this one connected
         mountpoints.check_usable(mountpoint)
         await mounted.mount()

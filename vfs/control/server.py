@@ -118,10 +118,11 @@ class ControlServer:
             return
         server.close()
         await self._tasks.aclose()
-        with contextlib.suppress(OSError, CannotControl), sockets.locked(self.path.parent):
-            for path, inode in self._files.items():
-                if _inode(path) == inode:
-                    path.unlink()
+        with contextlib.suppress(OSError, CannotControl):
+            async with sockets.lock(self.path.parent):
+                for path, inode in self._files.items():
+                    if _inode(path) == inode:
+                        path.unlink()
 
 
 def _inode(path: Path) -> int:
@@ -168,7 +169,7 @@ async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str 
     sockets.prepare(path.parent)
     server = ControlServer(path, verbs)
     try:
-        with sockets.locked(path.parent):
+        async with sockets.lock(path.parent):
             await server._start()
     except OSError as e:
         raise CannotControl(f"cannot listen at {path}: {e.strerror}") from e

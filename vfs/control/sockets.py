@@ -5,13 +5,14 @@ Functions may be called from any thread.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from vfs.base import paths
@@ -20,6 +21,8 @@ from vfs.base.places import state_dir
 
 _SUN_PATH = 100
 """Bytes of a socket's path that fit everywhere (Linux: 108 with the NUL, unix(7))."""
+_AGAIN_SECONDS = 0.05
+"""Between two attempts to get a lock that another process has."""
 
 
 def directories() -> list[Path]:
@@ -56,14 +59,30 @@ def prepare(directory: Path) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep a sweep of stale records and the start of a mount apart. Raises `errors.CannotControl`."""
+    """Keep a sweep of stale records and the start of a mount apart. Raises BlockingIOError while another has the lock,
+    `errors.CannotControl`."""
     with contextlib.ExitStack() as held:
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             held.callback(os.close, fd)
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
         except OSError as e:
             raise CannotControl(f"cannot lock {directory}: {e.strerror}") from e
+        yield
+
+
+@contextlib.asynccontextmanager
+async def lock(directory: Path) -> AsyncIterator[None]:
+    """As `locked`, once no other has the lock. Raises `errors.CannotControl`."""
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(directory))
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_AGAIN_SECONDS)
         yield
 
 

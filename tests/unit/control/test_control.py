@@ -508,6 +508,20 @@ def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
     served(body)
 
 
+def test_a_mount_that_waits_for_another_to_begin_does_not_hold_the_loop() -> None:
+    async def body(server: ControlServer) -> None:
+        turns = 0
+        with sockets.locked(server.path.parent):
+            starting = asyncio.ensure_future(announce(Path("/mnt/b"), VERBS, profile=None))
+            while turns < 5:
+                await asyncio.sleep(0.01)
+                turns += 1
+            assert not starting.done()
+        await (await starting).aclose()
+
+    served(body)
+
+
 def test_a_mount_point_that_is_not_utf8_is_found() -> None:
     place = Path(os.fsdecode(b"/mnt/\xff"))
 
