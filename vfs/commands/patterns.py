@@ -35,6 +35,7 @@ async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
 async def _matching(tree: Tree, above: str, word: str) -> list[str]:
     if not above:
         names = list(await experiments.experiments(tree))
+        names += [os.fsdecode(name) for name, node in tree.root.children.items() if node.kind is Kind.FILE]
     else:
         top = await tree.find(os.fsencode(above))
         if top.kind is not Kind.DIRECTORY:

@@ -177,8 +177,9 @@ class Pull:
         inside: dict[str, str] = {}
         for path in await expand(self._tree, names):
             first, _, rest = path.strip("/").partition("/")
-            first = experiments.choose(first, list(known))
-            node = await experiments.find_path(self._tree, f"{first}/{rest}") if rest else known[first]
+            if os.fsencode(first) not in self._tree.root.children:  # the beginning of a name, or a mistake
+                first = experiments.choose(first, list(known))
+            node = await experiments.find_path(self._tree, posixpath.join(first, rest))
             name = posixpath.basename(rest) or first
             if found.setdefault(name, node) is not node:
                 raise UsageError(f"two of the paths would be copied to {name}")

@@ -405,6 +405,19 @@ def test_the_next_pull_appends_what_has_grown_and_replaces_what_is_longer_and_an
     play(story, place=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("word", ["notes.txt", "/notes.txt", "notes*", "link.txt"])
+def test_a_file_beside_the_experiments_is_pulled_by_its_name(out: Path, word: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        experiment(stack)
+        stack.old(b"/r/notes.txt", b"notes")
+        stack.files.symlink(b"/r/link.txt", b"notes.txt")
+        assert not (await pull(stack, out, word)).failed
+        name = "link.txt" if word == "link.txt" else "notes.txt"
+        assert copy_at(out).files == {name: b"notes"}
+
+    play(story)
+
+
 def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> None:
     async def story(stack: MemoryStack) -> None:
         for name in (b"e", b"f"):
