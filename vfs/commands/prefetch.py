@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
+from vfs.base.slices import slices
 from vfs.commands.patterns import expand
 from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
@@ -49,11 +50,11 @@ async def estimate(stack: Stack, paths: Sequence[str]) -> Report:
         return {}
     nodes = await _files(stack, paths)
     here = 0
-    for node in nodes:
-        content = await stack.tree.lineages.known(node)
-        here += (
-            min(node.version.size, stack.cache.cached_bytes(content.lineage)) if content is not None else 0
-        )
+    async for part in slices(nodes):
+        for node in part:
+            content = await stack.tree.lineages.known(node)
+            if content is not None:
+                here += min(node.version.size, stack.cache.cached_bytes(content.lineage))
     return {"files": len(nodes), "bytes": sum(node.version.size for node in nodes) - here}
 
 

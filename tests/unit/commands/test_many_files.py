@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.lab.pulling import pull
 from tests.unit.commands.test_pins import pin
+from vfs.base.slices import SLICE
+from vfs.commands import prefetch
 from vfs.files.experiments import summary, walk
 from vfs.files.read_whole import SMALL, each_file
 
@@ -34,6 +37,16 @@ async def most_tasks(work: Coroutine[Any, Any, object]) -> int:
         await asyncio.sleep(0.001)
     await task
     return most
+
+
+async def longest_turn(work: Coroutine[Any, Any, object], done: Callable[[], int]) -> int:
+    """How much of `work` was done at most before others had their turn."""
+    turns, task = [done()], asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.sleep(0)
+        turns.append(done())
+    await task
+    return max(after - before for before, after in pairwise(turns))
 
 
 def test_files_are_begun_some_at_a_time_however_many_there_are(tmp_path: Path) -> None:
@@ -71,19 +84,35 @@ def test_large_files_are_read_beside_small_ones() -> None:
 def test_others_have_their_turn_within_a_walk() -> None:
     async def story(stack: MemoryStack) -> None:
         make_files(stack, 1000)
-        turns: list[int] = []
-
-        async def other() -> None:
-            while True:
-                turns.append(found)
-                await asyncio.sleep(0)
-
         found = 0
-        task = asyncio.ensure_future(other())
-        async for _ in walk(stack.tree, stack.tree.root):
-            found += 1
-        task.cancel()
-        turns.append(found)
-        assert max(after - before for before, after in pairwise(turns)) <= 256
+
+        async def look() -> None:
+            nonlocal found
+            async for _ in walk(stack.tree, stack.tree.root):
+                found += 1
+
+        assert await longest_turn(look(), lambda: found) <= 256
+
+    play(story)
+
+
+def test_others_have_their_turn_within_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stack: MemoryStack) -> None:
+        make_files(stack, 2000)
+        settings = SimpleNamespace(metered=True)
+        metered: Any = SimpleNamespace(settings=settings, tree=stack.tree, cache=stack.cache)
+        for node in await prefetch._files(metered, ["exp"]):
+            await stack.tree.lineages.of(node)
+        looked = 0
+
+        def cached_bytes(lineage: bytes) -> int:
+            nonlocal looked
+            looked += 1
+            return 1
+
+        monkeypatch.setattr(stack.cache, "cached_bytes", cached_bytes)
+        work = prefetch.estimate(metered, ["exp"])
+        assert await longest_turn(work, lambda: looked) <= SLICE
+        assert looked == 2000
 
     play(story)
