@@ -275,6 +275,10 @@ class NoPlace(ArtisyncError):
     """Set HOME to a directory that you own, as an absolute path."""
 
 
+class TooManyFiles(ArtisyncError):
+    """Raise the limit in this shell: `ulimit -n 1024`."""
+
+
 class NoWorkingDirectory(ArtisyncError):
     """Change to another directory (`cd`), or use absolute paths."""
 

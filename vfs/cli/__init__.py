@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
+import resource
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from typing import NoReturn
 import click
 
 from vfs import __version__
-from vfs.base.errors import ArtisyncError, NoThread, NoWorkingDirectory, UsageError
+from vfs.base.errors import ArtisyncError, NoThread, NoWorkingDirectory, TooManyFiles, UsageError
 from vfs.cli import console, logs
 
 log = logging.getLogger(__name__)
@@ -135,32 +137,31 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as e:
         _tell_usage(e)
         return e.exit_code
-    except ArtisyncError as e:
-        console.tell_error(e)
-        logs.tell_traceback(e)
-        return 2 if isinstance(e, UsageError) else 1
-    except RuntimeError as e:
-        if not NoThread.caused(e):
-            raise
-        console.tell_error(NoThread(str(e)))
-        return 1
     except BrokenPipeError:  # the reader of our output has exited
         return 1
-    except FileNotFoundError:
-        if _here():
+    except (ArtisyncError, RuntimeError, OSError) as e:
+        told = e if isinstance(e, ArtisyncError) else _machine_in_trouble(e)
+        if told is None:
             raise
-        console.tell_error(NoWorkingDirectory("the working directory is gone"))
-        return 1
+        console.tell_error(told)
+        logs.tell_traceback(e)
+        return 2 if isinstance(told, UsageError) else 1
     return result if isinstance(result, int) else 0
 
 
-def _here() -> bool:
-    """Whether there still is a working directory."""
-    try:
-        os.getcwd()
-    except OSError:
-        return False
-    return True
+def _machine_in_trouble(error: RuntimeError | OSError) -> ArtisyncError | None:
+    """What a failure that may come from anywhere says of this machine; None for any other."""
+    if NoThread.caused(error):
+        return NoThread(str(error))
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return TooManyFiles(f"too many open files; the limit is {limit}")
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except OSError:
+            return NoWorkingDirectory("the working directory is gone")
+    return None
 
 
 def _tell_usage(error: click.ClickException) -> None:

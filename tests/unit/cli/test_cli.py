@@ -240,6 +240,15 @@ def test_a_working_directory_that_is_gone_is_told(
         assert "the working directory is gone" in said.err
 
 
+def test_too_few_open_files_are_told() -> None:
+    limited = f"ulimit -n 5; exec {sys.executable} -m vfs ls --ssh '{LINE}'"
+    done = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith("artisync: too many open files; the limit is 5\n")
+    assert "`ulimit -n 1024`" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
 def test_a_user_without_a_home_directory_is_told(artisync: Artisync, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> Path:
         raise RuntimeError("could not determine the home directory")
