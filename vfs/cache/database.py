@@ -8,21 +8,17 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import diskcache
 
 from vfs.base.errors import ArtisyncError
 
-T = TypeVar("T")
-
-BUSY_SECONDS = 0.5
-"""The longest wait for another process's transaction."""
-BUSY_ATTEMPTS = 8
-"""How often who cannot do without it waits so long."""
+BUSY_SECONDS = 4.0
+"""The longest wait for the transactions of other processes."""
+ATTEMPT_SECONDS = 0.1
+"""The longest of it while other threads wait, too."""
 
 DATABASE = "cache.db"
 ROW_FORMAT = 4
@@ -76,15 +72,6 @@ def cause_of(error: BaseException | None) -> str:
         return "failing"
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return "corrupt" if code == sqlite3.SQLITE_IOERR_SHORT_READ else _CODES.get(code & 0xFF, "failing")
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """What `call` returns, which is tried again while another process keeps the database locked. Raises
-    `DatabaseBusy` after the last attempt, and what `call` raises."""
-    for _ in range(BUSY_ATTEMPTS - 1):
-        with suppress(DatabaseBusy):
-            return call()
-    return call()
 
 
 def create(path: Path) -> None:

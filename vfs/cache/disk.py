@@ -6,7 +6,6 @@ only ones for the event loop's thread. No lock of its own: `Waiting` has one, SQ
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sqlite3
@@ -22,7 +21,7 @@ from vfs.base import paths
 from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
-from vfs.cache.database import DATABASE, ForeignDatabase, cause_of, patiently
+from vfs.cache.database import DATABASE, ForeignDatabase, cause_of
 from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, Records
@@ -193,8 +192,7 @@ class DiskCache:
         try:
             return self._try(lambda ledger: ledger.records.get(key), None)
         except Damaged:
-            self._warnings.tell("damaged record", "a record of the cache is damaged and forgotten")
-            self._try(lambda ledger: patiently(lambda: ledger.wipe(key)), None)
+            self._warnings.tell("damaged record", "a record of the cache is damaged and not used")
             return None
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
@@ -228,7 +226,7 @@ class DiskCache:
         self.flush(60.0)
         with self._usable() as ledger:
             before = ledger.records.usage()
-            patiently(lambda: ledger.evict(before - target))
+            ledger.evict(before - target)
             return before - ledger.records.usage()
 
     def clear(self, *, in_use: bool = False) -> None:
@@ -237,7 +235,7 @@ class DiskCache:
         self._waiting.clear()
         self._waiting.flush(60.0)
         with self._usable() as ledger:
-            patiently(lambda: clear(ledger, in_use=in_use))
+            clear(ledger, in_use=in_use)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
@@ -278,16 +276,16 @@ def _verify(ledger: Ledger, key: str) -> Iterator[CheckResult]:
     group = parse_key(key)
     try:
         if group is None:
-            if patiently(lambda: ledger.records.get(key)) is not None:
+            if ledger.records.get(key) is not None:
                 yield CheckResult(None, None, None)
             return
-        blocks = patiently(lambda: ledger.records.group(group))
+        blocks = ledger.records.group(group)
     except Damaged as damage:
-        patiently(lambda: ledger.wipe(key))
+        ledger.wipe(key)
         yield CheckResult(group[0] if group is not None else None, None, str(damage))
         return
     for index, stored in blocks.items():
-        (block,) = patiently(functools.partial(ledger.read, group[0], [index]))
+        (block,) = ledger.read(group[0], [index])
         if block is not None:
             error = str(block) if isinstance(block, Damaged) else None
             yield CheckResult(group[0], index, error, isinstance(block, Gone), stored.size)

@@ -9,20 +9,22 @@ database's lock, before it says that a block is damaged.
 What is known of a lineage is remembered, so that no block that is read costs a question to the database.
 
 Thread-safety: what is done at once on any thread, all else on any but the event loop's. Raises sqlite3.DatabaseError,
-`DatabaseBusy` and OSError as they come. `_lock`, a leaf, guards what is remembered.
+`DatabaseBusy` and OSError as they come. What is remembered changes while SQLite is held (`fork_gate.py`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from cachetools import FIFOCache
+
+from vfs.cache import fork_gate
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
 from vfs.cache.groups import (
@@ -45,29 +47,32 @@ REMEMBERED = 50_000
 RECORDS_SHARE = 8
 """The database takes at most this part of the limit; small records make way beyond it."""
 
+Groups = dict[int, Group]
+"""The groups of a lineage by their numbers."""
 
-class _Groups(dict[GroupKey, Group]):
+
+class _Changes(dict[GroupKey, Group]):
     """Groups as one transaction finds them, to be changed in place. A block that is taken out has been given back."""
 
     def __init__(self, records: Records, wipe: Callable[[str], None]) -> None:
         super().__init__()
         self._records = records
         self._wipe = wipe
-        self.dropped: set[bytes] = set()
-        """Lineages of which all groups were deleted before those that are here now."""
-        self.damage: Damaged | None = None
 
     def __missing__(self, key: GroupKey) -> Group:
         try:
             self[key] = self._records.group(key)
-        except Damaged as error:
-            self.damage = error
+        except Damaged:
             self._wipe(record_key(key))
             self[key] = {}
         return self[key]
 
     def of(self, place: Place) -> Group:
         return self[group_of(place)]
+
+
+def _blocks(groups: Groups) -> int:
+    return min(REMEMBERED, 1 + sum(map(len, groups.values())))
 
 
 class Ledger:
@@ -77,31 +82,22 @@ class Ledger:
         self.directory = directory
         self.records = Records(directory)
         self.files = DataFiles(directory)
-        self._lock = threading.Lock()
-        self._known: dict[bytes, dict[int, Group]] = {}
-        """The groups of a lineage by their numbers."""
-        self._count = 0
-        self._changes = 0
-        """How many transactions of this process changed groups."""
+        self._known: FIFOCache[bytes, Groups] = FIFOCache(REMEMBERED, _blocks)
+        """What was last seen or changed; a lineage that changes gets other `Groups`."""
 
     # --- reading ----------------------------------------------------------------------------------------------
 
     def read(self, lineage: bytes, indexes: Iterable[int]) -> list[Block | Damaged | None]:
         """Blocks; None for one that there is not, `Damaged` in place of one that is not what was written, which is dropped."""
-        wanted: dict[int, Stored] = {}
         found: dict[int, Block | Damaged | None] = dict.fromkeys(indexes)
-        for index in found:
-            try:
-                stored = self._stored((lineage, index)) or self._look((lineage, index // GROUP)).get(index)
-            except Damaged as error:
-                found[index] = error
-            else:
-                if stored is not None and stored.extents:
-                    wanted[index] = stored
-        found |= zip(wanted, self.files.read(lineage, wanted.items()), strict=True)
-        for index, block in found.items():
-            if isinstance(block, Damaged):  # perhaps it made way, or was stored anew
-                found[index] = self._read_locked((lineage, index))
+        wanted = [
+            (index, stored)
+            for index in found
+            if (stored := self._stored((lineage, index)) or self._look((lineage, index)))
+        ]
+        for (index, _), block in zip(wanted, self.files.read(lineage, wanted), strict=True):
+            # what is damaged has perhaps made way, or was stored anew
+            found[index] = self._read_locked((lineage, index)) if isinstance(block, Damaged) else block
         return list(found.values())
 
     def _read_locked(self, place: Place) -> Block | Damaged | None:
@@ -109,7 +105,7 @@ class Ledger:
         with self._changing() as groups:
             stored = groups.of(place).get(place[1])
             if stored is None or not stored.extents:
-                return groups.damage
+                return None
             (block,) = self.files.read(place[0], [(place[1], stored)])
             if isinstance(block, Damaged):
                 self._give_back(groups, place)
@@ -117,16 +113,8 @@ class Ledger:
 
     def look(self, lineage: bytes) -> None:
         """Read what there is of a lineage, and remember it."""
-        changes = self._changes
-        found = dict(self.records.groups(lineage))
-        with self._lock:
-            before = self._known.get(lineage, {})
-            if changes != self._changes:
-                found |= before  # what this process changed meanwhile is newer
-            self._count += _blocks(found) - _blocks(before)
-            self._known[lineage] = found
-            if self._count + len(self._known) > REMEMBERED:
-                self._known, self._count = {lineage: found}, _blocks(found)
+        with fork_gate.held_off():  # nothing of ours changes in between
+            self._known[lineage] = dict(self.records.groups(lineage))
 
     def kept(self, place: Place) -> bool:
         """Whether a block is remembered. At once."""
@@ -134,26 +122,29 @@ class Ledger:
 
     def known(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage that are remembered: index → valid bytes. At once."""
-        with self._lock:
-            groups = list(self._known.get(lineage, {}).values())
+        groups = self._remembered(lineage).values()
         return {index: one.valid for group in groups for index, one in group.items() if one.extents}
 
     def _stored(self, place: Place) -> Stored | None:
-        stored = self._known.get(place[0], {}).get(place[1] // GROUP, {}).get(place[1])
+        """How a block is stored, as far as is remembered. At once."""
+        stored = self._remembered(place[0]).get(place[1] // GROUP, {}).get(place[1])
         return stored if stored is not None and stored.extents else None
 
-    def _look(self, key: GroupKey) -> Group:
-        changes = self._changes
-        group = self.records.group(key)
-        with self._lock:
-            if changes == self._changes:
-                self._remember(key, group)
-        return group
+    def _look(self, place: Place) -> Stored | None:
+        """As `_stored`, by what the database says now."""
+        key = group_of(place)
+        with fork_gate.held_off(), suppress(Damaged):
+            self._remember(key, self.records.group(key))
+        return self._stored(place)
+
+    def _remembered(self, lineage: bytes) -> Groups:
+        try:
+            return self._known[lineage]
+        except KeyError:
+            return {}
 
     def _remember(self, key: GroupKey, group: Group) -> None:
-        groups = self._known.setdefault(key[0], {})
-        self._count += len(group) - len(groups.get(key[1], ()))
-        groups[key[1]] = group
+        self._known[key[0]] = {**self._remembered(key[0]), key[1]: group}
 
     # --- changing ---------------------------------------------------------------------------------------------
 
@@ -222,26 +213,22 @@ class Ledger:
     # --- within a transaction ---------------------------------------------------------------------------------
 
     @contextmanager
-    def _changing(self) -> Iterator[_Groups]:
-        groups = _Groups(self.records, self._wipe)
+    def _changing(self) -> Iterator[_Changes]:
+        groups = _Changes(self.records, self._wipe)
         with self.records.transaction():
             yield groups
             self._save(groups)
-        with self._lock:
-            self._changes += 1
-            for lineage in groups.dropped:
-                self._count -= _blocks(self._known.pop(lineage, {}))
             for key, group in groups.items():
                 self._remember(key, group)
 
-    def _save(self, groups: _Groups) -> None:
+    def _save(self, groups: _Changes) -> None:
         for key, group in groups.items():
             if group:
                 self.records.set_group(key, group)
             else:
                 self._wipe(record_key(key))
 
-    def _change(self, groups: _Groups, batch: WriteBatch) -> None:
+    def _change(self, groups: _Changes, batch: WriteBatch) -> None:
         for key, value in batch.records.items():
             if value is not None:
                 self.records.set(key, value)
@@ -255,7 +242,7 @@ class Ledger:
                 groups.of(place)[place[1]] = replace(stored, used=when)
 
     @staticmethod
-    def _needs(groups: _Groups, entry: Entry) -> tuple[int, int]:
+    def _needs(groups: _Changes, entry: Entry) -> tuple[int, int]:
         """Bytes of the disk that a block takes at most once it is written, and how many more than now."""
         stored = groups.of(entry.place).get(entry.index)
         if stored is None:
@@ -263,7 +250,7 @@ class Ledger:
         size = max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))
         return size, size - stored.size
 
-    def _evict(self, groups: _Groups, count: int) -> int:
+    def _evict(self, groups: _Changes, count: int) -> int:
         """Make `count` bytes of room if that can be; the bytes."""
         freed = 0
         self._save(groups)
@@ -274,7 +261,7 @@ class Ledger:
             self._save(groups)
         return freed
 
-    def _evict_from(self, groups: _Groups, name: str, count: int) -> int:
+    def _evict_from(self, groups: _Changes, name: str, count: int) -> int:
         """Delete blocks of a group until `count` bytes are gone, all if need be; the bytes, 1 at least."""
         key = parse_key(name)
         if key is None:
@@ -289,7 +276,7 @@ class Ledger:
             freed += group.pop(index).size
         return max(freed, 1)
 
-    def _evict_file(self, groups: _Groups, lineage: bytes) -> int:
+    def _evict_file(self, groups: _Changes, lineage: bytes) -> int:
         """Delete a whole lineage, where a part of a file cannot be given back."""
         freed = 0
         for number, _ in self.records.groups(lineage):
@@ -298,10 +285,10 @@ class Ledger:
         self._drop(groups, lineage)
         return max(freed, 1)
 
-    def _drop(self, groups: _Groups, lineage: bytes) -> None:
+    def _drop(self, groups: _Changes, lineage: bytes) -> None:
         self.files.remove(lineage)
         self.records.drop(lineage)
-        groups.dropped.add(lineage)
+        self._known.pop(lineage, None)
         for key in [key for key in groups if key[0] == lineage]:
             del groups[key]
 
@@ -314,7 +301,7 @@ class Ledger:
         elif group is not None:
             self.files.remove(group[0])
 
-    def _give_back(self, groups: _Groups, place: Place) -> None:
+    def _give_back(self, groups: _Changes, place: Place) -> None:
         """Drop a block whose bytes are worth nothing."""
         groups.of(place).pop(place[1], None)
         self.files.punch(place[0], place[1] * BLOCK, BLOCK)
@@ -330,7 +317,3 @@ class Ledger:
                 self.records.delete(key)
             if self.records.filled_bytes() <= most:
                 break
-
-
-def _blocks(groups: Mapping[int, Group]) -> int:
-    return sum(map(len, groups.values()))

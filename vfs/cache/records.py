@@ -7,9 +7,8 @@ do the work; `_rows` asks what they cannot: for a prefix, for a tag, and for wha
 diskcache's expiry time serves as the order: a group expires a century after it was last used, any other record that may
 go a century later, a pin never.
 
-Thread-safety: `Records` may be used on any thread (diskcache holds a connection per thread) and by several
-processes; no call waits for a lock of the database longer than `database.BUSY_SECONDS`. Not on the event loop's
-thread.
+Thread-safety: `Records` may be used on any thread, which has a connection of its own by diskcache and SQLite to itself
+meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -94,7 +93,7 @@ class Records:
             database.check(path)
             self._cache: Any = untyped(
                 str(directory),
-                timeout=database.BUSY_SECONDS,
+                timeout=database.ATTEMPT_SECONDS,
                 disk=_Disk,
                 eviction_policy="none",
                 cull_limit=0,
@@ -143,15 +142,28 @@ class Records:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is changed in the block is kept, or nothing. Nobody else changes anything meanwhile."""
-        try:
-            with fork_gate.held_off(), self._cache.transact():
-                yield
-        except diskcache.Timeout as timeout:
-            # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
-            cause = timeout.__context__
-            if isinstance(cause, sqlite3.OperationalError) and cause_of(cause) != "busy":
-                raise cause from None
-            raise DatabaseBusy("another process keeps the cache's database locked") from None
+        end = time.monotonic() + database.BUSY_SECONDS
+        with ExitStack() as stack:
+            while not self._begin(stack):
+                if time.monotonic() >= end:
+                    raise DatabaseBusy("another process keeps the cache's database locked")
+                time.sleep(0.001)  # other threads of ours come in between
+            yield
+
+    def _begin(self, stack: ExitStack) -> bool:
+        """Begin a transaction that ends with `stack`; False while another process is in the way."""
+        with ExitStack() as attempt:
+            attempt.enter_context(fork_gate.held_off())
+            try:
+                attempt.enter_context(self._cache.transact())
+            except diskcache.Timeout as timeout:
+                # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
+                cause = timeout.__context__
+                if isinstance(cause, sqlite3.OperationalError) and cause_of(cause) != "busy":
+                    raise cause from None
+                return False
+            stack.enter_context(attempt.pop_all())
+            return True
 
     # --- records --------------------------------------------------------------------------------------------
 

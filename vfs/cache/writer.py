@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of, patiently
+from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.groups import Place
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
@@ -137,7 +137,7 @@ class Writer:
         self._waiting.done(batch, records=records)
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
-        fitting = patiently(lambda: ledger.begin(batch, self._limit))
+        fitting = ledger.begin(batch, self._limit)
         if len(fitting) < len(batch.blocks):
             self._warnings.tell(
                 "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
@@ -150,7 +150,7 @@ class Writer:
                 checksums |= {entry.place: entry.checksum for entry in entries}
         finally:
             if fitting:
-                patiently(lambda: ledger.finish(fitting, checksums))
+                ledger.finish(fitting, checksums)
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
 

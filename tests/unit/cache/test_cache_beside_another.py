@@ -6,13 +6,14 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.blocks import read_block
+from vfs.cache import fork_gate
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
@@ -88,6 +89,7 @@ def halfway(
     working.start()
     try:
         assert deleted.wait(SOON)
+        monkeypatch.setattr(fork_gate, "_lock", threading.RLock())  # another process has its own
         yield
     finally:
         go_on.set()
@@ -160,19 +162,18 @@ def test_what_two_processes_know_of_one_block_is_right_whoever_is_last(
 @contextmanager
 def locked(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Another process keeps the database locked until `cache` has asked for it so many times."""
-    monkeypatch.setattr("vfs.cache.database.BUSY_SECONDS", 0.0)
     owner = sqlite3.connect(cache.directory / DATABASE, isolation_level=None, check_same_thread=False)
     records = ledger_of(cache).records
     records._rows("PRAGMA busy_timeout = 1")
-    begin, left = records.transaction, [attempts]
+    begin, left = records._begin, [attempts]
 
-    def asking() -> Any:
+    def asking(stack: ExitStack) -> Any:
         left[0] -= 1
         if left[0] == 0:
             owner.execute("COMMIT")
-        return begin()
+        return begin(stack)
 
-    monkeypatch.setattr(records, "transaction", asking)
+    monkeypatch.setattr(records, "_begin", asking)
     owner.execute("BEGIN IMMEDIATE")
     yield
     owner.close()
