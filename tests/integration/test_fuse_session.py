@@ -151,10 +151,6 @@ class SmallHandler:
     def opendir(self, req: int, nodeid: int) -> None:
         reply.opened(req, nodeid)
 
-    def readdir(self, req: int, nodeid: int, size: int, offset: int, fh: int) -> None:
-        self.calls.append("readdir")
-        reply.error(req, errno.EIO)
-
     def readdirplus(self, req: int, nodeid: int, size: int, offset: int, fh: int) -> None:
         assert fh == nodeid
         self.calls.append("readdirplus")
@@ -529,32 +525,6 @@ def test_a_handler_that_raises_after_its_answer_is_logged_and_the_answer_stands(
     assert "could not be served" in caplog.text
 
 
-def test_an_answer_that_cannot_be_sent_leaves_the_request_to_be_failed(mounted: Mounted) -> None:
-    mounted.handler.add("f", File(size=10, direct_io=True))
-    mounted.handler.read = lambda req, *_: reply.data(req, bytearray(b"text"))  # type: ignore[method-assign,assignment,arg-type]
-    with pytest.raises(OSError) as failed, open(mounted.path / "f", "rb", buffering=0) as file:
-        file.read(10)
-    assert failed.value.errno == errno.EIO
-
-
-def test_what_a_signal_handler_raises_below_libfuse_comes_out_of_process(mounted: Mounted) -> None:
-    mounted.handler.add("f", File(size=10, direct_io=True))
-    failing(mounted, KeyboardInterrupt())
-    raised: queue.Queue[BaseException] = queue.Queue()
-
-    def process() -> None:
-        try:
-            mounted._process()
-        except KeyboardInterrupt as error:
-            raised.put(error)
-
-    mounted.call(lambda: mounted.loop.add_reader(mounted.session.fileno(), process))
-    with pytest.raises(OSError) as failed, open(mounted.path / "f", "rb", buffering=0) as file:
-        file.read(10)
-    assert failed.value.errno == errno.EIO
-    assert isinstance(raised.get(timeout=SOON), KeyboardInterrupt)
-
-
 @pytest.mark.timed
 def test_a_thousand_waiting_reads_do_not_delay_what_is_known(mounted: Mounted) -> None:
     mounted.handler.add("slow", File(size=1000 * 4096, held=True, direct_io=True))
@@ -634,34 +604,28 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mounted]]:
-    made = {}
-    for option in ("rw", "ro"):
-        made[option] = Mounted(tmp_path_factory.mktemp(option), option)
-        made[option].handler.add("f", File(size=10))
-        made[option].handler.add("d", File(kind=stat.S_IFDIR))
+def unchanging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    made = Mounted(tmp_path_factory.mktemp("mnt"))
+    made.handler.add("f", File(size=10))
+    made.handler.add("d", File(kind=stat.S_IFDIR))
     yield made
-    for each in made.values():
-        each.close()
+    made.close()
 
 
-@pytest.mark.parametrize("option", ["rw", "ro"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_nothing_can_be_changed(both: dict[str, Mounted], change: str, option: str) -> None:
-    if os.getuid() != 0 and option == "rw":
-        pytest.skip("the kernel refuses what the modes forbid before it asks")
+def test_nothing_can_be_changed(unchanging: Mounted, change: str) -> None:
     with pytest.raises(OSError) as failed:
-        CHANGES[change](both[option].path)
+        CHANGES[change](unchanging.path)
     assert failed.value.errno == errno.EROFS
 
 
-def test_write_access_is_denied_as_on_a_read_only_file_system(both: dict[str, Mounted]) -> None:
-    assert not os.access(both["ro"].path / "f", os.W_OK)
-    assert os.access(both["ro"].path / "f", os.R_OK)
+def test_write_access_is_denied_as_on_a_read_only_file_system(unchanging: Mounted) -> None:
+    assert not os.access(unchanging.path / "f", os.W_OK)
+    assert os.access(unchanging.path / "f", os.R_OK)
 
 
-def test_to_sync_what_cannot_change_succeeds(both: dict[str, Mounted]) -> None:
-    with open(both["ro"].path / "f", "rb") as file:
+def test_to_sync_what_cannot_change_succeeds(unchanging: Mounted) -> None:
+    with open(unchanging.path / "f", "rb") as file:
         os.fsync(file.fileno())
 
 
@@ -698,7 +662,7 @@ def test_a_session_can_be_ended_twice_and_before_it_began(tmp_path: Path) -> Non
 
 def test_the_name_of_the_file_system_is_shown_as_given(tmp_path: Path) -> None:
     name = "host:/a b,c\\d"
-    made = Mounted(tmp_path, "ro", f"fsname={available.escape(name)}", "subtype=small")
+    made = Mounted(tmp_path, f"fsname={available.escape(name)}", "subtype=small")
     try:
         assert mountpoint.mount_info(tmp_path) == mountpoint.MountInfo(tmp_path, "fuse.small", name)
         with pytest.raises(errors.MountPointUnusable, match="already mounted"):
@@ -714,7 +678,7 @@ def test_an_unknown_option_is_told(tmp_path: Path) -> None:
 
 
 def test_a_mount_that_fails_says_why(tmp_path: Path) -> None:
-    session = FuseSession(SmallHandler(), tmp_path / "absent", ["ro"])
+    session = FuseSession(SmallHandler(), tmp_path / "absent", [])
     with pytest.raises(errors.MountError, match="No such file"):
         session.mount()
     session.destroy()
@@ -743,7 +707,7 @@ sys.path[:0] = sys.argv[3:]
 from tests.integration.test_fuse_session import File, Mounted
 if sys.argv[2] != str(os.getuid()):
     os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
-made = Mounted(Path(sys.argv[1]), "ro")
+made = Mounted(Path(sys.argv[1]))
 made.handler.add("f", File(size=100_000))
 print("ready", flush=True)
 made.ended.wait()

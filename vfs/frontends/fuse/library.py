@@ -56,7 +56,6 @@ ConnInfo: Any = _mfusepy.fuse_conn_info
 
 P = C.c_void_p
 NODEID = C.c_uint64
-FileInfoPointer = C.POINTER(FileInfo)
 
 
 class Args(C.Structure):
@@ -153,7 +152,6 @@ for _library, _name, _restype, _argtypes in (
     (waiting, "fuse_reply_iov", C.c_int, [P, P, C.c_int]),
     (lib, "fuse_reply_statfs", C.c_int, [P, P]),
     (lib, "fuse_reply_xattr", C.c_int, [P, C.c_size_t]),
-    (lib, "fuse_add_direntry", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),
     (lib, "fuse_add_direntry_plus", C.c_size_t, [P, P, C.c_size_t, C.c_char_p, P, C.c_int64]),
     (lib, "fuse_req_ctx", C.POINTER(Context), [P]),
     # its lock is held during interrupt callbacks

@@ -64,15 +64,7 @@ class FuseMount:
 def mount_options(settings: Settings) -> list[str]:
     """What the mount is mounted with."""
     name = escape(f"{settings.address.host}:{settings.remote_root}")
-    options = [
-        "ro",
-        "nosuid",
-        "nodev",
-        "noatime",
-        "default_permissions",
-        f"fsname={name}",
-        "subtype=artisync",
-    ]
+    options = ["nosuid", "nodev", "noatime", "default_permissions", f"fsname={name}", "subtype=artisync"]
     if settings.allow_other:
         options.append("allow_other")
     return options

@@ -46,7 +46,11 @@ class OpenDirectory:
 
 
 class Operations:
-    """The handler of a FUSE session. Its methods are those of `session.Handler`, and answer as `Files` says."""
+    """The handler of a FUSE session. Each method answers its request once, now or later, as `Files` says.
+
+    `nodeid`, `parent`: the id of a node that an answer gave to the kernel, 1 for the root. `fh`: the handle that an `open` or
+    `opendir` was answered with. `size` and `offset` are bytes, but `offset` counts entries in `readdirplus`.
+    """
 
     def __init__(self, files: Files) -> None:
         self.files = files
@@ -234,13 +238,7 @@ class Operations:
         if not reply.opened(req, fh):
             self._close(fh)
 
-    def readdir(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        self._readdir(req, fh, size, offset, plus=False)
-
     def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        self._readdir(req, fh, size, offset, plus=True)
-
-    def _readdir(self, req: Request, fh: int, size: int, offset: int, *, plus: bool) -> None:
         directory = self._handles[fh]
         assert isinstance(directory, OpenDirectory)
         at_once("readdir", directory.node, off=offset)
@@ -254,10 +252,8 @@ class Operations:
             else:
                 shown = children[position - 2]
                 name = shown.name
-                held = plus and not shown.stale and shown.pending is None
-            if not plus:
-                added = buffer.add_plain(name, files.glimpse(shown), position + 1)
-            elif held:
+                held = not shown.stale and shown.pending is None
+            if held:
                 seconds = files.valid_for(shown)
                 added = buffer.add(name, shown.id, files.shown(shown), seconds, position + 1)
             else:

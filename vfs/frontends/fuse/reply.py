@@ -15,7 +15,7 @@ from typing import Any
 
 from vfs.files.shown import Shown
 from vfs.frontends.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib, waiting
-from vfs.frontends.fuse.requests import Request, begin, claim
+from vfs.frontends.fuse.requests import Request, claim
 from vfs.remote.api import FsStats
 
 MUCH = 64 << 10
@@ -27,13 +27,7 @@ BLOCK_SIZE = 4096
 
 def _answer(req: Request, function: Any, *arguments: Any) -> bool:
     address = claim(req)
-    if not address:
-        return False
-    try:
-        return bool(function(address, *arguments) == 0)
-    except C.ArgumentError:
-        begin(req, address)  # nothing was sent: it still waits
-        raise
+    return bool(address and function(address, *arguments) == 0)
 
 
 def error(req: Request, number: int) -> bool:
@@ -113,7 +107,7 @@ def statfs(req: Request, found: FsStats) -> bool:
 
 
 class DirectoryBuffer:
-    """Collects the entries of one readdir or readdirplus answer of at most `size` bytes."""
+    """Collects the entries of one readdirplus answer of at most `size` bytes."""
 
     def __init__(self, size: int) -> None:
         self._buffer = C.create_string_buffer(size)
@@ -123,7 +117,7 @@ class DirectoryBuffer:
         self._stat = self._entry.attr
 
     def add(self, name: bytes, nodeid: int, found: Shown, timeout: float, next_offset: int) -> bool:
-        """Add an entry with its attributes (readdirplus), as for `entry`; False when it does not fit.
+        """Add an entry with its attributes, as for `entry`; False when it does not fit.
 
         Once answered, the kernel holds a reference to its nodeid, except for `.` and `..`. `nodeid` 0: the name only.
         """
@@ -131,18 +125,7 @@ class DirectoryBuffer:
         param.ino = nodeid
         param.attr_timeout = param.entry_timeout = timeout
         _fill(self._stat, found)
-        return self._took(
-            lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
-        )
-
-    def add_plain(self, name: bytes, found: Shown, next_offset: int) -> bool:
-        """Add a name with its inode number and type (readdir); False when it does not fit."""
-        self._stat.st_ino, self._stat.st_mode = found.ino, found.mode
-        return self._took(
-            lib.fuse_add_direntry(None, self._address, self._left, name, C.byref(self._stat), next_offset)
-        )
-
-    def _took(self, size: int) -> bool:
+        size = lib.fuse_add_direntry_plus(None, self._address, self._left, name, C.byref(param), next_offset)
         if size > self._left:
             return False
         self._address += size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from vfs.frontends.fuse.library import INTERRUPT, lib, waiting
 
@@ -18,23 +18,16 @@ log = logging.getLogger(__name__)
 Request = int
 """Stands for one `fuse_req_t`."""
 
-_SESSION_BITS = 40
-_sessions = itertools.count(1)
+_numbers = itertools.count(1)
 _addresses: dict[Request, int] = {}
 _callbacks: dict[Request, Callable[[], object]] = {}
 
-escaped: list[BaseException] = []
-"""KeyboardInterrupt and the like, raised below a callback from C; `Session.process` raises it on."""
 
-
-def numbers() -> Iterator[Request]:
-    """The requests of one session."""
-    return itertools.count((next(_sessions) << _SESSION_BITS) + 1)
-
-
-def begin(req: Request, address: int) -> None:
-    """`req` stands for the `fuse_req_t` at `address` until it is claimed."""
+def begin(address: int) -> Request:
+    """What stands for the `fuse_req_t` at `address` until it is claimed."""
+    req = next(_numbers)
     _addresses[req] = address
+    return req
 
 
 def claim(req: Request) -> int:
@@ -44,9 +37,9 @@ def claim(req: Request) -> int:
     return _addresses.pop(req, 0)
 
 
-def unanswered(session: Request) -> list[Request]:
-    """The requests that wait in the session to which the request `session` belongs or belonged."""
-    return [req for req in list(_addresses) if req >> _SESSION_BITS == session >> _SESSION_BITS]
+def unanswered() -> list[Request]:
+    """The requests that wait for an answer."""
+    return list(_addresses)
 
 
 def thread_of(req: Request) -> int:
@@ -81,5 +74,3 @@ def _interrupted(_address: int, req: int) -> None:
         callback()
     except Exception:
         log.exception("an interrupt could not be handled")
-    except BaseException as error:  # noqa: BLE001 # C cannot carry it
-        escaped.append(error)

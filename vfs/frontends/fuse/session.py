@@ -1,8 +1,8 @@
 """One mount: receives requests without blocking and hands them to a handler, by nodeid.
 
 The session belongs to one thread, which watches `fileno()` and calls `process()`; that thread must never look into the
-mount itself. A handler answers with the functions of `reply`, now or later, on any thread. Everything that would change
-the file system is answered `EROFS` here. A handler that raises is logged, and its request answered `EIO`.
+mount itself. A handler answers with the functions of `reply`, now or later. It is never asked to change anything: the kernel
+refuses that by itself, as the mount is read-only. A handler that raises is logged, and its request answered `EIO`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vfs.base.errors import MountError
 from vfs.frontends.fuse import reply, requests
@@ -23,7 +23,6 @@ from vfs.frontends.fuse.library import (
     Callbacks,
     ConnInfo,
     FileInfo,
-    FileInfoPointer,
     ForgetData,
     P,
     RequestBuffer,
@@ -33,6 +32,7 @@ from vfs.frontends.fuse.library import (
     new_session,
     waiting,
 )
+from vfs.frontends.fuse.operations import Operations
 from vfs.frontends.fuse.requests import Request, begin
 
 log = logging.getLogger(__name__)
@@ -42,107 +42,23 @@ AT_ONCE = 16
 MAX_BACKGROUND = 256
 """The kernel's readahead requests under way; with its default of 12, slow ones stall everybody's."""
 CONGESTION = 192
-READDIRPLUS, READDIRPLUS_AUTO = 1 << 13, 1 << 14
-PARALLEL_DIROPS = 1 << 18
-WANTED = (1 << 0) | (1 << 12) | READDIRPLUS | PARALLEL_DIROPS
-"""FUSE_CAP_ASYNC_READ, AUTO_INVAL_DATA, READDIRPLUS and PARALLEL_DIROPS, as libfuse numbers them."""
 
-
-class Handler(Protocol):
-    """What a file system does. Each method answers `req` once, now or later, by the function of `reply` that it names.
-
-    `reply.error` with an errno takes the place of any answer. `nodeid`: a number that an answer gave to the kernel, 1 for
-    the root. `fh`: the handle that `reply.opened` gave. `size` and `offset` are bytes, unless said otherwise.
-    """
-
-    def lookup(self, req: Request, parent: int, name: bytes) -> None:
-        """What `name` in a directory stands for: `reply.entry`, after which the kernel holds the nodeid once more."""
-        ...
-
-    def forget(self, nodeid: int, count: int) -> None:
-        """The kernel holds the nodeid `count` times less. There is no answer."""
-        ...
-
-    def getattr(self, req: Request, nodeid: int, fh: int | None) -> None:
-        """`reply.attributes`; `fh` is None for a path that is not open."""
-        ...
-
-    def readlink(self, req: Request, nodeid: int) -> None:
-        """The text of a symlink: `reply.text`."""
-        ...
-
-    def open(self, req: Request, nodeid: int) -> None:
-        """Open a file for reading: `reply.opened`."""
-        ...
-
-    def read(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        """`reply.data` or `reply.memory`, with fewer bytes than `size` at the end of the file only."""
-        ...
-
-    def release(self, req: Request, nodeid: int, fh: int) -> None:
-        """The last descriptor of a file or a directory was closed: `reply.error(req, 0)`."""
-        ...
-
-    def opendir(self, req: Request, nodeid: int) -> None:
-        """As `open`, for a directory."""
-        ...
-
-    def readdir(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        """Entries behind the one whose `next_offset` is `offset` (0: from the first on): `DirectoryBuffer.reply`."""
-        ...
-
-    def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        """As `readdir`, with attributes: the kernel holds each nodeid once more, except for `.` and `..`."""
-        ...
-
-    def statfs(self, req: Request, nodeid: int) -> None:
-        """The figures of the file system: `reply.statfs`."""
-        ...
-
-    def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
-        """`reply.xattr` with the value of an extended attribute; ENODATA where there is none of that name."""
-        ...
-
-    def listxattr(self, req: Request, nodeid: int, size: int) -> None:
-        """`reply.xattr` with the names, each ended by a NUL."""
-        ...
-
-
-_REFUSED: dict[str, tuple[Any, ...]] = {
-    "setattr": (NODEID, P, C.c_int, P),
-    "mknod": (NODEID, C.c_char_p, C.c_uint, C.c_uint64),
-    "mkdir": (NODEID, C.c_char_p, C.c_uint),
-    "unlink": (NODEID, C.c_char_p),
-    "rmdir": (NODEID, C.c_char_p),
-    "symlink": (C.c_char_p, NODEID, C.c_char_p),
-    "rename": (NODEID, C.c_char_p, NODEID, C.c_char_p, C.c_uint),
-    "link": (NODEID, NODEID, C.c_char_p),
-    "write": (NODEID, C.c_char_p, C.c_size_t, C.c_int64, P),
-    "setxattr": (NODEID, C.c_char_p, P, C.c_size_t, C.c_int),
-    "removexattr": (NODEID, C.c_char_p),
-    "create": (NODEID, C.c_char_p, C.c_uint, P),
-    "fallocate": (NODEID, C.c_int, C.c_int64, C.c_int64, P),
-    "copy_file_range": (NODEID, C.c_int64, P, NODEID, C.c_int64, P, C.c_size_t, C.c_int),
-}
-"""What changes files, and what the callback takes after the request. The kernel answers `fsync` itself."""
 
 _FH = FileInfo.fh.offset
 
 
 class FuseSession:
-    """A FUSE session for `handler` at `mountpoint`; `options` are mount options such as `ro` and `fsname=…`.
+    """A FUSE session for `handler` at `mountpoint`; `options` are mount options such as `fsname=…`.
 
     Raises MountError when libfuse does not know an option.
     """
 
-    def __init__(self, handler: Handler, mountpoint: Path, options: Sequence[str]) -> None:
+    def __init__(self, handler: Operations, mountpoint: Path, options: Sequence[str]) -> None:
         self.handler = handler
         self.mountpoint = mountpoint
-        self._requests = requests.numbers()
-        self._first = next(self._requests)
         self._callbacks: list[Any] = []
         self._operations = self._make_operations()
-        words = [b"fuse", *([b"-o", ",".join(options).encode(errors="surrogateescape")] if options else [])]
+        words = [b"fuse", b"-o", ",".join(("ro", *options)).encode(errors="surrogateescape")]
         argv = (C.c_char_p * len(words))(*words)
         args = Args(len(words), C.cast(argv, C.POINTER(C.c_char_p)), 0)
         complaints.clear()
@@ -182,8 +98,6 @@ class FuseSession:
                     log.error("the FUSE device cannot be read: %s", os.strerror(-size))
                 return False
             lib.fuse_session_process_buf(session, buffer)
-            if requests.escaped:
-                raise requests.escaped.pop()
         return True
 
     def forget_attributes(self, nodeid: int) -> None:
@@ -216,13 +130,16 @@ class FuseSession:
                 self._buffer.mem = None
 
     def _end_requests(self) -> None:
-        for req in requests.unanswered(self._first):
+        for req in requests.unanswered():
             reply.error(req, errno.ENOTCONN)
 
     # --- callbacks ------------------------------------------------------------------------------------------------
 
     def _make_operations(self) -> Callbacks:
-        """The callbacks, with the arguments that `fuse_lowlevel.h` has. Without `access`, the kernel goes by the modes alone."""
+        """The callbacks, with the arguments that `fuse_lowlevel.h` has.
+
+        Without `access`, the kernel goes by the modes alone. Without `readdir`, it always asks for attributes with the names.
+        """
         handler = self.handler
         served: dict[str, tuple[Any, ...]] = {
             "lookup": (handler.lookup, NODEID, C.c_char_p),
@@ -230,18 +147,15 @@ class FuseSession:
             "forget_multi": (self._forget_multi, C.c_size_t, C.POINTER(ForgetData)),
             "getattr": (_with_handle(handler.getattr), NODEID, P),
             "readlink": (handler.readlink, NODEID),
-            "open": (self._open, NODEID, FileInfoPointer),
+            "open": (_without_info(handler.open), NODEID, P),
             "read": (_with_handle(handler.read), NODEID, C.c_size_t, C.c_int64, P),
             "release": (_with_handle(handler.release), NODEID, P),
-            "flush": (_flush, NODEID, P),
-            "opendir": (self._opendir, NODEID, P),
-            "readdir": (_with_handle(handler.readdir), NODEID, C.c_size_t, C.c_int64, P),
+            "opendir": (_without_info(handler.opendir), NODEID, P),
             "readdirplus": (_with_handle(handler.readdirplus), NODEID, C.c_size_t, C.c_int64, P),
             "releasedir": (_with_handle(handler.release), NODEID, P),
             "statfs": (handler.statfs, NODEID),
             "getxattr": (handler.getxattr, NODEID, C.c_char_p, C.c_size_t),
             "listxattr": (handler.listxattr, NODEID, C.c_size_t),
-            **{name: (_refuse, *arguments) for name, arguments in _REFUSED.items()},
         }
         operations = Callbacks(init=self._callback(_init, C.POINTER(ConnInfo)))
         for name, (function, *arguments) in served.items():
@@ -255,19 +169,14 @@ class FuseSession:
 
     def _served(self, method: Callable[..., None]) -> Callable[[int], None]:
         """A callback that lets no exception vanish into C, and no request stay without an answer because of one."""
-        numbers = self._requests
 
         def call(address: int, *arguments: Any) -> None:
-            req = next(numbers)
-            begin(req, address)
+            req = begin(address)
             try:
                 method(req, *arguments)
             except Exception:
                 log.exception("a request could not be served")
                 reply.error(req, errno.EIO)
-            except BaseException as error:  # noqa: BLE001 # C cannot carry it; `process` raises it on
-                reply.error(req, errno.EIO)
-                requests.escaped.append(error)
 
         return call
 
@@ -281,16 +190,6 @@ class FuseSession:
         for nodeid, lookups in pairs:
             self.handler.forget(nodeid, lookups)
 
-    def _open(self, req: Request, nodeid: int, info: Any) -> None:
-        flags = info.contents.flags
-        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            reply.error(req, errno.EROFS)
-        else:
-            self.handler.open(req, nodeid)
-
-    def _opendir(self, req: Request, nodeid: int, info: int) -> None:
-        self.handler.opendir(req, nodeid)
-
 
 def _with_handle(method: Callable[..., None]) -> Callable[..., None]:
     """The method, given the handle in place of its last argument, a pointer to `fuse_file_info` or NULL."""
@@ -302,19 +201,14 @@ def _with_handle(method: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _flush(req: Request, nodeid: int, info: int) -> None:
-    reply.error(req, errno.ENOSYS)  # nothing to flush: it succeeds, and the kernel does not ask again
-
-
-def _refuse(req: Request, *_: Any) -> None:
-    reply.error(req, errno.EROFS)
+def _without_info(method: Callable[[Request, int], None]) -> Callable[..., None]:
+    return lambda req, nodeid, _info: method(req, nodeid)
 
 
 def _init(_userdata: Any, conn: Any) -> None:
     info = conn.contents
     info.max_background = MAX_BACKGROUND
     info.congestion_threshold = CONGESTION
-    info.want = (info.want | (info.capable & WANTED)) & ~READDIRPLUS_AUTO
     # max_readahead stands at what the kernel offers
 
 
