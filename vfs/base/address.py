@@ -21,6 +21,9 @@ _OPTIONS = "p:i:l:J:c:m:o:" + "46AaCfgKkMNnqTtvXxYy" + "L:R:D:E:e:"
 """For getopt(3). Flags, forwardings, the log file and the escape character are ignored: panels and wikis paste them, and they do
 not change where and as whom to log in."""
 
+_NAMES = {"-p": "Port", "-l": "User", "-i": "IdentityFile", "-J": "ProxyJump", "-c": "Ciphers", "-m": "MACs"}
+"""What an option is called in ssh_config(5)."""
+
 _UNDERSTOOD = "-p PORT, -i KEYFILE, -l USER, -J JUMPHOST, -c CIPHERS, -m MACS, -o Key=Value"
 
 _LOOKS = "it looks like `ssh -p 30022 user@host`"
@@ -64,7 +67,10 @@ class Address:
         """
         if text.strip().lower() == "none":
             return ()
-        return tuple(_jump_host(part.strip(), text) for part in text.split(","))
+        try:
+            return tuple(_place(part.strip()) for part in text.split(","))
+        except UsageError as e:
+            raise UsageError(f"-J {text!r}: {e}") from e
 
     def line(self) -> str:
         """A canonical `ssh …` line, quoted for a shell, that `parse` takes back to an equal address."""
@@ -130,7 +136,11 @@ class _Line:
             for option, value in given:
                 if not value and f"{option[1:]}:" in _OPTIONS:
                     raise UsageError(f"the option {option} needs a value")
-                self._option(option[1:], value)
+                if option == "-o":
+                    name, value = _key_value(value)
+                    self._set(name, value, f"-o {name}")
+                elif option in _NAMES:
+                    self._set(_NAMES[option], value, option)
             if words and self.host is not None:
                 raise UsageError(
                     f"{shlex.join(words)!r} follows the host: artisync runs no command on the server"
@@ -141,96 +151,55 @@ class _Line:
             raise UsageError(f"the ssh line names no host; {_LOOKS}")
         return Address(self.host, self.port, self.user, tuple(self.keys), self.jump, tuple(self.options))
 
-    def _option(self, letter: str, value: str) -> None:
-        match letter:
-            case "p":
-                self._set_port(value, "-p")
-            case "l":
-                self._set_user(value)
-            case "i":
-                self.keys.append(_key_file(value))
-            case "J":
-                self._set_jump(value)
-            case "c":
-                self._key_value(f"Ciphers={value}")
-            case "m":
-                self._key_value(f"MACs={value}")
-            case "o":
-                self._key_value(value)
-
-    def _key_value(self, text: str) -> None:
-        """`Key=Value` or `Key Value`, as ssh_config(5) has it."""
-        m = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*\S)\s*", text, re.ASCII | re.DOTALL)
-        if m is None:
-            raise UsageError(f"-o {text!r} is not of the form Key=Value")
-        name, value = m.group(1), m.group(2)
-        _printable(value, f"the value of -o {name}")
+    def _set(self, name: str, value: str, option: str) -> None:
+        """Take the value that `option` gives to what ssh_config(5) calls `name`; the first of two counts."""
+        if _CONTROL.search(value):
+            raise UsageError(f"the value of {option} contains a control character: {value!r}")
         match name.lower():
             case "port":
-                self._set_port(value, "-o Port")
+                port = _port(value, option)
+                self.port = self.port or port
             case "user":
-                self._set_user(value)
+                user = _user(value)
+                self.user = self.user or user
             case "identityfile":
                 self.keys.append(_key_file(value))
             case "proxyjump":
-                self._set_jump(value)
+                Address.parse_jump(value)
+                self.jump = self.jump or value
             case "hostname":
                 self.options.append((name, _host(value)))
             case _:
                 self.options.append((name, value))
 
-    def _set_port(self, text: str, what: str) -> None:
-        port = _port(text, what)
-        self.port = self.port or port
-
-    def _set_user(self, text: str) -> None:
-        user = _user(text)
-        self.user = self.user or user
-
-    def _set_jump(self, text: str) -> None:
-        Address.parse_jump(text)
-        self.jump = self.jump or text
-
     def _destination(self, word: str) -> None:
-        host, port, user = _url(word) if word.lower().startswith("ssh://") else _user_at_host(word)
-        self.host = host
-        self.port = self.port or port
-        self.user = self.user or user
+        place = _place(word)
+        if place.port is not None and not word.lower().startswith("ssh://"):
+            raise UsageError(f"{word!r}: ssh takes no port after the host; write `-p {place.port}`")
+        self.host = place.host
+        self.port = self.port or place.port
+        self.user = self.user or place.user
 
 
-def _url(word: str) -> tuple[str, int | None, str | None]:
-    """`ssh://[user@]host[:port]`; connection parameters after `;` are not in use anywhere and refused."""
-    rest = word[len("ssh://") :]
-    authority, slash, path = rest.partition("/")
+def _key_value(text: str) -> tuple[str, str]:
+    """`Key=Value` or `Key Value`, as ssh_config(5) has it."""
+    m = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*\S)\s*", text, re.ASCII | re.DOTALL)
+    if m is None:
+        raise UsageError(f"-o {text!r} is not of the form Key=Value")
+    return m[1], m[2]
+
+
+def _place(text: str) -> Address:
+    """`[user@]host[:port]`, or the same as `ssh://`; parameters after `;` are not in use anywhere and refused."""
+    is_url = text.lower().startswith("ssh://")
+    authority, slash, path = text[len("ssh://") :].partition("/") if is_url else (text, "", "")
     if path:
         raise UsageError(
-            f"{word!r}: the path {slash + path!r} does not belong here; name it with `--remote-root`"
+            f"{text!r}: the path {slash + path!r} does not belong here; name it with `--remote-root`"
         )
-    user_text, at, place = authority.rpartition("@")
-    host, port = _host_port(place, word)
-    return host, port, _user(unquote(user_text)) if at else None
-
-
-def _user_at_host(word: str) -> tuple[str, int | None, str | None]:
-    user_text, at, host_text = word.rpartition("@")
-    host, port = _host_port(host_text, word)
-    if port is not None:
-        raise UsageError(f"{word!r}: ssh takes no port after the host; write `-p {port}`")
-    return host, None, _user(user_text) if at else None
-
-
-def _jump_host(part: str, whole: str) -> Address:
-    """`[user@]host[:port]` or the same as `ssh://`."""
-    try:
-        if part.lower().startswith("ssh://"):
-            host, port, user = _url(part)
-        else:
-            user_text, at, place = part.rpartition("@")
-            host, port = _host_port(place, part)
-            user = _user(user_text) if at else None
-    except UsageError as e:
-        raise UsageError(f"-J {whole!r}: {e}") from e
-    return Address(host, port, user)
+    user, at, place = authority.rpartition("@")
+    host, port = _host_port(place, text)
+    return Address(host, port, _user(unquote(user) if is_url else user) if at else None)
 
 
 def _host_port(text: str, whole: str) -> tuple[str, int | None]:
@@ -271,10 +240,4 @@ def _user(text: str) -> str:
 
 def _key_file(text: str) -> str:
     """Absolute, since a profile is used from other directories too; `~` and ssh_config(5) tokens are kept."""
-    _printable(text, "the key file's name")
     return text if text.startswith(("/", "~", "%", "$")) else os.path.abspath(text)
-
-
-def _printable(text: str, what: str) -> None:
-    if _CONTROL.search(text):
-        raise UsageError(f"{what} contains a control character: {text!r}")
