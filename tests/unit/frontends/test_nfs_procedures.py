@@ -10,13 +10,10 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.lab.nfs_client import NfsClient, NfsError, RpcError, call
-from vfs.frontends.nfs import mount3
 from vfs.frontends.nfs import protocol as p
-from vfs.frontends.nfs.files import NfsFiles
-from vfs.frontends.nfs.procedures import NfsProgram
-from vfs.frontends.nfs.programs import Client, Programs
+from vfs.frontends.nfs.export import Export
+from vfs.frontends.nfs.programs import Client
 from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
-from vfs.frontends.nfs.tickets import FileHandles, Tickets
 from vfs.frontends.nfs.xdr import Packer
 
 OTHER = os.getuid() + 1000
@@ -28,24 +25,20 @@ class Served:
     def __init__(self, stack: MemoryStack, *, everybody: bool = False, timeout: float = 30.0) -> None:
         self.stack = stack
         stack.service.timeout = timeout
-        self.files = NfsFiles(stack.service)
-        self.program = NfsProgram(self.files, FileHandles(), everybody=everybody)
-        self.tickets = Tickets(lambda: stack.files.clock())
-        self.unmounts = 0
-        mount = mount3.procedures(self.tickets.use, self.program.root, self.unmounted)
-        self.programs = Programs({p.NFS_PROGRAM: self.program.procedures, p.MOUNT_PROGRAM: mount})
+        self.unmounted = asyncio.Event()
+        self.export = Export(
+            stack.service, everybody=everybody, privileged=False, unmounted=self.unmounted.set
+        )
+        self.files = self.export.files
         self.connection = Client()
         self.client = self.user(os.getuid())
-        self.root = self.program.root()
-
-    def unmounted(self) -> None:
-        self.unmounts += 1
+        self.root = self.export._program.root()
 
     def user(self, uid: int | None) -> NfsClient:
         return NfsClient(self.send, uid=uid)
 
     async def send(self, record: bytes) -> bytes:
-        reply = await self.programs.answer(record, self.connection)
+        reply = await self.export.programs.answer(record, self.connection)
         data = b"".join((reply.data, *reply.pieces))
         assert len(data) == len(reply)
         return data
@@ -403,29 +396,29 @@ def test_wrong_handles() -> None:
 
 def test_a_path_of_the_export_is_good_once_and_for_seconds() -> None:
     async def story(served: Served) -> None:
-        path = served.tickets.issue(1234, 10.0).encode()
+        path = served.export.path(10.0).encode()
         for wrong in (b"", b"/", b"/artisync/", path + b"\0", path[:-1]):
             assert await failing(served.client.mount(wrong)) is NfsStatus.ACCES
         assert not served.connection.trusted
         assert await served.client.mount(path) == served.root
         assert served.connection.trusted
         assert await failing(served.client.mount(path)) is NfsStatus.ACCES
-        late = served.tickets.issue(1234, 10.0).encode()
+        late = served.export.path(10.0).encode()
         await asyncio.sleep(11)
         assert await failing(served.client.mount(late)) is NfsStatus.ACCES
-        assert served.tickets.used == 1
+        assert served.export.mounts == 1
 
     serve(story)
 
 
 def test_nobody_is_told_what_is_exported() -> None:
     async def story(served: Served) -> None:
-        served.tickets.issue(1234, 10.0)
+        served.export.path(10.0)
         for procedure in (p.MountProcedure.DUMP, p.MountProcedure.EXPORT):
             answer = await served.client.raw(p.MOUNT_PROGRAM, procedure)
             assert (answer.u32(), answer.left) == (0, 0)
         argument = bytes(Packer().opaque(b"/x").data)
         assert (await served.client.raw(p.MOUNT_PROGRAM, p.MountProcedure.UMNT, argument)).left == 0
-        assert served.unmounts == 1
+        assert served.unmounted.is_set()
 
     serve(story)

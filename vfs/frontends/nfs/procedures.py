@@ -20,9 +20,9 @@ from vfs.files.node import Kind, Node
 from vfs.frontends.nfs import protocol as p
 from vfs.frontends.nfs.files import NfsFiles
 from vfs.frontends.nfs.listing import DOT, DOT_DOT, Listing
-from vfs.frontends.nfs.programs import Client, Procedure, TooWeak
+from vfs.frontends.nfs.programs import Client, Procedure
 from vfs.frontends.nfs.protocol import NfsProcedure, NfsStatus
-from vfs.frontends.nfs.rpc import RpcCall
+from vfs.frontends.nfs.rpc import Auth, Denied, RpcCall, refused
 from vfs.frontends.nfs.tickets import FileHandles
 from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
@@ -43,10 +43,10 @@ class Failure(OSError):
 class NfsProgram:
     """`everybody`: whether other users than ours may read."""
 
-    def __init__(self, files: NfsFiles, handles: FileHandles, *, everybody: bool) -> None:
+    def __init__(self, files: NfsFiles, *, everybody: bool) -> None:
         self._files = files
         self._service = files.service
-        self._handles = handles
+        self._handles = FileHandles()
         self._everybody = everybody
         self._listings: OrderedDict[int, Listing] = OrderedDict()
         self._fsid = secrets.randbits(63)
@@ -94,7 +94,7 @@ class NfsProgram:
         """Find the node of the handle, check the caller, and answer within the deadline."""
         handle = call.arguments.opaque(p.MOST_HANDLE)
         if call.uid is None:
-            raise TooWeak
+            raise Denied(refused(call.xid, Auth.TOOWEAK))
         operation = number.name.lower()
         try:
             node = self._node(handle, client, call.uid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vfs.frontends.nfs import rpc
 from vfs.frontends.nfs.protocol import VERSION
-from vfs.frontends.nfs.rpc import Accept, Auth, RpcCall
+from vfs.frontends.nfs.rpc import Accept, Denied, RpcCall
 from vfs.frontends.nfs.xdr import Malformed, Packer
 
 log = logging.getLogger(__name__)
@@ -23,11 +23,7 @@ class Client:
 
 
 Procedure = Callable[[RpcCall, Client], Awaitable[Packer]]
-"""The results of a call; may raise `Malformed` and `TooWeak`."""
-
-
-class TooWeak(Exception):
-    """The caller gave no user id."""
+"""The results of a call; may raise `Malformed` and `Denied`."""
 
 
 class Programs:
@@ -43,7 +39,7 @@ class Programs:
         """The reply to a call. Raises `Malformed` for a record that is no call: the connection should end."""
         try:
             call = rpc.parse(record)
-        except rpc.Denied as denied:
+        except Denied as denied:
             return denied.reply
         program = self._programs.get(call.program)
         if program is None:
@@ -59,8 +55,8 @@ class Programs:
         except Malformed as error:
             log.debug("procedure %d of %d: %s", call.procedure, call.program, error)
             return rpc.accepted(call.xid, Accept.GARBAGE_ARGS)
-        except TooWeak:
-            return rpc.refused(call.xid, Auth.TOOWEAK)
+        except Denied as denied:
+            return denied.reply
         except Exception:
             log.exception("procedure %d of %d failed", call.procedure, call.program)
             return rpc.accepted(call.xid, Accept.SYSTEM_ERR)

@@ -10,8 +10,6 @@ from vfs.frontends.nfs.xdr import Malformed, Packer, Unpacker
 
 MOST_RECORD = 128 << 10
 """Bytes of a call. The largest is a WRITE of the size that we announce."""
-MOST_FRAGMENTS = 64
-"""Fragments of one call; clients send one."""
 _MOST_AUTH = 400
 """Bytes of a credential or a verifier (RFC 5531, section 8.2)."""
 _LAST = 1 << 31
@@ -50,12 +48,11 @@ class RecordStream:
     def __init__(self) -> None:
         self._input = bytearray()
         self._record = bytearray()
-        self._fragments = 0
 
     @property
     def partial(self) -> bool:
         """Whether a record has begun and not ended."""
-        return bool(self._input or self._fragments)
+        return bool(self._input or self._record)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The records that `data` completes. Raises `Malformed` for one that is too long, before it is received."""
@@ -69,15 +66,11 @@ class RecordStream:
                 raise Malformed(f"a record of more than {MOST_RECORD} bytes")
             if len(self._input) - at - 4 < size:
                 break
-            self._fragments += 1
-            if self._fragments > MOST_FRAGMENTS:
-                raise Malformed(f"a record of more than {MOST_FRAGMENTS} fragments")
             self._record += self._input[at + 4 : at + 4 + size]
             at += 4 + size
             if mark & _LAST:
                 whole.append(bytes(self._record))
                 self._record.clear()
-                self._fragments = 0
         del self._input[:at]
         return whole
 

@@ -137,7 +137,7 @@ class NfsServer:
     """
 
     def __init__(self, programs: Programs, *, privileged: bool) -> None:
-        self._programs = programs
+        self.programs = programs
         self._privileged = privileged
         self.connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
@@ -154,7 +154,7 @@ class NfsServer:
         sock = socket.create_server((HOST, 0), backlog=32)
         self.port = sock.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ClientConnection(self, self._programs), sock=sock)
+        self._server = await loop.create_server(lambda: ClientConnection(self, self.programs), sock=sock)
         self._timer = loop.call_later(_LOOK_SECONDS, self._look)
 
     def admit(self, connection: ClientConnection, port: int) -> bool:

@@ -11,8 +11,8 @@ import hashlib
 import hmac
 import secrets
 import struct
-from collections.abc import Callable
 
+from vfs.base.loop_time import loop_time
 from vfs.frontends.mountpoint import PREFIX
 
 MAC_BYTES = 16
@@ -43,10 +43,9 @@ class FileHandles:
 
 
 class Tickets:
-    """Paths of the export, each good for one MNT within seconds; `clock` as `time.monotonic`."""
+    """Paths of the export, each good for one MNT within seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
         self.used = 0
         """Paths that were used."""
@@ -54,12 +53,12 @@ class Tickets:
     def issue(self, port: int, seconds: float) -> str:
         """A new path, valid for `seconds`. The port in it shows in the list of mounts which server a mount has."""
         path = f"{PREFIX}{port}/{secrets.token_hex(16)}"
-        self._until[path.encode()] = self._clock() + seconds
+        self._until[path.encode()] = loop_time() + seconds
         return path
 
     def use(self, path: bytes) -> bool:
         """Whether the path is valid; it is not valid a second time."""
-        now = self._clock()
+        now = loop_time()
         self._until = {known: until for known, until in self._until.items() if until > now}
         found = [known for known in self._until if hmac.compare_digest(known, path.rstrip(b"/"))]
         for known in found:
