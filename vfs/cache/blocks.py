@@ -227,7 +227,7 @@ class BlockCache:
         self._disk.set_record(key, value)
 
     def delete_record(self, key: str) -> None:
-        self._disk.delete_record(key)
+        self._disk.set_record(key, None)
 
     # --- its life -------------------------------------------------------------------------------------------
 

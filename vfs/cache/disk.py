@@ -1,7 +1,7 @@
 """The disk below the memory cache: blocks and small records, written behind by one thread, read by anyone.
 
 Thread-safety: all methods may be called on any thread. Those that say "at once" touch no disk, and are the
-only ones for the event loop's thread. No lock of its own: `Waiting` has one, SQLite the other.
+only ones for the event loop's thread, with those of `WriteQueue` but `flush`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, Records
 from vfs.cache.store import clear, open_ledger
-from vfs.cache.write_queue import Waiting
+from vfs.cache.write_queue import WriteQueue
 from vfs.cache.writer import TROUBLE, Warnings, Writer
 
 log = logging.getLogger(__name__)
@@ -53,15 +53,16 @@ class CheckResult:
     size: int = 0
 
 
-class DiskCache:
-    """Blocks by lineage and index, and records by name. Made with `open`."""
+class DiskCache(WriteQueue):
+    """Blocks by lineage and index, and records by name: those that wait to be written, over those on the disk. Made with
+    `open`."""
 
     def __init__(self, directory: Path, limit: int) -> None:
+        super().__init__()
         self.directory = directory
         self.limit = limit
-        self._waiting = Waiting()
         self._warnings = Warnings()
-        self._writer = Writer(directory, limit, self._waiting, self._warnings)
+        self._writer = Writer(directory, limit, self, self._warnings)
 
     @classmethod
     def open(cls, directory: Path, limit: int, *, existing: bool = False) -> DiskCache:
@@ -83,7 +84,7 @@ class DiskCache:
         try:
             ledger = open_ledger(directory, renew=not existing)
             for prefix in PINS:
-                cache._waiting.pins.update(ledger.records.scan(prefix))
+                cache.pins.update(ledger.records.scan(prefix))
         except ForeignDatabase as error:
             raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except TROUBLE as error:
@@ -92,11 +93,6 @@ class DiskCache:
             trouble = error
         cache._writer.start(ledger, trouble)
         return cache
-
-    @property
-    def queue_bytes(self) -> int:
-        """Memory held by blocks that wait to be written. At once."""
-        return self._waiting.queue_bytes
 
     @property
     def disk_bytes(self) -> int:
@@ -118,29 +114,18 @@ class DiskCache:
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
-    def write(self, lineage: bytes, index: int, block: Block) -> None:
-        """Hand a block over, with the ranges that are valid now; it replaces what the disk has of it. At
-        once."""
-        self._waiting.put(lineage, index, block)
-
-    def pending(self, lineage: bytes, index: int) -> Block | None:
-        """A block that is not written yet. At once."""
-        return self._waiting.block((lineage, index))
-
     def kept(self, lineage: bytes, index: int) -> bool:
         """Whether a block is here, or waits to be written, as far as this process knows. At once."""
         if self.pending(lineage, index) is not None:
             return True
         ledger = self._writer.ledger
-        return ledger is not None and ledger.kept((lineage, index)) and not self._waiting.dropped(lineage)
+        return ledger is not None and ledger.kept((lineage, index)) and not self.dropped(lineage)
 
     def known(self, lineage: bytes) -> dict[int, int]:
         """As `index`, as far as this process knows. At once."""
         ledger = self._writer.ledger
-        waiting = self._waiting.blocks_of(lineage)
-        if ledger is None or self._waiting.dropped(lineage):
-            return waiting
-        return ledger.known(lineage) | waiting
+        on_disk = {} if ledger is None or self.dropped(lineage) else ledger.known(lineage)
+        return on_disk | self.pending_bytes(lineage)
 
     def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage, those that wait to be written too: index → valid bytes."""
@@ -150,7 +135,7 @@ class DiskCache:
     def read(self, lineage: bytes, indexes: Sequence[int]) -> list[Block | None]:
         """Read blocks from the disk, every byte of them checked; None for one that is not there or not sound."""
         nothing: list[Block | Damaged | None] = [None] * len(indexes)
-        if self._waiting.dropped(lineage):
+        if self.dropped(lineage):
             found = nothing
         else:
             found = self._try(lambda ledger: ledger.read(lineage, indexes), nothing)
@@ -166,27 +151,11 @@ class DiskCache:
         )
         return blocks
 
-    def touch(self, lineage: bytes, indexes: Iterable[int]) -> None:
-        """Note that blocks are used. At once."""
-        self._waiting.touch(lineage, indexes)
-
-    def drop(self, lineage: bytes) -> None:
-        """Delete all blocks of a lineage, those that wait too. At once; the files go later."""
-        self._waiting.drop(lineage)
-
     # --- records --------------------------------------------------------------------------------------------
-
-    def set_record(self, key: str, value: bytes) -> None:
-        """Store a small value under a name that does not begin with `b:`. At once; written later."""
-        self._waiting.note(_record_key(key), value)
-
-    def delete_record(self, key: str) -> None:
-        """Delete a record. At once; deleted later."""
-        self._waiting.note(_record_key(key), None)
 
     def get_record(self, key: str) -> bytes | None:
         """A record's value; None when there is none, or none that is sound."""
-        waits, value = self._waiting.record(_record_key(key))
+        waits, value = self.pending_record(key)
         if waits:
             return value
         try:
@@ -197,7 +166,7 @@ class DiskCache:
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All records whose names begin with `prefix`, in order."""
-        waiting = self._waiting.records(prefix)  # first: what is written meanwhile is on the disk then
+        waiting = self.pending_records(prefix)  # first: what is written meanwhile is on the disk then
         nothing: dict[str, bytes] = {}
         found = self._try(lambda ledger: dict(ledger.records.scan(prefix)), nothing) | waiting
         return [(key, value) for key in sorted(found) if (value := found[key]) is not None]
@@ -232,19 +201,14 @@ class DiskCache:
     def clear(self, *, in_use: bool = False) -> None:
         """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
         use the cache go by them and would not write them again."""
-        self._waiting.clear()
-        self._waiting.flush(60.0)
+        self.forget()
+        self.flush(60.0)
         with self._usable() as ledger:
             clear(ledger, in_use=in_use)
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits
-        that could be written (what the disk refused does not count)."""
-        return self._waiting.flush(timeout)
-
     def close(self, timeout: float = 5.0) -> None:
         """Write what waits, for `timeout` seconds at most, and let go of the directory."""
-        self._waiting.close(time.monotonic() + timeout)
+        self.end(time.monotonic() + timeout)
         if not self._writer.join(timeout + 1.0):
             log.warning("the disk of the cache does not answer; %d bytes were not kept", self.queue_bytes)
 
@@ -257,7 +221,7 @@ class DiskCache:
             return work(ledger) if ledger is not None else otherwise
         except TROUBLE as error:
             if cause_of(error) != "busy":
-                self._waiting.doubt(error)
+                self._writer.cope(error)
             return otherwise
 
     @contextmanager
@@ -330,9 +294,3 @@ def look(directory: Path) -> int | None:
             records.close()
     except (OSError, sqlite3.Error, ForeignDatabase) as error:
         raise CacheUnusable(f"the cache in {directory} cannot be read: {error}") from error
-
-
-def _record_key(key: str) -> str:
-    if key.startswith("b:"):
-        raise ValueError("names that begin with b: are for blocks")
-    return key

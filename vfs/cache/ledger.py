@@ -166,8 +166,8 @@ class Ledger:
                 if more <= room:
                     room -= more
                     group = groups.of(entry.place)
-                    stored = group.get(entry.index) or Stored(entry.block.capacity, (), 0, 0, now)
-                    group[entry.index] = replace(stored, size=size, used=now)
+                    stored = group.get(entry.place[1]) or Stored(entry.block.capacity, (), 0, 0, now)
+                    group[entry.place[1]] = replace(stored, size=size, used=now)
                     fitting.append(entry)
         return fitting
 
@@ -176,9 +176,9 @@ class Ledger:
         with self._changing() as groups:
             for entry in entries:
                 place, group = entry.place, groups.of(entry.place)
-                stored, known = group.get(entry.index), checksums.get(place)
+                stored, known = group.get(entry.place[1]), checksums.get(place)
                 if stored is not None and known is not None:
-                    group[entry.index] = Stored(
+                    group[entry.place[1]] = Stored(
                         entry.block.capacity, entry.extents, known, stored.size, stored.used
                     )
                 elif stored is None or not stored.extents:  # it made way meanwhile, or could not be written
@@ -244,7 +244,7 @@ class Ledger:
     @staticmethod
     def _needs(groups: _Changes, entry: Entry) -> tuple[int, int]:
         """Bytes of the disk that a block takes at most once it is written, and how many more than now."""
-        stored = groups.of(entry.place).get(entry.index)
+        stored = groups.of(entry.place).get(entry.place[1])
         if stored is None:
             return (size := allocated(entry.extents)), size
         size = max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -36,6 +37,8 @@ SWEPT = "swept"
 _OURS = (SWEPT, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", DATABASE)
 """What is deleted of a cache that cannot be used, in this order: after a crash in between, that is found again. Its data
 files have no record any more, and are swept."""
+SWEEP_PAUSE = 0.02
+"""Seconds between two steps of deleting data files without a record."""
 _LOCK_SECONDS = 2.0
 """The longest wait for another process that opens the cache just now."""
 
@@ -52,25 +55,31 @@ def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledg
             ledger = Ledger(directory)
             if doubtful:
                 ledger.records.check()
-            return ledger
         except ForeignDatabase as error:
             if not renew:
                 raise
-            reason = str(error)
+            ledger = _renewed(directory, str(error))
         except sqlite3.DatabaseError as error:
             if cause_of(error) != "corrupt":
                 raise
-            reason = f"its database is damaged ({error})"
-        log.warning("the cache in %s is made anew: %s", directory, reason)
-        pins = _known_pins(directory)
-        for name in _OURS:
-            (directory / name).unlink(missing_ok=True)
-        _make(directory)
-        ledger = Ledger(directory)
-        with ledger.records.transaction():
-            for key, value in pins.items():
-                ledger.records.set(key, value)
-        return ledger
+            ledger = _renewed(directory, f"its database is damaged ({error})")
+    swept = directory / SWEPT
+    if not swept.exists() or swept.read_text() != _boot():
+        threading.Thread(target=_sweep, args=(ledger,), name="cache-sweep", daemon=True).start()
+    return ledger
+
+
+def _renewed(directory: Path, reason: str) -> Ledger:
+    log.warning("the cache in %s is made anew: %s", directory, reason)
+    pins = _known_pins(directory)
+    for name in _OURS:
+        (directory / name).unlink(missing_ok=True)
+    _make(directory)
+    ledger = Ledger(directory)
+    with ledger.records.transaction():
+        for key, value in pins.items():
+            ledger.records.set(key, value)
+    return ledger
 
 
 def keep_pins(ledger: Ledger) -> None:
@@ -88,12 +97,19 @@ def clear(ledger: Ledger, *, in_use: bool) -> None:
         pass
 
 
-def sweep(ledger: Ledger) -> Iterator[None]:
-    """Delete the data files that have no record, as a power cut leaves them. Done once after each start of the machine."""
-    boot, swept = _boot(), ledger.directory / SWEPT
-    if not swept.exists() or swept.read_text() != boot:
-        yield from ledger.sweep()
-        paths.write_atomically(swept, boot)
+def _sweep(ledger: Ledger) -> None:
+    """Delete the data files that have no record, as a power cut leaves them. Done once after each start of the machine, on a
+    thread of its own, with pauses."""
+    try:
+        for _ in ledger.sweep():
+            time.sleep(SWEEP_PAUSE)
+            if ledger.records.gone:
+                return
+        paths.write_atomically(ledger.directory / SWEPT, _boot())
+    except (OSError, sqlite3.Error, DatabaseBusy) as error:
+        log.debug("sweeping the cache: %s", error)
+    finally:
+        ledger.records.close()
 
 
 def _known_pins(directory: Path) -> dict[str, bytes]:

@@ -1,8 +1,7 @@
 """What waits to be written to the disk, and can be read meanwhile.
 
-A block or record handed over again before it is written is written once. Thread-safety: any thread; `_wake`,
-the one lock, guards what changes here. Under it there is no I/O and no call out. No method waits, but `take`
-and `flush`.
+A block or record handed over again before it is written is written once. Thread-safety: any thread; `_wake`, the one lock,
+guards what changes here. Under it there is no I/O and no call out. No method waits, but `take` and `flush`.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ MAX_RECORDS = 20_000
 class Entry:
     """A block that is to be written: the ranges that were valid when it was handed over."""
 
-    lineage: bytes
-    index: int
+    place: Place
     block: Block
     extents: tuple[Extent, ...]
     due: float
@@ -49,32 +47,25 @@ class Entry:
         return checksum(self.block, self.extents) if known is None else known
 
     @property
-    def place(self) -> Place:
-        return self.lineage, self.index
-
-    @property
     def valid(self) -> int:
         return sum(last - first for first, last in self.extents)
 
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What is to be done in one go: small records (None deletes; a lineage, too), times of use, and blocks to write.
-
-    `doubt` is trouble that a reader had. `last`: nothing comes after it.
-    """
+    """What is to be done in one go: small records (None deletes; a lineage, too), times of use, and blocks to write. `last`:
+    nothing comes after it."""
 
     records: Mapping[str, bytes | None] = field(default_factory=dict)
     used: Mapping[Place, float] = field(default_factory=dict)
     blocks: dict[Place, Entry] = field(default_factory=dict)
-    doubt: Exception | None = None
     last: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.blocks or self.records or self.used)
 
 
-class Waiting:
+class WriteQueue:
     """The queue between whoever caches something and the writer thread. What came first is written first."""
 
     def __init__(self) -> None:
@@ -86,50 +77,39 @@ class Waiting:
         self._blocks: dict[Place, Entry] = {}
         self._records: dict[str, bytes | None] = {}
         self._used: dict[Place, float] = {}
-        self._doubt: Exception | None = None
+        self._retry_at: float | None = None
+        """When the disk, which cannot be written now, is tried again."""
         self._flushing = 0
-        self._stuck = False
         self._close_at: float | None = None
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
-    def put(self, lineage: bytes, index: int, block: Block) -> None:
-        """A block to be written, with the ranges that are valid now."""
+    def write(self, lineage: bytes, index: int, block: Block) -> None:
+        """Hand a block over, with the ranges that are valid now; it replaces what the disk has of it."""
         due = time.monotonic() + DELAY
         # as long as its bytes are in the processor's cache: the writer would have to fetch them there again
         known = checksum(block, block.extents) if block.whole else None
-        key = (lineage, index)
+        place = (lineage, index)
         with self._wake:
-            old = self._blocks.get(key)
+            old = self._blocks.get(place)
             if old is not None:
                 due = old.due
                 self.queue_bytes -= old.footprint
-            entry = Entry(lineage, index, block, tuple(block.extents), due, block.footprint, known)
-            self._blocks[key] = entry
+            entry = Entry(place, block, tuple(block.extents), due, block.footprint, known)
+            self._blocks[place] = entry
             self.queue_bytes += entry.footprint
             if len(self._blocks) == 1 or self.queue_bytes >= BATCH_BYTES:
                 self._wake.notify_all()
 
-    def block(self, place: Place) -> Block | None:
-        """A block that waits."""
-        entry = self._blocks.get(place)
+    def pending(self, lineage: bytes, index: int) -> Block | None:
+        """A block that is not written yet."""
+        entry = self._blocks.get((lineage, index))
         return None if entry is None else entry.block
 
-    def blocks_of(self, lineage: bytes) -> dict[int, int]:
+    def pending_bytes(self, lineage: bytes) -> dict[int, int]:
         """The blocks of a lineage that wait: index → valid bytes."""
         with self._wake:
-            return {e.index: e.valid for e in self._blocks.values() if e.lineage == lineage}
-
-    def drop(self, lineage: bytes) -> None:
-        """The blocks of a lineage are to be deleted; those that wait are gone at once."""
-        with self._wake:
-            for key in [key for key in self._blocks if key[0] == lineage]:
-                self.queue_bytes -= self._blocks.pop(key).footprint
-            self._note(lineage_key(lineage), None)
-
-    def dropped(self, lineage: bytes) -> bool:
-        """Whether what the disk has of a lineage is to be deleted."""
-        return lineage_key(lineage) in self._records
+            return {index: e.valid for (of, index), e in self._blocks.items() if of == lineage}
 
     def touch(self, lineage: bytes, indexes: Iterable[int]) -> None:
         """Blocks are used now. It is noted with the next batch."""
@@ -138,12 +118,35 @@ class Waiting:
             for index in indexes:
                 self._used[lineage, index] = now
 
+    def drop(self, lineage: bytes) -> None:
+        """Delete all blocks of a lineage: those that wait at once, those on the disk later."""
+        with self._wake:
+            for place in [place for place in self._blocks if place[0] == lineage]:
+                self.queue_bytes -= self._blocks.pop(place).footprint
+            self._note(lineage_key(lineage), None)
+
+    def dropped(self, lineage: bytes) -> bool:
+        """Whether what the disk has of a lineage is to be deleted."""
+        return lineage_key(lineage) in self._records
+
     # --- records --------------------------------------------------------------------------------------------
 
-    def note(self, key: str, value: bytes | None) -> None:
-        """A record to be written, or deleted (None)."""
+    def set_record(self, key: str, value: bytes | None) -> None:
+        """Store a small value under a name that does not begin with `b:`; None deletes it."""
+        if key.startswith("b:"):
+            raise ValueError("names that begin with b: are for blocks")
         with self._wake:
             self._note(key, value)
+
+    def pending_record(self, key: str) -> tuple[bool, bytes | None]:
+        """Whether a record waits, and its value."""
+        with self._wake:
+            return key in self._records, self._records.get(key)
+
+    def pending_records(self, prefix: str) -> dict[str, bytes | None]:
+        """The records that wait and whose names begin with `prefix`."""
+        with self._wake:
+            return {key: value for key, value in self._records.items() if key.startswith(prefix)}
 
     def _note(self, key: str, value: bytes | None) -> None:
         self._records[key] = value
@@ -155,40 +158,19 @@ class Waiting:
             del self._records[next(iter(self._records))]
         self._wake.notify_all()
 
-    def record(self, key: str) -> tuple[bool, bytes | None]:
-        """Whether a record waits, and its value."""
-        with self._wake:
-            return key in self._records, self._records.get(key)
-
-    def records(self, prefix: str) -> dict[str, bytes | None]:
-        with self._wake:
-            return {key: value for key, value in self._records.items() if key.startswith(prefix)}
-
     # --- the writer's side ----------------------------------------------------------------------------------
 
-    def doubt(self, error: Exception) -> None:
-        """A reader had trouble; the writer is to look."""
+    def take(self) -> WriteBatch:
+        """Wait for work, or until the disk is to be tried again, and take a batch of work, perhaps an empty one. What is taken
+        goes on waiting until `done`."""
         with self._wake:
-            self._doubt = error
-            self._wake.notify_all()
-
-    def take(self, patience: float | None, *, stuck: bool) -> WriteBatch:
-        """Wait for work, `patience` seconds at most (None: until there is some), and take a batch of it,
-        perhaps an empty one. `stuck`: records cannot be written now; they stay. What is taken goes on waiting
-        until `done`."""
-        end = None if patience is None else time.monotonic() + patience
-        with self._wake:
-            self._stuck = stuck
-            self._wake.notify_all()
             while True:
-                batch = self._batch()
-                if batch or batch.doubt is not None or batch.last:
+                now, retry = time.monotonic(), self._retry_at
+                batch = self._batch(now)
+                if batch or batch.last or (retry is not None and now >= retry):
                     return batch
                 times = [entry.due for entry in islice(self._blocks.values(), 1)]
-                times += [end] if end is not None else []
-                now = time.monotonic()
-                if end is not None and now >= end:
-                    return batch
+                times += [retry] if retry is not None else []
                 self._wake.wait(max(min(times) - now, 0.001) if times else None)
 
     def done(self, batch: WriteBatch, *, records: bool) -> None:
@@ -204,7 +186,17 @@ class Waiting:
                     del self._records[key]
             self._wake.notify_all()
 
-    def clear(self) -> None:
+    def rest(self, seconds: float | None) -> None:
+        """The disk is tried again in so many seconds: blocks are not kept until then, records wait. None: it can be written."""
+        with self._wake:
+            self._retry_at = None if seconds is None else time.monotonic() + seconds
+            self._wake.notify_all()
+
+    @property
+    def resting(self) -> bool:
+        return self._retry_at is not None and time.monotonic() < self._retry_at
+
+    def forget(self) -> None:
         """Forget everything that waits."""
         with self._wake:
             self._blocks.clear()
@@ -215,13 +207,14 @@ class Waiting:
             self._wake.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing waits that can be written; whether that came within `timeout` seconds, and before the end."""
+        """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits that could be written
+        (what the disk refused does not count), before the end."""
         end = time.monotonic() + timeout
         with self._wake:
             self._flushing += 1
             self._wake.notify_all()
             try:
-                while not self._idle():
+                while self._blocks or (self._records and not self.resting):
                     left = min(end, self._close_at or end) - time.monotonic()
                     if left <= 0:
                         return False
@@ -230,32 +223,27 @@ class Waiting:
             finally:
                 self._flushing -= 1
 
-    def close(self, deadline: float) -> None:
+    def end(self, deadline: float) -> None:
         """`take` hands out what waits until `deadline` (monotonic seconds), then says that it was the
         last."""
         with self._wake:
             self._close_at = deadline
             self._wake.notify_all()
 
-    def _idle(self) -> bool:
-        return not (self._blocks or (self._records and not self._stuck))
-
-    def _batch(self) -> WriteBatch:
-        now = time.monotonic()
+    def _batch(self, now: float) -> WriteBatch:
+        closing = self._close_at is not None
         if self._close_at is not None and now >= self._close_at:
             return WriteBatch(last=True)
-        closing = self._close_at is not None
         hurry = closing or self._flushing > 0 or self.queue_bytes >= BATCH_BYTES
         batch, size = WriteBatch(), 0
-        for key, entry in islice(self._blocks.items(), BATCH_ENTRIES):
+        for place, entry in islice(self._blocks.items(), BATCH_ENTRIES):
             size += entry.footprint
             if (batch.blocks and size > BATCH_BYTES) or not (hurry or entry.due <= now):
                 break
-            batch.blocks[key] = entry
-        if not self._stuck:
+            batch.blocks[place] = entry
+        if not self.resting:
             batch.records = dict(islice(self._records.items(), BATCH_RECORDS))
         if batch or hurry:
             batch.used, self._used = self._used, {}
-        batch.doubt, self._doubt = self._doubt, None
         batch.last = closing and not batch
         return batch

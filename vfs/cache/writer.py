@@ -2,7 +2,7 @@
 
 Trouble never reaches a reader. There is one warning per cause; blocks are then not kept, records stay in
 memory, and the disk is tried again from time to time. Thread-safety: all here runs on the writer thread,
-except `start`, `join` and reading `ledger`.
+except `start`, `join`, `cope` and reading `ledger`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.groups import Place
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
-from vfs.cache.store import keep_pins, open_ledger, sweep
-from vfs.cache.write_queue import Waiting, WriteBatch
+from vfs.cache.store import keep_pins, open_ledger
+from vfs.cache.write_queue import WriteBatch, WriteQueue
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,6 @@ PAUSE_SECONDS = 30.0
 """How long nothing is written after the disk was full or refused to be written."""
 BUSY_PAUSE = 1.0
 """How long nothing is written after another process kept the database locked."""
-SWEEP_PAUSE = 0.02
-"""Seconds between two steps of deleting data files without a record."""
 
 TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
 
@@ -53,40 +50,43 @@ class Warnings:
 class Writer:
     """Owns the opened directory; `ledger` is None while it cannot be used."""
 
-    def __init__(
-        self,
-        directory: Path,
-        limit: int,
-        waiting: Waiting,
-        warnings: Warnings,
-    ) -> None:
+    def __init__(self, directory: Path, limit: int, queue: WriteQueue, warnings: Warnings) -> None:
         self.ledger: Ledger | None = None
-        self._sweeping: Iterator[None] | None = None
         self.disk_bytes = 0
         """Bytes on the disk, as last looked at."""
         self.trouble: str | None = None
         """The cause (of `cause_of`) for which nothing can be written just now."""
         self._directory = directory
         self._limit = limit
-        self._waiting = waiting
+        self._queue = queue
         self._warnings = warnings
-        self._paused_until = 0.0
-        self._reopen_at = 0.0
+        self._reopened = -REOPEN_SECONDS
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
 
     def start(self, ledger: Ledger | None, trouble: Exception | None) -> None:
         """Begin, with an opened directory or with what keeps it from being opened."""
-        if ledger is not None:
-            self._use(ledger)
+        self.ledger = ledger
         if trouble is not None:
-            self._trouble(trouble)
-            self._reopen_at = time.monotonic() + PAUSE_SECONDS
+            self.cope(trouble)
         self._thread.start()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end of the thread, which `Waiting.close` brings about; whether it ended in time."""
+        """Wait for the end of the thread, which `WriteQueue.end` brings about; whether it ended in time."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def cope(self, error: Exception) -> None:
+        """The disk cannot be used: tell why, and see to it that it is tried again. Any thread."""
+        if self.ledger is not None and self.ledger.records.gone:
+            self._queue.rest(0.0)  # the thread finds that out by itself
+            return
+        self.trouble = cause = cause_of(error)
+        if cause != "corrupt":
+            self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)
+        if cause in ("corrupt", "foreign", "gone"):
+            self._lose()
+        else:
+            self._queue.rest(BUSY_PAUSE if cause == "busy" else PAUSE_SECONDS)
 
     # --- the thread -----------------------------------------------------------------------------------------
 
@@ -94,47 +94,27 @@ class Writer:
         batch = WriteBatch()
         while not batch.last:
             self._handle(batch)
-            self._step()
-            batch = self._waiting.take(self._patience(), stuck=self._stuck())
+            batch = self._queue.take()
         self._let_go()
 
-    def _patience(self) -> float | None:
-        now = time.monotonic()
-        if self._stuck():
-            return max(self._paused_until, self._reopen_at if self.ledger is None else 0.0) - now + 0.01
-        return SWEEP_PAUSE if self._sweeping is not None else None
-
-    def _stuck(self) -> bool:
-        now = time.monotonic()
-        return now < self._paused_until or (self.ledger is None and now < self._reopen_at)
-
-    def _step(self) -> None:
-        """Sweep a little."""
-        if self._sweeping is not None and not self._stuck():
-            try:
-                next(self._sweeping)
-                return
-            except StopIteration:
-                pass
-            except TROUBLE as error:
-                log.debug("sweeping the cache: %s", error)
-            self._sweeping = None
-
     def _handle(self, batch: WriteBatch) -> None:
-        if batch.doubt is not None:
-            self._trouble(batch.doubt)
-        ledger = self._ready()
-        records = False
-        if ledger is not None and time.monotonic() >= self._paused_until:
+        written = False
+        if self.ledger is not None and self.ledger.records.gone:
+            self._warnings.tell(
+                "vanished", "the cache directory %s vanished; it is made anew", self._directory
+            )
+            self._lose()
+        if not self._queue.resting:
+            self._queue.rest(None)
             try:
+                ledger = self.ledger or self._opened()
                 if batch:
                     self._write(ledger, batch)
-                records = True
-                self.trouble = None
                 self.disk_bytes = ledger.records.usage()
+                self.trouble, written = None, True
             except TROUBLE as error:
-                self._trouble(error)
-        self._waiting.done(batch, records=records)
+                self.cope(error)
+        self._queue.done(batch, records=written)
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
         fitting = ledger.begin(batch, self._limit)
@@ -144,9 +124,9 @@ class Writer:
             )
         checksums: dict[Place, int] = {}
         try:
-            for lineage, group in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.lineage):
+            for lineage, group in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.place[0]):
                 entries = list(group)
-                ledger.files.write(lineage, [(e.index, e.block, e.extents) for e in entries])
+                ledger.files.write(lineage, [(e.place[1], e.block, e.extents) for e in entries])
                 checksums |= {entry.place: entry.checksum for entry in entries}
         finally:
             if fitting:
@@ -154,46 +134,24 @@ class Writer:
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
 
-    # --- trouble --------------------------------------------------------------------------------------------
-
-    def _ready(self) -> Ledger | None:
-        if self.ledger is not None and self.ledger.records.gone:
-            self._warnings.tell(
-                "vanished", "the cache directory %s vanished; it is made anew", self._directory
-            )
-            self._let_go()
-        if self.ledger is None and time.monotonic() >= self._reopen_at:
-            self._reopen_at = time.monotonic() + REOPEN_SECONDS
-            try:
-                self._use(open_ledger(self._directory, renew=False, doubtful=True))
-            except TROUBLE as error:
-                self._trouble(error)
-            else:
-                log.info("the cache in %s is in use again", self._directory)
-                for key, value in sorted(self._waiting.pins.items()):
-                    self._waiting.note(key, value)
+    def _opened(self) -> Ledger:
+        """Open the directory again. Raises `TROUBLE`."""
+        self._reopened = time.monotonic()
+        self.ledger = open_ledger(self._directory, renew=False, doubtful=True)
+        log.info("the cache in %s is in use again", self._directory)
+        for key, value in sorted(self._queue.pins.items()):
+            self._queue.set_record(key, value)
         return self.ledger
 
-    def _use(self, ledger: Ledger) -> None:
-        self.ledger, self._sweeping = ledger, sweep(ledger)
+    def _lose(self) -> None:
+        """Let go of a directory that cannot be used any more. It is opened again at once, but not again and again."""
+        self._let_go()
+        self._queue.rest(self._reopened + REOPEN_SECONDS - time.monotonic())
 
     def _let_go(self) -> None:
-        ledger, self.ledger, self._sweeping = self.ledger, None, None
+        ledger, self.ledger = self.ledger, None
         if ledger is not None:
             ledger.records.close()
-
-    def _trouble(self, error: Exception) -> None:
-        cause = cause_of(error)
-        if self.ledger is not None and self.ledger.records.gone:
-            return  # `_ready` finds that out by itself
-        self.trouble = cause
-        if cause in ("corrupt", "foreign", "gone"):
-            if cause != "corrupt":
-                self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)
-            self._let_go()
-            return
-        self._warnings.tell(cause, _MESSAGES[cause], self._directory, error)
-        self._paused_until = time.monotonic() + (BUSY_PAUSE if cause == "busy" else PAUSE_SECONDS)
 
 
 _MESSAGES = {

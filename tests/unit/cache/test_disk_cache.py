@@ -311,7 +311,7 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     cache = cache_at()
     ledger = cache._writer.ledger
     assert ledger is not None
-    entry = Entry(LINEAGE, 0, block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
+    entry = Entry((LINEAGE, 0), block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
     assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
@@ -325,7 +325,7 @@ def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Ope
     cache = cache_at()
     ledger = cache._writer.ledger
     assert ledger is not None
-    entry = Entry(LINEAGE, 0, block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
+    entry = Entry((LINEAGE, 0), block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
     ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
     ledger.evict(1)
     ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
@@ -569,7 +569,7 @@ def test_what_is_pinned_never_makes_way(cache_at: Open, caplog: pytest.LogCaptur
     cache.prune(0)
     assert set(cache.index(LINEAGE)) == {0, 1, 2}
     assert cache.index(OTHER) == {}
-    cache.delete_record(lineage_pin(LINEAGE))
+    cache.set_record(lineage_pin(LINEAGE), None)
     cache.prune(0)
     assert cache.index(LINEAGE) == {}
     assert caplog.records == []
@@ -700,7 +700,7 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
 
     monkeypatch.setattr(ledger, "begin", later)
     monkeypatch.setattr(ledger.records, "scan", looked_at_before)
-    cache.delete_record(lineage_pin(LINEAGE))
+    cache.set_record(lineage_pin(LINEAGE), None)
     assert cache.get_record(lineage_pin(LINEAGE)) is None
     assert cache.records("p:") == []
 
@@ -782,7 +782,7 @@ def test_records_with_one_prefix_are_listed_in_order_with_those_that_wait(cache_
         cache.set_record(name, name.encode())
     assert cache.flush(10)
     cache.set_record("d:c", b"d:c")
-    cache.delete_record("d:a")
+    cache.set_record("d:a", None)
     assert cache.records("d:") == [(name, name.encode()) for name in ("d:b", "d:c", "d:é")]
 
 
@@ -808,6 +808,6 @@ def test_pins_outlive_a_damaged_database_and_a_cache_of_another_format(
     cache = cache_at()
     assert cache.get_record("pin:profile:1") == b"exp/a.bin"
     assert cache.get_record(lineage_pin(LINEAGE)) is not None
-    cache.delete_record("pin:profile:1")
+    cache.set_record("pin:profile:1", None)
     assert cache.flush(10)
     assert b"pin:profile:1" not in (directory / "pins").read_bytes()
