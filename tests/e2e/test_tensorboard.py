@@ -13,7 +13,6 @@ from tests.lab.tensorboard import TensorBoard
 from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
-summary = pytest.importorskip("tensorboard.summary", reason="no TensorBoard in this environment")
 
 STARTS = 30.0
 """Seconds within which TensorBoard serves what there is, on a slow machine too."""
@@ -34,6 +33,7 @@ class Run:
     """A training that writes scalars with TensorBoard's own writer."""
 
     def __init__(self, experiment: Path) -> None:
+        summary = pytest.importorskip("tensorboard.summary", reason="no TensorBoard in this environment")
         self._writer = summary.Writer(str(experiment / "tensorboard"))
         self.step = 0
 

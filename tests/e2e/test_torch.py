@@ -12,11 +12,16 @@ from tests.lab.mounted import needs_fuse, settle
 from tests.lab.waiting import eventually
 
 pytestmark = needs_fuse
-torch = pytest.importorskip("torch", reason="no torch in this environment (pip install torch)")
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    """Not before a test of this module runs: each process that runs tests loads all modules."""
+    return pytest.importorskip("torch", reason="no torch in this environment (pip install torch)")
 
 
 @pytest.fixture
-def checkpoint(experiment: Path) -> Path:
+def checkpoint(torch: Any, experiment: Path) -> Path:
     """A checkpoint as trainings save it: weights, an optimizer's state, and plain values."""
     torch.manual_seed(7)
     model = torch.nn.Sequential(*[torch.nn.Linear(256, 256) for _ in range(8)])
@@ -39,6 +44,8 @@ def checkpoint(experiment: Path) -> Path:
 
 
 def same(a: Any, b: Any) -> bool:
+    import torch
+
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and bool(torch.equal(a, b))
     if isinstance(a, dict):
@@ -50,7 +57,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["read", "mmap"])
 def test_a_checkpoint_has_the_same_tensors_as_a_local_copy(
-    checkpoint: Path, shown: Path, mapped: bool
+    torch: Any, checkpoint: Path, shown: Path, mapped: bool
 ) -> None:
     assert eventually((shown / "checkpoints/best_model.pt").exists)
     there = torch.load(shown / "checkpoints/best_model.pt", weights_only=False, mmap=mapped)
@@ -59,7 +66,7 @@ def test_a_checkpoint_has_the_same_tensors_as_a_local_copy(
     assert there["epoch"] == 17
 
 
-def test_a_checkpoint_that_was_replaced_is_loaded_anew(checkpoint: Path, shown: Path) -> None:
+def test_a_checkpoint_that_was_replaced_is_loaded_anew(torch: Any, checkpoint: Path, shown: Path) -> None:
     path = shown / "checkpoints/best_model.pt"
     assert eventually(path.exists)
     old = torch.load(path, weights_only=False, mmap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,17 @@ from vfs.formats import zips
 from vfs.formats.advisor import run
 from vfs.formats.limits import Limits
 
-torch = pytest.importorskip("torch")
-
 COUNT = 1000
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torch() -> Any:
+    """Not before a test of this module runs: each process that runs tests loads all modules."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def path(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,000 tensors of 100 KiB."""
     path = tmp_path_factory.mktemp("torch") / "m.pt"
     torch.save({f"l{i:04}": torch.zeros(100, 256) for i in range(COUNT)}, path)
@@ -35,8 +38,10 @@ def load(monkeypatch: pytest.MonkeyPatch, path: Path, *, hints: bool, mmap: bool
         assert mode == "rb"
         return buffered(link)
 
+    import torch
+
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["torch.serialization"], "open", open_behind_link, raising=False)
+        patch.setattr(torch.serialization, "open", open_behind_link, raising=False)
         assert len(torch.load(path, mmap=mmap, weights_only=True)) == COUNT
     return link
 
