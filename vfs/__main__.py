@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import NoReturn
 
 
@@ -11,6 +12,8 @@ def main() -> NoReturn:
     raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if raises:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # paramiko would load it for a part that is not used here, which takes as long as half of paramiko
+    sys.modules["invoke"] = None  # type: ignore[assignment]
     from vfs import cli
 
     if raises:

@@ -5,7 +5,6 @@ It is logged at DEBUG under this module's name. Other lines logged during a requ
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import itertools
 import logging
@@ -79,6 +78,8 @@ def at_once(operation: str, node: Subject | None, number: int = 0, **details: ob
 
 async def answer(call: Call, timeout: float | None, work: Coroutine[Any, Any, T]) -> T:
     """What `work`, which serves the call, returns or raises; TimeoutError after `timeout` seconds. Logs how it ended."""
+    import asyncio  # not for commands that connect to nothing
+
     token, began = _current.set(call), time.perf_counter()
     ended = "ok"
     try:

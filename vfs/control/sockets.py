@@ -5,7 +5,6 @@ Functions may be called from any thread.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -76,6 +75,8 @@ def locked(directory: Path) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def lock(directory: Path) -> AsyncIterator[None]:
     """As `locked`, once no other has the lock. Raises `errors.CannotControl`."""
+    import asyncio  # not for those that only ask a mount
+
     with contextlib.ExitStack() as held:
         while True:
             try:

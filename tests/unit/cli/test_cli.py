@@ -53,6 +53,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert done.returncode == 0
     assert "Usage: artisync" in done.stdout
     for heavy in (
+        "asyncio",
         "paramiko",
         "cryptography",
         "rich",
@@ -62,6 +63,12 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
         "mfusepy",
     ):
         assert f"'{heavy}'" not in done.stderr
+
+
+def test_a_command_that_connects_does_without_what_paramiko_alone_would_load() -> None:
+    done = child("-X", "importtime", "-m", "vfs", "connect", "ssh -p 1 127.0.0.1")
+    assert " paramiko.transport\n" in done.stderr
+    assert " invoke.collection\n" not in done.stderr
 
 
 def test_help_lists_every_command_with_a_sentence(artisync: Artisync) -> None:
