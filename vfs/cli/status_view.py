@@ -53,8 +53,6 @@ def _block(mount: Mapping[str, Any], width: int) -> Text:
     ]
     if mount.get("log"):
         rows.append(("log", [str(mount["log"])]))
-    if (loop := mount.get("loop", {})).get("held"):
-        rows.append(("busy", [_held(loop)]))
     fetches = mount.get("fetches", [])
     rows += [("fetching", [_fetch(fetch)]) for fetch in fetches[:_FETCHES]]
     if len(fetches) > _FETCHES:
@@ -142,13 +140,6 @@ def _use(mount: Mapping[str, Any]) -> list[Row]:
     if fetched and used:
         parts.append(f"{fetched / used:.2f} bytes fetched per byte read")
     return [("traffic", parts)] if parts else []
-
-
-def _held(loop: Mapping[str, Any]) -> str:
-    times = count(loop["held"], "time")
-    return (
-        f"artisync kept programs waiting for more than 50 ms {times}, at most {loop.get('longest_ms', 0)} ms"
-    )
 
 
 def _fetch(fetch: Mapping[str, Any]) -> str:

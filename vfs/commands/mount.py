@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from vfs.base import loop_watch, paths
+from vfs.base import paths
 from vfs.base.collector import short_rounds
 from vfs.base.errors import MountPointUnusable
 from vfs.base.settings import Settings
@@ -80,8 +80,7 @@ def run(
     served = False
     try:
         mountpoints.check_usable(mountpoint)
-        with loop_watch.watch() as held:
-            served = asyncio.run(_serve(settings, mountpoint, ready, prompter, held))
+        served = asyncio.run(_serve(settings, mountpoint, ready, prompter))
     finally:
         if not served and not mountpoints.is_mounted(mountpoint):
             paths.remove(made)
@@ -89,11 +88,7 @@ def run(
 
 
 async def _serve(
-    settings: Settings,
-    mountpoint: Path,
-    ready: Callable[[str], None],
-    prompter: Prompter | None,
-    held: loop_watch.Held,
+    settings: Settings, mountpoint: Path, ready: Callable[[str], None], prompter: Prompter | None
 ) -> bool:
     """Returns whether it was mounted before this process was told to stop."""
     loop = asyncio.get_running_loop()
@@ -112,7 +107,7 @@ async def _serve(
             if stop.is_set():
                 return False
             with short_rounds():
-                verbs = _verbs(stack, mountpoint, mounted, held)
+                verbs = _verbs(stack, mountpoint, mounted)
                 server = await announce(mountpoint, verbs, profile=settings.profile_name)
                 try:
                     ready("" if stack.remote.link.online else f"offline: {stack.pool.last_error}")
@@ -158,7 +153,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> 
         stopping.cancel()
 
 
-def _verbs(stack: Stack, mountpoint: Path, mounted: Mounted, held: loop_watch.Held) -> dict[str, Verb]:
+def _verbs(stack: Stack, mountpoint: Path, mounted: Mounted) -> dict[str, Verb]:
     """What the control socket answers."""
 
     async def status() -> Report:
@@ -170,7 +165,7 @@ def _verbs(stack: Stack, mountpoint: Path, mounted: Mounted, held: loop_watch.He
             "via": stack.settings.via,
             "log": None if log_file is None else str(log_file),
         }
-        return {**shown, **stack.status(), "loop": held.status()}
+        return {**shown, **stack.status()}
 
     async def move(line: str, transport: str) -> Report:
         await stack.move(with_address(stack.settings, line, transport))

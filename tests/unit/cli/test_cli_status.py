@@ -124,15 +124,6 @@ def test_a_long_address_and_a_long_root_have_a_line_each(artisync: Artisync) -> 
     assert lines[1:3] == [f"  server   {address}", "  root     /shared/artifacts"]
 
 
-def test_status_tells_that_artisync_kept_programs_waiting(artisync: Artisync) -> None:
-    async def busy(_: Json) -> Json:
-        return STATUS | {"loop": {"held": 3, "longest_ms": 210}}
-
-    with live(Path("/mnt/a"), {"status": busy}):
-        lines = artisync("status").out.splitlines()
-    assert "  busy     artisync kept programs waiting for more than 50 ms 3 times, at most 210 ms" in lines
-
-
 def test_status_shows_how_far_a_fetch_is(artisync: Artisync) -> None:
     async def fetching(_: Json) -> Json:
         fetches = [{"path": f"f{n}", "done": 1 << 20, "size": 4 << 20, "rate": 2 << 20} for n in range(12)]

@@ -155,7 +155,7 @@ def test_a_large_tree_is_looked_through_in_steps(watched_loop: WatchedLoop) -> N
             name = b"events.%d" % i
             directory.children[name] = Node(i, directory, name, directory.path + b"/" + name, attributes, 0.0)
         await asyncio.sleep(0)
-        watched_loop.held.latest.clear()
+        watched_loop.held.clear()
         watched_loop.strict = True
         node = await stack.node(b"exp-0/" + NAME)
         await stack.read(b"exp-0/" + NAME)

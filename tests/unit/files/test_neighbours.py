@@ -246,7 +246,7 @@ def test_a_directory_of_many_names_holds_nobody_up(watched_loop: WatchedLoop) ->
             name = b"%05d.png" % i
             directory.children[name] = Node(i, directory, name, directory.path + b"/" + name, attributes, 0.0)
         await asyncio.sleep(0)
-        watched_loop.held.latest.clear()
+        watched_loop.held.clear()
         watched_loop.strict = True
         await program(stack, [*paths[::3], *paths])
         directory.children.clear()
