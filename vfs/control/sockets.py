@@ -93,15 +93,8 @@ def short(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _SUN_PATH:
         yield str(path)
         return
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if os.path.isdir(f"/proc/self/fd/{fd}"):
-            yield f"/proc/self/fd/{fd}/{path.name}"
-            return
-        # a private directory, where no other user can put a symlink
-        with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-            symlink = os.path.join(directory, "d")
-            os.symlink(path.parent, symlink)
-            yield os.path.join(symlink, path.name)
-    finally:
-        os.close(fd)
+    # a private directory, where no other user can put a symlink
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        symlink = os.path.join(directory, "d")
+        os.symlink(path.parent, symlink)
+        yield os.path.join(symlink, path.name)

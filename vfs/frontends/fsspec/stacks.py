@@ -95,16 +95,12 @@ class Stacks:
         gc.collect()  # SQLite's connections of threads that have ended are in cycles, and so are the blocks in memory
 
     def _serve(self) -> None:
-        self._loop.run_forever()
-        with self._submitting:
-            self._ended = True
-        for last in (
-            _cancel_the_rest(),
-            self._loop.shutdown_asyncgens(),
-            self._loop.shutdown_default_executor(),
-        ):
-            self._loop.run_until_complete(last)
-        self._loop.close()
+        with asyncio.Runner(
+            loop_factory=lambda: self._loop
+        ):  # which ends what still runs, and closes the loop
+            self._loop.run_forever()
+            with self._submitting:
+                self._ended = True
 
     # --- on the loop's thread -----------------------------------------------------------------------------------
 
@@ -144,14 +140,6 @@ class Stacks:
 
 def _shut_down() -> OSError:
     return OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
-
-
-async def _cancel_the_rest() -> None:
-    """End what still runs on this loop."""
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _follow_profile(options: Options, stack: Stack) -> None:
