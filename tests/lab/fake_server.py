@@ -20,7 +20,7 @@ from tests.lab.engine_threads import Threads
 from vfs.base.errors import ConnectError
 from vfs.remote.sftp.wire import MAX_READ, Code, PacketType
 from vfs.remote.ssh.loop_reader import LoopReader
-from vfs.remote.ssh.transport import Sink
+from vfs.remote.ssh.transport import HELLO, Sink
 
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
@@ -129,6 +129,7 @@ class FakeServer:
         """A new connection, as a transport for the engine."""
         session = Session(self)
         self.sessions.append(session)
+        session.send(HELLO)
         return session
 
     @property
@@ -143,8 +144,6 @@ class FakeServer:
 
 class Session:
     """One connection: a `Transport` on the engine's side, the server's view of it on the other."""
-
-    error: ConnectError | None = None
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server

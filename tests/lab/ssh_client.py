@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -92,11 +92,14 @@ class Conversation:
         self._changed = threading.Condition()
         self._over = False
         self._reading = threading.Event()
-        self._reading.set()
         threading.Thread(target=lambda: asyncio.run(self._receive()), daemon=True).start()
+        self._reading.wait()
 
     async def _receive(self) -> None:
-        reader = LoopReader(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        reader = LoopReader(loop)
+        self._stop = lambda: loop.call_soon_threadsafe(reader.stop)
+        self._reading.set()
         await asyncio.to_thread(self._stream.receive, self, reader)
         reader.stop()
         with self._changed:
@@ -135,37 +138,24 @@ class Conversation:
     def send(self, data: bytes) -> None:
         self._stream.send(data)
 
-    @property
-    def error(self) -> errors.ConnectError | None:
-        return self._stream.error
-
     def close(self) -> None:
         self._reading.set()
+        with suppress(RuntimeError):  # it has ended
+            self._stop()
         self._stream.close()
-
-
-def shake_hands(stream: Transport) -> Conversation:
-    """SFTP's INIT and VERSION (draft-ietf-secsh-filexfer-02, section 4); the error of a stream that ends
-    instead."""
-    conversation = Conversation(stream)
-    conversation.send(struct.pack(">IBI", 5, 1, 3))
-    head = conversation.take(9)
-    if not head:
-        assert stream.error is not None
-        raise stream.error
-    assert (head[4], head[5:9]) == (2, b"\0\0\0\3")
-    conversation.take(struct.unpack(">I", head[:4])[0] - 5)
-    assert stream.error is None
-    return conversation
 
 
 @contextmanager
 def connected(dialer: ParamikoDialer | OpensshDialer, timeout: float = 10) -> Iterator[Conversation]:
-    stream = dialer.dial(timeout)
+    """A conversation of which SFTP's VERSION (draft-ietf-secsh-filexfer-02, section 4) is taken."""
+    conversation = Conversation(dialer.dial(timeout))
     try:
-        yield shake_hands(stream)
+        head = conversation.take(9)
+        assert (head[4], head[5:9]) == (2, b"\0\0\0\3")
+        conversation.take(struct.unpack(">I", head[:4])[0] - 5)
+        yield conversation
     finally:
-        stream.close()
+        conversation.close()
 
 
 def fails(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,16 +15,12 @@ from tests.lab.ssh_client import (
     children,
     connected,
     fails,
-    shake_hands,
 )
 from tests.lab.sshd import Sshd, fingerprint, free_port
 from tests.lab.waiting import eventually
 from vfs.base import errors
 from vfs.base.address import Address
-from vfs.remote.ssh.child import Child
-from vfs.remote.ssh.child_stream import ChildStream
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
-from vfs.remote.ssh.prompts import Deadline
 
 
 @pytest.fixture
@@ -137,16 +132,3 @@ def test_the_last_words_of_a_proxy_command_are_told(place: Place, server: Sshd) 
         fails(dialer, errors.ConnectError, "the bridge is up")
     else:
         fails(dialer, errors.HungUp, "the bridge is up")
-
-
-def test_an_ssh_that_ended_before_the_first_request_still_says_why() -> None:
-    ours, theirs = socket.socketpair()
-    words = ["sh", "-c", "echo 'no such host' >&2; exit 255"]
-    with theirs:
-        child = Child(words, stdin=theirs.fileno(), stdout=theirs.fileno())
-    assert child.wait(10)
-    stream = ChildStream(child, ours, "a", Deadline(10), errors.ConnectError, None)
-    with pytest.raises(errors.ConnectError, match="no such host"):
-        shake_hands(stream)
-    stream.send(b"late")  # the receiver has seen the end, and says why
-    stream.close()

@@ -185,3 +185,15 @@ def test_a_server_of_one_process_tells_its_time_by_the_processes_that_began_sinc
         await remote.aclose()
 
     run_engine(main)
+
+
+def test_a_greeting_that_was_there_before_is_no_round_trip() -> None:
+    async def main(threads: Threads) -> None:
+        session = fake.FakeServer(threads, latency=0.2).connect()
+        await asyncio.sleep(1)
+        connection = Connection(session, lambda _: None)
+        await connection.start()
+        assert connection.rtt == pytest.approx(0.2, abs=0.01)
+        connection.close()
+
+    run_engine(main)

@@ -14,7 +14,7 @@ from tests.lab import fake_server as fake
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, Twist
 from tests.unit.remote.one_connection import FILE, connected, entry, lstat, read, realpath, scandir, statvfs
-from vfs.base.errors import LinkLost, NoSftp, ProtocolViolation
+from vfs.base.errors import LinkLost, ProtocolViolation
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.wire import MAX_PACKET, Code, PacketType
 
@@ -214,18 +214,3 @@ def test_memory_is_bounded_whatever_lengths_are_told() -> None:
         assert run_engine(main) < 2 << 20
     finally:
         tracemalloc.stop()
-
-
-def test_what_the_transport_found_out_is_why_a_connection_does_not_begin() -> None:
-    async def main(threads: Threads) -> None:
-        session = fake.FakeServer(threads).connect()
-        session.silent = True
-        session.error = NoSftp("there is no SFTP")
-        connection = Connection(session, lambda _: None)
-        starting = asyncio.ensure_future(connection.start())
-        await asyncio.sleep(1)
-        session.end()
-        with pytest.raises(NoSftp, match="there is no SFTP"):
-            await starting
-
-    run_engine(main)

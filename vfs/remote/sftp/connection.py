@@ -66,7 +66,7 @@ class Connection(Exchange):
     async def start(self) -> None:
         """Shake hands, and learn the server's limits and clock.
 
-        Raises LinkLost, ProtocolViolation, NoThread, and ConnectError when the transport found out why nothing came.
+        Raises LinkLost, ProtocolViolation and NoThread.
         """
         extensions = await self._begin()
         self._statvfs = b"statvfs@openssh.com" in extensions

@@ -56,34 +56,33 @@ async def _in_thread(work: Callable[[], Transport]) -> Transport:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Transport] = loop.create_future()
 
-    def deliver(transport: Transport | None, error: Exception | None) -> None:
-        if future.cancelled() or future.done():
-            if transport is not None:
-                transport.close()
-        elif transport is not None:
-            future.set_result(transport)
-        else:
-            future.set_exception(error or ConnectError("no connection"))
+    def deliver(outcome: Transport | ArtisyncError) -> None:
+        if not isinstance(outcome, ArtisyncError):
+            if future.done():
+                loop.run_in_executor(None, outcome.close)
+            else:
+                future.set_result(outcome)
+        elif not future.done():
+            future.set_exception(outcome)
 
     def run() -> None:
-        transport, failure = None, None
+        outcome: Transport | ArtisyncError
         try:
-            transport = work()
+            outcome = work()
         except ArtisyncError as error:
-            failure = error
-        except OSError as error:
-            failure = ConnectError(str(error))
+            outcome = error
         except Exception as error:
             if NoThread.caused(error):  # SSH needs threads of its own
-                failure = NoThread(str(error))
+                outcome = NoThread(str(error))
             else:
-                log.exception("connecting failed")
-                failure = ConnectError(str(error))
+                if not isinstance(error, OSError):
+                    log.exception("connecting failed")
+                outcome = ConnectError(str(error))
         try:
-            loop.call_soon_threadsafe(deliver, transport, failure)
-        except RuntimeError:
-            if transport is not None:
-                transport.close()
+            loop.call_soon_threadsafe(deliver, outcome)
+        except RuntimeError:  # the loop has ended
+            if not isinstance(outcome, ArtisyncError):
+                outcome.close()
 
     try:
         threading.Thread(target=run, name="connector", daemon=True).start()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vfs.base.errors import LinkError, LinkLost, NoThread, ProtocolViolation
+from vfs.base.errors import LinkLost, NoThread, ProtocolViolation
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
@@ -69,8 +69,8 @@ class Exchange(ABC):
         self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
         self._scheduled = False
         self._waiting: dict[Ask | Batch, None] = {}
-        self._ended: LinkError | None = None
-        self._error: LinkError | None = None
+        self._ended: LinkLost | None = None
+        self._error: LinkLost | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._latest = 0.0
         """When the youngest request that was answered so far was sent."""
@@ -99,7 +99,7 @@ class Exchange(ABC):
         return self._ended is None and self._error is None
 
     @property
-    def ended(self) -> LinkError | None:
+    def ended(self) -> LinkLost | None:
         """Why it has ended; None while it has not."""
         return self._ended
 
@@ -133,17 +133,16 @@ class Exchange(ABC):
     # --- requests (loop's thread) -----------------------------------------------------------------------------------
 
     def _begin(self) -> asyncio.Future[Any]:
-        """Start the threads, and say hello; the server's extensions. Raises NoThread."""
+        """Start the threads; the server's extensions, from its answer to `HELLO`. Raises NoThread."""
+        ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
+        self._decoder.expect_version(ask)
+        self._await(ask)
         try:
             for thread in self._threads:
                 thread.start()
         except RuntimeError as error:
             raise NoThread(str(error)) from error
         self._tick()
-        ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
-        self._decoder.expect_version(ask)
-        self._await(ask)
-        self._send_out(wire.init())
         return ask.future
 
     def _request(
@@ -210,7 +209,7 @@ class Exchange(ABC):
         self._waiting.pop(ask, None)
         self._latest = max(self._latest, ask.sent)
         now = self._loop.time()
-        if ask.sent >= self._measured:
+        if ask.sent >= self._measured and ask.expected != PacketType.VERSION:  # `HELLO` was sent before
             self._measured, taken = now, now - ask.sent
             self.rtt = min(self.rtt or taken, taken)
             if self.saw_rtt is not None:
@@ -242,7 +241,7 @@ class Exchange(ABC):
         wait = 1.0 if self._waiting else max(0.5, min(KEEPALIVE, KEEPALIVE - idle))
         self._timer = self._loop.call_later(wait, self._tick)
 
-    def _give_up(self, error: LinkError) -> None:
+    def _give_up(self, error: LinkLost) -> None:
         if self._error is None:
             self._error = error
             self.sound_until = self._loop.time() - self.silence
@@ -259,7 +258,7 @@ class Exchange(ABC):
             log.warning("a connection is closed later: %s", error)
             self._loop.call_later(HANG_UP_AGAIN, self._hang_up)
 
-    def _end(self, error: LinkError) -> None:
+    def _end(self, error: LinkLost) -> None:
         """The reader thread is about to end: nothing more comes."""
         self._deliver()
         self._ended = self._error or error
@@ -276,11 +275,9 @@ class Exchange(ABC):
                 item.future.exception()
         self._gone()
 
-    def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkError:
+    def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkLost:
         """The error of a request in flight; a violation counts for the one that caused it."""
         assert self._ended is not None
-        if not isinstance(self._ended, LinkLost):  # the transport found out why
-            return type(self._ended)(str(self._ended))
         if not isinstance(self._ended, ProtocolViolation) or (culprit is not None and culprit is not item):
             return LinkLost(str(self._ended))
         violation = ProtocolViolation(str(self._ended))
@@ -290,10 +287,9 @@ class Exchange(ABC):
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        transport = self._transport
-        error: LinkError = LinkLost("the connection failed")
+        error = LinkLost("the connection failed")
         try:
-            transport.receive(self, self._reader)
+            self._transport.receive(self, self._reader)
             error = LinkLost("the server closed the connection")
         except ProtocolViolation as violation:
             log.warning("the connection is dropped: %s", violation)
@@ -301,8 +297,6 @@ class Exchange(ABC):
         except (OSError, EOFError) as failure:
             error = LinkLost(str(failure))
         finally:  # whatever happens: nothing may wait for a thread that is gone
-            if not self.bytes_received and transport.error is not None:
-                error = transport.error
             self._call(self._end, error)
 
     def get_buffers(self) -> list[memoryview]:

@@ -116,11 +116,6 @@ FOR_READING = b"\0\0\0\1\0\0\0\0"
 """The tail of an OPEN: SSH_FXF_READ, and no attributes [6.3]."""
 
 
-def init() -> bytes:
-    """SSH_FXP_INIT [section 4]."""
-    return struct.pack(">IBI", 5, PacketType.INIT, VERSION_NUMBER)
-
-
 def request(kind: PacketType, request_id: int, text: bytes, tail: bytes = b"") -> bytes:
     """A request whose body is one string (a path or a handle) and then `tail`."""
     return _HEAD.pack(9 + len(text) + len(tail), kind, request_id, len(text)) + text + tail

@@ -79,12 +79,10 @@ class SshDialer:
         if destination.new_key is NewKey.ACCEPT and not known.knows(name):
             accept_new = True
             self._warn(f"the {key.of(name)} is accepted without asking, as the ssh configuration says")
-        self._prompts.about_host_key(
-            deadline,
-            lambda person: known.verify(
-                name, key, prompter=person, accept_new=accept_new, replace=self._replace
-            ),
-        )
+        with self._prompts.one_at_a_time(deadline):
+            known.verify(
+                name, key, prompter=self._prompts.person, accept_new=accept_new, replace=self._replace
+            )
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 
 from vfs.base import errors
 from vfs.base.errors import ConnectError
 from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
-from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.prompts import Deadline
-from vfs.remote.ssh.transport import Dialer, Sink, Transport
+from vfs.remote.ssh.transport import Dialer, Transport
 
 log = logging.getLogger(__name__)
 
@@ -73,49 +71,16 @@ class FallbackDialer:
             return self._chosen.dial(timeout)
         deadline = Deadline(timeout)
         try:
-            stream = self._first.dial(timeout)
+            stream, chosen = self._first.dial(timeout), self._first
         except ConnectError as error:
             if deadline.passed or not _ssh_may_do(error, asked=self._asked):
                 raise
             log.debug("paramiko: %s", error)
             try:
-                return _SecondTry(self._second.dial(deadline.left), error, self._choose_second)
+                stream, chosen = self._second.dial(deadline.left), self._second
             except ConnectError as other:
-                raise _told(error, other) from other
-        self._chosen = self._chosen or self._first
+                raise (other if isinstance(error, errors.NeedsOpenssh) else error) from other
+            if self._chosen is None:
+                log.warning("the system's ssh makes the connections, since paramiko could not: %s", error)
+        self._chosen = self._chosen or chosen
         return stream
-
-    def _choose_second(self, why: ConnectError) -> None:
-        if self._chosen is None:
-            self._chosen = self._second
-            log.warning("the system's ssh makes the connections, since paramiko could not: %s", why)
-
-
-def _told(first: ConnectError, second: ConnectError) -> ConnectError:
-    return second if isinstance(first, errors.NeedsOpenssh) else first
-
-
-class _SecondTry:
-    """A `Transport` over the system's ssh, and the `Sink` of its first bytes: they show that ssh has logged in, and `got_in` is
-    called."""
-
-    def __init__(self, stream: Transport, why: ConnectError, got_in: Callable[[ConnectError], None]) -> None:
-        self._stream = stream
-        self._why = why
-        self._got_in = got_in
-        self.send = stream.send
-        self.close = stream.close
-
-    @property
-    def error(self) -> ConnectError | None:
-        error = self._stream.error
-        return None if error is None else _told(self._why, error)
-
-    def receive(self, sink: Sink, reader: LoopReader) -> None:
-        def first(count: int) -> None:
-            self._got_in(self._why)
-            self.received = sink.received
-            sink.received(count)
-
-        self.get_buffers, self.feed, self.received = sink.get_buffers, sink.feed, first
-        self._stream.receive(self, reader)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shlex
 import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 
 from vfs.base import errors
@@ -24,7 +25,7 @@ from vfs.base.option_values import TransportName
 from vfs.remote.ssh import ssh_errors
 from vfs.remote.ssh.askpass import Askpass
 from vfs.remote.ssh.child import Child
-from vfs.remote.ssh.child_stream import ROOM, ChildStream
+from vfs.remote.ssh.child_stream import ChildStream
 from vfs.remote.ssh.destination import Destination, NewKey
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms, read_entries
@@ -32,7 +33,7 @@ from vfs.remote.ssh.keyfiles import read_key_file
 from vfs.remote.ssh.paramiko_keys import agent_keys
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import config_quote, line_options, no_ssh, ssh_command
-from vfs.remote.ssh.transport import Transport
+from vfs.remote.ssh.transport import HELLO, Transport
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,12 @@ _FIRM = (
 _PREFERRED = ("Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 """Options that override the user's file, but not the line."""
 
+ROOM = 1 << 20
+"""Bytes that ssh may write ahead of our reading; the system gives less (/proc/sys/net/core/wmem_max)."""
+
+_LAST_WORDS = 1.0
+"""Seconds that ssh has to exit after it closed its output."""
+
 AGENT_SECONDS = 2.0
 """For the agent to say which keys it holds, when a login has failed."""
 
@@ -67,31 +74,33 @@ class OpensshDialer(SshDialer):
     """ssh does not tell."""
 
     def dial(self, timeout: float) -> Transport:
-        """As `Dialer.dial`, but returns once ssh runs: a login that fails ends the stream, with `Transport.error` set.
-
-        Raises `errors.ConnectError`.
-        """
+        """As `Dialer.dial`; the time in which a person answers does not count."""
         deadline = Deadline(timeout)
         route = self._route(deadline)
         for number in range(len(route)):
             self._see_host_key(route, number, deadline)
-        last = route[-1]
-        words = [*self._command(route, len(route) - 1, deadline), "-s", "--", last.address.host, "sftp"]
+        words = [*self._command(route, len(route) - 1, deadline), "-s", "--", route[-1].address.host, "sftp"]
         log.debug("running %s", shlex.join(words))
-        askpass = self._askpass(deadline) if self._prompts.somebody else None
-        ours, theirs = socket.socketpair()
-        with suppress(OSError):  # macOS refuses more than its own bound
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-        try:
-            child = _start(words, theirs.fileno(), askpass)
-        except BaseException:
-            ours.close()
-            if askpass is not None:
-                askpass.close()
-            raise
-        finally:
-            theirs.close()
-        return ChildStream(child, ours, last.place, deadline, lambda said: self._error(said, route), askpass)
+        with self._askpass(deadline) as askpass:
+            ours, theirs = socket.socketpair()
+            with suppress(OSError):  # macOS refuses more than its own bound
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+            with theirs:
+                try:
+                    child = _start(words, theirs.fileno(), askpass)
+                except BaseException:
+                    ours.close()
+                    raise
+            stream = ChildStream(child, ours)
+            try:
+                stream.send_now(HELLO)
+                if not _begins(ours, askpass, route[-1].place, deadline):
+                    child.wait(_LAST_WORDS)
+                    raise self._error(child.words(), route)
+            except BaseException:
+                stream.close()
+                raise
+        return stream
 
     # --- which commands
 
@@ -110,7 +119,7 @@ class OpensshDialer(SshDialer):
             *_FIRM,
             *(f"{name}=no" for name in hop.detaching),
             *trust,
-            f"BatchMode={'no' if self._prompts.somebody else 'yes'}",
+            f"BatchMode={'yes' if self._prompts.person is None else 'no'}",
         ]
         if number > 0:
             options.append(f"ProxyCommand={self._proxy_command(route, number - 1, deadline)}")
@@ -185,18 +194,20 @@ class OpensshDialer(SshDialer):
 
     # --- logging in
 
-    def _askpass(self, deadline: Deadline) -> Askpass | None:
+    def _askpass(self, deadline: Deadline) -> AbstractContextManager[Askpass | None]:
+        """Who answers ssh; None where there is nobody to ask."""
         last: dict[str, str | None] = {}
 
         def answer(key: str, again: bool) -> str | None:
             last[key] = self._prompts.passphrase(deadline, key, wrong=last.get(key) if again else None)
             return last[key]
 
-        try:
-            return Askpass(answer)
-        except OSError as e:
-            log.warning("ssh cannot be told a passphrase: %s", e)
-            return None
+        if self._prompts.person is not None:
+            try:
+                return closing(Askpass(answer))
+            except OSError as e:
+                log.warning("ssh cannot be told a passphrase: %s", e)
+        return nullcontext()
 
     def _error(self, said: str, route: Sequence[Destination]) -> errors.ConnectError:
         """The error behind ssh's words, with the keys that were tried."""
@@ -222,3 +233,23 @@ def _start(words: Sequence[str], stream: int, askpass: Askpass | None) -> Child:
         return Child(words, stdin=stream, stdout=stream, env=environment)
     except OSError as e:
         raise no_ssh(e) from e
+
+
+def _begins(stream: socket.socket, askpass: Askpass | None, place: str, deadline: Deadline) -> bool:
+    """Wait for the server's first byte, which is left there; False at the end without any. Meanwhile ssh is answered.
+
+    Raises `errors.NoAnswer`.
+    """
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    if askpass is not None:
+        poll.register(askpass.question, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poll.poll(deadline.need(place) * 1000)]
+        if stream.fileno() in ready:
+            try:
+                return bool(stream.recv(1, socket.MSG_PEEK))
+            except ConnectionResetError:  # ssh ended, and had not read all
+                return False
+        if askpass is not None and ready:
+            askpass.reply()

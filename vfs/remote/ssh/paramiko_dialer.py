@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from vfs.remote.ssh.paramiko_packets import BufferedSocket, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
 from vfs.remote.ssh.prompts import Deadline
-from vfs.remote.ssh.transport import Transport
+from vfs.remote.ssh.transport import HELLO, Transport
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class ParamikoDialer(SshDialer):
                 session = self._secure(near, hop, chain, deadline)
             assert session is not None
             self.login = chain.login
-            stream = ChannelStream(_open_sftp(session, route[-1], deadline), chain, route[-1].place)
+            stream = ChannelStream(_open_sftp(session, route[-1], deadline), chain)
             chain.settle()
         except BaseException:
             chain.close()
@@ -234,17 +235,27 @@ def _through(session: Session, hop: Destination, deadline: Deadline) -> paramiko
 
 
 def _open_sftp(session: Session, target: Destination, deadline: Deadline) -> paramiko.Channel:
-    """A channel on which SFTP was asked for; whether the server has it shows with its first bytes."""
+    """A channel on which the server's SFTP has answered `HELLO`."""
+    chunks = Chunks()
     try:
         channel = session.open_session(timeout=deadline.need(target.place))
-        channel.in_buffer = Chunks()
+        channel.in_buffer = chunks
         session.ask_for_sftp(channel)
+        channel.settimeout(deadline.need(target.place))
+        with suppress(OSError):  # the server has closed it
+            channel.sendall(HELLO)
+        channel.settimeout(None)
     except paramiko.ChannelException as e:
         raise errors.ConnectError(f"{target.place} accepts no more sessions: {e.text}") from e
     except (paramiko.SSHException, OSError, EOFError) as e:
         if deadline.passed:
             raise errors.NoAnswer(f"no answer from {target.place} when a session was asked for") from e
         raise errors.HungUp(f"{target.place} closed the connection after the login") from e
+    if not chunks.begin(deadline.left):
+        if deadline.passed:
+            raise errors.NoAnswer(f"{target.place} does not answer the SFTP greeting")
+        refused = not channel.event_ready and session.is_active()
+        raise errors.NoSftp(f"{target.place} {'offers no SFTP' if refused else ssh_errors.NOT_BEGUN}")
     return channel
 
 

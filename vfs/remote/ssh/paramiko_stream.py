@@ -15,12 +15,10 @@ import paramiko
 from paramiko import Message
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
-from vfs.base import errors
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, CHANNEL_DATA_HEAD, Packets
 from vfs.remote.ssh.paramiko_session import WINDOW, Session
-from vfs.remote.ssh.ssh_errors import NOT_BEGUN
 from vfs.remote.ssh.transport import Sink
 
 ACKNOWLEDGED = 16 << 20
@@ -45,6 +43,12 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
         self._sink: Callable[[Sequence[memoryview]], None] | None = None
         self._busy = False
         self._taken = 0
+
+    def begin(self, timeout: float) -> bool:
+        """Wait for the first data; False where none has come before the end, or within `timeout` seconds."""
+        with self._cv:  # type: ignore[attr-defined]
+            self._cv.wait_for(lambda: self._chunks or self._closed, timeout)  # type: ignore[attr-defined]
+            return bool(self._chunks)
 
     def hand_to(self, sink: Callable[[Sequence[memoryview]], None]) -> None:
         """Call `sink` with all data from now on; what is queued goes first, from this thread."""
@@ -116,7 +120,7 @@ class Chain:
             sock.settimeout(IDLE_POLL)
 
     def close(self) -> None:
-        """Close all of it without blocking. Idempotent; any thread."""
+        """Close all of it. Idempotent; any thread."""
         # No goodbye on the channel: sending it could block for as long as the dead link lasts.
         for sock in self.sockets:
             try:
@@ -136,15 +140,9 @@ class Chain:
 class ChannelStream:
     """A `Transport` over a channel with the SFTP subsystem at its other end."""
 
-    error: errors.ConnectError | None = None
-    """Why the stream ended before the server's first byte; set when `receive` returns, else None."""
-
-    def __init__(self, channel: paramiko.Channel, chain: Chain, place: str) -> None:
+    def __init__(self, channel: paramiko.Channel, chain: Chain) -> None:
         self._channel = channel
         self._chain = chain
-        self._place = place
-        self._begun = False
-        self._closed = False
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
         """As `Transport.receive`: paramiko's thread calls `sink`, or the event loop's where the packets are ours."""
@@ -152,7 +150,6 @@ class ChannelStream:
         failures: list[Exception] = []
 
         def give(data: Sequence[memoryview]) -> None:
-            self._begun = True
             if not failures:
                 try:
                     sink.feed(data)
@@ -173,16 +170,12 @@ class ChannelStream:
             chunks.let_go()
         if failures:
             raise failures[0]
-        if not self._begun:
-            self._ended_early()
 
     def send(self, data: bytes | memoryview) -> None:
         try:
             self._channel.sendall(bytes(data))
         except (OSError, paramiko.SSHException) as e:
-            if self._begun or self._closed:
-                raise OSError(str(e)) from e
-            # The server refused SFTP: `receive` ends as well, and sets `error`.
+            raise OSError(str(e)) from e
 
     def send_now(self, data: bytes) -> int:
         """As `Transport.send_now`; all or nothing, in one packet. Another thread that sends, and new keys, go first."""
@@ -213,12 +206,5 @@ class ChannelStream:
         poll.register(self._chain.sockets[-1], select.POLLOUT)
         return bool(poll.poll(0))
 
-    def _ended_early(self) -> None:
-        if self._closed:
-            return
-        refused = not self._channel.event_ready and self._chain.sessions[-1].is_active()
-        self.error = errors.NoSftp(f"{self._place} {'offers no SFTP' if refused else NOT_BEGUN}")
-
     def close(self) -> None:
-        self._closed = True
         self._chain.close()

@@ -1,27 +1,26 @@
-"""The seam between the SFTP engine and SSH: a blocking byte stream, and who makes one."""
+"""The seam between the SFTP engine and SSH: a byte stream, and who makes one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from vfs.base.errors import ConnectError
 from vfs.base.option_values import TransportName
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.loop_reader import LoopReader
 
+HELLO = b"\0\0\0\5\1\0\0\0\3"
+"""SSH_FXP_INIT of SFTP version 3 (draft-ietf-secsh-filexfer-02, section 4): until then no server says a word."""
+
 
 class Transport(Protocol):
-    """One SFTP subsystem's byte stream. `receive` is called by one thread, `send` by another, `close` by any.
+    """One SFTP subsystem's byte stream: `HELLO` is sent, and the server's first byte is there, but not taken.
+
+    `receive` is called by one thread, `send` by another, `close` by any.
 
     It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends what can be sent without
     waiting, and says how many bytes.
     """
-
-    @property
-    def error(self) -> ConnectError | None:
-        """Why the stream ended before the server's first byte; None if it did not, or `dial` raised the reason."""
-        ...
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
         """Give everything that is received to `sink`, until the end of the stream.
@@ -36,7 +35,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Idempotent. A blocked `receive` soon returns, a blocked `send` soon raises."""
+        """Idempotent; may block for a second. A blocked `receive` soon returns, a blocked `send` soon raises."""
         ...
 
 
@@ -88,7 +87,7 @@ class Dialer(Protocol):
         ...
 
     def dial(self, timeout: float) -> Transport:
-        """Connect, verify the host key, authenticate, start the SFTP subsystem; within `timeout` seconds.
+        """Connect, verify the host key, authenticate, start the SFTP subsystem, and greet it; within `timeout` seconds.
 
         Blocking; called on a connector thread. Raises `errors.ConnectError`.
         """
