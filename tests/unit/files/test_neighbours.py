@@ -60,6 +60,17 @@ async def quiet(stack: MemoryStack) -> int:
     return count
 
 
+def test_a_directory_whose_listing_is_too_old_once_it_comes_is_not_listed_over_and_over() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.tree.names.ttl = RTT / 10
+        await program(stack, make(stack, b"images", numbered(20))[:10])
+        before = stack.remote.requests["scandir"]
+        await quiet(stack)
+        assert stack.remote.requests["scandir"] <= before + 1
+
+    play(story, latency=RTT)
+
+
 def test_files_opened_in_turn_take_few_round_trips_altogether() -> None:
     async def story(stack: MemoryStack) -> None:
         stack.remote.spare = 512 << 10  # before anything was measured

@@ -165,12 +165,14 @@ class Series:
             self._next = next(self._following, None)
 
     def _unlisted(self, node: Node, directory: Node) -> bool:
-        """Whether a directory has to be listed first: its files' attributes are too old, or it never was."""
+        """Whether a directory has to be listed first: its files' attributes are too old, or it never was. Once for each
+        file that the program opens, since the server may take longer to list it than an answer stays fresh."""
         if self._tree.names.listed(directory) or directory.large or node.content is not None:
             return False
         if node.kind is Kind.FILE and self._tree.names.fresh(node):
             return False
-        return loop_time() - self._listed.get(directory, NEVER) >= self._tree.names.ttl
+        listed = self._listed.get(directory, NEVER)
+        return listed < self.last and loop_time() - listed >= self._tree.names.ttl
 
     def _wanted(self, node: Node) -> bool:
         """Whether to fetch a file: a small one without a cached byte, which the server has just said to be a file.
