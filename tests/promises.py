@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def promised(document: str) -> list[tuple[str, str]]:
     return _TEST.findall((ROOT / document).read_text())
 
 
+@functools.cache
 def defined(file: str) -> set[str]:
     """The test functions of a file."""
     path = ROOT / file

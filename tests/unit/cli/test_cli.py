@@ -44,14 +44,12 @@ def child(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["connect", "--help"], ["mount", "--help"], ["unmount", "-h"], ["status", "-h"]]
-)
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
-    program = f"import sys; from vfs.cli import run; code = run({words!r}); print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+def test_help_loads_nothing_heavy() -> None:
+    words = [["--help"], ["connect", "--help"], ["mount", "--help"], ["unmount", "-h"], ["status", "-h"]]
+    program = f"import sys; from vfs.cli import run; codes = set(map(run, {words})); print(sorted(sys.modules), file=sys.stderr); sys.exit(max(codes))"
     done = child("-c", program)
     assert done.returncode == 0
-    assert "Usage: artisync" in done.stdout
+    assert done.stdout.count("Usage: artisync") == len(words)
     for heavy in (
         "asyncio",
         "paramiko",

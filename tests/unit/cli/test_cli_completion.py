@@ -181,6 +181,7 @@ def test_bash_completes_experiments_and_quotes_them(artisync: Artisync, home: Pa
     assert shell("bash", load + "complete -p artisync")[0].endswith("-F _artisync_completion artisync")
 
 
+@pytest.mark.one_python
 @pytest.mark.usefixtures("known", "program")
 @pytest.mark.parametrize(
     ("typed", "line"),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.lab.memory_remote import MemoryFile
 from tests.lab.memory_stack import MemoryStack, play, read, tagged
 from tests.lab.pulling import copy_at, pull
+from tests.lab.small_stack import FRAMES, small_stack
 from vfs.base.errors import DestinationBusy, Unreachable
 from vfs.base.file_version import Version
 from vfs.commands import prefetch, pull_dest, pull_journal
@@ -549,7 +550,7 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         stack.settings = SimpleNamespace(timeout=10.0)  # type: ignore[attr-defined]
         path = b"/r/e"
         stack.files.mkdir(path)
-        for _ in range(1000):
+        for _ in range(FRAMES):
             path += b"/d"
             stack.files.mkdir(path)
         stack.old(path + b"/f.log", b"deep")
@@ -566,10 +567,8 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         await asyncio.sleep(TTL)
         assert await experiments.experiments(stack.tree) == {}
 
-    try:
+    with small_stack():
         play(story, place=tmp_path / "cache")
-    finally:
-        pull_dest.remove_tree(out)  # pytest itself cannot
 
 
 def test_many_files_take_few_descriptors(out: Path) -> None:
@@ -599,12 +598,12 @@ def test_many_files_take_few_descriptors(out: Path) -> None:
 def test_a_file_that_grows_all_the_while_is_left_as_the_journal_says(out: Path) -> None:
     async def story(stack: MemoryStack) -> None:
         experiment(stack)
-        for number in range(40):
+        for number in range(15):
             stack.old(b"/r/e/%d.log" % number, bytes(1000))
 
         async def grow() -> None:
             while True:
-                for number in range(40):
+                for number in range(15):
                     stack.files.append(b"/r/e/%d.log" % number, b"line\n")
                 await asyncio.sleep(0.02)
 
@@ -616,7 +615,7 @@ def test_a_file_that_grows_all_the_while_is_left_as_the_journal_says(out: Path) 
         growing.cancel()
         await asyncio.sleep(TTL)
         await pull(stack, out)
-        for number in range(40):
+        for number in range(15):
             assert (out / f"e/{number}.log").read_bytes() == bytes(
                 stack.files.find(b"/r/e/%d.log" % number).data
             )

@@ -302,12 +302,16 @@ def test_a_directory_of_a_million_entries_is_read_in_part() -> None:
 # --------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def image_event() -> bytes:
+    return made_files.plugin_event("image", 7, "images", bytes(3 << 20))
+
+
 def events(steps: int) -> bytes:
-    image = made_files.plugin_event("image", 7, "images", bytes(3 << 20))
     return (
         version_event(1000.0)
         + b"".join(scalar_event(tag, i, 1000.0 + i) for i in range(steps) for tag in ("loss", "acc"))
-        + image
+        + image_event()
         + scalar_event("loss", steps, 2000.0)
     )
 

@@ -633,7 +633,7 @@ def test_a_link_that_is_lost_again_and_again_and_answers_in_between_is_tried_eve
 
     async def main(threads: Threads) -> list[float]:
         server, dialer, pool = await online(threads)
-        remote, end = SftpRemote(pool), now() + 300
+        remote, end = SftpRemote(pool), now() + 100
         while now() < end:
             drop(server)
             assert (await remote.lstat(FILE)).size == len(CONTENT)
