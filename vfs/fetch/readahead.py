@@ -12,8 +12,8 @@ from dataclasses import dataclass
 KIB = 1 << 10
 USUAL, MOST = 128 * KIB, 1024 * KIB
 """The kernel's readahead: its default, and the most."""
-GROWTH = 8
-"""The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`."""
+GROWTH, SLOW_GROWTH = 8, 2
+"""The window is this many times the run: 2 MiB after the first 256 KiB, 16 MiB after 2 MiB, within `spare`; or on a slow link."""
 PAGE = 4 * KIB
 RANDOM_UNIT = 32 * KIB
 """A small read at a random place is rounded to multiples of this, unless the link is slow."""
@@ -48,9 +48,12 @@ class Readahead:
     eager: bool = True
     """Whether a large first read at the beginning opens a window at once."""
     bound: int = 0
-    """Nothing beyond this is asked for before a run from the beginning has come further than the kernel's readahead."""
+    """Nothing beyond so many bytes of a run is asked for before it has come further than the kernel's readahead: there a
+    program left another file at last or, on a slow link, another run."""
     kernel: int = USUAL
     """The kernel's readahead. Its requests may be out of order by about as much, which is no seek."""
+    slow: bool = False
+    """Whether less was asked for early than later: on a slow link."""
 
     @property
     def earned(self) -> int:
@@ -65,11 +68,20 @@ class Readahead:
     @property
     def left(self) -> int | None:
         """If the run ended now: how far it came from the beginning of the file, though more was asked for."""
-        if self.run_start != 0:
+        if self.run_start != 0 or (self.frontier - self.position < AHEAD_UNIT and not self._at_bound):
             return None
-        if self.bound and 0 <= self.position - self.bound <= self.kernel:
+        return self._expected
+
+    @property
+    def _at_bound(self) -> bool:
+        return bool(self.bound) and 0 <= self.position - self.run_start - self.bound <= self.kernel
+
+    @property
+    def _expected(self) -> int:
+        """The length of the next run, if the present one ended now: its own, if more was asked for; 0: not known."""
+        if self._at_bound:
             return self.bound
-        return self.position if self.frontier - self.position >= AHEAD_UNIT else None
+        return self.position - self.run_start if self.frontier > self.position else 0
 
     def touch(self, start: int, end: int) -> None:
         """Note a request for [start, end)."""
@@ -77,6 +89,8 @@ class Readahead:
             self.run += max(0, end - max(start, self.position))
             self.position = max(self.position, end)
         else:
+            if self.slow and self.position >= 0:
+                self.bound = self._expected
             self.run_start, self.position, self.frontier, self.run = start, end, end, end - start
 
     def demand(self, start: int, end: int, size: int, spare: int) -> tuple[int, int]:
@@ -100,23 +114,26 @@ class Readahead:
     ) -> tuple[int, int] | None:
         """The range to fetch beyond the run now, or None.
 
-        `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched in vain; a run that was
-        longer has earned as much. `growth`: how many times the run the window may be; 1 for a reader that is known to
-        jump. `unit`: bytes that are worth asking for. `early`: the most before a reader in sequence shows; None: no less than
-        later.
+        `limit`: bytes in flight that fill the link. `spare`: bytes that may be fetched in vain; a run that was twice as long
+        has earned half of it. `growth`: how many times the run the window may be; 1 for a reader that is known to jump. `unit`:
+        bytes that are worth asking for. `early`: the most before a reader in sequence shows, a quarter of what fills a slow
+        link; None: no less than later.
         """
-        whole = self.eager and growth > 1 and self.run_start == 0
-        window = min(limit, max(spare, self.earned))
-        if not whole or self.run < FIRST:
-            window = min(window, growth * self.earned)
+        self.slow = early is not None and early < spare
+        if early is not None:
+            spare = min(spare, max(spare // 2, 3 * early))
+        window = min(limit, max(spare, self.earned // 2))
+        if not (self.eager and growth > 1 and self.run_start == 0) or self.run < FIRST:
+            window = min(window, (min(growth, SLOW_GROWTH) if self.slow else growth) * self.earned)
         if early is not None and self.run < SHOWN * USUAL:
             window = min(window, early)
         start = max(self.frontier, self.position)
         end = self.position + window
         if window >= STEPS * WHOLE and growth > 1:
             end += -end % WHOLE
-        if self.bound and self.run_start == 0 and self.position <= self.bound + self.kernel:
-            size = min(size, self.bound)
+        expected = self.bound and (self.slow or not self.run_start)
+        if expected and self.position - self.run_start <= self.bound + self.kernel:
+            size = min(size, self.run_start + self.bound)
         end = min(size, end)
         if end - start < min(unit, window // STEPS) and end < size:
             return None

@@ -164,7 +164,29 @@ def test_on_a_slow_link_a_program_that_reads_a_files_head_costs_little_and_one_t
         pattern.ahead(SIZE, 2 * MIB, 3 * MIB, early=180 * KIB)
         fetched.append(pattern.frontier)
     assert max(fetched[:2]) <= 256 * KIB + 180 * KIB
-    assert fetched[2] > 2 * MIB
+    assert fetched[2] > 384 * KIB + 3 * MIB // 2 - KIB
+
+
+def in_vain(pattern: Readahead, start: int, length: int) -> int:
+    """Bytes asked for beyond a read of `length` on a link of 100 Mbit/s and RTT 150 ms."""
+    for position in range(start, start + length, 128 * KIB):
+        pattern.touch(position, position + 128 * KIB)
+        pattern.ahead(SIZE, 5 * MIB, 3 * MIB, early=470 * KIB)
+    return pattern.frontier - pattern.position
+
+
+def test_on_a_slow_link_what_is_asked_for_beyond_a_run_is_in_proportion_to_it() -> None:
+    assert in_vain(Readahead(), 50 * MIB, 256 * KIB) <= 512 * KIB
+    assert in_vain(Readahead(), 50 * MIB, MIB) <= 3 * MIB // 2
+    assert in_vain(Readahead(), 50 * MIB, 4 * MIB) <= 2 * MIB
+    assert in_vain(Readahead(), 50 * MIB, 20 * MIB) >= 4 * MIB  # what fills it
+
+
+def test_on_a_slow_link_a_run_is_expected_to_be_as_long_as_the_last_one_that_was_left() -> None:
+    pattern = Readahead()
+    assert in_vain(pattern, 20 * MIB, 512 * KIB) > 0
+    assert [in_vain(pattern, place * MIB, 512 * KIB) for place in (70, 40, 90)] == [0, 0, 0]
+    assert in_vain(pattern, 120 * MIB, MIB) > 256 * KIB  # it goes on
 
 
 def test_a_long_run_has_earned_what_fills_the_link_whatever_that_costs() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import FakeDialer, FakeServer
+from tests.lab.virtual_time import run_virtual
 from tests.unit.remote.one_pool import FILE, TIMEOUT
-from vfs.remote.sftp.first_rate import SOURCE
+from vfs.remote.api import Attributes
+from vfs.remote.sftp.first_rate import SOURCE, first_rate
 from vfs.remote.sftp.path_model import OTHER, START
 from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
@@ -56,6 +58,36 @@ def test_nothing_is_assumed_where_nothing_is_told(
         await pool.aclose()
 
     run_engine(main)
+
+
+class SlowConnection:
+    """It answers in turn, at `rate` bytes per second."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._free = 0.0
+
+    async def open(self, path: bytes) -> bytes:
+        return path
+
+    async def read(self, handle: bytes, offset: int, into: memoryview, path: bytes) -> tuple[int, Attributes]:
+        now = asyncio.get_running_loop().time()
+        self._free = max(self._free, now + RTT) + len(into) / self._rate
+        await asyncio.sleep(self._free - now)
+        return len(into), Attributes(0)
+
+    def close_handle(self, handle: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("mbit", [5, 20, 100])
+def test_a_slow_path_does_not_look_fast_when_its_round_trip_was_measured_in_a_busy_moment(
+    mbit: float,
+) -> None:
+    rate = mbit * 125_000
+    for extra in (0.0, 0.02, 0.2):
+        told = run_virtual(first_rate(SlowConnection(rate), RTT + extra))  # type: ignore[arg-type]
+        assert told == pytest.approx(rate, rel=0.1)
 
 
 @pytest.mark.parametrize("measure", [True, False])

@@ -203,8 +203,9 @@ def test_a_longer_path_under_the_same_connections_is_found_within_seconds() -> N
         (1000, 1000, 0.02, 0.05, 0.8),
         (100, 100, 0.02, 0.04, 0.8),
         (100, 20, 0.02, 0.05, 0.9),
-        (100, 20, 0.02, 0.3, 0.5),
-        (50, 100, 0.01, 0.15, 0.3),
+        (100, 20, 0.02, 0.3, 0.6),
+        (50, 100, 0.01, 0.15, 0.7),
+        (20, 20, 0.01, 0.15, 0.7),
     ],
 )
 def test_a_path_that_becomes_longer_under_a_read_does_not_look_slow(

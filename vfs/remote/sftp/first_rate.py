@@ -11,6 +11,7 @@ import logging
 
 from vfs.base.errors import ArtisyncError
 from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.handles import Handle
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ SIZES = 64 * KIB, 256 * KIB
 """Bytes that are asked for, one after the other."""
 QUICK = 0.02
 """Seconds within which the first must come for the second to be asked for: 25 Mbit/s."""
+FIRST = 4 * KIB
+"""Bytes in front of them, whose arrival is where the time begins if a busy process had made the round trip look too long."""
 INSTANT = 0.002
 """Seconds; a shorter time counts as this long."""
 
@@ -29,14 +32,21 @@ INSTANT = 0.002
 async def first_rate(connection: Connection, rtt: float) -> float:
     """Bytes per second; 0.0 where it cannot be told. It may be far too low (TCP starts slowly), and hardly too high."""
     loop, rate = asyncio.get_running_loop(), 0.0
+
+    async def arrived(handle: Handle, size: int) -> tuple[int, float]:
+        count, _ = await connection.read(handle, 0, memoryview(bytearray(size)), SOURCE)
+        return count, loop.time()
+
     try:
         handle = await connection.open(SOURCE)
         try:
             for size in SIZES:
                 began = loop.time()
-                count, _ = await connection.read(handle, 0, memoryview(bytearray(size)), SOURCE)
-                took = loop.time() - began - rtt
-                rate = max(rate, count / max(INSTANT, took))
+                (_, first), (count, last) = await asyncio.gather(
+                    arrived(handle, FIRST), arrived(handle, size)
+                )
+                took = max(INSTANT, last - began - rtt, last - first)
+                rate = count / took
                 if took > QUICK:
                     break
         finally:

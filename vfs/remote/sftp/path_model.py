@@ -50,6 +50,8 @@ OTHER = 4
 """After this many round trips in turn of more than twice the lowest one, the path counts as another."""
 JITTER = 0.03
 """The most by which jitter makes the usual round trip longer than the lowest, in seconds; more is a queue."""
+STALL = 0.3
+"""Seconds for which reads may be late without a change of the path: it stands still, or others use it."""
 MARGIN = 0.02
 """Seconds of delay that are ignored."""
 SPARE_SECONDS = 0.25
@@ -114,6 +116,8 @@ class PathModel:
         self._best = self._grew_at = 0.0
         self._level = 0
         self._old = False
+        self._late_since = 0.0
+        """When the first of the reads came that were late without a break; 0.0: the last was not."""
 
     @property
     def rtt(self) -> float:
@@ -186,7 +190,7 @@ class PathModel:
             self._old = self._starting = True
             self._best, self._level = 0.0, 0
             self._window = self._round_window = min(self._window, START)
-        return int(self.little if self.probing else self._window)
+        return int(min(self.little, self._window) if self.probing else self._window)
 
     # --- round trips ----------------------------------------------------------------------------------------------
 
@@ -220,8 +224,9 @@ class PathModel:
         elif self.probing:
             self._probe_until = now + PROBE_SECONDS + 2 * seconds
 
-    def _probe(self, now: float) -> None:
-        self._probed, self._probe_until = now, now + PROBE_SECONDS + 2 * self.delay
+    def _probe(self, now: float, seconds: float) -> None:
+        """Measure the round trip, which took `seconds` lately, anew."""
+        self._probed, self._probe_until = now, now + PROBE_SECONDS + 2 * seconds
 
     # --- reads ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +244,7 @@ class PathModel:
         if not in_flight:
             self._flight = now, arrived
         if now - max(self._clean_at, self._probed) > RTT_SECONDS and self.rtt:
-            self._probe(now)
+            self._probe(now, self.delay)
         full = in_flight + size >= FULL * self._window and not self.probing
         due = now + self.delay + (in_flight + size) / max(self.rate, 1.0)
         began, before = self._flight
@@ -248,9 +253,10 @@ class PathModel:
     def received(self, size: int, sent: Sent, now: float, arrived: int) -> None:
         """A read was answered with `size` bytes."""
         self.delivered += size
+        self._look_for_a_longer_way(sent, now)
         if sent.arrived >= self._round_end:
             self._new_round(arrived, now)
-        late = self.measured and now > sent.due + max(0.3, self.delay)
+        late = self.measured and now > sent.due + max(STALL, self.delay)
         full = sent.full or late
         self._round_full |= full
         rate = (arrived - sent.arrived) / max(INSTANT, self.rtt, now - sent.at)
@@ -280,6 +286,21 @@ class PathModel:
     def _lately(self) -> float:
         return max(RATE_SECONDS, RATE_ROUNDS * self.delay)
 
+    def _look_for_a_longer_way(self, sent: Sent, now: float) -> None:
+        """Measure the round trip anew if reads are late, and one that was sent after the first late one is, too: after a
+        stall it is not. The rate tells only when its maximum of the last second is over."""
+        if not self.measured or now - sent.due < JITTER + self.rtt / 2:
+            self._late_since = 0.0
+        elif not self._late_since:
+            self._late_since = now if self._settled(now) else 0.0
+        elif sent.at > self._late_since and now > self._late_since + STALL:
+            self._probe(now, now - sent.at)
+            self._late_since = 0.0
+
+    def _settled(self, now: float) -> bool:
+        """Whether no burst may have made the rate look higher than it is."""
+        return now - max(self._grew_at, self._probed) > 1.5 * self._lately
+
     def _new_round(self, arrived: int, now: float) -> None:
         if self._round_full:
             grew, fell = self.rate >= GROWN * self._best, GROWN * self.rate < self._best
@@ -287,12 +308,10 @@ class PathModel:
             self._starting = self._level < ROUNDS
             if grew or fell:
                 self._best = self.rate
-            # else it may only be a burst that is no longer counted
-            settled = now - max(self._grew_at, self._probed) > 1.5 * self._lately
             if grew:
                 self._grew_at = now
-            elif fell and settled:
-                self._probe(now)  # the way may be longer
+            elif fell and self._settled(now):
+                self._probe(now, self.delay)  # the way may be longer
         self._round_end, self._round_window, self._round_full = arrived, self._window, False
 
     def _resize(self) -> None:
