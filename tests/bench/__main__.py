@@ -27,6 +27,7 @@ from tests.bench import (
     results,
     table,
     trees,
+    unsteady,
 )
 from tests.bench.case import Case, run
 from tests.bench.lab import Lab
@@ -44,7 +45,7 @@ def all_cases(scale: Scale) -> dict[str, Case]:
     """Every case at a scale, by name."""
     return {
         case.name: case
-        for module in (reads, links, patterns, neighbours, formats, trees, costs, copies)
+        for module in (reads, links, unsteady, patterns, neighbours, formats, trees, costs, copies)
         for case in module.cases(scale)
     }
 
