@@ -105,7 +105,7 @@ class SmallHandler:
     def forget(self, nodeid: int, count: int) -> None:
         self.calls.append(f"forget {nodeid} {count}")
 
-    def getattr(self, req: int, nodeid: int, fh: int | None) -> None:
+    def getattr(self, req: int, nodeid: int) -> None:
         reply.attributes(req, self.attributes(nodeid), 60.0)
 
     def readlink(self, req: int, nodeid: int) -> None:

@@ -25,19 +25,6 @@ TransportName = Literal["paramiko", "openssh"]
 TRANSPORTS: tuple[TransportName, ...] = ("paramiko", "openssh")
 
 
-def parse_cache_size(text: str) -> int:
-    """As `parse_size`, of a cache's limit. Raises `errors.UsageError` also for less than LEAST_CACHE_SIZE."""
-    return _large_enough(parse_size(text))
-
-
-def _large_enough(size: int) -> int:
-    if size < LEAST_CACHE_SIZE:
-        raise UsageError(
-            f"a cache of {units.size(size)} is too small; the least is {units.size(LEAST_CACHE_SIZE)}"
-        )
-    return size
-
-
 def check_root(text: str) -> str:
     """A path without needless slashes, from the login directory if it is relative or begins with `~/`.
 
@@ -52,8 +39,13 @@ def check_root(text: str) -> str:
 
 
 def as_cache_size(value: object) -> int:
-    """Bytes of a cache's limit, as text or, from a program, a number."""
-    return _large_enough(value) if isinstance(value, int) else parse_cache_size(str(value))
+    """Bytes of a cache's limit, as text or, from a program, a number. Raises UsageError for less than LEAST_CACHE_SIZE."""
+    size = value if isinstance(value, int) else parse_size(str(value))
+    if size < LEAST_CACHE_SIZE:
+        raise UsageError(
+            f"a cache of {units.size(size)} is too small; the least is {units.size(LEAST_CACHE_SIZE)}"
+        )
+    return size
 
 
 def _flag(value: object) -> bool:
@@ -81,10 +73,6 @@ def _via(value: object) -> ViaName:
     return value
 
 
-def _ttl(value: object) -> float:
-    return parse_duration(str(value))
-
-
 def _timeout(value: object) -> float:
     if (seconds := parse_duration(str(value))) <= 0:
         raise UsageError("the timeout must be longer than zero; write it like 30s")
@@ -95,7 +83,7 @@ CONVERT: Mapping[str, Callable[[object], object]] = {
     "cache_dir": as_path,
     "cache_size": as_cache_size,
     "timeout": _timeout,
-    "ttl": _ttl,
+    "ttl": lambda value: parse_duration(str(value)),
     "transport": _transport,
     "via": _via,
     "accept_new_host_key": _flag,

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from vfs.base.errors import UsageError
-from vfs.base.option_values import DEFAULT_ROOT, TRANSPORTS, VIAS, check_root, parse_cache_size
+from vfs.base.option_values import DEFAULT_ROOT, TRANSPORTS, VIAS, as_cache_size, check_root
 from vfs.base.quantities import parse_duration, parse_size
 from vfs.base.settings import Settings
 from vfs.cli import logs
@@ -164,7 +164,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "cache-size",
         "Maximum cache size  [default: 20GiB]",
         metavar="SIZE",
-        type=_Parsed("size", parse_cache_size),
+        type=_Parsed("size", as_cache_size),
     ),
     "timeout": _option(
         "timeout",

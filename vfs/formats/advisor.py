@@ -152,7 +152,6 @@ class Advisor:
         self._steps: Steps[None] | None = steps
         self._at: Need | Touched | None = None
         self._asked = False
-        self._begun = False
         self._last = Range(0, 0)
         self._paused = False
 
@@ -211,11 +210,7 @@ class Advisor:
                 unseen = False
                 self._last = touched
                 answer = touched
-            if self._begun:
-                step = steps.send(answer)
-            else:
-                self._begun = True
-                step = next(steps)
+            step = steps.send(answer)
             answer, self._at, self._asked = None, None, False
             match step:
                 case Want(ranges):

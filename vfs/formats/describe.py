@@ -264,12 +264,10 @@ def _safetensors(report: Report, read: Read, limits: Limits) -> None:
         report.complete = False
         report.notes.append("It is cut short within its header.")
         return
-    head = run(safetensors.header(report.size, limits), read)
-    report.complete = head.end == report.size
-    report.tensors = head.tensors
-    report.metadata = head.metadata
+    report.tensors, report.metadata, end = run(safetensors.header(report.size, limits), read)
+    report.complete = end == report.size
     if report.complete is False:
-        difference = head.end - report.size
+        difference = end - report.size
         told = f"{difference} bytes are missing." if difference > 0 else f"{-difference} bytes too many."
         report.notes.append(told)
 

@@ -12,11 +12,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vfs.formats.api import Format, Misfit, Range, Steps, want
+from vfs.formats import small_files
+from vfs.formats.api import Format, Misfit
 from vfs.formats.limits import Limits, TooLarge
-
-SMALL = 1 << 20
-"""Bytes. Smaller files are fetched whole at the first touch; TensorBoard reads all of every file."""
 
 MOST_VALUES = 20_000
 """Values of one record that are looked at."""
@@ -25,13 +23,8 @@ HEAD = struct.Struct("<QL")
 FOOT = 4
 
 
-def advise(size: int) -> Steps[None]:
-    """All of a small file."""
-    if size <= SMALL:
-        yield from want([Range(0, size)])
-
-
-FORMAT = Format(names=re.compile(rb"\.tfevents\."), advise=advise)
+FORMAT = Format(names=re.compile(rb"\.tfevents\."), advise=small_files.advise)
+"""TensorBoard reads all of every file."""
 
 
 def _crc_table() -> list[int]:
@@ -97,27 +90,23 @@ def event(data: bytes, limits: Limits) -> Event:
     """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none, TooLarge."""
     wall_time, step = 0.0, 0
     values: list[Value] = []
-    for number, value in fields(data):
-        limits.take()
+    for number, value in fields(data, limits):
         match number, value:
             case 1, float():
                 wall_time = value
             case 2, int():
                 step = value - (1 << 64) if value >> 63 else value
             case 5, bytes():
-                for n, part in fields(value):
-                    limits.take()
-                    if n == 1 and isinstance(part, bytes):
-                        values.append(_value(part, limits))
-                        if len(values) > MOST_VALUES:
-                            raise TooLarge("a record of too many values")
+                for part in _messages(value, 1, limits):
+                    values.append(_value(part, limits))
+                    if len(values) > MOST_VALUES:
+                        raise TooLarge("a record of too many values")
     return Event(wall_time, step, tuple(values))
 
 
 def _value(data: bytes, limits: Limits) -> Value:
     tag, kind, plugin = "", "", ""
-    for number, value in fields(data):
-        limits.take()
+    for number, value in fields(data, limits):
         match number, value:
             case 1, bytes():
                 tag = value[:1024].decode(errors="replace")
@@ -130,29 +119,25 @@ def _value(data: bytes, limits: Limits) -> Value:
             case 6, bytes():
                 kind = "audio"
             case 9, bytes():
-                plugin = _plugin(value, limits)
+                about = next(_messages(value, 1, limits), b"")
+                plugin = next(_messages(about, 1, limits), b"")[:64].decode(errors="replace")
     return Value(tag, plugin or kind)
 
 
-def _plugin(metadata: bytes, limits: Limits) -> str:
-    for number, value in fields(metadata):
-        limits.take()
-        if number == 1 and isinstance(value, bytes):
-            for inner, name in fields(value):
-                limits.take()
-                if inner == 1 and isinstance(name, bytes):
-                    return name[:64].decode(errors="replace")
-    return ""
+def _messages(data: bytes, number: int, limits: Limits) -> Iterator[bytes]:
+    """The values of one field of a message, if it holds texts or messages."""
+    return (value for n, value in fields(data, limits) if n == number and isinstance(value, bytes))
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+def fields(data: bytes, limits: Limits) -> Iterator[tuple[int, int | float | bytes]]:
     """The fields of a protobuf message: varints as int, fixed ones as float, the rest as bytes (clipped at
     the end).
 
-    Source: protobuf.dev, Encoding. Raises Misfit for groups (obsolete) and for what is no message.
+    Source: protobuf.dev, Encoding. Raises Misfit for groups (obsolete) and for what is no message, TooLarge.
     """
     at = 0
     while at < len(data):
+        limits.take()
         key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
         if wire == 0:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias, cast
+from typing import IO, TypeAlias, cast
 
 from vfs.formats.api import Misfit
 from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
@@ -130,15 +130,11 @@ def load(stream: Stream, rebuild: Rebuild, limits: Limits) -> Symbolic:
     """What the next pickle of `stream` is made of. Raises Misfit if it is none or is cut short, TooLarge."""
     machine = _Machine(rebuild, limits)
     try:
-        while code := stream.read(1):
-            found = _OPCODES.get(code)
-            if found is None:
-                raise Misfit(f"no pickle: an unknown opcode at byte {stream.tell() - 1}")
-            name, argument, cost = found
-            if name == "STOP":
+        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
+            if opcode.name == "STOP":
                 return machine.pop()
-            limits.take(cost, 3)
-            machine.step(name, argument(stream) if argument is not None else None)
+            limits.take(_COSTS.get(opcode.name, SLOT), 3)
+            machine.step(opcode.name, argument)
     except Misfit:
         raise
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as e:
@@ -158,15 +154,6 @@ _COSTS = {
     **dict.fromkeys(("SETITEM", "SETITEMS"), 100),
 }
 """Bytes of memory by opcode, for one thing; what comes in numbers is counted where it is made."""
-
-_OPCODES: dict[bytes, tuple[str, Callable[[Stream], object] | None, int]] = {
-    one.code.encode("latin-1"): (
-        one.name,
-        cast("Callable[[Stream], object]", one.arg.reader) if one.arg is not None else None,
-        _COSTS.get(one.name, SLOT),
-    )
-    for one in pickletools.opcodes
-}
 
 _CONSTANTS: dict[str, Symbolic] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 # Strings, numbers and bytes: the opcode's argument is the value.

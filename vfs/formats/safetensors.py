@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 from vfs.formats.api import PIECE, Format, Misfit, Range, Sparse, Steps, need, touched, want
 from vfs.formats.items import Items
@@ -54,18 +53,6 @@ DTYPES = {
 """PyTorch's names of the dtypes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsHeader:
-    """What a header says: `data` is where it ends, `end` where the last tensor does (bytes from the file's
-    start).
-    """
-
-    data: int
-    end: int
-    tensors: list[TensorInfo]
-    metadata: dict[str, str]
-
-
 def header_length(size: int) -> Steps[int]:
     """The header's length in bytes. Raises Misfit if no safetensors file says so."""
     length = int.from_bytes((yield from need(0, 8)), "little")
@@ -74,8 +61,8 @@ def header_length(size: int) -> Steps[int]:
     return length
 
 
-def header(size: int, limits: Limits) -> Steps[SafetensorsHeader]:
-    """The header of a file of `size` bytes. Raises Misfit if it is none, TooLarge if it lists too much."""
+def header(size: int, limits: Limits) -> Steps[tuple[list[TensorInfo], dict[str, str], int]]:
+    """The tensors, the metadata, and where the last tensor ends. Raises Misfit if it is no header, TooLarge."""
     base = 8 + (yield from header_length(size))
     limits.take(8 * base)  # one character outside of ASCII makes four bytes of each
     text = yield from need(8, base)
@@ -101,7 +88,7 @@ def header(size: int, limits: Limits) -> Steps[SafetensorsHeader]:
                 end = max(end, base + stop)
             case _:
                 raise Misfit("a tensor without dtype, shape and offsets")
-    return SafetensorsHeader(base, end, tensors, metadata)
+    return tensors, metadata, end
 
 
 def extent(base: int, starts: list[int] | None = None) -> Steps[int]:

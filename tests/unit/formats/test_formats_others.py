@@ -105,11 +105,11 @@ def test_a_header_of_a_hundred_megabytes_is_fetched_in_part() -> None:
     assert sum(len(r) for r in link.wanted) <= 9 * MIB
 
 
-def parse(text: bytes) -> safetensors.SafetensorsHeader:
-    """What a header lists."""
+def parse(text: bytes) -> int:
+    """Where the last tensor of a header ends."""
     data = len(text).to_bytes(8, "little") + text
     steps = safetensors.header(len(data), Limits())
-    return run(steps, lambda offset, length: data[offset : offset + length])
+    return run(steps, lambda offset, length: data[offset : offset + length])[2]
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,12 @@ def test_a_header_that_lies_is_a_misfit(header: bytes) -> None:
     )
 )
 def test_any_json_is_a_header_or_a_misfit(value: object) -> None:
+    text = json.dumps(value).encode()
     try:
-        header = parse(json.dumps(value).encode())
+        end = parse(text)
     except Misfit:
         return
-    assert header.end >= header.data
+    assert end >= 8 + len(text)
 
 
 def test_a_safetensors_file_is_whole_when_it_is_as_long_as_its_header_says(model: bytes) -> None:
@@ -320,10 +321,10 @@ def test_real_files_are_understood(kind: str) -> None:
         assert verdict(b"a.npy", data)[0] is True
         return
     data = pytest.importorskip("safetensors.numpy").save({"w": numpy.zeros((3, 4)), "b": numpy.zeros(3)})
-    header = run(
+    tensors, _, _ = run(
         safetensors.header(len(data), Limits()), lambda offset, length: data[offset : offset + length]
     )
-    assert {t.name: t.shape for t in header.tensors} == {"w": (3, 4), "b": (3,)}
+    assert {t.name: t.shape for t in tensors} == {"w": (3, 4), "b": (3,)}
     assert verdict(b"m.safetensors", data)[0] is True
 
 

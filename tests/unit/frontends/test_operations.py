@@ -198,7 +198,7 @@ def test_what_is_refused_at_once_is_logged_with_its_errno(
 
     async def story(stack: MemoryStack) -> None:
         served, root = operations(stack), stack.tree.root
-        served.getattr(GONE, 99, None)
+        served.getattr(GONE, 99)
         served.getxattr(GONE, root.id, b"user.colour", 0)
         await served.aclose()
 

@@ -108,7 +108,7 @@ class Operations:
     def forget(self, nodeid: int, count: int) -> None:
         self.files.forget(nodeid, count)
 
-    def getattr(self, req: Request, nodeid: int, fh: int | None) -> None:
+    def getattr(self, req: Request, nodeid: int) -> None:
         node = self._node(req, "getattr", nodeid)
         if node is None:
             return

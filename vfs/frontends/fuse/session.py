@@ -145,7 +145,7 @@ class FuseSession:
             "lookup": (handler.lookup, NODEID, C.c_char_p),
             "forget": (self._forget, NODEID, C.c_uint64),
             "forget_multi": (self._forget_multi, C.c_size_t, C.POINTER(ForgetData)),
-            "getattr": (_with_handle(handler.getattr), NODEID, P),
+            "getattr": (_without_info(handler.getattr), NODEID, P),
             "readlink": (handler.readlink, NODEID),
             "open": (_without_info(handler.open), NODEID, P),
             "read": (_with_handle(handler.read), NODEID, C.c_size_t, C.c_int64, P),
@@ -192,11 +192,10 @@ class FuseSession:
 
 
 def _with_handle(method: Callable[..., None]) -> Callable[..., None]:
-    """The method, given the handle in place of its last argument, a pointer to `fuse_file_info` or NULL."""
+    """The method, given the handle in place of its last argument, a pointer to `fuse_file_info`."""
 
     def call(req: Request, *arguments: Any) -> None:
-        info = arguments[-1]
-        method(req, *arguments[:-1], C.c_uint64.from_address(info + _FH).value if info else None)
+        method(req, *arguments[:-1], C.c_uint64.from_address(arguments[-1] + _FH).value)
 
     return call
 
