@@ -21,7 +21,7 @@ from vfs.formats import verdict_for
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
 from vfs.formats.describe import inspect_file
-from vfs.formats.limits import Limits
+from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
 from vfs.formats.report import render
@@ -110,7 +110,7 @@ def _pickle(data: bytes) -> None:
             ),
             limits,
         )
-    except Misfit:
+    except (Misfit, TooLarge):
         pass
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from vfs.formats.api import PAGE, PIECE, Known, Misfit, Need, Range, Sparse, Steps, Touched, Want
+from vfs.formats.limits import TooLarge
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -177,7 +178,7 @@ class Advisor:
                 self._advance(self._steps, known, touched)
             except StopIteration:
                 self._steps = None
-            except UNFIT as e:
+            except (*UNFIT, TooLarge) as e:
                 log.debug("no more hints: %s", e)
                 self._steps = None
         return self.budget.grant()
@@ -250,12 +251,12 @@ class Verdict:
                 self.wanted = step.range
         except StopIteration as e:
             self.complete = e.value if isinstance(e.value, bool) else None
-        except UNFIT:
+        except (*UNFIT, TooLarge):
             pass
 
 
 def run(steps: Steps[T], read: Callable[[int, int], bytes]) -> T:
-    """The result of the steps; `read(offset, length)` gives the bytes they need. Raises Misfit."""
+    """The result of the steps; `read(offset, length)` gives the bytes they need. Raises as they do."""
     try:
         step = next(steps)
         while True:

@@ -16,7 +16,7 @@ from vfs.formats import zips
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Misfit
 from vfs.formats.checkpoints import outline
-from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
+from vfs.formats.limits import LONGEST_NAME, Limits
 from vfs.formats.pickles import Made, Mapping, Stream, Symbolic, load
 from vfs.formats.rebuild import Tensor, dtype_of, itemsize, rebuild, shape_of
 from vfs.formats.report import Report, TensorInfo
@@ -100,8 +100,6 @@ def _add_values(report: Report, found: list[Piece], read: Read, limits: Limits) 
             continue
         try:
             told = outline(Mapping([(piece.name, _value(piece, read, limits))]), limits)
-        except TooLarge:
-            raise
         except UNFIT:
             report.values[piece.name] = "<unreadable>"
             continue

@@ -41,7 +41,7 @@ Look: TypeAlias = "Callable[[Report, Read, Limits], None]"
 
 LARGEST_DIRECTORY = 64 << 20
 MOST_MEMBERS = 100_000
-MOST_ARRAYS = 10_000
+MOST_SHOWN = 10_000
 CHUNK = 1 << 20
 
 
@@ -129,7 +129,7 @@ def _zip(report: Report, read: Read, limits: Limits) -> None:
     elif any(m.name.endswith(b".npy") for m in members):
         _npz(report, read, members, limits)
     else:
-        for member in members[:MOST_ARRAYS]:
+        for member in members[:MOST_SHOWN]:
             report.values[_name(member.name)] = member.size
         total = sum(member.size for member in members)
         report.notes.append(f"{len(members)} members, {total} bytes unpacked.")
@@ -168,8 +168,6 @@ def _cut_short(report: Report, read: Read, limits: Limits) -> None:
     start = zips.LOCAL.size + named + extra
     try:
         told = outline(load(Stream(read, start, report.size), rebuild, limits), limits)
-    except TooLarge:
-        raise
     except Misfit:
         report.notes.append("Its list of tensors is cut short too.")
         return
@@ -183,8 +181,6 @@ def _legacy(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "torch-legacy"
     try:
         told, end = legacy(Stream(read, 0, report.size), limits)
-    except TooLarge:
-        raise
     except Misfit as e:
         report.complete = False
         report.notes.append(f"Its list of tensors cannot be read: {e}.")
@@ -212,15 +208,17 @@ def _list(report: Report, told: Outline) -> None:
 def _npz(report: Report, read: Read, members: Iterable[zips.Member], limits: Limits) -> None:
     report.kind = "npz"
     arrays = [m for m in members if m.name.endswith(b".npy")]
-    for member in arrays[:MOST_ARRAYS]:
+    for number, member in enumerate(arrays):
         name = _name(member.name.removesuffix(b".npy"))
-        limits.take(10_000, steps=1000)
+        try:
+            limits.take(10_000, steps=1000)
+        except TooLarge:
+            report.notes.append(f"Only the first {number} arrays are listed.")
+            break
         try:
             report.tensors.append(_array(name, _beginning(member, read)))
         except Misfit as e:
             report.notes.append(f"{name}: {e}.")
-    if len(arrays) > MOST_ARRAYS:
-        report.notes.append(f"Only the first {MOST_ARRAYS} arrays are listed.")
 
 
 def _name(name: bytes) -> str:
@@ -280,8 +278,6 @@ def _parquet(report: Report, read: Read, limits: Limits) -> None:
     elif report.complete:
         try:
             report.rows, report.columns = run(parquet.table(report.size, limits), read)
-        except TooLarge:
-            raise
         except UNFIT as e:
             report.notes.append(f"Its columns cannot be listed: {e}.")
 
@@ -294,8 +290,6 @@ def _hdf5(report: Report, read: Read, limits: Limits) -> None:
         return
     try:
         found = run(hdf5_tree.datasets(report.size, limits), _Window(read).get)
-    except TooLarge:
-        raise
     except UNFIT as e:
         report.notes.append(f"Its datasets cannot be listed: {e}.")
         return

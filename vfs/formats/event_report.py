@@ -14,7 +14,6 @@ from vfs.formats.report import Report, TagInfo
 Get: TypeAlias = Callable[[int, int], bytes]
 """The bytes at an offset, of some length; fewer only at the end of the file."""
 
-MOST_TAGS = 100_000
 LARGE_RECORD = 1 << 20
 """Bytes. Of larger records (images, mostly) only the beginning is read."""
 
@@ -80,8 +79,6 @@ def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits
             known.count += 1
             known.last_step = event.step
             known.kind = known.kind or value.kind
-        elif len(tags) < MOST_TAGS:
+        else:
             limits.take(sys.getsizeof(value.tag) + 400)
             tags[value.tag] = TagInfo(value.tag, value.kind, 1, event.step, event.step)
-        elif len(report.notes) == 0:
-            report.notes.append(f"Only the first {MOST_TAGS} tags are listed.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vfs.base.memory import LOOK as LOOK_BYTES
-from vfs.formats.api import Misfit
 
 SECONDS = 1.5
 """Of processor time; up to two, since the clock is not looked at all the time."""
@@ -23,7 +22,7 @@ MOST_DIMENSIONS = 64
 """NumPy's and PyTorch's own limit."""
 
 
-class TooLarge(Misfit):
+class TooLarge(Exception):
     """Nothing has to be wrong with the file, but to look into it would take too much memory or time."""
 
 

@@ -18,8 +18,6 @@ TAIL = 64 << 10
 """Bytes that pyarrow reads from the end at first."""
 
 LONGEST_FOOTER = 4 << 20
-DEEPEST = 32
-"""Groups of columns within one another."""
 SCHEMA, ROWS = 2, 3
 """Fields of FileMetaData; later fields are not read."""
 _TYPES = ("bool", "int32", "int64", "int96", "float32", "float64", "bytes", "bytes")
@@ -58,7 +56,7 @@ def complete(size: int) -> Steps[bool | None]:
 
 
 def table(size: int, limits: Limits) -> Steps[tuple[int, dict[str, str]]]:
-    """How many rows, and the type of each column by its path. Raises Misfit, TooLarge."""
+    """How many rows, and the type of each column by its path. Raises Misfit, TooLarge, RecursionError."""
     found = yield from footer(size)
     if found is None:
         raise Misfit("it has no footer")
@@ -70,16 +68,12 @@ def table(size: int, limits: Limits) -> Steps[tuple[int, dict[str, str]]]:
     if not all(isinstance(element, dict) and isinstance(element.get(4), bytes) for element in schema):
         raise Misfit("a column in its footer has no name")
     columns: dict[str, str] = {}
-    _columns(iter(schema[1:]), "", schema[0].get(5, 0), columns, limits, 0)
+    _columns(iter(schema[1:]), "", schema[0].get(5, 0), columns, limits)
     return rows, columns
 
 
-def _columns(
-    elements: Any, above: str, count: int, columns: dict[str, str], limits: Limits, depth: int
-) -> None:
+def _columns(elements: Any, above: str, count: int, columns: dict[str, str], limits: Limits) -> None:
     """Take `count` elements, and what is below each, into `columns`."""
-    if depth > DEEPEST:
-        raise Misfit("its columns are too deep")
     for _ in range(count):
         element = next(elements, None)
         if element is None:
@@ -89,15 +83,15 @@ def _columns(
         inner = element.get(5, 0)
         word = _word(element)
         if not inner or word in ("list", "map"):  # a list's inner names are the format's own
-            columns[path] = _nested(elements, inner, word, limits, depth) if inner else word
+            columns[path] = _nested(elements, inner, word, limits) if inner else word
         else:
-            _columns(elements, f"{path}.", inner, columns, limits, depth + 1)
+            _columns(elements, f"{path}.", inner, columns, limits)
 
 
-def _nested(elements: Any, inner: int, word: str, limits: Limits, depth: int) -> str:
+def _nested(elements: Any, inner: int, word: str, limits: Limits) -> str:
     """A list or a map with what is in it: "list of float32"."""
     leaves: dict[str, str] = {}
-    _columns(elements, "", inner, leaves, limits, depth + 1)
+    _columns(elements, "", inner, leaves, limits)
     return f"{word} of {', '.join(leaves.values())}"
 
 

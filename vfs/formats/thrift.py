@@ -11,20 +11,18 @@ from typing import Any
 from vfs.formats.api import Misfit
 from vfs.formats.limits import Limits
 
-DEEPEST = 32
-"""Structs and lists within one another."""
 _TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 12
 
 
 class Compact:
-    """Reads values of `data` from the beginning. Raises Misfit where they are cut short, TooLarge."""
+    """Reads values of `data` from the beginning. Raises Misfit where they are cut short, TooLarge, RecursionError."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._data = data
         self._at = 0
         self._limits = limits
 
-    def struct(self, last: int | None = None, depth: int = 0) -> dict[int, Any]:
+    def struct(self, last: int | None = None) -> dict[int, Any]:
         """The fields of a struct, by number; with `last`, those up to that one."""
         fields: dict[int, Any] = {}
         number = 0
@@ -34,13 +32,11 @@ class Compact:
             if last is not None and number > last:
                 break
             self._limits.take(100)
-            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth + 1)
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
         return fields
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def _value(self, kind: int) -> Any:
         self._limits.take(200)
-        if depth > DEEPEST:
-            raise Misfit("its footer is too deep")
         if kind in (_TRUE, _FALSE):  # in a list
             return self._byte() == _TRUE
         if kind == _BYTE:
@@ -56,9 +52,9 @@ class Compact:
             count = self._varint() if head >> 4 == 15 else head >> 4
             if count > len(self._data):
                 raise Misfit("a list in its footer is longer than the footer")
-            return [self._value(head & 15, depth + 1) for _ in range(count)]
+            return [self._value(head & 15) for _ in range(count)]
         if kind == _STRUCT:
-            return self.struct(depth=depth + 1)
+            return self.struct()
         raise Misfit(f"its footer has a value of kind {kind}")
 
     def _take(self, count: int) -> bytes:

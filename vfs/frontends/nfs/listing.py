@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 
+from vfs.base.slices import slices
 from vfs.files.node import Node
 
 DOT, DOT_DOT = 1, 2
@@ -35,16 +35,10 @@ class Listing:
         """A snapshot of `children`, by name."""
         entries: dict[int, Node] = {}
         order: list[int] = []
-        run: list[int] = []
-        for name, child in list(children.items()):
-            at = cookie(name)
-            entries[at] = child
-            run.append(at)
-            if len(run) == _SLICE:
-                order += sorted(run)
-                run.clear()
-                await asyncio.sleep(0)
-        order += sorted(run)
+        async for some in slices(list(children.items()), _SLICE):
+            found = {cookie(name): child for name, child in some}
+            entries |= found
+            order += sorted(found)
         order.sort()  # a few sorted runs, which merge fast
         return cls(entries, order)
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from vfs.base.loop_time import loop_time
 from vfs.files.node import Node
 from vfs.files.reader import Reader
 from vfs.files.service import Files
@@ -26,10 +25,11 @@ IDLE_SECONDS = 30.0
 class _Slot:
     """A reader, or one that is being opened."""
 
-    used: float
     users: int = 0
     reader: Reader | None = None
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    idle: asyncio.TimerHandle | None = None
+    """Closes it, while nobody uses it."""
 
 
 class Readers:
@@ -38,7 +38,6 @@ class Readers:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._slots: dict[Node, _Slot] = {}
-        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -46,46 +45,37 @@ class Readers:
     @asynccontextmanager
     async def of(self, node: Node) -> AsyncIterator[Reader]:
         """The reader of a file for the time of the block. Raises as `Files.open`."""
-        slot = self._slots.pop(node, None) or _Slot(loop_time())
+        slot = self._slots.pop(node, None) or _Slot()
         self._slots[node] = slot  # the one used last is last
         slot.users += 1
+        if slot.idle is not None:
+            slot.idle.cancel()
         try:
             async with slot.opening:  # each file is opened once, also for many that read at once
                 if slot.reader is None:
                     slot.reader = await self._files.open(node)
-            self._sweep()
+            for other in list(self._slots)[:-MOST_READERS]:
+                self._drop(other)
             yield slot.reader
         finally:
             slot.users -= 1
-            slot.used = loop_time()
-            if slot.reader is None and not slot.users:
-                del self._slots[node]
+            if slot.reader is None:
+                self._drop(node)
+            elif not slot.users:
+                slot.idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, node)
 
     def close(self) -> None:
         """Close all that are not in use."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         for node in list(self._slots):
             self._drop(node)
-
-    def _sweep(self) -> None:
-        """Close readers beyond the bound and idle ones; look again while there are any."""
-        now = loop_time()
-        for node, slot in list(self._slots.items()):
-            if len(self._slots) > MOST_READERS or now - slot.used >= IDLE_SECONDS:
-                self._drop(node)
-        if self._timer is None and self._slots:
-            self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS / 2, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        self._sweep()
 
     def _drop(self, node: Node) -> None:
         """Close a reader, unless it is in use."""
         slot = self._slots[node]
-        if not slot.users:
-            del self._slots[node]
-            if slot.reader is not None:
-                slot.reader.close()
+        if slot.users:
+            return
+        del self._slots[node]
+        if slot.idle is not None:
+            slot.idle.cancel()
+        if slot.reader is not None:
+            slot.reader.close()
