@@ -14,8 +14,6 @@ from vfs.formats.api import Misfit, Steps, need
 from vfs.formats.hdf5 import Superblock, superblock
 from vfs.formats.limits import LONGEST_NAME, MOST_DIMENSIONS, Limits
 
-DEEPEST = 64
-"""Groups within one another."""
 LONGEST = 1 << 20
 """Bytes of one part of a header, or of a group's names."""
 _SPACE, _TYPE, _LINK_INFO, _LINK, _MORE, _GROUP = 0x01, 0x03, 0x02, 0x06, 0x10, 0x11
@@ -42,12 +40,12 @@ class Found:
 
 
 def datasets(size: int, limits: Limits) -> Steps[Found]:
-    """All datasets, in the order of the groups. Raises Misfit, TooLarge."""
+    """All datasets, in the order of the groups. Raises Misfit, TooLarge, RecursionError."""
     head = yield from superblock(size)
     if head is None:
         raise Misfit("it has no superblock")
     tree = _Tree(head, limits)
-    yield from tree.object("", head.root, 0)
+    yield from tree.object("", head.root)
     return tree.found
 
 
@@ -62,10 +60,10 @@ class _Tree:
         self._limits = limits
         self._seen: set[int] = set()
 
-    def object(self, path: str, address: int, depth: int) -> Steps[None]:
+    def object(self, path: str, address: int) -> Steps[None]:
         """A group with all below it, or a dataset. An object of several names counts under the first."""
         self._limits.take(1000 + len(path), steps=100)
-        if address in self._seen or depth > DEEPEST:
+        if address in self._seen:
             return
         self._seen.add(address)
         shape: tuple[int, ...] | None = None
@@ -89,7 +87,7 @@ class _Tree:
         if group is not None:
             links += yield from self._symbols(group)
         for name, inner in links:
-            yield from self.object(f"{path}/{name}".lstrip("/"), inner, depth + 1)
+            yield from self.object(f"{path}/{name}".lstrip("/"), inner)
 
     # --- headers ----------------------------------------------------------------------------------------------------
 

@@ -241,7 +241,6 @@ def from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests come from a thread that nobody interrupts, without libfuse."""
     monkeypatch.setattr("vfs.frontends.fuse.operations.thread_of", lambda _: 1)
     monkeypatch.setattr("vfs.frontends.fuse.operations.on_interrupt", lambda *_: None)
-    monkeypatch.setattr("vfs.frontends.fuse.operations.forget_interrupt", lambda *_: None)
 
 
 async def with_a_file_that_does_not_come(stack: MemoryStack) -> tuple[Operations, Node]:

@@ -25,7 +25,7 @@ from vfs.files.shown import NOTHING
 from vfs.frontends.fuse import reply, signals
 from vfs.frontends.fuse.kernel_readahead import USUAL
 from vfs.frontends.fuse.reply import DirectoryBuffer
-from vfs.frontends.fuse.requests import Request, forget_interrupt, on_interrupt, thread_of
+from vfs.frontends.fuse.requests import Request, on_interrupt, thread_of
 
 LOOK_AGAIN = 0.1
 """Seconds between looks at the signals of a program that waits, once there was one that ends nothing."""
@@ -328,7 +328,6 @@ class Operations:
 
         def over(task: asyncio.Task[None]) -> None:
             del self._threads[task]
-            forget_interrupt(req, interrupted)
             if task.cancelled():  # before its first step, so that it did not answer
                 work.close()
                 reply.error(req, self._cancelled())

@@ -59,12 +59,6 @@ def on_interrupt(req: Request, callback: Callable[[], object]) -> None:
         waiting.fuse_req_interrupt_func(address, _interrupted, req)
 
 
-def forget_interrupt(req: Request, callback: Callable[[], object]) -> None:
-    """Let go of `callback`; an answer does so too."""
-    if _callbacks.get(req) == callback:
-        del _callbacks[req]
-
-
 @INTERRUPT  # type: ignore[untyped-decorator]
 def _interrupted(_address: int, req: int) -> None:
     callback = _callbacks.pop(req, None)
