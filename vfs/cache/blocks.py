@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from vfs.base import memory
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
-from vfs.cache.groups import Place
+from vfs.cache.rows import Place
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Data files: one sparse file for each version lineage, every block at its own offset.
 
 `blocks/A/B/LINEAGE`, where A and B are the first digits of the lineage in hex. A file says nothing of what is valid in
-it: the database does, with a checksum for each block (`groups.py`). The bytes of a lineage never change, so several
+it: the database does, with a checksum for each block (`rows.py`). The bytes of a lineage never change, so several
 processes may write one block at once.
 
 Whole blocks go past the page cache (O_DIRECT) where the file system takes that: we and the kernel's FUSE cache hold
@@ -22,7 +22,7 @@ from pathlib import Path
 from xxhash import xxh3_64
 
 from vfs.cache.block import BLOCK, Block, Extent, little
-from vfs.cache.groups import Damaged, Gone, Stored
+from vfs.cache.rows import Damaged, Gone, Stored
 
 log = logging.getLogger(__name__)
 

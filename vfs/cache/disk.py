@@ -22,9 +22,9 @@ from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, ForeignDatabase, cause_of
-from vfs.cache.groups import Damaged, Gone, parse_key
 from vfs.cache.ledger import Ledger
-from vfs.cache.records import PINS, Records
+from vfs.cache.records import PINS, RESERVED, Records
+from vfs.cache.rows import Damaged, Gone, parse_key, unpack
 from vfs.cache.store import clear, open_ledger
 from vfs.cache.write_queue import WriteQueue
 from vfs.cache.writer import TROUBLE, Warnings, Writer
@@ -43,8 +43,7 @@ _WHY = {
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    record, `index` for a group of blocks whose record cannot be read. `gone`: its bytes are not there, as a process
-    leaves it that is killed while it evicts. `size`: bytes of the disk that the block took."""
+    small record. `gone`: its bytes are not there, as a process leaves it that is killed while it evicts. `size`: bytes of the disk that the block took."""
 
     lineage: bytes | None
     index: int | None
@@ -187,7 +186,8 @@ class DiskCache(WriteQueue):
         """Check every block and record that is on the disk; what is not sound is dropped."""
         with self._usable() as ledger:
             for key in list(ledger.records.keys()):
-                yield from _verify(ledger, key)
+                if not key.startswith(RESERVED) and (result := _verify(ledger, key)) is not None:
+                    yield result
 
     def prune(self, target: int) -> int:
         """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
@@ -236,23 +236,23 @@ class DiskCache(WriteQueue):
             raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
 
 
-def _verify(ledger: Ledger, key: str) -> Iterator[CheckResult]:
-    group = parse_key(key)
+def _verify(ledger: Ledger, key: str) -> CheckResult | None:
+    """What is wrong with a record, and the block of which it tells; None for what has made way meanwhile."""
+    place = parse_key(key)
+    lineage, index = place or (None, None)
     try:
-        if group is None:
-            if ledger.records.get(key) is not None:
-                yield CheckResult(None, None, None)
-            return
-        blocks = ledger.records.group(group)
+        value = ledger.records.get(key)
+        size = unpack(value).size if place is not None and value is not None else 0
     except Damaged as damage:
         ledger.wipe(key)
-        yield CheckResult(group[0] if group is not None else None, None, str(damage))
-        return
-    for index, stored in blocks.items():
-        (block,) = ledger.read(group[0], [index])
-        if block is not None:
-            error = str(block) if isinstance(block, Damaged) else None
-            yield CheckResult(group[0], index, error, isinstance(block, Gone), stored.size)
+        return CheckResult(lineage, index, str(damage))
+    if place is None or value is None:
+        return CheckResult(None, None, None) if value is not None else None
+    (block,) = ledger.read(place[0], [place[1]])
+    if block is None:
+        return None
+    error = str(block) if isinstance(block, Damaged) else None
+    return CheckResult(lineage, index, error, isinstance(block, Gone), size)
 
 
 def check_place(directory: Path) -> None:

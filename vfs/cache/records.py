@@ -1,10 +1,11 @@
 """The cache's database: diskcache over SQLite, with nothing pickled, and told in which order its records may go.
 
-Every value is bytes with a checksum in front. Keys are text: `b:LINEAGE:NUMBER` for groups of blocks (`groups.py`, tagged
-with their lineage), anything else for small records. diskcache's `get`, `set`, `delete`, `evict`, `clear` and `transact`
-do the work; `_rows` asks what they cannot: for a prefix, for a tag, and for what was used least recently.
+Every value is bytes with a checksum in front. Keys are text: `b:LINEAGE:INDEX` for blocks (`rows.py`), `w:LINEAGE:PROCESS` for
+room that is reserved for some, both tagged with their lineage; anything else for small records. diskcache's `get`, `set`,
+`delete`, `evict`, `clear` and `transact` do the work; `_rows` asks what they cannot: for a prefix, for a tag, and for what was
+used least recently.
 
-diskcache's expiry time serves as the order: a group expires a century after it was last used, any other record that may
+diskcache's expiry time serves as the order: a block expires a century after it was last used, a small record that may
 go a century later, a pin never.
 
 Thread-safety: `Records` may be used on any thread, which has a connection of its own by diskcache and SQLite to itself
@@ -13,10 +14,11 @@ meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,14 +29,19 @@ from diskcache.core import MODE_RAW
 
 from vfs.cache import database, fork_gate
 from vfs.cache.database import DATABASE, DatabaseBusy, cause_of
-from vfs.cache.groups import Damaged, Group, GroupKey, pack, parse_key, record_key, unpack
+from vfs.cache.rows import Damaged, Place, Stored, block_key, pack, parse_key, unpack
 
 CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
 PEEK_SECONDS = 0.1
 """The longest that `peek` waits for a process that is just changing the database."""
+PASSED_SECONDS = 60.0
+"""How long it may take until it is noticed that what was used long ago is not pinned any more."""
 PINS = ("p:", "pin:")
 """How the names of records begin that say what is pinned: lineages, and paths."""
+RESERVED = "w:"
+"""How the names of records begin that say for which blocks room is reserved."""
+_OURS = f"raw = 1 AND mode = {MODE_RAW} AND filename IS NULL"
 _LINEAGES_PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
 
 
@@ -65,8 +72,6 @@ class _Disk(diskcache.Disk):
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, object]:
         if isinstance(value, _Sized):
             return value.size, MODE_RAW, None, sqlite3.Binary(value.value)
-        if isinstance(value, bytes) and not read:
-            return 0, MODE_RAW, None, sqlite3.Binary(value)
         raise TypeError(f"a value must be bytes, not {type(value).__name__}")
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
@@ -103,6 +108,9 @@ class Records:
                 **database.PRAGMAS,
             )
         self._inode = database.inode(path)
+        self._name = os.urandom(8).hex()
+        self._passed = self._passed_until = 0.0
+        """All that was used before (expiry time) is pinned, as far as is known until then."""
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
@@ -136,8 +144,7 @@ class Records:
 
     def usage(self) -> int:
         """Bytes on the disk: data files and the database."""
-        with fork_gate.held_off():
-            return int(self._cache.reset("size")) + self.own_bytes()
+        return self.data_bytes() + self.own_bytes()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -174,23 +181,23 @@ class Records:
 
     def set(self, key: str, value: bytes) -> None:
         """Keep a small record. In a transaction, as all that changes something."""
-        expire = None if key.startswith(PINS) else 2 * CENTURY
-        self._cache.set(key, seal(key, value), expire=expire)
+        self._set(key, value, expire=None if key.startswith(PINS) else 2 * CENTURY)
 
-    def delete(self, key: str) -> None:
-        """Delete a record of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
-        self._rows("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+    def _set(
+        self, key: str, value: bytes, *, expire: float | None = None, size: int = 0, tag: str | None = None
+    ) -> None:
+        self._cache.set(key, _Sized(seal(key, value), size), expire=expire, tag=tag)
+
+    def delete(self, *keys: str) -> None:
+        """Delete records of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
+        self._rows(f"DELETE FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND raw = 1", keys)
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The sound records whose keys begin with `prefix`."""
         # Where most records are meant, looking up one by one what the index names takes three times as long.
         how = "NOT INDEXED" if prefix == "f:" else ""
-        rows = self._rows(
-            f"SELECT key, value FROM Cache {how} WHERE key >= ? AND key < ?"
-            " AND filename IS NULL AND raw = 1 AND mode = ?",
-            (*_between(prefix), MODE_RAW),
-        )
-        for key, value in rows:
+        query = f"SELECT key, value FROM Cache {how} WHERE key >= ? AND key < ? AND {_OURS}"
+        for key, value in self._rows(query, _between(prefix)):
             try:
                 yield key, unseal(key, value) or b""
             except Damaged:
@@ -209,12 +216,12 @@ class Records:
         query = "SELECT key, value FROM Cache WHERE expire_time >= ? AND raw = 1 ORDER BY expire_time LIMIT ?"
         return [(key, bytes(value or b"")) for key, value in self._rows(query, (2 * CENTURY, count))]
 
-    def clear(self, *, pins_and_groups: bool) -> None:
-        """Delete every record, or only pins and groups, and give the database's room back."""
+    def clear(self, *, in_use: bool) -> None:
+        """Delete every record, or with `in_use` only pins and blocks, and give the database's room back."""
         with self.transaction():
-            if not pins_and_groups:
+            if not in_use:
                 self._cache.clear()
-            for prefix in ("b:", *PINS):
+            for prefix in ("b:", RESERVED, *PINS):
                 self._rows("DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1", _between(prefix))
         try:
             self._rows("VACUUM")
@@ -222,33 +229,57 @@ class Records:
         except sqlite3.OperationalError:
             pass  # another process is reading: its room is used again instead
 
-    # --- groups of blocks -------------------------------------------------------------------------------------
+    # --- blocks -----------------------------------------------------------------------------------------------
 
-    def group(self, key: GroupKey) -> Group:
-        """What there is of a group. Raises `Damaged`."""
-        found = self.get(record_key(key))
-        return {} if found is None else unpack(found, key[1])
+    def blocks(self, lineage: bytes) -> dict[int, Stored]:
+        """What there is of a lineage, by index."""
+        rows = self._rows(f"SELECT key, value FROM Cache WHERE tag = ? AND {_OURS}", (lineage.hex(),))
+        return {place[1]: stored for place, stored in _sound(rows) if place[0] == lineage}
 
-    def set_group(self, key: GroupKey, group: Group) -> None:
-        """Keep a group, or delete one in which nothing is."""
-        name = record_key(key)
-        if not group:
-            self.delete(name)
-            return
-        value = _Sized(seal(name, pack(group)), sum(block.size for block in group.values()))
-        expire = max(block.used for block in group.values()) + CENTURY - time.time()
-        self._cache.set(name, value, tag=key[0].hex(), expire=expire)
+    def stored(self, places: Iterable[Place]) -> dict[Place, Stored]:
+        """How blocks are stored, of those that are."""
+        keys = [block_key(place) for place in places]
+        query = f"SELECT key, value FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
+        return dict(_sound(self._rows(query, keys)))
 
-    def groups(self, lineage: bytes) -> Iterator[tuple[int, Group]]:
-        """The sound groups of a lineage, with their numbers."""
-        for name, value in self._rows("SELECT key, value FROM Cache WHERE tag = ?", (lineage.hex(),)):
-            key = parse_key(name)
-            if key is not None and key[0] == lineage:
-                with suppress(Damaged):
-                    yield key[1], unpack(unseal(name, value) or b"", key[1])
+    def set_block(self, place: Place, stored: Stored) -> None:
+        """Note how a block is stored, which is used now."""
+        key = block_key(place)
+        self._set(key, pack(stored), expire=CENTURY, size=stored.size, tag=place[0].hex())
+
+    def touch(self, used: Mapping[Place, float]) -> None:
+        """Note when blocks were used (seconds since 1970)."""
+        for place, when in used.items():
+            query = "UPDATE Cache SET expire_time = ? WHERE key = ? AND raw = 1 AND expire_time < ?"
+            self._rows(query, (when + CENTURY, block_key(place), when + CENTURY))
+
+    def reserve(self, lineage: bytes, indexes: Sequence[int], size: int) -> None:
+        """Count `size` bytes for blocks of a lineage that this process is about to write."""
+        key = self._reservation(lineage)
+        self._set(key, " ".join(map(str, indexes)).encode(), expire=CENTURY, size=size, tag=lineage.hex())
+
+    def unreserve(self, lineage: bytes) -> bool:
+        """End a reservation of this process; False if somebody ended it already."""
+        key = self._reservation(lineage)
+        return self._cache.get(key) is not None and self._cache.delete(key)
+
+    def reserved(self, key: str) -> list[Place]:
+        """The blocks of a reservation."""
+        with suppress(Damaged, ValueError, IndexError):
+            lineage = bytes.fromhex(key.split(":")[1])
+            return [(lineage, int(index)) for index in (self.get(key) or b"").split()]
+        return []
+
+    def _reservation(self, lineage: bytes) -> str:
+        return f"{RESERVED}{lineage.hex()}:{self._name}"
+
+    def data_bytes(self) -> int:
+        """Bytes of data files that all records stand for."""
+        with fork_gate.held_off():
+            return int(self._cache.reset("size"))
 
     def sizes(self) -> dict[bytes, int]:
-        """Every lineage with the bytes of data files that its groups stand for."""
+        """Every lineage with the bytes of data files that its records stand for."""
         # by the index on tags, each row would be looked up by itself
         query = "SELECT tag, SUM(size) FROM Cache NOT INDEXED WHERE tag IS NOT NULL GROUP BY tag"
         found = {}
@@ -258,20 +289,27 @@ class Records:
         return found
 
     def has(self, lineage: bytes) -> bool:
-        """Whether there is a group of a lineage."""
+        """Whether there is a block of a lineage, or room reserved for one."""
         return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? LIMIT 1", (lineage.hex(),)))
 
     def drop(self, lineage: bytes) -> None:
-        """Delete all groups of a lineage."""
+        """Delete all records of blocks of a lineage."""
         self._cache.evict(lineage.hex())
 
-    def least_used(self, count: int) -> list[str]:
-        """The keys of the groups used least recently, none of which is pinned; `count` of them at most."""
+    def least_used(self, count: int) -> list[tuple[str, int]]:
+        """The keys and sizes of the blocks used least recently, none of which is pinned, and of reservations; `count` of them at
+        most."""
         query = (
-            "SELECT key FROM Cache WHERE expire_time < ? AND raw = 1"
-            f" AND (tag IS NULL OR tag NOT IN ({_LINEAGES_PINNED})) ORDER BY expire_time LIMIT ?"
+            f"SELECT key, size, expire_time FROM Cache WHERE expire_time BETWEEN ? AND ? AND raw = 1 AND (tag IS NULL"
+            f" OR key >= '{RESERVED}' OR tag NOT IN ({_LINEAGES_PINNED})) ORDER BY expire_time LIMIT ?"
         )
-        return [key for (key,) in self._rows(query, (2 * CENTURY, count))]
+        if time.monotonic() > self._passed_until:
+            self._passed, self._passed_until = 0.0, time.monotonic() + PASSED_SECONDS
+        rows = self._rows(query, (self._passed, 2 * CENTURY, count))
+        if not rows and self._passed:
+            rows = self._rows(query, (0.0, 2 * CENTURY, count))
+        self._passed = rows[0][2] if rows else 0.0
+        return [(key, size) for key, size, _ in rows]
 
     # --- below ----------------------------------------------------------------------------------------------
 
@@ -286,7 +324,7 @@ def peek(directory: Path, key: str) -> bytes | None:
     """A record of a cache that others may be using, read without a trace: nothing is made, locked, written or repaired. None when
     there is none, or it cannot be had for whatever reason. Any thread."""
     uri = f"file:{quote(str(directory / DATABASE), errors='surrogateescape')}?mode=ro"
-    query = "SELECT value FROM Cache WHERE key = ? AND raw = 1 AND filename IS NULL"
+    query = f"SELECT value FROM Cache WHERE key = ? AND {_OURS}"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=PEEK_SECONDS)) as connection:
             row = connection.execute(query, (key,)).fetchone()
@@ -298,6 +336,15 @@ def peek(directory: Path, key: str) -> bytes | None:
 def lineage_pin(lineage: bytes) -> str:
     """The key of the record that keeps a lineage from being evicted, by whichever process; its value says for whom."""
     return f"p:{lineage.hex()}"
+
+
+def _sound(rows: Iterable[tuple[object, object]]) -> Iterator[tuple[Place, Stored]]:
+    """The blocks whose rows are what was written."""
+    for key, value in rows:
+        place = parse_key(key)
+        if place is not None:
+            with suppress(Damaged):
+                yield place, unpack(unseal(block_key(place), value) or b"")
 
 
 def _between(prefix: str) -> tuple[str, str]:

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from vfs.base import paths
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, cause_of
-from vfs.cache.groups import Damaged
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, unseal
+from vfs.cache.rows import Damaged
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def keep_pins(ledger: Ledger) -> None:
 def clear(ledger: Ledger, *, in_use: bool) -> None:
     """Delete everything; `in_use`: records stay, apart from pins."""
     (ledger.directory / SWEPT).unlink(missing_ok=True)
-    ledger.records.clear(pins_and_groups=in_use)
+    ledger.records.clear(in_use=in_use)
     keep_pins(ledger)
     for _ in ledger.sweep():
         pass

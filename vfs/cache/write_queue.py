@@ -14,8 +14,8 @@ from itertools import islice
 
 from vfs.cache.block import BLOCK, Block, Extent
 from vfs.cache.data import checksum
-from vfs.cache.groups import Place, lineage_key
 from vfs.cache.records import PINS
+from vfs.cache.rows import Place, lineage_key
 
 BATCH_BYTES = 16 * BLOCK
 """Memory of the blocks in one batch; when so much waits, it is written at once."""

@@ -15,9 +15,9 @@ from itertools import groupby
 from pathlib import Path
 
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of
-from vfs.cache.groups import Place
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
+from vfs.cache.rows import Place
 from vfs.cache.store import keep_pins, open_ledger
 from vfs.cache.write_queue import WriteBatch, WriteQueue
 
@@ -117,20 +117,21 @@ class Writer:
         self._queue.done(batch, records=written)
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
-        fitting = ledger.begin(batch, self._limit)
-        if len(fitting) < len(batch.blocks):
+        sizes = ledger.begin(batch, self._limit)
+        if len(sizes) < len(batch.blocks):
             self._warnings.tell(
                 "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
             )
+        fitting = [batch.blocks[place] for place in sorted(sizes)]
         checksums: dict[Place, int] = {}
         try:
-            for lineage, group in groupby(sorted(fitting, key=lambda e: e.place), lambda e: e.place[0]):
-                entries = list(group)
-                ledger.files.write(lineage, [(e.place[1], e.block, e.extents) for e in entries])
-                checksums |= {entry.place: entry.checksum for entry in entries}
+            for lineage, entries in groupby(fitting, lambda entry: entry.place[0]):
+                blocks = list(entries)
+                ledger.files.write(lineage, [(e.place[1], e.block, e.extents) for e in blocks])
+                checksums |= {entry.place: entry.checksum for entry in blocks}
         finally:
             if fitting:
-                ledger.finish(fitting, checksums)
+                ledger.finish(fitting, sizes, checksums)
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
 

@@ -26,7 +26,7 @@ from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
-from vfs.cache.groups import Damaged, Gone, Stored, allocated, pack, unpack
+from vfs.cache.rows import Damaged, Gone, Stored, allocated, pack, unpack
 from vfs.cache.records import Records, lineage_pin
 from vfs.cache.write_queue import Entry, WriteBatch
 
@@ -100,9 +100,9 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
     store = DataFiles(tmp_path_factory.mktemp("blocks"))
     store.write(LINEAGE, [(index, block, tuple(block.extents))])
     sums = checksum(block, block.extents)
-    stored = Stored(capacity, tuple(block.extents), sums, allocated(tuple(block.extents)), 17.5)
-    number = index // 64
-    assert unpack(pack({index: stored}), number) == {index: stored}
+    stored = Stored(capacity, tuple(block.extents), sums, allocated(tuple(block.extents)))
+    if block.extents:
+        assert unpack(pack(stored)) == stored
     (found,) = store.read(LINEAGE, [(index, stored)])
     assert isinstance(found, Block)
     assert (found.capacity, found.extents) == (capacity, block.extents)
@@ -154,7 +154,7 @@ def test_blocks_go_past_the_page_cache_where_the_file_system_lets_them(tmp_path:
         pass
     else:
         assert store._direct
-    stored = Stored(BLOCK, ((0, BLOCK),), checksum(block, [(0, BLOCK)]), BLOCK, 0.0)
+    stored = Stored(BLOCK, ((0, BLOCK),), checksum(block, [(0, BLOCK)]), BLOCK)
     (found,) = store.read(LINEAGE, [(3, stored)])
     assert isinstance(found, Block)
     assert found.view(0, BLOCK) == block.view(0, BLOCK)
@@ -218,7 +218,7 @@ def test_a_file_that_makes_way_while_it_is_read_is_gone_and_not_a_failure(
         return 0
 
     monkeypatch.setattr("vfs.cache.data.checksum", made_way)
-    (found,) = store.read(LINEAGE, [(0, Stored(1000, ((0, 1000),), 1, 4096, 0.0))])
+    (found,) = store.read(LINEAGE, [(0, Stored(1000, ((0, 1000),), 1, 4096))])
     assert isinstance(found, Gone)
 
 
@@ -312,13 +312,16 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     ledger = cache._writer.ledger
     assert ledger is not None
     entry = Entry((LINEAGE, 0), block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
-    assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
+    assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == {entry.place: BLOCK}
+    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
     assert read_block(cache, LINEAGE, 0) is None
     assert list(cache.verify()) == []
+    cache.set_record(lineage_pin(LINEAGE), b"")
     cache.prune(0)
     assert cache.usage() < BLOCK
+    assert files(tmp_path / "cache") == []
 
 
 def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
@@ -326,10 +329,10 @@ def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Ope
     ledger = cache._writer.ledger
     assert ledger is not None
     entry = Entry((LINEAGE, 0), block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
-    ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
+    sizes = ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
     ledger.evict(1)
     ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
-    ledger.finish([entry], {entry.place: 1})
+    ledger.finish([entry], sizes, {entry.place: 1})
     assert cache.index(LINEAGE) == {}
     assert files(tmp_path / "cache") == []
 
@@ -378,7 +381,7 @@ def test_no_flipped_byte_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory
     block.write(4000, os.urandom(4192))
     extents = tuple(block.extents)
     store.write(LINEAGE, [(0, block, extents)])
-    stored = Stored(8192, extents, checksum(block, extents), 8192, 0.0)
+    stored = Stored(8192, extents, checksum(block, extents), 8192)
     path = store.path(LINEAGE)
     raw = bytearray(path.read_bytes())
     raw[at] ^= flip
