@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -51,17 +52,6 @@ class _Memory(LRUCache[Key, Block]):
         return key, block
 
 
-class _Readers(ThreadPoolExecutor):
-    """Where no further thread can be started, those that there are do the work."""
-
-    def _adjust_thread_count(self) -> None:
-        try:
-            super()._adjust_thread_count()
-        except RuntimeError:
-            if not self._threads:
-                raise
-
-
 class BlockCache:
     """Blocks by lineage (16 bytes that name one version lineage of one file) and index (offset // BLOCK).
 
@@ -83,10 +73,11 @@ class BlockCache:
         self._loading: dict[Key, Waiters] = {}
         """The callbacks for each block that is being read from the disk; none for a lineage that was dropped."""
         self._to_load: list[tuple[Key, Waiters]] = []
-        self._threads = _Readers(READ_THREADS, thread_name_prefix="cache-read")
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="cache-read")
+        # they begin before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
+        begun = threading.Barrier(READ_THREADS)
         for _ in range(READ_THREADS):
-            # there before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
-            self._threads.submit(self._disk.get_record, "")
+            self._threads.submit(self._begin_reader, begun)
         self.unkept = 0
 
     # --- blocks ---------------------------------------------------------------------------------------------
@@ -191,10 +182,6 @@ class BlockCache:
                 sizes[index] = max(sizes.get(index, 0), block.valid_bytes)
         return sum(sizes.values())
 
-    async def kept_bytes(self, lineage: bytes) -> int:
-        """Bytes of a lineage that the disk has, or will have."""
-        return sum((await self.index(lineage)).values())
-
     def why_not_kept(self, lacking: int) -> str:
         """Why the disk does not have so many bytes that were put, for people."""
         return self._disk.why_not_kept(lacking)
@@ -253,6 +240,10 @@ class BlockCache:
         }
 
     # --- below ----------------------------------------------------------------------------------------------
+
+    def _begin_reader(self, begun: threading.Barrier) -> None:
+        self._disk.get_record("")
+        begun.wait()  # else the executor would leave the work to the first one
 
     def _call(self, function: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()

@@ -28,17 +28,8 @@ log = logging.getLogger(__name__)
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _WHOLE = ((0, BLOCK),)
-_STRANGE = (
-    errno.ELOOP,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ENXIO,
-    errno.ESPIPE,
-    errno.EINVAL,
-)
-"""What reading a file gives that is not the one that we wrote."""
+_OUR_TROUBLE = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing of the file that is read: any other error means that it is not the one that we wrote."""
 _PUNCH_HOLE = 3
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (Linux, fallocate(2))."""
 
@@ -72,7 +63,6 @@ class DataFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "blocks"
-        self._direct = _O_DIRECT
         self.punches = _fallocate is not None
         """Whether a part of a file can be given back: until the file system refused it once."""
 
@@ -99,16 +89,14 @@ class DataFiles:
         except FileNotFoundError:
             return [Gone("the file is gone")] * len(blocks)
         except OSError as error:
-            if error.errno in _STRANGE:
-                return [Damaged(str(error))] * len(blocks)
-            raise
+            if error.errno in _OUR_TROUBLE:
+                raise
+            return [Damaged(str(error))] * len(blocks)
 
     def _checked(self, lineage: bytes, index: int, block: Block, stored: Stored) -> Block | Damaged:
         """The block, if what was read is what was stored; where the file ended early it is not."""
         if checksum(block, stored.extents) != stored.checksum:
             with self._opened(lineage, os.O_RDONLY) as fd:
-                if os.fstat(fd).st_size < index * BLOCK + stored.extents[-1][1]:
-                    return Damaged("the file ends early")
                 if _hole_in(fd, index * BLOCK, stored.extents):
                     return Gone("a part of the file is gone")
             return Damaged("the checksum is wrong")
@@ -124,10 +112,11 @@ class DataFiles:
         blocks: Iterable[Ranges],
     ) -> None:
         """Read or write blocks, whole ones that lie beside each other in one go. Raises OSError."""
-        for run in _runs(blocks):
-            index, block, extents = run[0]
-            whole = extents == _WHOLE
-            with self._opened(lineage, flags, direct=whole) as fd:
+        with self._opened(lineage, flags) as fd:
+            for run in _runs(blocks):
+                index, block, extents = run[0]
+                whole = extents == _WHOLE
+                _pass_cache(fd, whole)
                 if whole:
                     _transfer(call, fd, [block.view(0, BLOCK) for _, block, _ in run], index * BLOCK)
                 else:
@@ -154,24 +143,18 @@ class DataFiles:
         delete(self.path(lineage))
 
     @contextmanager
-    def _opened(self, lineage: bytes, flags: int, *, direct: bool = False) -> Iterator[int]:
-        """A data file, past the page cache with `direct`; its directories are made with O_CREAT. Raises OSError."""
+    def _opened(self, lineage: bytes, flags: int) -> Iterator[int]:
+        """A data file; its directories are made with O_CREAT. Raises OSError."""
         path = self.path(lineage)
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # nothing but a regular file may hold us up
-        past, made = self._direct if direct else 0, False
-        while True:
-            try:
-                fd = os.open(path, flags | past, 0o600)
-                break
-            except OSError as error:
-                if error.errno == errno.EINVAL and past:
-                    self._direct = past = 0  # this file system has no such thing
-                elif error.errno == errno.ENOENT and flags & os.O_CREAT and not made:
-                    made = True
-                    for place in (self.directory, path.parent.parent, path.parent):
-                        place.mkdir(mode=0o700, exist_ok=True)
-                else:
-                    raise
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            for place in (self.directory, path.parent.parent, path.parent):
+                place.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(path, flags, 0o600)
         try:
             yield fd
         finally:
@@ -198,6 +181,17 @@ def _runs(blocks: Iterable[Ranges]) -> Iterator[list[Ranges]]:
         yield run
 
 
+def _pass_cache(fd: int, past: bool) -> bool:
+    """Have a file read and written past the page cache, or not any more; False: it was that way before, or takes no other."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    wanted = flags | _O_DIRECT if past else flags & ~_O_DIRECT
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, wanted)
+    except OSError:
+        return False
+    return wanted != flags
+
+
 def _hole_in(fd: int, at: int, extents: Iterable[Extent]) -> bool:
     """Whether some of these ranges, counted from `at`, have no room on the disk."""
     if not hasattr(os, "SEEK_HOLE"):
@@ -216,11 +210,9 @@ def _transfer(
         try:
             count = call(fd, views, at)
         except OSError as error:
-            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-            if error.errno != errno.EINVAL or not flags & _O_DIRECT:
+            if error.errno != errno.EINVAL or not _pass_cache(fd, False):
                 raise
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~_O_DIRECT)  # not such memory, or not at such a place
-            continue
+            continue  # not such memory, or not at such a place
         if not count:
             return
         at += count

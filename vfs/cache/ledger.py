@@ -24,7 +24,7 @@ from vfs.cache import fork_gate
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
 from vfs.cache.records import Records
-from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
+from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, lineage_of, parse_key
 from vfs.cache.write_queue import Entry, WriteBatch
 
 REMEMBERED = 50_000
@@ -199,15 +199,18 @@ class Ledger:
     def _wipe(self, *keys: str) -> None:
         """Delete records of whatever kind, and the bytes that they stand for: with the whole lineage where a part of a file
         cannot be given back."""
-        places = []
-        for key in keys:
-            place = parse_key(key)
-            places += self.records.reserved(key) if place is None else [place]
+        going, places = set(keys), {place for key in keys if (place := parse_key(key))}
+        for lineage in {lineage for key in keys if (lineage := lineage_of(key))}:
+            reserved = self.records.reservations(lineage)
+            being_written = {place for indexes in reserved.values() for place in indexes}
+            if going & reserved.keys() or places & being_written:  # its process is to find that out
+                going |= reserved.keys()
+                places |= being_written
         for lineage, index in places:
             self._remember((lineage, index), None)
             if not self.files.punch(lineage, index * BLOCK, BLOCK):
                 self._drop(lineage)
-        self.records.delete(*{*keys, *map(block_key, places)})
+        self.records.delete(*going, *map(block_key, places))
         for lineage in {lineage for lineage, _ in places}:
             if not self.records.has(lineage):
                 self.files.remove(lineage)

@@ -263,12 +263,10 @@ class Records:
         key = self._reservation(lineage)
         return self._cache.get(key) is not None and self._cache.delete(key)
 
-    def reserved(self, key: str) -> list[Place]:
-        """The blocks of a reservation."""
-        with suppress(Damaged, ValueError, IndexError):
-            lineage = bytes.fromhex(key.split(":")[1])
-            return [(lineage, int(index)) for index in (self.get(key) or b"").split()]
-        return []
+    def reservations(self, lineage: bytes) -> dict[str, list[Place]]:
+        """The blocks of a lineage that are about to be written, by the keys of their reservations."""
+        found = self.scan(f"{RESERVED}{lineage.hex()}:")
+        return {key: [(lineage, int(index)) for index in value.split()] for key, value in found}
 
     def _reservation(self, lineage: bytes) -> str:
         return f"{RESERVED}{lineage.hex()}:{self._name}"

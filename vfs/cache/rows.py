@@ -58,6 +58,12 @@ def parse_key(key: object) -> Place | None:
     return (bytes.fromhex(match[1]), int(match[2])) if match else None
 
 
+def lineage_of(key: str) -> bytes | None:
+    """The lineage of the record of a block, or of room that is reserved for some."""
+    match = re.match(r"[bw]:([0-9a-f]{32}):", key)
+    return bytes.fromhex(match[1]) if match else None
+
+
 def allocated(extents: tuple[Extent, ...]) -> int:
     """Bytes of the pages that hold these ranges."""
     count, before = 0, -1

@@ -21,14 +21,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vfs.base import paths
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.ledger import Ledger
-from vfs.cache.records import PINS, unseal
-from vfs.cache.rows import Damaged
+from vfs.cache.records import PINS
 
 log = logging.getLogger(__name__)
 
@@ -113,19 +112,11 @@ def _sweep(ledger: Ledger) -> None:
 
 
 def _known_pins(directory: Path) -> dict[str, bytes]:
-    """The pins of a cache whose database cannot be used: what it still tells, else what was written down."""
-    pins: dict[str, bytes] = {}
+    """The pins of a cache whose database cannot be used."""
     with suppress(OSError, ValueError, AttributeError):
-        for key, value in json.loads((directory / KEPT_PINS).read_bytes()).items():
-            if key.startswith(PINS):
-                pins[key] = bytes.fromhex(value)
-    with suppress(sqlite3.Error), closing(sqlite3.connect(directory / DATABASE, timeout=0.5)) as old:
-        query = "SELECT key, value FROM Cache WHERE key >= 'p:' AND key < 'pin;' AND raw = 1"
-        for key, value in old.execute(query):
-            with suppress(Damaged):
-                if key.startswith(PINS) and (found := unseal(key, value)) is not None:
-                    pins.setdefault(key, found)
-    return pins
+        pins = json.loads((directory / KEPT_PINS).read_bytes())
+        return {key: bytes.fromhex(value) for key, value in pins.items() if key.startswith(PINS)}
+    return {}
 
 
 def _boot() -> str:

@@ -93,7 +93,7 @@ async def _lacking(stack: Stack, content: Content) -> int:
     """Bytes that the cache should keep and does not. A file that is being written is not kept before it is settled."""
     if not content.trusted or content.stale:
         return 0
-    return max(0, content.version.size - await stack.cache.kept_bytes(content.lineage))
+    return max(0, content.version.size - sum((await stack.cache.index(content.lineage)).values()))
 
 
 async def _fetch(

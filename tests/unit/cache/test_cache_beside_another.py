@@ -18,6 +18,7 @@ from vfs.cache.block import Block
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
 from vfs.cache.ledger import Ledger
+from vfs.cache.write_queue import Entry, WriteBatch
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -157,6 +158,23 @@ def test_what_two_processes_know_of_one_block_is_right_whoever_is_last(
             assert found is not None
             assert found.extents
             assert all(bytes(found.view(a, b)) == content[a:b] for a, b in found.extents)
+
+
+def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by_neither(
+    ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, block = (OTHER, 3), block_of(b"x" * 1000)
+    entry = Entry(place, block, ((0, 1000),), 0.0, 4096)
+    failing, writing = ledger_of(ours), ledger_of(other)
+    first = failing.begin(WriteBatch(blocks={place: entry}), LIMIT)
+    second = writing.begin(WriteBatch(blocks={place: entry}), LIMIT)
+    writing.files.write(OTHER, [(3, block, entry.extents)])
+    failing.finish([entry], first, {})
+    writing.finish([entry], second, {place: entry.checksum})
+    assert [cache.index(OTHER) for cache in (ours, other)] == [{}, {}]
+    assert read_block(ours, OTHER, 3) is None
+    assert caplog.messages == []
+    assert not writing.files.path(OTHER).exists()
 
 
 @contextmanager

@@ -337,7 +337,7 @@ def test_a_pull_writes_once_the_cache_gets_only_what_is_pinned(out: Path, tmp_pa
         async def cached() -> dict[str, int]:
             await stack.cache.flush()
             return {
-                name: await stack.cache.kept_bytes((await stack.tree.lineages.of(node)).lineage)
+                name: sum((await stack.cache.index((await stack.tree.lineages.of(node)).lineage)).values())
                 for name in ("new", "read", "pinned")
                 for node in [await stack.node(b"e/" + name.encode())]
             }
