@@ -25,7 +25,7 @@ from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
 from vfs.cache.records import Records
 from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, lineage_of, parse_key
-from vfs.cache.write_queue import Entry, WriteBatch
+from vfs.cache.write_queue import BATCH_RECORDS, Entry, WriteBatch
 
 REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
@@ -134,13 +134,15 @@ class Ledger:
     def finish(self, entries: Iterable[Entry], sizes: Mapping[Place, int], sums: Mapping[Place, int]) -> None:
         """Note the blocks that were written, with their checksums, and give back the room of the others."""
         with self.records.transaction():
-            still = {lineage for lineage in {of for of, _ in sizes} if self.records.unreserve(lineage)}
+            lineages = {lineage for lineage, _ in sizes}
+            pinned = {lineage for lineage in lineages if self.records.pinned(lineage)}
+            still = {lineage for lineage in lineages if self.records.unreserve(lineage)}
             lost = []
             for entry in entries:
                 place = entry.place
                 if place in sums and place[0] in still:
                     stored = Stored(entry.block.capacity, entry.extents, sums[place], sizes[place])
-                    self.records.set_block(place, stored)
+                    self.records.set_block(place, stored, pinned=place[0] in pinned)
                     self._remember(place, stored)
                 elif self._look(place) is None:  # it made way meanwhile, or could not be written
                     lost.append(block_key(place))
@@ -221,16 +223,15 @@ class Ledger:
         self._known.pop(lineage, None)
 
     def _trim(self, most: int) -> None:
-        """Delete small records, the oldest first, while the database takes more than `most` bytes; pins stay, and the
+        """Delete some small records, the oldest ones, if the database takes more than `most` bytes; pins stay, and the
         records of what is pinned."""
-        if self.records.filled_bytes() <= most:
-            return
-        pinned = {key[2:].encode() for key, _ in self.records.scan("p:")}
-        for key, value in self.records.oldest(1000):
-            if not pinned.intersection(re.findall(rb"[0-9a-f]{32}", value)):
-                self.records.delete(key)
-            if self.records.filled_bytes() <= most:
-                break
+        if self.records.filled_bytes() > most:
+            pinned = {key[2:].encode() for key, _ in self.records.scan("p:")}
+            lineages = re.compile(rb"[0-9a-f]{32}")
+            oldest = self.records.oldest(BATCH_RECORDS)
+            self.records.delete(
+                *[k for k, value in oldest if not pinned.intersection(lineages.findall(value))]
+            )
 
 
 def _needs(entry: Entry, stored: Stored | None) -> tuple[int, int]:

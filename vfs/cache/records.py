@@ -6,7 +6,7 @@ room that is reserved for some, both tagged with their lineage; anything else fo
 used least recently.
 
 diskcache's expiry time serves as the order: a block expires a century after it was last used, a small record that may
-go a century later, a pin never.
+go a century later; pins and the blocks of what is pinned never.
 
 Thread-safety: `Records` may be used on any thread, which has a connection of its own by diskcache and SQLite to itself
 meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's thread.
@@ -35,14 +35,11 @@ CENTURY = 3_155_760_000.0
 """Seconds by which nothing really expires."""
 PEEK_SECONDS = 0.1
 """The longest that `peek` waits for a process that is just changing the database."""
-PASSED_SECONDS = 60.0
-"""How long it may take until it is noticed that what was used long ago is not pinned any more."""
 PINS = ("p:", "pin:")
 """How the names of records begin that say what is pinned: lineages, and paths."""
 RESERVED = "w:"
 """How the names of records begin that say for which blocks room is reserved."""
 _OURS = f"raw = 1 AND mode = {MODE_RAW} AND filename IS NULL"
-_LINEAGES_PINNED = "SELECT substr(key, 3) FROM Cache WHERE key >= 'p:' AND key < 'p;'"
 
 
 class _Sized(NamedTuple):
@@ -109,8 +106,6 @@ class Records:
             )
         self._inode = database.inode(path)
         self._name = os.urandom(8).hex()
-        self._passed = self._passed_until = 0.0
-        """All that was used before (expiry time) is pinned, as far as is known until then."""
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
@@ -182,15 +177,27 @@ class Records:
     def set(self, key: str, value: bytes) -> None:
         """Keep a small record. In a transaction, as all that changes something."""
         self._set(key, value, expire=None if key.startswith(PINS) else 2 * CENTURY)
+        self._pin(key, None)
 
     def _set(
         self, key: str, value: bytes, *, expire: float | None = None, size: int = 0, tag: str | None = None
     ) -> None:
         self._cache.set(key, _Sized(seal(key, value), size), expire=expire, tag=tag)
 
+    def _pin(self, key: str, expire: float | None) -> None:
+        """The blocks of a lineage are pinned by `key`, or not any more."""
+        if key.startswith(PINS[0]):
+            query = "UPDATE Cache SET expire_time = ? WHERE tag = ? AND key < ?"
+            self._rows(query, (expire, key[2:], RESERVED))
+
     def delete(self, *keys: str) -> None:
         """Delete records of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
         self._rows(f"DELETE FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND raw = 1", keys)
+        for key in keys:
+            self._pin(key, time.time() + CENTURY)
+
+    def pinned(self, lineage: bytes) -> bool:
+        return bool(self._rows("SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (lineage_pin(lineage),)))
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The sound records whose keys begin with `prefix`."""
@@ -198,10 +205,8 @@ class Records:
         how = "NOT INDEXED" if prefix == "f:" else ""
         query = f"SELECT key, value FROM Cache {how} WHERE key >= ? AND key < ? AND {_OURS}"
         for key, value in self._rows(query, _between(prefix)):
-            try:
+            with suppress(Damaged):
                 yield key, unseal(key, value) or b""
-            except Damaged:
-                continue
 
     def keys(self) -> Iterator[str]:
         """Every key, in pieces, so that no transaction is held open meanwhile."""
@@ -242,10 +247,10 @@ class Records:
         query = f"SELECT key, value FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
         return dict(_sound(self._rows(query, keys)))
 
-    def set_block(self, place: Place, stored: Stored) -> None:
+    def set_block(self, place: Place, stored: Stored, *, pinned: bool = False) -> None:
         """Note how a block is stored, which is used now."""
-        key = block_key(place)
-        self._set(key, pack(stored), expire=CENTURY, size=stored.size, tag=place[0].hex())
+        key, expire = block_key(place), None if pinned else CENTURY
+        self._set(key, pack(stored), expire=expire, size=stored.size, tag=place[0].hex())
 
     def touch(self, used: Mapping[Place, float]) -> None:
         """Note when blocks were used (seconds since 1970)."""
@@ -297,17 +302,8 @@ class Records:
     def least_used(self, count: int) -> list[tuple[str, int]]:
         """The keys and sizes of the blocks used least recently, none of which is pinned, and of reservations; `count` of them at
         most."""
-        query = (
-            f"SELECT key, size, expire_time FROM Cache WHERE expire_time BETWEEN ? AND ? AND raw = 1 AND (tag IS NULL"
-            f" OR key >= '{RESERVED}' OR tag NOT IN ({_LINEAGES_PINNED})) ORDER BY expire_time LIMIT ?"
-        )
-        if time.monotonic() > self._passed_until:
-            self._passed, self._passed_until = 0.0, time.monotonic() + PASSED_SECONDS
-        rows = self._rows(query, (self._passed, 2 * CENTURY, count))
-        if not rows and self._passed:
-            rows = self._rows(query, (0.0, 2 * CENTURY, count))
-        self._passed = rows[0][2] if rows else 0.0
-        return [(key, size) for key, size, _ in rows]
+        query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time LIMIT ?"
+        return [(key, size) for key, size in self._rows(query, (2 * CENTURY, count))]
 
     # --- below ----------------------------------------------------------------------------------------------
 
