@@ -97,6 +97,8 @@ class DataFiles:
         """The block, if what was read is what was stored; where the file ended early it is not."""
         if checksum(block, stored.extents) != stored.checksum:
             with self._opened(lineage, os.O_RDONLY) as fd:
+                if os.fstat(fd).st_size < index * BLOCK + stored.extents[-1][1]:
+                    return Damaged("the file ends early")
                 if _hole_in(fd, index * BLOCK, stored.extents):
                     return Gone("a part of the file is gone")
             return Damaged("the checksum is wrong")

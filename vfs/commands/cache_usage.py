@@ -20,8 +20,8 @@ class Holding:
     pinned: int = 0
 
 
-def places(disk: DiskCache) -> dict[bytes, bytes | None]:
-    """The path, below its server's root, of each lineage that has a record; None where the record does not tell."""
+def places(disk: DiskCache) -> dict[bytes, bytes]:
+    """The path, below its server's root, of each lineage that has a record."""
     return dict(filter(None, (FileRecord.whereabouts(value) for _, value in disk.records("f:"))))
 
 
@@ -40,7 +40,7 @@ def holdings(disk: DiskCache) -> list[Holding]:
         holding.pinned += size if lineage.hex() in pins else 0
 
     for key, value in disk.records("f:"):
-        lineage, path = FileRecord.whereabouts(value) or (b"", None)
+        lineage, path = FileRecord.whereabouts(value) or (b"", b"")
         size = sizes.pop(lineage, None)
         if size is not None:
             add(identity_of(key), _experiment(path), lineage, size)
@@ -49,9 +49,7 @@ def holdings(disk: DiskCache) -> list[Holding]:
     return sorted(found.values(), key=lambda one: (one.identity is None, one.identity or "", -one.size))
 
 
-def _experiment(path: bytes | None) -> bytes | None:
+def _experiment(path: bytes) -> bytes:
     """The first directory of a path; empty for a file in the root itself."""
-    if path is None:
-        return None
     first, slash, _ = path.partition(b"/")
     return first if slash else b""

@@ -29,16 +29,14 @@ PROFILE = Profile("default", Address.parse("ssh host"), id="0f")
 IDENTITY = "profile:0f:/shared/artifacts"
 
 
-def fill(
-    disk: DiskCache, path: str, size: int, identity: str = IDENTITY, *, named: bool = True, pin: bool = False
-) -> bytes:
+def fill(disk: DiskCache, path: str, size: int, identity: str = IDENTITY, *, pin: bool = False) -> bytes:
     """Put a file of `size` bytes into the cache; its lineage."""
     lineage = os.urandom(16)
     for index, start in enumerate(range(0, size, 100 * KIB)):
         block = Block(min(100 * KIB, size - start))
         block.write(0, os.urandom(block.capacity))
         disk.write(lineage, index, block)
-    record = FileRecord(lineage, Version(size, 1), "host", os.fsencode(path) if named else None)
+    record = FileRecord(lineage, Version(size, 1), "host", os.fsencode(path))
     disk.set_record(file_key(identity, os.fsencode(f"/shared/artifacts/{path}")), record.dump())
     if pin:
         disk.set_record(lineage_pin(lineage), b"")
@@ -78,7 +76,6 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     fill(disk, "exp-1/logs/x.log", 20 * KIB, pin=True)
     fill(disk, "exp-\udcff/x", 400 * KIB)
     fill(disk, "notes.txt", 4 * KIB)
-    fill(disk, "old/x", 8 * KIB, named=False)
     fill(disk, "exp-1/x", 12 * KIB, "me@other:/data")
     nameless = Block(KIB)
     nameless.write(0, bytes(KIB))
@@ -92,7 +89,6 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
         told("exp-1", 1, 12, profile=None, server="me@other:/data"),
         told("exp-\udcff", 1, 400),
         told("exp-1", 2, 320, 20),
-        told(None, 1, 8),
         told("", 1, 4),
         told(None, 1, 4, profile=None, server=None),
     ]

@@ -26,14 +26,6 @@ def test_a_file_comes_back_as_it_was() -> None:
     assert FileRecord.load(RECORD.dump()) == RECORD
 
 
-def test_a_record_from_before_paths_were_noted_has_none() -> None:
-    fields = json.loads(RECORD.dump())
-    del fields["path"]
-    assert FileRecord.load(json.dumps(fields).encode()) == FileRecord(
-        RECORD.lineage, RECORD.version, RECORD.host
-    )
-
-
 @pytest.mark.parametrize("change", [{"path": 7}, {"lineage": "xy"}, {"size": None}])
 def test_a_record_with_something_else_in_it_is_none(change: dict[str, object]) -> None:
     assert FileRecord.load(json.dumps({**json.loads(RECORD.dump()), **change}).encode()) is None
