@@ -120,13 +120,13 @@ def programs(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("installed")
     if shutil.which("pipx") is not None:
         done = run(
-            *("pipx", "install", "--python", sys.executable, built.wheel),
+            *("pipx", "install", "--pip-args=--no-compile", "--python", sys.executable, built.wheel),
             PIPX_HOME=str(home / "pipx"),
             PIPX_BIN_DIR=str(home / "bin"),
         )
     else:
         run(sys.executable, "-m", "venv", home)
-        done = run(home / "bin/python", "-m", "pip", "install", "-q", built.wheel)
+        done = run(home / "bin/python", "-m", "pip", "install", "-q", "--no-compile", built.wheel)
     assert done.returncode == 0, done.stdout + done.stderr
     return home / "bin"
 

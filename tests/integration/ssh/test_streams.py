@@ -112,7 +112,7 @@ def test_a_connection_that_has_ended_is_freed_without_a_garbage_collection(
 def test_megabytes_come_through_in_order_while_the_server_changes_its_keys(
     place: Place, tmp_path: Path, lines: list[str]
 ) -> None:
-    content = os.urandom(6 << 20)
+    content = os.urandom(3 << 20)
     (tmp_path / "data").write_bytes(content)
     with Sshd(tmp_path, extra=["RekeyLimit 1M", *lines]) as server:
         place.trust(server)
@@ -146,7 +146,7 @@ def test_a_server_that_is_fast_under_chacha20_alone_is_left_to_ssh(tmp_path: Pat
 def test_the_event_loop_receives_in_order_while_the_server_changes_its_keys(
     place: Place, tmp_path: Path, lines: list[str]
 ) -> None:
-    content = os.urandom(24 << 20)
+    content = os.urandom(8 << 20)
     (tmp_path / "data").write_bytes(content)
 
     async def read(server: Sshd) -> bytes:

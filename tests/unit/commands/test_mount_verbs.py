@@ -28,7 +28,7 @@ def test_a_command_beside_a_mount_hurries_its_attempt_to_reconnect(
         settings = SimpleNamespace(log_file=None, via="fuse")
         stack: Any = SimpleNamespace(remote=memory.remote, settings=settings, status=dict)
         mounted: Any = SimpleNamespace(open_files=0)
-        verbs = mount._verbs(stack, Path("/m"), mounted, SimpleNamespace(status=dict))  # type: ignore[arg-type]
+        verbs = mount._verbs(stack, Path("/m"), mounted)
         assert await verbs[name]({})
         assert memory.remote.hurries == 1
         await memory.aclose()
