@@ -24,6 +24,8 @@ from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.sshd import Sshd, make_key
 from tests.lab.waiting import eventually
 from vfs.base.address import Address
+from vfs.base.places import config_dir
+from vfs.base.profiles import DEFAULT_PROFILE, Profile, save_profile
 from vfs.commands.doctor.examine import CHECKS
 from vfs.remote.ssh.hostkeys import read_entries
 
@@ -49,17 +51,16 @@ def server() -> Iterator[Sshd]:
 
 @pytest.fixture
 def client(server: Sshd, root: Path, tmp_path: Path) -> Client:
+    """Somebody with a profile, as `artisync connect` leaves it."""
     client = Client(server, root, tmp_path)
     (tmp_path / "home").mkdir()
     client.environment |= {"HOME": str(tmp_path / "home")}
     client.environment.pop("SSH_AUTH_SOCK", None)
-    done = client.artisync(
-        "connect",
-        client.address.line(),
-        "--accept-new-host-key",
-        *("--remote-root", root, "--cache-dir", client.cache),
-    )
-    assert done.returncode == 0, done.stderr
+    options = {"cache_dir": str(client.cache), "transport": "paramiko"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", client.environment["XDG_CONFIG_HOME"])
+        save_profile(Profile(DEFAULT_PROFILE, client.address, str(root), options))
+        (config_dir() / "known_hosts").write_text(server.host_line)
     return client
 
 
