@@ -564,7 +564,7 @@ from vfs.cache.records import Records
 records = Records(Path(sys.argv[1]))
 with records.transaction():
     for i in range(100_000):
-        records.set_block((b"%016x" % i, 0), Stored(1 << 20, ((0, 1 << 20),), i, 1 << 20))
+        records.set_blocks({(b"%016x" % i, 0): Stored(1 << 20, ((0, 1 << 20),), i, 1 << 20)})
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", program, str(directory)], check=False)

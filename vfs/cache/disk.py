@@ -23,8 +23,8 @@ from vfs.base.units import size
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, ForeignDatabase, cause_of
 from vfs.cache.ledger import Ledger
-from vfs.cache.records import PINS, RESERVED, Records
-from vfs.cache.rows import Damaged, Gone, parse_key, unpack
+from vfs.cache.records import PINS, Records
+from vfs.cache.rows import Damaged, Gone, parse_key
 from vfs.cache.store import clear, open_ledger
 from vfs.cache.write_queue import WriteQueue
 from vfs.cache.writer import TROUBLE, Warnings, Writer
@@ -186,7 +186,7 @@ class DiskCache(WriteQueue):
         """Check every block and record that is on the disk; what is not sound is dropped."""
         with self._usable() as ledger:
             for key in list(ledger.records.keys()):
-                if not key.startswith(RESERVED) and (result := _verify(ledger, key)) is not None:
+                if (result := _verify(ledger, key)) is not None:
                     yield result
 
     def prune(self, target: int) -> int:
@@ -241,18 +241,19 @@ def _verify(ledger: Ledger, key: str) -> CheckResult | None:
     place = parse_key(key)
     lineage, index = place or (None, None)
     try:
-        value = ledger.records.get(key)
-        size = unpack(value).size if place is not None and value is not None else 0
+        if ledger.records.get(key) is None:
+            return None
     except Damaged as damage:
         ledger.wipe(key)
         return CheckResult(lineage, index, str(damage))
-    if place is None or value is None:
-        return CheckResult(None, None, None) if value is not None else None
+    if place is None:
+        return CheckResult(None, None, None)
+    stored = ledger.records.stored([place]).get(place)
     (block,) = ledger.read(place[0], [place[1]])
-    if block is None:
+    if block is None or stored is None:
         return None
     error = str(block) if isinstance(block, Damaged) else None
-    return CheckResult(lineage, index, error, isinstance(block, Gone), size)
+    return CheckResult(lineage, index, error, isinstance(block, Gone), stored.size)
 
 
 def check_place(directory: Path) -> None:

@@ -1,6 +1,6 @@
 """Which blocks the disk has: the database's records of them and the data files, kept in step with each other.
 
-Room is reserved before a byte is written: `begin` reserves it, `finish` notes what was written. So a process that is killed in
+Room is reserved before a byte is written: `begin` notes blocks without ranges, `finish` notes what was written. So a process that is killed in
 between leaves nothing that does not count, or that could not be evicted. Bytes are given back *before* their record goes, in the transaction that deletes it: a record without its bytes is a miss, bytes without a
 record would be a leak. So bytes may be gone while their record is still to be seen; `read` asks once more, under the
 database's lock, before it says that a block is damaged.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cachetools import FIFOCache
@@ -24,7 +24,7 @@ from vfs.cache import fork_gate
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
 from vfs.cache.records import Records
-from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, lineage_of, parse_key
+from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
 from vfs.cache.write_queue import BATCH_RECORDS, Entry, WriteBatch
 
 REMEMBERED = 50_000
@@ -72,7 +72,8 @@ class Ledger:
     def look(self, lineage: bytes) -> None:
         """Read what there is of a lineage, and remember it."""
         with fork_gate.held_off():  # nothing of ours changes in between
-            self._known[lineage] = self.records.blocks(lineage)
+            found = self.records.blocks(lineage).items()
+            self._known[lineage] = {index: stored for (_, index), stored in found if stored.extents}
 
     def kept(self, place: Place) -> bool:
         """Whether a block is remembered. At once."""
@@ -90,7 +91,7 @@ class Ledger:
 
     def _remember(self, place: Place, stored: Stored | None) -> None:
         blocks = self._remembered(place[0])
-        if stored is not None:
+        if stored is not None and stored.extents:
             blocks[place[1]] = stored
         else:
             blocks.pop(place[1], None)
@@ -101,51 +102,48 @@ class Ledger:
         with fork_gate.held_off():
             stored = self.records.stored([place]).get(place)
             self._remember(place, stored)
-            return stored
+            return stored if stored is not None and stored.extents else None
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    def begin(self, batch: WriteBatch, limit: int) -> dict[Place, int]:
-        """Make all changes of a batch but its blocks, and reserve room for those. The blocks for which there is room now, with
-        the bytes of the disk that each may take."""
-        entries = list(batch.blocks.values())
-        sizes: dict[Place, int] = {}
-        reserved: dict[bytes, int] = {}
+    def begin(self, batch: WriteBatch, limit: int) -> list[Entry]:
+        """Make all changes of a batch but its blocks, and reserve room for those; the blocks for which there is room now."""
+        fitting: list[Entry] = []
         with self.records.transaction():
             self._change(batch)
             self._trim(limit // RECORDS_SHARE)
-            needs, room = {}, 0
-            while entries:
+            while batch.blocks:
                 stored = self.records.stored(batch.blocks)
-                needs = {entry.place: _needs(entry, stored.get(entry.place)) for entry in entries}
+                needs = [(entry, *_needs(entry, stored.get(place))) for place, entry in batch.blocks.items()]
                 room = limit - self.records.usage()
-                lacking = sum(more for _, more in needs.values()) - room
+                lacking = sum(more for _, _, more in needs) - room
                 if lacking <= 0 or not self._evict(lacking):
+                    sizes = {}
+                    for entry, size, more in needs:
+                        if more <= room:
+                            room -= more
+                            sizes[entry.place] = size
+                            fitting.append(entry)
+                    self.records.reserve(sizes)
                     break
-            for place, (size, more) in needs.items():
-                if more <= room:
-                    room -= more
-                    sizes[place] = size
-                    reserved[place[0]] = reserved.get(place[0], 0) + more
-            for lineage, count in reserved.items():
-                self.records.reserve(lineage, [index for of, index in sizes if of == lineage], count)
-        return sizes
+        return fitting
 
-    def finish(self, entries: Iterable[Entry], sizes: Mapping[Place, int], sums: Mapping[Place, int]) -> None:
+    def finish(self, entries: Sequence[Entry], checksums: Mapping[Place, int]) -> None:
         """Note the blocks that were written, with their checksums, and give back the room of the others."""
         with self.records.transaction():
-            lineages = {lineage for lineage, _ in sizes}
-            pinned = {lineage for lineage in lineages if self.records.pinned(lineage)}
-            still = {lineage for lineage in lineages if self.records.unreserve(lineage)}
+            before = self.records.stored([entry.place for entry in entries])
+            noted: dict[Place, Stored] = {}
             lost = []
             for entry in entries:
                 place = entry.place
-                if place in sums and place[0] in still:
-                    stored = Stored(entry.block.capacity, entry.extents, sums[place], sizes[place])
-                    self.records.set_block(place, stored, pinned=place[0] in pinned)
-                    self._remember(place, stored)
-                elif self._look(place) is None:  # it made way meanwhile, or could not be written
+                old, known = before.get(place), checksums.get(place)
+                if old is not None and known is not None:
+                    noted[place] = Stored(entry.block.capacity, entry.extents, known, old.size)
+                elif old is None or not old.extents:  # it made way meanwhile, or could not be written
                     lost.append(block_key(place))
+            self.records.set_blocks(noted)
+            for place, stored in noted.items():
+                self._remember(place, stored)
             self._wipe(*lost)
 
     def wipe(self, key: str) -> None:
@@ -201,18 +199,12 @@ class Ledger:
     def _wipe(self, *keys: str) -> None:
         """Delete records of whatever kind, and the bytes that they stand for: with the whole lineage where a part of a file
         cannot be given back."""
-        going, places = set(keys), {place for key in keys if (place := parse_key(key))}
-        for lineage in {lineage for key in keys if (lineage := lineage_of(key))}:
-            reserved = self.records.reservations(lineage)
-            being_written = {place for indexes in reserved.values() for place in indexes}
-            if going & reserved.keys() or places & being_written:  # its process is to find that out
-                going |= reserved.keys()
-                places |= being_written
+        places = [place for key in keys if (place := parse_key(key))]
         for lineage, index in places:
             self._remember((lineage, index), None)
             if not self.files.punch(lineage, index * BLOCK, BLOCK):
                 self._drop(lineage)
-        self.records.delete(*going, *map(block_key, places))
+        self.records.delete(*keys)
         for lineage in {lineage for lineage, _ in places}:
             if not self.records.has(lineage):
                 self.files.remove(lineage)

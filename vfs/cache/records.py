@@ -1,9 +1,8 @@
 """The cache's database: diskcache over SQLite, with nothing pickled, and told in which order its records may go.
 
-Every value is bytes with a checksum in front. Keys are text: `b:LINEAGE:INDEX` for blocks (`rows.py`), `w:LINEAGE:PROCESS` for
-room that is reserved for some, both tagged with their lineage; anything else for small records. diskcache's `get`, `set`,
-`delete`, `evict`, `clear` and `transact` do the work; `_rows` asks what they cannot: for a prefix, for a tag, and for what was
-used least recently.
+Every value is bytes with a checksum in front. Keys are text: `b:LINEAGE:INDEX` for blocks (`rows.py`), tagged with their lineage;
+anything else for small records. diskcache's `get`, `set`, `evict`, `clear` and `transact` do the work; `_rows` what they cannot:
+many blocks at once, a prefix, a tag, and what was used least recently.
 
 diskcache's expiry time serves as the order: a block expires a century after it was last used, a small record that may
 go a century later; pins and the blocks of what is pinned never.
@@ -14,14 +13,13 @@ meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's th
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import diskcache
@@ -37,16 +35,7 @@ PEEK_SECONDS = 0.1
 """The longest that `peek` waits for a process that is just changing the database."""
 PINS = ("p:", "pin:")
 """How the names of records begin that say what is pinned: lineages, and paths."""
-RESERVED = "w:"
-"""How the names of records begin that say for which blocks room is reserved."""
 _OURS = f"raw = 1 AND mode = {MODE_RAW} AND filename IS NULL"
-
-
-class _Sized(NamedTuple):
-    """A value, and the bytes of data files that it stands for."""
-
-    value: bytes
-    size: int
 
 
 class _Disk(diskcache.Disk):
@@ -67,8 +56,8 @@ class _Disk(diskcache.Disk):
         raise Damaged("a key that is not text")
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, object]:
-        if isinstance(value, _Sized):
-            return value.size, MODE_RAW, None, sqlite3.Binary(value.value)
+        if isinstance(value, bytes) and not read:
+            return 0, MODE_RAW, None, sqlite3.Binary(value)
         raise TypeError(f"a value must be bytes, not {type(value).__name__}")
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
@@ -105,7 +94,6 @@ class Records:
                 **database.PRAGMAS,
             )
         self._inode = database.inode(path)
-        self._name = os.urandom(8).hex()
 
     def close(self) -> None:
         """Close this thread's connection; the other threads' close when the object is gone."""
@@ -176,27 +164,22 @@ class Records:
 
     def set(self, key: str, value: bytes) -> None:
         """Keep a small record. In a transaction, as all that changes something."""
-        self._set(key, value, expire=None if key.startswith(PINS) else 2 * CENTURY)
+        expire = None if key.startswith(PINS) else 2 * CENTURY
+        self._cache.set(key, seal(key, value), expire=expire)
         self._pin(key, None)
-
-    def _set(
-        self, key: str, value: bytes, *, expire: float | None = None, size: int = 0, tag: str | None = None
-    ) -> None:
-        self._cache.set(key, _Sized(seal(key, value), size), expire=expire, tag=tag)
 
     def _pin(self, key: str, expire: float | None) -> None:
         """The blocks of a lineage are pinned by `key`, or not any more."""
         if key.startswith(PINS[0]):
-            query = "UPDATE Cache SET expire_time = ? WHERE tag = ? AND key < ?"
-            self._rows(query, (expire, key[2:], RESERVED))
+            self._rows("UPDATE Cache SET expire_time = ? WHERE tag = ?", (expire, key[2:]))
 
     def delete(self, *keys: str) -> None:
         """Delete records of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
         self._rows(f"DELETE FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND raw = 1", keys)
         for key in keys:
-            self._pin(key, time.time() + CENTURY)
+            self._pin(key, _order())
 
-    def pinned(self, lineage: bytes) -> bool:
+    def _pinned(self, lineage: bytes) -> bool:
         return bool(self._rows("SELECT 1 FROM Cache WHERE key = ? AND raw = 1", (lineage_pin(lineage),)))
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -226,7 +209,7 @@ class Records:
         with self.transaction():
             if not in_use:
                 self._cache.clear()
-            for prefix in ("b:", RESERVED, *PINS):
+            for prefix in ("b:", *PINS):
                 self._rows("DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1", _between(prefix))
         try:
             self._rows("VACUUM")
@@ -236,45 +219,46 @@ class Records:
 
     # --- blocks -----------------------------------------------------------------------------------------------
 
-    def blocks(self, lineage: bytes) -> dict[int, Stored]:
-        """What there is of a lineage, by index."""
-        rows = self._rows(f"SELECT key, value FROM Cache WHERE tag = ? AND {_OURS}", (lineage.hex(),))
-        return {place[1]: stored for place, stored in _sound(rows) if place[0] == lineage}
+    def blocks(self, lineage: bytes) -> dict[Place, Stored]:
+        """What there is of a lineage."""
+        query = f"SELECT key, value, size FROM Cache WHERE tag = ? AND {_OURS}"
+        return dict(_sound(self._rows(query, (lineage.hex(),))))
 
     def stored(self, places: Iterable[Place]) -> dict[Place, Stored]:
-        """How blocks are stored, of those that are."""
+        """How blocks are stored, of those that are, or are reserved."""
         keys = [block_key(place) for place in places]
-        query = f"SELECT key, value FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
+        query = f"SELECT key, value, size FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
         return dict(_sound(self._rows(query, keys)))
 
-    def set_block(self, place: Place, stored: Stored, *, pinned: bool = False) -> None:
-        """Note how a block is stored, which is used now."""
-        key, expire = block_key(place), None if pinned else CENTURY
-        self._set(key, pack(stored), expire=expire, size=stored.size, tag=place[0].hex())
+    def reserve(self, sizes: Mapping[Place, int]) -> None:
+        """Count the bytes that blocks may take once they are written, and note those that are new, without ranges."""
+        blocks = {place: Stored(0, (), 0, size) for place, size in sizes.items()}
+        self._put(blocks, "size = excluded.size")
+
+    def set_blocks(self, blocks: Mapping[Place, Stored]) -> None:
+        """Note how blocks are stored, which are used now."""
+        self._put(blocks, "value = excluded.value, size = excluded.size, expire_time = excluded.expire_time")
+
+    def _put(self, blocks: Mapping[Place, Stored], change: str) -> None:
+        """Insert rows for blocks, or make a `change` to those that there are."""
+        pinned = {of: self._pinned(of) for of in {lineage for lineage, _ in blocks}}
+        rows, values = [], []
+        for place, stored in blocks.items():
+            key, expire = block_key(place), None if pinned[place[0]] and stored.extents else _order()
+            rows.append("(?, 1, ?, ?, ?, ?, ?)")
+            values += [key, expire, place[0].hex(), stored.size, MODE_RAW, seal(key, pack(stored))]
+        if rows:
+            columns = "key, raw, expire_time, tag, size, mode, value"
+            self._rows(
+                f"INSERT INTO Cache ({columns}) VALUES {','.join(rows)} ON CONFLICT (key, raw) DO UPDATE SET {change}",
+                values,
+            )
 
     def touch(self, used: Mapping[Place, float]) -> None:
         """Note when blocks were used (seconds since 1970)."""
         for place, when in used.items():
             query = "UPDATE Cache SET expire_time = ? WHERE key = ? AND raw = 1 AND expire_time < ?"
             self._rows(query, (when + CENTURY, block_key(place), when + CENTURY))
-
-    def reserve(self, lineage: bytes, indexes: Sequence[int], size: int) -> None:
-        """Count `size` bytes for blocks of a lineage that this process is about to write."""
-        key = self._reservation(lineage)
-        self._set(key, " ".join(map(str, indexes)).encode(), expire=CENTURY, size=size, tag=lineage.hex())
-
-    def unreserve(self, lineage: bytes) -> bool:
-        """End a reservation of this process; False if somebody ended it already."""
-        key = self._reservation(lineage)
-        return self._cache.get(key) is not None and self._cache.delete(key)
-
-    def reservations(self, lineage: bytes) -> dict[str, list[Place]]:
-        """The blocks of a lineage that are about to be written, by the keys of their reservations."""
-        found = self.scan(f"{RESERVED}{lineage.hex()}:")
-        return {key: [(lineage, int(index)) for index in value.split()] for key, value in found}
-
-    def _reservation(self, lineage: bytes) -> str:
-        return f"{RESERVED}{lineage.hex()}:{self._name}"
 
     def data_bytes(self) -> int:
         """Bytes of data files that all records stand for."""
@@ -292,7 +276,7 @@ class Records:
         return found
 
     def has(self, lineage: bytes) -> bool:
-        """Whether there is a block of a lineage, or room reserved for one."""
+        """Whether there is a block of a lineage."""
         return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? LIMIT 1", (lineage.hex(),)))
 
     def drop(self, lineage: bytes) -> None:
@@ -300,8 +284,7 @@ class Records:
         self._cache.evict(lineage.hex())
 
     def least_used(self, count: int) -> list[tuple[str, int]]:
-        """The keys and sizes of the blocks used least recently, none of which is pinned, and of reservations; `count` of them at
-        most."""
+        """The keys and sizes of the blocks used least recently, none of which is pinned; `count` of them at most."""
         query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time LIMIT ?"
         return [(key, size) for key, size in self._rows(query, (2 * CENTURY, count))]
 
@@ -332,13 +315,18 @@ def lineage_pin(lineage: bytes) -> str:
     return f"p:{lineage.hex()}"
 
 
-def _sound(rows: Iterable[tuple[object, object]]) -> Iterator[tuple[Place, Stored]]:
+def _sound(rows: Iterable[tuple[object, object, int]]) -> Iterator[tuple[Place, Stored]]:
     """The blocks whose rows are what was written."""
-    for key, value in rows:
+    for key, value, size in rows:
         place = parse_key(key)
         if place is not None:
             with suppress(Damaged):
-                yield place, unpack(unseal(block_key(place), value) or b"")
+                yield place, unpack(unseal(block_key(place), value) or b"", size)
+
+
+def _order() -> float:
+    """The expiry time of a block that is used now."""
+    return time.time() + CENTURY
 
 
 def _between(prefix: str) -> tuple[str, str]:

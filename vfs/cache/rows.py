@@ -1,6 +1,7 @@
 """What the disk has of one block, and the bytes that stand for it in the database.
 
-Capacity 4 · bytes of the disk 4 · XXH3-64 of the valid bytes 8, then per valid range: first 4, end 4 (little-endian). Pure.
+Capacity 4 · XXH3-64 of the valid bytes 8, then per valid range: first 4, end 4 (little-endian). A block without ranges is
+reserved: its bytes are about to be written. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from vfs.cache.buffers import PAGE
 Place = tuple[bytes, int]
 """A block: its lineage, and its index in the file."""
 
-_HEAD = struct.Struct("<IIQ")
+_HEAD = struct.Struct("<IQ")
 _RANGE = struct.Struct("<II")
 _KEY = re.compile(r"b:([0-9a-f]{32}):(0|[1-9][0-9]{0,9})")
 
@@ -58,12 +59,6 @@ def parse_key(key: object) -> Place | None:
     return (bytes.fromhex(match[1]), int(match[2])) if match else None
 
 
-def lineage_of(key: str) -> bytes | None:
-    """The lineage of the record of a block, or of room that is reserved for some."""
-    match = re.match(r"[bw]:([0-9a-f]{32}):", key)
-    return bytes.fromhex(match[1]) if match else None
-
-
 def allocated(extents: tuple[Extent, ...]) -> int:
     """Bytes of the pages that hold these ranges."""
     count, before = 0, -1
@@ -75,14 +70,14 @@ def allocated(extents: tuple[Extent, ...]) -> int:
 
 
 def pack(stored: Stored) -> bytes:
-    head = _HEAD.pack(stored.capacity, stored.size, stored.checksum)
+    head = _HEAD.pack(stored.capacity, stored.checksum)
     return head + b"".join(_RANGE.pack(*extent) for extent in stored.extents)
 
 
-def unpack(data: bytes) -> Stored:
+def unpack(data: bytes, size: int) -> Stored:
     """Raises `Damaged` when `data` cannot be a block's."""
     try:
-        capacity, size, checksum = _HEAD.unpack_from(data)
+        capacity, checksum = _HEAD.unpack_from(data)
         extents = tuple(_RANGE.iter_unpack(data[_HEAD.size :]))
     except struct.error:
         raise Damaged("the record of a block is cut short") from None
@@ -91,6 +86,6 @@ def unpack(data: bytes) -> Stored:
         if not before < first < last <= capacity <= BLOCK:
             raise Damaged("the record of a block makes no sense")
         before = last
-    if not 0 < len(extents) <= MAX_EXTENTS:
+    if len(extents) > MAX_EXTENTS:
         raise Damaged("the record of a block makes no sense")
     return Stored(capacity, extents, checksum, size)

@@ -117,12 +117,11 @@ class Writer:
         self._queue.done(batch, records=written)
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
-        sizes = ledger.begin(batch, self._limit)
-        if len(sizes) < len(batch.blocks):
+        fitting = sorted(ledger.begin(batch, self._limit), key=lambda entry: entry.place)
+        if len(fitting) < len(batch.blocks):
             self._warnings.tell(
                 "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
             )
-        fitting = [batch.blocks[place] for place in sorted(sizes)]
         checksums: dict[Place, int] = {}
         try:
             for lineage, entries in groupby(fitting, lambda entry: entry.place[0]):
@@ -131,7 +130,7 @@ class Writer:
                 checksums |= {entry.place: entry.checksum for entry in blocks}
         finally:
             if fitting:
-                ledger.finish(fitting, sizes, checksums)
+                ledger.finish(fitting, checksums)
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
 

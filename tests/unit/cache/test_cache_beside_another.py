@@ -166,11 +166,11 @@ def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by
     place, block = (OTHER, 3), block_of(b"x" * 1000)
     entry = Entry(place, block, ((0, 1000),), 0.0, 4096)
     failing, writing = ledger_of(ours), ledger_of(other)
-    first = failing.begin(WriteBatch(blocks={place: entry}), LIMIT)
-    second = writing.begin(WriteBatch(blocks={place: entry}), LIMIT)
+    failing.begin(WriteBatch(blocks={place: entry}), LIMIT)
+    writing.begin(WriteBatch(blocks={place: entry}), LIMIT)
     writing.files.write(OTHER, [(3, block, entry.extents)])
-    failing.finish([entry], first, {})
-    writing.finish([entry], second, {place: entry.checksum})
+    failing.finish([entry], {})
+    writing.finish([entry], {place: entry.checksum})
     assert [cache.index(OTHER) for cache in (ours, other)] == [{}, {}]
     assert read_block(ours, OTHER, 3) is None
     assert caplog.messages == []
