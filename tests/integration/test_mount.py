@@ -19,9 +19,7 @@ from tests.lab.waiting import eventually
 pytestmark = needs_fuse
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "artifacts"
+def artifacts(root: Path) -> Path:
     (root / "exp-1/checkpoints").mkdir(parents=True)
     (root / "exp-1/logs").mkdir()
     (root / "exp-1/logs/console.log").write_text("hello\n" * 1000)
@@ -43,6 +41,23 @@ def mounted(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Itera
             yield mounted
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return artifacts(tmp_path / "artifacts")
+
+
+@pytest.fixture(scope="module", params=["paramiko", "openssh"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    """A mount for the tests that it does not matter to what others have read and written."""
+    place = tmp_path_factory.mktemp("shared")
+    with Sshd() as sshd:
+        mounted = Mounted(
+            sshd, artifacts(place / "artifacts"), place, "--transport", request.param, "--ttl", "500ms"
+        )
+        with mounted:
+            yield mounted
+
+
 def received(mounted: Mounted) -> int:
     answer = json.loads(mounted.artisync("status", "--json", str(mounted.path)).stdout)
     return int(answer["mounts"][0]["remote"]["bytes_received"])
@@ -52,21 +67,19 @@ def test_the_tree_is_the_servers(mounted: Mounted, root: Path) -> None:
     assert subprocess.run(["diff", "-r", root, mounted.path], check=False).returncode == 0
 
 
-def test_attributes_are_the_servers_without_write_bits_and_owned_by_who_mounted(
-    mounted: Mounted, root: Path
-) -> None:
-    log = root / "exp-1/logs/console.log"
+def test_attributes_are_the_servers_without_write_bits_and_owned_by_who_mounted(shared: Mounted) -> None:
+    log = shared.root / "exp-1/logs/console.log"
     log.chmod(0o754)
     os.utime(log, (1_700_000_001.5, 1_700_000_001.5))
-    assert eventually(lambda: (mounted.path / "exp-1/logs/console.log").stat().st_mode & 0o777 == 0o554)
-    shown = (mounted.path / "exp-1/logs/console.log").stat()
+    assert eventually(lambda: (shared.path / "exp-1/logs/console.log").stat().st_mode & 0o777 == 0o554)
+    shown = (shared.path / "exp-1/logs/console.log").stat()
     assert (shown.st_mtime, shown.st_size) == (1_700_000_001, log.stat().st_size)
     assert (shown.st_uid, shown.st_gid) == (os.getuid(), os.getgid())
-    assert not (mounted.path / "exp-1").stat().st_mode & 0o222
+    assert not (shared.path / "exp-1").stat().st_mode & 0o222
 
 
-def test_the_room_on_the_file_system_is_the_servers(mounted: Mounted, root: Path) -> None:
-    here, there = os.statvfs(mounted.path), os.statvfs(root)
+def test_the_room_on_the_file_system_is_the_servers(shared: Mounted) -> None:
+    here, there = os.statvfs(shared.path), os.statvfs(shared.root)
     assert here.f_blocks * here.f_frsize == there.f_blocks * there.f_frsize
     assert here.f_namemax == there.f_namemax
 
@@ -91,25 +104,25 @@ def test_an_attribute_tells_where_the_bytes_of_a_file_are(root: Path, tmp_path: 
         assert len(path.read_bytes()) == 5 << 20
 
 
-def test_copies_carry_no_attribute_of_ours(mounted: Mounted, tmp_path: Path) -> None:
+def test_copies_carry_no_attribute_of_ours(shared: Mounted, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-a", mounted.path / "exp-1/checkpoints", copy], check=True)
-    for path in (mounted.path / "exp-1/checkpoints", mounted.path / "exp-1/checkpoints/best_model.pt"):
+    subprocess.run(["cp", "-a", shared.path / "exp-1/checkpoints", copy], check=True)
+    for path in (shared.path / "exp-1/checkpoints", shared.path / "exp-1/checkpoints/best_model.pt"):
         assert os.listxattr(path) == []
     with pytest.raises(OSError) as caught:
         os.getxattr(copy / "best_model.pt", "user.artisync.state")
     assert caught.value.errno in (errno.ENODATA, errno.EOPNOTSUPP)
 
 
-def test_how_many_directories_are_in_one_is_left_open(mounted: Mounted) -> None:
-    assert os.stat(mounted.path / "exp-1").st_nlink == 1
+def test_how_many_directories_are_in_one_is_left_open(shared: Mounted) -> None:
+    assert os.stat(shared.path / "exp-1").st_nlink == 1
 
 
-def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(mounted: Mounted, root: Path) -> None:
-    (root / "circle").symlink_to("exp-1/back")
-    (root / "exp-1/back").symlink_to("../circle")
-    (root / "dangling").symlink_to("nothing")
-    assert eventually(lambda: os.path.lexists(mounted.path / "dangling"))
+def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(shared: Mounted) -> None:
+    (shared.root / "circle").symlink_to("exp-1/back")
+    (shared.root / "exp-1/back").symlink_to("../circle")
+    (shared.root / "dangling").symlink_to("nothing")
+    assert eventually(lambda: os.path.lexists(shared.path / "dangling"))
     for name, number in {
         "x" * 256: errno.ENAMETOOLONG,
         "exp-1/" + "x" * 300: errno.ENAMETOOLONG,
@@ -120,7 +133,7 @@ def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(mounted: Mounted
         "x" * 255: errno.ENOENT,
     }.items():
         with pytest.raises(OSError) as caught:
-            os.stat(mounted.path / name)
+            os.stat(shared.path / name)
         assert caught.value.errno == number, name
 
 
@@ -133,32 +146,32 @@ def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(mounted: Mounted
     ],
 )
 def test_there_are_no_acls_nor_labels_and_programs_need_not_ask_again(
-    mounted: Mounted, name: str, number: int
+    shared: Mounted, name: str, number: int
 ) -> None:
     with pytest.raises(OSError) as caught:
-        os.getxattr(mounted.path / "exp-1", name)
+        os.getxattr(shared.path / "exp-1", name)
     assert caught.value.errno == number
 
 
-def test_odd_names_are_shown_as_they_are(mounted: Mounted, root: Path) -> None:
+def test_odd_names_are_shown_as_they_are(shared: Mounted) -> None:
     names = [b"\xff\xfe not utf-8", b"new\nline", b"x" * 255, b" ", b"\\"]
     for name in names:
-        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(name)
-    assert eventually(lambda: set(names) <= set(os.listdir(os.fsencode(mounted.path))))
+        Path(os.fsdecode(os.fsencode(shared.root) + b"/" + name)).write_bytes(name)
+    assert eventually(lambda: set(names) <= set(os.listdir(os.fsencode(shared.path))))
     for name in names:
-        assert Path(os.fsdecode(os.fsencode(mounted.path) + b"/" + name)).read_bytes() == name
+        assert Path(os.fsdecode(os.fsencode(shared.path) + b"/" + name)).read_bytes() == name
 
 
-def test_every_change_is_refused_as_read_only(mounted: Mounted) -> None:
-    log = mounted.path / "exp-1/logs/console.log"
+def test_every_change_is_refused_as_read_only(shared: Mounted) -> None:
+    log = shared.path / "exp-1/logs/console.log"
     changes: list[Callable[[], object]] = [
-        lambda: (mounted.path / "new").write_text(""),
+        lambda: (shared.path / "new").write_text(""),
         lambda: log.unlink(),
-        lambda: log.rename(mounted.path / "x"),
+        lambda: log.rename(shared.path / "x"),
         lambda: log.chmod(0o777),
-        lambda: (mounted.path / "d").mkdir(),
-        lambda: (mounted.path / "exp-1").rmdir(),
-        lambda: (mounted.path / "l").symlink_to("a"),
+        lambda: (shared.path / "d").mkdir(),
+        lambda: (shared.path / "exp-1").rmdir(),
+        lambda: (shared.path / "l").symlink_to("a"),
         lambda: os.truncate(log, 0),
         lambda: os.utime(log, (0, 0)),
     ]
@@ -194,22 +207,22 @@ def test_what_the_disk_has_is_asked_for_in_large_pieces(root: Path, tmp_path: Pa
     assert "len=1048576}" in mounted.log.read_text()
 
 
-def test_mappings_show_the_same_bytes(mounted: Mounted, root: Path) -> None:
+def test_mappings_show_the_same_bytes(shared: Mounted) -> None:
     name = "exp-1/checkpoints/best_model.pt"
-    want = (root / name).read_bytes()
-    with open(mounted.path / name, "rb") as file:
+    want = (shared.root / name).read_bytes()
+    with open(shared.path / name, "rb") as file:
         for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
             with mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
                 assert mapped[:] == want
 
 
-def test_a_sparse_file_of_five_gigabytes_is_read_at_its_end(mounted: Mounted, root: Path) -> None:
-    with open(root / "big", "wb") as file:
+def test_a_sparse_file_of_five_gigabytes_is_read_at_its_end(shared: Mounted) -> None:
+    with open(shared.root / "big", "wb") as file:
         file.seek(5 << 30)
         file.write(b"the end")
-    settle(root / "big")
-    assert eventually((mounted.path / "big").exists)
-    with open(mounted.path / "big", "rb") as file:
+    settle(shared.root / "big")
+    assert eventually((shared.path / "big").exists)
+    with open(shared.path / "big", "rb") as file:
         assert file.seek(-7, os.SEEK_END) == 5 << 30
         assert file.read() == b"the end"
 
@@ -229,9 +242,9 @@ def test_links_never_lead_out_of_the_mount(mounted: Mounted, root: Path, tmp_pat
     assert not (mounted.path / "loop").exists()
 
 
-def test_an_open_file_shows_what_is_appended(mounted: Mounted, root: Path) -> None:
-    log = root / "exp-1/logs/console.log"
-    with open(mounted.path / "exp-1/logs/console.log", "rb", buffering=0) as file:
+def test_an_open_file_shows_what_is_appended(shared: Mounted) -> None:
+    log = shared.root / "exp-1/logs/console.log"
+    with open(shared.path / "exp-1/logs/console.log", "rb", buffering=0) as file:
         assert file.read(1 << 20) == log.read_bytes()
         with log.open("ab") as appended:
             appended.write(b"more\n")
@@ -255,12 +268,12 @@ def test_a_replaced_checkpoint_is_stale_for_the_old_handle_and_new_for_a_new_one
     assert (mounted.path / name).read_bytes() == new
 
 
-def test_ten_thousand_entries_are_listed(mounted: Mounted, root: Path) -> None:
-    (root / "many").mkdir()
+def test_ten_thousand_entries_are_listed(shared: Mounted) -> None:
+    (shared.root / "many").mkdir()
     for i in range(10_000):
-        (root / f"many/{i}").touch()
-    assert eventually((mounted.path / "many").exists)
-    assert len(os.listdir(mounted.path / "many")) == 10_000
+        (shared.root / f"many/{i}").touch()
+    assert eventually((shared.path / "many").exists)
+    assert len(os.listdir(shared.path / "many")) == 10_000
 
 
 def test_a_missing_root_is_told_with_the_next_step(root: Path, tmp_path: Path) -> None:
@@ -301,21 +314,20 @@ def test_with_the_server_gone_a_remount_shows_what_was_read(root: Path, tmp_path
         assert (path / "exp-1/checkpoints/best_model.pt").read_bytes() == want
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "answer"),
-    [
-        ("short.pt", b"PK\x03\x04", b"no"),
-        ("events.out.tfevents.1.host", b"x" * 100, b"unknown"),
-        ("notes.bin", b"x" * 100, b"unknown"),
-    ],
-)
 def test_whether_a_file_is_complete_is_told_without_a_byte_of_it_where_its_size_says_it(
-    mounted: Mounted, root: Path, name: str, content: bytes, answer: bytes
+    mounted: Mounted, root: Path
 ) -> None:
-    old(root / name, content)
-    assert eventually((mounted.path / name).exists)
-    assert os.getxattr(mounted.path / name, "user.artisync.complete") == answer
-    assert os.getxattr(mounted.path / name, "user.artisync.cached_bytes") == b"0"
+    old(root / "short.pt", b"PK\x03\x04")
+    old(root / "events.out.tfevents.1.host", b"x" * 100)
+    old(root / "notes.bin", b"x" * 100)
+    assert eventually((mounted.path / "notes.bin").exists)
+    for name, answer in {
+        "short.pt": b"no",
+        "events.out.tfevents.1.host": b"unknown",
+        "notes.bin": b"unknown",
+    }.items():
+        assert os.getxattr(mounted.path / name, "user.artisync.complete") == answer
+        assert os.getxattr(mounted.path / name, "user.artisync.cached_bytes") == b"0"
 
 
 def test_an_unmount_leaves_open_files_readable_and_the_process_ends_with_them(
