@@ -25,8 +25,8 @@ SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
 
 def make_key(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path:
     """Make a key pair at `path` and `path`.pub."""
-    rounds = ["-a", "1"] if passphrase else []
-    words = ["ssh-keygen", "-q", "-t", kind, *rounds, "-N", passphrase, "-C", path.name, "-f", str(path)]
+    quick = (["-a", "1"] if passphrase else []) + (["-b", "2048"] if kind == "rsa" else [])
+    words = ["ssh-keygen", "-q", "-t", kind, *quick, "-N", passphrase, "-C", path.name, "-f", str(path)]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
     return path
 

@@ -103,7 +103,7 @@ def test_a_locked_key_of_any_form_is_recognised(
 ) -> None:
     place.trust(server)
     key = make_key(tmp_path / "locked", kind="ecdsa")
-    words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", PASSPHRASE, "-m", form, "-f", str(key)]
+    words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", PASSPHRASE, "-a", "1", "-m", form, "-f", str(key)]
     subprocess.run(words, check=True)
     server.authorize(key)
     address = replace(server.address, keys=(str(key),))
