@@ -122,11 +122,7 @@ def _uid(credential: bytes) -> int:
     fields = Unpacker(credential)
     fields.u32()
     fields.opaque(255)
-    uid = fields.u32()
-    fields.u32()
-    for _ in range(min(fields.u32(), 17)):
-        fields.u32()
-    return uid
+    return fields.u32()
 
 
 def refused(xid: int, why: Auth) -> Packer:
