@@ -151,11 +151,8 @@ _hanging: list[subprocess.Popen[bytes]] = []
 _ASK = """
 import os, sys
 try:
-    if hasattr(os, 'getxattr'):
-        # never answered from the kernel's memory, needs no permission, and we answer it without the server
-        os.getxattr(sys.argv[1], 'system.artisync')
-    else:
-        os.statvfs(sys.argv[1])
+    # never answered from the kernel's memory, needs no permission, and we answer it without the server
+    os.getxattr(sys.argv[1], 'system.artisync')
 except OSError as error:
     sys.exit(error.errno)
 """
@@ -243,8 +240,7 @@ def check_usable(path: Path) -> None:
     """Make the directory if it is missing; clean up a dead mount of ours. Raises MountPointUnusable."""
     mounted = mount_info(path)
     if mounted is not None:
-        kinds = "fuse", "macfuse", "osxfuse"
-        if not ((mounted.port is not None or mounted.kind.startswith(kinds)) and is_dead(path)):
+        if not ((mounted.port is not None or mounted.kind.startswith("fuse")) and is_dead(path)):
             raise MountPointTaken(f"{path} is already mounted ({mounted.kind} of {mounted.source})")
         try:
             unmount(path, force=True)

@@ -134,7 +134,6 @@ for _library, _name, _restype, _argtypes in (
     (lib, "fuse_session_new", P, [P, P, C.c_size_t, P]),
     (waiting, "fuse_session_mount", C.c_int, [P, C.c_char_p]),
     (lib, "fuse_session_fd", C.c_int, [P]),
-    (lib, "fuse_session_exit", None, [P]),
     (lib, "fuse_session_receive_buf", C.c_int, [P, P]),
     (lib, "fuse_session_process_buf", None, [P, P]),
     (lib, "fuse_lowlevel_notify_inval_inode", C.c_int, [P, C.c_uint64, C.c_int64, C.c_int64]),

@@ -57,7 +57,6 @@ class FuseMount:
         await self._operations.aclose()
         if self._readahead is not None:
             self._readahead.close()
-        self._session.unmount()
         self._session.destroy()
 
 

@@ -43,7 +43,6 @@ MAX_BACKGROUND = 256
 """The kernel's readahead requests under way; with its default of 12, slow ones stall everybody's."""
 CONGESTION = 192
 
-
 _FH = FileInfo.fh.offset
 
 
@@ -79,7 +78,7 @@ class FuseSession:
         os.set_blocking(self._fd, False)
 
     def fileno(self) -> int:
-        """The descriptor that is readable when requests wait, and when the mount is gone; valid until `unmount`."""
+        """The descriptor that is readable when requests wait, and when the mount is gone; valid until `destroy`."""
         return self._fd
 
     def process(self) -> bool:
@@ -106,32 +105,24 @@ class FuseSession:
         if self._mounted:
             lib.fuse_lowlevel_notify_inval_inode(self._session, nodeid, -1, 0)
 
-    def unmount(self) -> None:
-        """Unmount; programs that wait for an answer, or still have files open, get errors. Idempotent.
+    def destroy(self) -> None:
+        """Unmount, and free what libfuse holds. Idempotent; answers that come later do nothing.
 
-        Stop watching `fileno()` first: libfuse closes it. May block while the helper program runs.
+        Programs that wait for an answer, or still have files open, get errors. Stop watching `fileno()` first: libfuse closes
+        it. May block while the helper program runs.
         """
+        session, self._session = self._session, None
+        if session is None:
+            return
         if self._mounted:
             self._mounted = False
             self._fd = -1
-            self._end_requests()
-            lib.fuse_session_exit(self._session)
-            waiting.fuse_session_unmount(self._session)
-
-    def destroy(self) -> None:
-        """Unmount, and free what libfuse holds. Idempotent; answers that come later do nothing."""
-        self.unmount()
-        if self._session is not None:
-            self._end_requests()
-            waiting.fuse_session_destroy(self._session)
-            self._session = None
-            if self._buffer.mem:
-                free(self._buffer.mem)
-                self._buffer.mem = None
-
-    def _end_requests(self) -> None:
-        for req in requests.unanswered():
-            reply.error(req, errno.ENOTCONN)
+            for req in requests.unanswered():
+                reply.error(req, errno.ENOTCONN)
+            waiting.fuse_session_unmount(session)
+        waiting.fuse_session_destroy(session)
+        if self._buffer.mem:
+            free(self._buffer.mem)
 
     # --- callbacks ------------------------------------------------------------------------------------------------
 
