@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping
+
+from cachetools import LRUCache
 
 from vfs.base.errors import AccessDenied, ListingTooLong, StaleVersion
 from vfs.base.loop_time import loop_time
@@ -30,7 +31,7 @@ class NfsFiles:
         self._tree = files.tree
         self._readers = Readers(files)
         self._nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
-        self._used: OrderedDict[int, Node] = OrderedDict()
+        self._used: LRUCache[int, Node] = LRUCache(MOST_USED)
 
     @property
     def open_files(self) -> int:
@@ -47,9 +48,6 @@ class NfsFiles:
         node = self._nodes.get(number)
         if node is not None:
             self._used[number] = node
-            self._used.move_to_end(number)
-            if len(self._used) > MOST_USED:
-                self._used.popitem(last=False)
         return node
 
     def change(self, node: Node) -> int:

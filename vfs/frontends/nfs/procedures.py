@@ -10,9 +10,10 @@ import functools
 import itertools
 import secrets
 import stat
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from cachetools import LRUCache
 
 from vfs.base import calls, errors
 from vfs.base.errnos import errno_of
@@ -48,7 +49,7 @@ class NfsProgram:
         self._service = files.service
         self._handles = FileHandles()
         self._everybody = everybody
-        self._listings: OrderedDict[int, Listing] = OrderedDict()
+        self._listings: LRUCache[int, Listing] = LRUCache(MOST_LISTINGS)
         self._fsid = secrets.randbits(63)
         self.procedures: dict[int, Procedure] = {
             NfsProcedure.NULL: self._null,
@@ -231,9 +232,6 @@ class NfsProgram:
         listing = self._listings.get(node.id) if at else None
         if listing is None:
             listing = self._listings[node.id] = await Listing.of(await self._files.listing(node))
-        self._listings.move_to_end(node.id)
-        if len(self._listings) > MOST_LISTINGS:
-            self._listings.popitem(last=False)
         return listing
 
     # --- bytes ----------------------------------------------------------------------------------------------------
