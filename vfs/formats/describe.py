@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from vfs.base.errors import UnreadableFormat
-from vfs.base.units import elements
 from vfs.formats import (
     dcp,
     event_report,
@@ -293,9 +292,7 @@ def _hdf5(report: Report, read: Read, limits: Limits) -> None:
     except UNFIT as e:
         report.notes.append(f"Its datasets cannot be listed: {e}.")
         return
-    report.tensors = [
-        TensorInfo(name, kind, shape, elements(shape) * width) for name, kind, shape, width in found.datasets
-    ]
+    report.tensors = found.datasets
     if found.hidden:
         report.notes.append(f"{found.hidden} of its groups are in the newest format, and are not listed.")
 

@@ -66,19 +66,19 @@ def _stopped(report: Report, offset: int) -> None:
 
 
 def _count(report: Report, tags: dict[str, TagInfo], body: bytes, limits: Limits) -> None:
-    event = events.event(body, limits)
+    wall_time, step, values = events.event(body, limits)
     if report.first_time is None:
-        report.first_time = event.wall_time
-    report.last_time = event.wall_time
-    if event.values:
-        report.first_step = event.step if report.first_step is None else report.first_step
-        report.last_step = event.step
-    for value in event.values:
-        known = tags.get(value.tag)
+        report.first_time = wall_time
+    report.last_time = wall_time
+    if values:
+        report.first_step = step if report.first_step is None else report.first_step
+        report.last_step = step
+    for tag, kind in values:
+        known = tags.get(tag)
         if known is not None:
             known.count += 1
-            known.last_step = event.step
-            known.kind = known.kind or value.kind
+            known.last_step = step
+            known.kind = known.kind or kind
         else:
-            limits.take(sys.getsizeof(value.tag) + 400)
-            tags[value.tag] = TagInfo(value.tag, value.kind, 1, event.step, event.step)
+            limits.take(sys.getsizeof(tag) + 400)
+            tags[tag] = TagInfo(tag, kind, 1, step, step)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfs.formats import small_files
 from vfs.formats.api import Format, Misfit
@@ -69,27 +68,13 @@ def is_record(head: bytes) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value of a summary; `kind` is empty where only an earlier record of the same tag tells it."""
+def event(data: bytes, limits: Limits) -> tuple[float, int, list[tuple[str, str]]]:
+    """Decode one `Event` message, or the beginning of one: seconds since 1970, the step, the tag and kind of each value.
 
-    tag: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What is looked at of one record: seconds since 1970, the step, the values (in a `Summary`)."""
-
-    wall_time: float
-    step: int
-    values: tuple[Value, ...]
-
-
-def event(data: bytes, limits: Limits) -> Event:
-    """Decode one `Event` message, or the beginning of one. Raises Misfit if it is none, TooLarge."""
+    A kind is empty where only an earlier record of the same tag tells it. Raises Misfit if it is no message, TooLarge.
+    """
     wall_time, step = 0.0, 0
-    values: list[Value] = []
+    values: list[tuple[str, str]] = []
     for number, value in fields(data, limits):
         match number, value:
             case 1, float():
@@ -101,10 +86,10 @@ def event(data: bytes, limits: Limits) -> Event:
                     values.append(_value(part, limits))
                     if len(values) > MOST_VALUES:
                         raise TooLarge("a record of too many values")
-    return Event(wall_time, step, tuple(values))
+    return wall_time, step, values
 
 
-def _value(data: bytes, limits: Limits) -> Value:
+def _value(data: bytes, limits: Limits) -> tuple[str, str]:
     tag, kind, plugin = "", "", ""
     for number, value in fields(data, limits):
         match number, value:
@@ -121,7 +106,7 @@ def _value(data: bytes, limits: Limits) -> Value:
             case 9, bytes():
                 about = next(_messages(value, 1, limits), b"")
                 plugin = next(_messages(about, 1, limits), b"")[:64].decode(errors="replace")
-    return Value(tag, plugin or kind)
+    return tag, plugin or kind
 
 
 def _messages(data: bytes, number: int, limits: Limits) -> Iterator[bytes]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from vfs.base.units import elements
 from vfs.formats.api import Misfit, Steps, need
 from vfs.formats.hdf5 import Superblock, superblock
 from vfs.formats.limits import LONGEST_NAME, MOST_DIMENSIONS, Limits
+from vfs.formats.report import TensorInfo
 
 LONGEST = 1 << 20
 """Bytes of one part of a header, or of a group's names."""
@@ -33,8 +35,7 @@ _CLASSES = {
 class Found:
     """What is in a file."""
 
-    datasets: list[tuple[str, str, tuple[int, ...], int]] = field(default_factory=list)
-    """Path, type, shape, and bytes of an element of each."""
+    datasets: list[TensorInfo] = field(default_factory=list)
     hidden: int = 0
     """Groups that were not gone through."""
 
@@ -83,7 +84,7 @@ class _Tree:
                 at = 2 + 8 * (data[1] & 1)
                 self.found.hidden += data[at : at + self._offsets] != b"\xff" * self._offsets
         if kind and shape is not None:
-            self.found.datasets.append((path or "/", kind, shape, width))
+            self.found.datasets.append(TensorInfo(path or "/", kind, shape, elements(shape) * width))
         if group is not None:
             links += yield from self._symbols(group)
         for name, inner in links:

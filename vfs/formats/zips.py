@@ -51,7 +51,6 @@ class Directory:
 
     start: int
     end: int
-    count: int
     shift: int
 
 
@@ -81,14 +80,14 @@ def find_directory(size: int, reach: int = LONGEST_END) -> Steps[Directory]:
             raise Misfit("no end record")
         if at + END.size <= len(tail) and at + END.size + END.unpack_from(tail, at)[7] == len(tail):
             break
-    _, _, _, _, count, length, offset, _ = END.unpack_from(tail, at)
+    *_, length, offset, _ = END.unpack_from(tail, at)
     end = start + at
     if at >= LOCATOR.size and tail.startswith(LOCATOR_MAGIC, at - LOCATOR.size):
         beside = at - LOCATOR.size - END64.size
         by_offset = LOCATOR.unpack_from(tail, at - LOCATOR.size)[2] - start
         for at64 in (beside, by_offset):
             if 0 <= at64 <= len(tail) - END64.size and tail.startswith(END64_MAGIC, at64):
-                *_, count, length, offset = END64.unpack_from(tail, at64)
+                *_, length, offset = END64.unpack_from(tail, at64)
                 end = start + at64
                 break
         else:
@@ -96,7 +95,7 @@ def find_directory(size: int, reach: int = LONGEST_END) -> Steps[Directory]:
     shift = end - length - offset
     if shift < 0:
         raise Misfit("the directory would begin before the file")
-    return Directory(end - length, end, count, shift)
+    return Directory(end - length, end, shift)
 
 
 def listing(where: Directory, most: int, limits: Limits) -> Steps[list[Member]]:

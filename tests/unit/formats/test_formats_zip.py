@@ -178,12 +178,12 @@ def test_a_hostile_directory_wastes_few_bytes(count: int) -> None:
 def test_the_directory_of_a_zip64_archive_is_found() -> None:
     data = big_directory(3)
     where = run(zips.find_directory(len(data)), lambda offset, length: data[offset : offset + length])
-    assert (where.count, where.start, where.shift) == (3, 64 * MIB, 0)
+    assert (where.start, where.shift) == (64 * MIB, 0)
 
 
 def members(directory: bytes) -> list[zips.Member]:
     """What a directory lists."""
-    where = zips.Directory(0, len(directory), 0, 0)
+    where = zips.Directory(0, len(directory), 0)
     return run(zips.listing(where, 10, Limits()), lambda offset, length: directory[offset : offset + length])
 
 
