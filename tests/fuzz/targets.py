@@ -24,7 +24,7 @@ from vfs.formats.describe import inspect_file
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
-from vfs.formats.report import render
+from vfs.formats.report import Report, render
 from vfs.remote.sftp.wire import PacketType
 
 SECONDS = 3.0
@@ -105,6 +105,7 @@ def _pickle(data: bytes) -> None:
     limits = Limits(time.thread_time)
     try:
         outline(
+            Report("", len(data), "pickle"),
             load(
                 Stream(lambda offset, length: data[offset : offset + length], 0, len(data)), rebuild, limits
             ),

@@ -8,16 +8,17 @@ its length in elements as u64. Source: torch/serialization.py, `_legacy_save`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 
 from vfs.formats.api import Misfit
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Made, Mapping, Reference, Stream, Symbol, Symbolic, load
 from vfs.formats.rebuild import Tensor, rebuild
+from vfs.formats.report import Report, TensorInfo
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
+CUT = "It holds more than is listed here."
 MOST_VALUES = 1000
 DEEPEST = 64
 LONGEST_NAME = 300
@@ -27,33 +28,25 @@ LIST_SHOWN = 16
 Value = bool | int | float | str | None
 
 
-@dataclass(slots=True)
-class Outline:
-    """The tensors and the plain values of a pickle, in its order. `cut` when there were too many to list."""
+def outline(report: Report, root: Symbolic, limits: Limits) -> dict[str, int]:
+    """Put the tensors and the plain values of a pickle into the report, in its order. The bytes of each storage, which tensors
+    may share.
 
-    tensors: list[tuple[str, Tensor]] = field(default_factory=list)
-    values: dict[str, Value] = field(default_factory=dict)
-    cut: bool = False
-
-    @property
-    def stored(self) -> dict[str, int]:
-        """Bytes of each storage; tensors may share one."""
-        return {t.storage: t.stored for _, t in self.tensors if t.storage is not None}
-
-
-def outline(root: Symbolic, limits: Limits) -> Outline:
-    """Walk what a pickle is made of. What refers to itself, or to one thing many times, is walked within
-    limits: what they leave no room for is cut.
+    What refers to itself, or to one thing many times, is walked within limits: what they leave no room for is cut.
     """
-    told = Outline()
+    stored: dict[str, int] = {}
     try:
-        _walk(told, root, limits)
+        cut = _walk(report, stored, root, limits)
     except TooLarge:
-        told.cut = True
-    return told
+        cut = True
+    if cut and CUT not in report.notes:
+        report.notes.append(CUT)
+    return stored
 
 
-def _walk(told: Outline, root: Symbolic, limits: Limits) -> None:
+def _walk(report: Report, stored: dict[str, int], root: Symbolic, limits: Limits) -> bool:
+    """Whether something was left out."""
+    cut = False
     path: list[Iterator[tuple[str, Symbolic]]] = [iter([("", root)])]
     names = [""]
     while path:
@@ -67,18 +60,24 @@ def _walk(told: Outline, root: Symbolic, limits: Limits) -> None:
         limits.take(steps=2 + len(name) // 32)
         if isinstance(node, Tensor):
             limits.take(500 + 2 * len(name) + 60 * len(node.shape))
-            told.tensors.append((name or "(itself)", node))
+            report.tensors.append(TensorInfo(name or "(itself)", node.dtype, node.shape, node.nbytes))
+            if node.storage is not None:
+                stored[node.storage] = node.stored
             continue
         inner = _inner(node, limits)
         first = next(inner, None)
         if first is not None and len(path) <= DEEPEST:
             path.append(chain([first], inner))
             names.append(name)
-            if isinstance(node, Made):
-                _note(told, name, node)
+            if not isinstance(node, Made):
+                continue
         else:
-            told.cut |= first is not None
-            _note(told, name, node)
+            cut |= first is not None
+        if name and len(report.values) < MOST_VALUES:
+            report.values[name] = _shown(node)
+        else:
+            cut |= bool(name)
+    return cut
 
 
 def _inner(node: Symbolic, limits: Limits) -> Iterator[tuple[str, Symbolic]]:
@@ -110,15 +109,6 @@ def _key(key: Symbolic) -> str:
     return key[:LONGEST_NAME] if isinstance(key, str) else str(_shown(key))
 
 
-def _note(told: Outline, name: str, node: Symbolic) -> None:
-    if not name:
-        return
-    if len(told.values) < MOST_VALUES:
-        told.values[name] = _shown(node)
-    else:
-        told.cut = True
-
-
 def _shown(node: Symbolic) -> Value:
     match node:
         case bool() | float() | None:
@@ -140,15 +130,12 @@ def _shown(node: Symbolic) -> Value:
     return f"<{type(node).__name__}>"
 
 
-def legacy(stream: Stream, limits: Limits) -> tuple[Outline, int]:
-    """The outline of a checkpoint of the old format, and the size in bytes that the file must have. Raises
-    Misfit and TooLarge.
-    """
+def legacy(report: Report, stream: Stream, limits: Limits) -> int:
+    """Put a checkpoint of the old format into the report; the size in bytes that the file must have. Raises Misfit and TooLarge."""
     for _ in range(3):
         load(stream, rebuild, limits)
-    told = outline(load(stream, rebuild, limits), limits)
-    keys = load(stream, rebuild, limits)
+    root, keys = load(stream, rebuild, limits), load(stream, rebuild, limits)
     if not isinstance(keys, list):
         raise Misfit("no list of storages")
-    stored = told.stored
-    return told, stream.tell() + sum(8 + stored.get(key, 0) for key in keys if isinstance(key, str))
+    stored = outline(report, root, limits)
+    return stream.tell() + sum(8 + stored.get(key, 0) for key in keys if isinstance(key, str))

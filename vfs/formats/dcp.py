@@ -99,11 +99,9 @@ def _add_values(report: Report, found: list[Piece], read: Read, limits: Limits) 
         if piece.tensor is not None or len(report.values) >= MOST_VALUES:
             continue
         try:
-            told = outline(Mapping([(piece.name, _value(piece, read, limits))]), limits)
+            outline(report, Mapping([(piece.name, _value(piece, read, limits))]), limits)
         except UNFIT:
             report.values[piece.name] = "<unreadable>"
-            continue
-        report.values.update(told.values)
 
 
 def _value(piece: Piece, read: Read, limits: Limits) -> Symbolic:

@@ -29,7 +29,7 @@ from vfs.formats import (
 )
 from vfs.formats.advisor import UNFIT, run
 from vfs.formats.api import Format, Misfit
-from vfs.formats.checkpoints import LEGACY_MAGIC, Outline, legacy, outline
+from vfs.formats.checkpoints import LEGACY_MAGIC, legacy, outline
 from vfs.formats.limits import LONGEST_NAME, Limits, TooLarge
 from vfs.formats.pickles import Stream, load
 from vfs.formats.rebuild import rebuild
@@ -141,11 +141,10 @@ def _torch(
     if pickled.method != 0:
         raise Misfit("its pickle is compressed, which PyTorch never does")
     start = run(zips.data_offset(pickled), read)
-    told = outline(load(Stream(read, start, start + pickled.packed), rebuild, limits), limits)
-    _list(report, told)
+    stored = outline(report, load(Stream(read, start, start + pickled.packed), rebuild, limits), limits)
     folder = pickled.name[: -len(b"data.pkl")] + b"data/"
     sizes = {m.name[len(folder) :]: m.size for m in members if m.name.startswith(folder)}
-    missing = [k for k, stored in told.stored.items() if sizes.get(k.encode(errors="replace"), -1) < stored]
+    missing = [k for k, size in stored.items() if sizes.get(k.encode(errors="replace"), -1) < size]
     if missing and len(members) < MOST_MEMBERS:
         report.complete = False
         first = f"{missing[0]!r} first"
@@ -166,12 +165,11 @@ def _cut_short(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "torch"
     start = zips.LOCAL.size + named + extra
     try:
-        told = outline(load(Stream(read, start, report.size), rebuild, limits), limits)
+        stored = outline(report, load(Stream(read, start, report.size), rebuild, limits), limits)
     except Misfit:
         report.notes.append("Its list of tensors is cut short too.")
         return
-    _list(report, told)
-    missing = start + sum(told.stored.values()) - report.size
+    missing = start + sum(stored.values()) - report.size
     if missing > 0:
         report.notes.append(f"At least {missing} bytes are missing.")
 
@@ -179,12 +177,11 @@ def _cut_short(report: Report, read: Read, limits: Limits) -> None:
 def _legacy(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "torch-legacy"
     try:
-        told, end = legacy(Stream(read, 0, report.size), limits)
+        end = legacy(report, Stream(read, 0, report.size), limits)
     except Misfit as e:
         report.complete = False
         report.notes.append(f"Its list of tensors cannot be read: {e}.")
         return
-    _list(report, told)
     report.complete = report.size >= end
     if not report.complete:
         report.notes.append(f"{end - report.size} bytes are missing.")
@@ -193,15 +190,8 @@ def _legacy(report: Report, read: Read, limits: Limits) -> None:
 def _pickle(report: Report, read: Read, limits: Limits) -> None:
     report.kind = "pickle"
     stream = Stream(read, 0, report.size)
-    _list(report, outline(load(stream, rebuild, limits), limits))
+    outline(report, load(stream, rebuild, limits), limits)
     report.complete = True if stream.tell() == report.size else None
-
-
-def _list(report: Report, told: Outline) -> None:
-    report.tensors += (TensorInfo(name, t.dtype, t.shape, t.nbytes) for name, t in told.tensors)
-    report.values.update(told.values)
-    if told.cut:
-        report.notes.append("It holds more than is listed here.")
 
 
 def _npz(report: Report, read: Read, members: Iterable[zips.Member], limits: Limits) -> None:

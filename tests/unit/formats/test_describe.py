@@ -24,7 +24,7 @@ from tests.unit.formats.made_files import Named, scalar_event, torch_archive, ve
 from vfs.base.errors import Unreachable, UnreadableFormat
 from vfs.commands.inspect import inspect_local
 from vfs.formats.api import Misfit
-from vfs.formats.checkpoints import Outline, outline
+from vfs.formats.checkpoints import CUT, outline
 from vfs.formats.describe import inspect_file
 from vfs.formats.limits import Limits, TooLarge
 from vfs.formats.pickles import Stream, load
@@ -39,8 +39,10 @@ def look(name: str, data: bytes) -> Report:
     return report
 
 
-def outlined(root: Any) -> Outline:
-    return outline(root, Limits())
+def outlined(root: Any) -> Report:
+    report = Report("", 0, "pickle")
+    outline(report, root, Limits())
+    return report
 
 
 def symbolic(data: bytes) -> Any:
@@ -138,7 +140,7 @@ def test_every_protocol_of_pickle_is_read(protocol: int) -> None:
 def test_a_pickle_that_holds_itself_is_walked_within_limits() -> None:
     loop: list[Any] = [1]
     loop.append(loop)
-    assert outlined(symbolic(pickle.dumps(loop))).cut
+    assert outlined(symbolic(pickle.dumps(loop))).notes == [CUT]
 
 
 STEPS = 10_000
@@ -163,7 +165,7 @@ def test_lists_that_are_named_many_times_are_walked_within_limits(monkeypatch: p
         laughs = Counted([laughs] * 10)
     for root in (laughs, Counted([[Counted(range(1000))]] * 200)):
         Counted.looked_at = 0
-        assert outlined(root).cut
+        assert outlined(root).notes == [CUT]
         assert Counted.looked_at > STEPS // 10
 
 
@@ -240,8 +242,8 @@ def test_tensors_of_types_without_a_storage_type_tell_their_dtype() -> None:
     stored = made_files.Stored("Untyped", "0", 4)
     args = (stored, 0, (4,), (1,), False, {}, Named("torch.float8_e4m3fn"))
     v3 = Named("torch._utils._rebuild_tensor_v3", args)
-    ((name, found),) = outlined(symbolic(made_files.dumps({"w": v3}))).tensors
-    assert (name, found.dtype, found.nbytes) == ("w", "float8_e4m3fn", 4)
+    (found,) = outlined(symbolic(made_files.dumps({"w": v3}))).tensors
+    assert (found.name, found.dtype, found.nbytes) == ("w", "float8_e4m3fn", 4)
 
 
 # --- safetensors, NumPy, zip
