@@ -24,7 +24,6 @@ class FuseMount:
         self._operations = Operations(files)
         self._session = FuseSession(self._operations, mountpoint, mount_options(settings))
         self._operations.forget_attributes = self._session.forget_attributes
-        self._fd: int | None = None
         self._readahead: KernelReadahead | None = None
 
     @property
@@ -39,8 +38,7 @@ class FuseMount:
         self._session.mount()
         self._readahead = KernelReadahead(self._session.mountpoint)
         self._operations.kernel_readahead = self._readahead.set
-        self._fd = self._session.fileno()
-        asyncio.get_running_loop().add_reader(self._fd, self._process)
+        asyncio.get_running_loop().add_reader(self._session.fileno(), self._process)
 
     def _process(self) -> None:
         if not self._session.process():
@@ -48,9 +46,8 @@ class FuseMount:
             self._gone()
 
     def _stop_reading(self) -> None:
-        if self._fd is not None:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            self._fd = None
+        if self._session.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._session.fileno())
 
     async def aclose(self) -> None:
         self._stop_reading()
