@@ -278,13 +278,12 @@ def _hdf5(report: Report, read: Read, limits: Limits) -> None:
         report.notes.append("It is cut short, or was not closed.")
         return
     try:
-        found = run(hdf5_tree.datasets(report.size, limits), _Window(read).get)
+        hidden = run(hdf5_tree.datasets(report, limits), _Window(read).get)
     except UNFIT as e:
-        report.notes.append(f"Its datasets cannot be listed: {e}.")
+        report.notes.append(f"Its datasets cannot all be listed: {e}.")
         return
-    report.tensors = found.datasets
-    if found.hidden:
-        report.notes.append(f"{found.hidden} of its groups are in the newest format, and are not listed.")
+    if hidden:
+        report.notes.append(f"{hidden} of its groups are in the newest format, and are not listed.")
 
 
 class _Window:

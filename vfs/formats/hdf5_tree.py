@@ -8,13 +8,12 @@ than eight, as written with `libver="latest"`) are not gone through.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from vfs.base.units import elements
 from vfs.formats.api import Misfit, Steps, need
 from vfs.formats.hdf5 import Superblock, superblock
 from vfs.formats.limits import LONGEST_NAME, MOST_DIMENSIONS, Limits
-from vfs.formats.report import TensorInfo
+from vfs.formats.report import Report, TensorInfo
 
 LONGEST = 1 << 20
 """Bytes of one part of a header, or of a group's names."""
@@ -31,30 +30,23 @@ _CLASSES = {
 }
 
 
-@dataclass(slots=True)
-class Found:
-    """What is in a file."""
-
-    datasets: list[TensorInfo] = field(default_factory=list)
-    hidden: int = 0
-    """Groups that were not gone through."""
-
-
-def datasets(size: int, limits: Limits) -> Steps[Found]:
-    """All datasets, in the order of the groups. Raises Misfit, TooLarge, RecursionError."""
-    head = yield from superblock(size)
+def datasets(report: Report, limits: Limits) -> Steps[int]:
+    """Put all datasets into the report, in the order of the groups; how many groups were not gone through. Raises Misfit,
+    TooLarge, RecursionError."""
+    head = yield from superblock(report.size)
     if head is None:
         raise Misfit("it has no superblock")
-    tree = _Tree(head, limits)
+    tree = _Tree(report.tensors, head, limits)
     yield from tree.object("", head.root)
-    return tree.found
+    return tree.hidden
 
 
 class _Tree:
     """Goes through the objects of one file."""
 
-    def __init__(self, head: Superblock, limits: Limits) -> None:
-        self.found = Found()
+    def __init__(self, found: list[TensorInfo], head: Superblock, limits: Limits) -> None:
+        self.hidden = 0
+        self._found = found
         self._base = head.base
         self._offsets = head.offsets
         self._lengths = head.lengths
@@ -82,9 +74,9 @@ class _Tree:
                 links += self._link(data)
             elif message == _LINK_INFO:
                 at = 2 + 8 * (data[1] & 1)
-                self.found.hidden += data[at : at + self._offsets] != b"\xff" * self._offsets
+                self.hidden += data[at : at + self._offsets] != b"\xff" * self._offsets
         if kind and shape is not None:
-            self.found.datasets.append(TensorInfo(path or "/", kind, shape, elements(shape) * width))
+            self._found.append(TensorInfo(path or "/", kind, shape, elements(shape) * width))
         if group is not None:
             links += yield from self._symbols(group)
         for name, inner in links:
