@@ -148,6 +148,9 @@ class SmallHandler:
         self.calls.append(f"release {fh}")
         reply.error(req, 0)
 
+    def releasedir(self, req: int, nodeid: int, fh: int) -> None:
+        reply.error(req, 0)
+
     def opendir(self, req: int, nodeid: int) -> None:
         reply.opened(req, nodeid)
 

@@ -18,7 +18,7 @@ from vfs.cache.disk import DiskCache
 from vfs.fetch.readahead import Readahead
 from vfs.files.node import Node
 from vfs.frontends.fuse import reply
-from vfs.frontends.fuse.operations import PATIENCE, OpenDirectory, Operations
+from vfs.frontends.fuse.operations import PATIENCE, Operations
 
 GONE = 7
 """A request that the kernel has given up."""
@@ -39,7 +39,7 @@ def test_what_a_listing_shows_is_held_only_if_the_kernel_took_it(
             stack.old(ROOT + name, b"x")
         served, root = operations(stack), stack.tree.root
         children = await stack.tree.listing(root)
-        served._handles[1] = OpenDirectory(root, children)
+        served._directories[1] = root, children
         served.readdirplus(GONE, root.id, 4096, 0, 1)
         assert [child.lookups for child in children] == [int(taken)] * 3
         assert len(stack.tree.names._held) == 1 + 3 * taken
@@ -56,7 +56,7 @@ def test_an_answer_that_the_kernel_did_not_take_holds_nothing() -> None:
         served.opendir(GONE, root.id)
         await served._open(GONE, child)
         assert child.lookups == 0
-        assert served._handles == {}
+        assert (served._readers, served._directories) == ({}, {})
         assert child.content is not None
         assert child.content.readers == 0
         await served.aclose()
@@ -89,7 +89,7 @@ async def from_disk(stack: MemoryStack) -> Operations:
     await stack.restart(offline=True)
     served = operations(stack)
     await served._open(GONE, await stack.node(b"f"))
-    served._handles[1] = await stack.open(b"f")
+    served._readers[1] = await stack.open(b"f")
     return served
 
 
@@ -130,7 +130,7 @@ def test_what_is_on_its_way_is_answered_when_it_comes_and_counts_as_one_read(
     async def story(stack: MemoryStack) -> None:
         stack.old(ROOT + b"/f", b"content" * 1000)
         served = operations(stack)
-        reader = served._handles[1] = await stack.open(b"f")
+        reader = served._readers[1] = await stack.open(b"f")
         first = asyncio.create_task(reader.read(0, 4096))
         await asyncio.sleep(0.01)
         touched.clear()
@@ -226,7 +226,7 @@ def test_the_kernel_asks_how_long_a_file_is_when_it_was_told_before_the_first_by
         served.forget_attributes = told.append
         node = await stack.tree.lookup(stack.tree.root, b"f")
         served._entry(GONE, node)
-        served._handles[1] = await stack.service.open(node)
+        served._readers[1] = await stack.service.open(node)
         stack.files.replace(ROOT + b"/f", b"longer")
         await stack.tree.versions.ask(node, None)  # a listing ahead does so, and the kernel is not told
         for _ in range(2):
@@ -248,7 +248,7 @@ async def with_a_file_that_does_not_come(stack: MemoryStack) -> tuple[Operations
     stack.old(ROOT + b"/f", bytes(1 << 20))
     served = operations(stack)
     node = await stack.tree.lookup(stack.tree.root, b"f")
-    served._handles[1] = await stack.service.open(node)
+    served._readers[1] = await stack.service.open(node)
     stack.remote.delay("read", after=1000, times=100)
     return served, node
 
@@ -286,7 +286,7 @@ def test_what_comes_after_the_end_is_for_nobody(monkeypatch: pytest.MonkeyPatch)
         stack.old(ROOT + b"/f", bytes(4 << 20))
         served = operations(stack)
         node = await stack.tree.lookup(stack.tree.root, b"f")
-        reader = served._handles[1] = await stack.service.open(node)
+        reader = served._readers[1] = await stack.service.open(node)
         stack.remote.delay("read", after=1, times=100)
         stack.fetcher.ahead("nobody", reader.content, [(0, 4 << 20)])
         await asyncio.sleep(0.1)

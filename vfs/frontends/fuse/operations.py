@@ -10,7 +10,6 @@ import asyncio
 import errno
 import itertools
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from vfs.base.calls import Call, at_once
@@ -37,14 +36,6 @@ PATIENCE = 0.05
 """Seconds that a read waits for the disk or the link before it becomes a task, which can be interrupted and has a deadline."""
 
 
-@dataclass(slots=True)
-class OpenDirectory:
-    """A snapshot of a listing, as one `opendir` saw it."""
-
-    node: Node
-    children: list[Node]
-
-
 class Operations:
     """The handler of a FUSE session. Each method answers its request once, now or later, as `Files` says.
 
@@ -54,7 +45,9 @@ class Operations:
 
     def __init__(self, files: Files) -> None:
         self.files = files
-        self._handles: dict[int, Reader | OpenDirectory] = {}
+        self._readers: dict[int, Reader] = {}
+        self._directories: dict[int, tuple[Node, list[Node]]] = {}
+        """By handle: the directory and its children, as one `opendir` saw them."""
         self._numbers = itertools.count(1)
         self._late: dict[int, list[tuple[int, int, float]]] = {}
         """By handle: the reads that timed out, from where to where, and when."""
@@ -70,7 +63,7 @@ class Operations:
     @property
     def open_files(self) -> int:
         """Files that programs hold open just now."""
-        return sum(isinstance(handle, Reader) for handle in self._handles.values())
+        return len(self._readers)
 
     @property
     def waiting(self) -> list[int]:
@@ -143,14 +136,13 @@ class Operations:
     async def _open(self, req: Request, node: Node) -> None:
         reader = await self.files.open(node)
         fh = next(self._numbers)
-        self._handles[fh] = reader
+        self._readers[fh] = reader
         reader.asked_ahead(self.kernel_readahead(reader.ahead_wanted))
         if not reply.opened(req, fh, keep_cache=reader.keep_pages):
             self._close(fh)
 
     def read(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        reader = self._handles[fh]
-        assert isinstance(reader, Reader)
+        reader = self._readers[fh]
         pieces = reader.read_now(offset, size)
         if pieces is not None:
             at_once("read", reader.node, off=offset, len=size)
@@ -187,8 +179,7 @@ class Operations:
             work()
 
     async def _read(self, req: Request, fh: int, offset: int, size: int, *, noted: bool) -> None:
-        reader = self._handles[fh]
-        assert isinstance(reader, Reader)
+        reader = self._readers[fh]
         began = loop_time()
         try:
             pieces = await reader.read(offset, size, noted=noted)
@@ -210,10 +201,8 @@ class Operations:
         reply.error(req, 0)
 
     def _close(self, fh: int) -> None:
-        handle = self._handles.pop(fh, None)
         self._late.pop(fh, None)
-        if isinstance(handle, Reader):
-            handle.close()
+        self._readers.pop(fh).close()
 
     # --- directories --------------------------------------------------------------------------------------------
 
@@ -234,16 +223,18 @@ class Operations:
 
     def _opened_directory(self, req: Request, node: Node, children: list[Node]) -> None:
         fh = next(self._numbers)
-        self._handles[fh] = OpenDirectory(node, children)
+        self._directories[fh] = node, children
         if not reply.opened(req, fh):
-            self._close(fh)
+            del self._directories[fh]
+
+    def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
+        del self._directories[fh]
+        reply.error(req, 0)
 
     def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
-        directory = self._handles[fh]
-        assert isinstance(directory, OpenDirectory)
-        at_once("readdir", directory.node, off=offset)
+        (node, children), files = self._directories[fh], self.files
+        at_once("readdir", node, off=offset)
         buffer = DirectoryBuffer(size)
-        node, children, files = directory.node, directory.children, self.files
         given: list[Node] = []
         for position in range(offset, len(children) + 2):
             if position < 2:
@@ -296,7 +287,7 @@ class Operations:
         """Answer the requests in flight with ENOTCONN, and close all handles."""
         self._closing = True
         await self._tasks.aclose()
-        for fh in list(self._handles):
+        for fh in list(self._readers):
             self._close(fh)
 
     # --- answers --------------------------------------------------------------------------------------------------

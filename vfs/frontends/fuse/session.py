@@ -143,7 +143,7 @@ class FuseSession:
             "release": (_with_handle(handler.release), NODEID, P),
             "opendir": (_without_info(handler.opendir), NODEID, P),
             "readdirplus": (_with_handle(handler.readdirplus), NODEID, C.c_size_t, C.c_int64, P),
-            "releasedir": (_with_handle(handler.release), NODEID, P),
+            "releasedir": (_with_handle(handler.releasedir), NODEID, P),
             "statfs": (handler.statfs, NODEID),
             "getxattr": (handler.getxattr, NODEID, C.c_char_p, C.c_size_t),
             "listxattr": (handler.listxattr, NODEID, C.c_size_t),
