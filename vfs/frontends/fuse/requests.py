@@ -1,8 +1,8 @@
 """Requests in flight: who may answer each, and what a signal does to it.
 
 A `Request` is a number that is never used twice, so that an answer that comes too late (after a deadline, an interrupt,
-or the end of the mount) finds nothing, instead of the memory of another request. `claim` decides who answers; it, and
-`begin`, are single operations of a dict and may be called from any thread. The rest belongs to the session's thread.
+or the end of the mount) finds nothing, instead of the memory of another request. `claim` decides who answers, and may be
+called from any thread: it is a single operation of a dict. The rest belongs to the session's thread.
 """
 
 from __future__ import annotations
