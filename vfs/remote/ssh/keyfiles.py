@@ -6,12 +6,15 @@ Sources: PROTOCOL.key of OpenSSH for the format; sshkey_perm_ok in OpenSSH's aut
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import shlex
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from paramiko import Message
+from paramiko.pkey import PublicBlob
 
 from vfs.remote.ssh.hostkeys import HostKey
 
@@ -60,7 +63,7 @@ def read_key_file(path: Path) -> KeyFile:
         kind = "a public key" if text.startswith(("ssh-", "ecdsa-", "sk-")) else "no private key"
         problem = f"{path} is {kind}; name the private one with `-i`"
     encrypted, blob = _look_inside(text)
-    return KeyFile(path, text, encrypted, blob or _public_blob(text) or _public_half(path), problem)
+    return KeyFile(path, text, encrypted, blob or _public_half(path, text), problem)
 
 
 def _look_inside(text: str) -> tuple[bool, bytes | None]:
@@ -72,42 +75,29 @@ def _look_inside(text: str) -> tuple[bool, bytes | None]:
         data = base64.b64decode("".join(body.split()))
         if not data.startswith(_MAGIC):
             return False, None
-        cipher, rest = _string(data[len(_MAGIC) :])
-        _kdf, rest = _string(rest)
-        _options, rest = _string(rest)
-        blob, _rest = _string(rest[4:])
-        _string(blob)  # its kind
-    except (binascii.Error, ValueError):
+        rest = Message(data[len(_MAGIC) :])
+        cipher, _kdf, _options, _count = (
+            rest.get_binary(),
+            rest.get_binary(),
+            rest.get_binary(),
+            rest.get_int(),
+        )
+        blob = rest.get_binary()
+        _public(blob)
+    except ValueError:
         return False, None
     return cipher != b"none", blob
 
 
-def _string(data: bytes) -> tuple[bytes, bytes]:
-    """A length-prefixed string of RFC 4251, section 5, and what follows it. Raises ValueError."""
-    length = int.from_bytes(data[:4], "big")
-    if len(data) < 4 + length:
-        raise ValueError("cut short")
-    return data[4 : 4 + length], data[4 + length :]
-
-
 def _public(blob: bytes) -> HostKey:
-    """The blob with the kind of key that it begins with."""
-    return HostKey(_string(blob)[0].decode("ascii", "replace"), blob)
+    """The blob with the kind of key that it begins with. Raises ValueError."""
+    return HostKey(Message(blob).get_text(), blob)
 
 
-def _public_half(path: Path) -> bytes | None:
-    """The blob in `KEY.pub`, if that file is there."""
-    try:
-        return _public_blob(Path(f"{path}.pub").read_text("ascii", "replace"))
-    except OSError:
-        return None
-
-
-def _public_blob(text: str) -> bytes | None:
-    """The blob in a public key file's line."""
-    try:
-        blob = base64.b64decode(text.split()[1], validate=True)
-        _string(blob)
-        return blob
-    except (IndexError, ValueError):
-        return None
+def _public_half(path: Path, text: str) -> bytes | None:
+    """The blob in `text` if that is a public key, else in `KEY.pub` if that file is there."""
+    with suppress(ValueError):
+        return PublicBlob.from_string(text).key_blob
+    with suppress(OSError, ValueError):
+        return PublicBlob.from_file(f"{path}.pub").key_blob
+    return None

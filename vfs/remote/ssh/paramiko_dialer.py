@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import paramiko
-from paramiko.agent import AgentKey
 
 from vfs.base import errors
 from vfs.base.address import Address
@@ -24,7 +23,7 @@ from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms
-from vfs.remote.ssh.paramiko_keys import KeyRing, agent_keys
+from vfs.remote.ssh.paramiko_keys import HeldKey, KeyRing, agent_keys
 from vfs.remote.ssh.paramiko_packets import BufferedSocket, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
@@ -135,7 +134,7 @@ class ParamikoDialer(SshDialer):
         return session
 
     def _authenticate(
-        self, session: Session, target: Destination, held: Mapping[bytes, AgentKey], deadline: Deadline
+        self, session: Session, target: Destination, held: Mapping[bytes, HeldKey], deadline: Deadline
     ) -> str:
         """Log in; returns how, for people. `held`: the agent's keys."""
         problems: list[errors.ConnectError] = []

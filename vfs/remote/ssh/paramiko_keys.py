@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 import paramiko
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -43,48 +42,35 @@ class Candidate:
     key: paramiko.PKey
 
 
-@contextmanager
-def agent_keys(path: str | None, timeout: float) -> Iterator[dict[bytes, AgentKey]]:
-    """The keys of the agent at the socket `path`, by their public halves; none without an agent. Used by one dialling thread."""
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
-        agent = AgentSSH()
-        keys: dict[bytes, AgentKey] = {}
-        if path is not None:
-            try:
-                connection.settimeout(timeout)
-                connection.connect(path)
-                agent._connect(connection)  # type: ignore[attr-defined]
-                keys = {key.asbytes(): key for key in agent.get_keys()}
-            except (OSError, paramiko.SSHException) as e:
-                log.info("no ssh-agent at %s: %s", path, e)
-        yield keys
-
-
-class _AgentSigner(paramiko.PKey):
+class HeldKey(AgentKey):
     """An agent's key. If the agent refuses to sign, an invalid signature is sent, and the server asks for the next key.
 
     paramiko itself would end the connection.
     """
 
-    def __init__(self, key: AgentKey) -> None:
-        self._inner = key
-
-    def asbytes(self) -> bytes:
-        return self._inner.asbytes()
-
-    def get_name(self) -> str:
-        return self._inner.get_name()
-
-    @property
-    def _fields(self) -> list[object]:
-        return [self.asbytes()]
-
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:  # type: ignore[override]
         try:
-            return bytes(self._inner.sign_ssh_data(data, algorithm))
+            return bytes(super().sign_ssh_data(data, algorithm))
         except (paramiko.SSHException, OSError) as e:
             log.info("the agent does not sign with %s: %s", _public(self), e)
             return b""
+
+
+@contextmanager
+def agent_keys(path: str | None, timeout: float) -> Iterator[dict[bytes, HeldKey]]:
+    """The keys of the agent at the socket `path`, by their public halves; none without an agent. Used by one dialling thread."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        agent = AgentSSH()
+        keys: dict[bytes, HeldKey] = {}
+        if path is not None:
+            try:
+                connection.settimeout(timeout)
+                connection.connect(path)
+                agent._connect(connection)  # type: ignore[attr-defined]
+                keys = {key.asbytes(): HeldKey(agent, key.blob, key.comment) for key in agent.get_keys()}
+            except (OSError, paramiko.SSHException) as e:
+                log.info("no ssh-agent at %s: %s", path, e)
+        yield keys
 
 
 class KeyRing:
@@ -93,7 +79,8 @@ class KeyRing:
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
         self._worked: dict[str, bytes] = {}
-        self._loaded: dict[str, tuple[str, paramiko.PKey]] = {}
+        self._loaded: dict[str, paramiko.PKey] = {}
+        """By the file's content."""
 
     def worked(self, target: Destination, candidate: Candidate) -> None:
         """Try this key first the next time."""
@@ -102,7 +89,7 @@ class KeyRing:
     def candidates(
         self,
         target: Destination,
-        held: Mapping[bytes, AgentKey],
+        held: Mapping[bytes, HeldKey],
         deadline: Deadline,
         problems: list[errors.ConnectError],
     ) -> Iterator[Candidate]:
@@ -110,54 +97,39 @@ class KeyRing:
 
         Errors of single keys are added to `problems`.
         """
-        files = [read_key_file(path) for path in target.key_files]
-        named = files if target.keys_named else []
-        default = [f for f in files if f.there and not target.keys_named]
-        rest = {} if target.identities_only else held
-        worked = self._worked.get(target.key_name)
+        found = map(read_key_file, target.key_files)
+        files = [(file.blob, file) for file in found if file.there or target.keys_named]
+        files.sort(key=lambda key: key[1].encrypted and key[0] not in held)
+        rest = [(blob, None) for blob in held if not target.identities_only]
+        keys = [*files, *rest] if target.keys_named else [*rest, *files]
+        worked = self._worked.get(target.key_name, b"")
         tried: set[bytes] = set()
-        for candidate in chain(
-            self._at_hand([f for f in (*named, *default) if f.blob == worked], held, []),
-            (_of_agent(key) for blob, key in rest.items() if blob == worked),
-            self._at_hand(named, held, problems),
-            self._locked(named, tried, deadline, problems),
-            map(_of_agent, rest.values()),
-            self._at_hand(default, held, problems),
-            self._locked(default, tried, deadline, problems),
-        ):
-            if candidate.key.asbytes() not in tried:
-                tried.add(candidate.key.asbytes())
-                yield candidate
-
-    def _at_hand(
-        self, files: list[KeyFile], held: Mapping[bytes, AgentKey], problems: list[errors.ConnectError]
-    ) -> Iterator[Candidate]:
-        """Keys of the files that can be used without asking for a passphrase."""
-        for file in files:
-            known = self._loaded.get(str(file.path))
-            if file.blob is not None and file.blob in held:
-                yield _of_agent(held[file.blob])
-            elif file.problem is not None:
-                problems.append(errors.KeyFileUnusable(file.problem))
-            elif known is not None and known[0] == file.text:
-                yield _of_file(file, known[1])
-            elif not file.encrypted:
-                try:
-                    yield _of_file(file, self._load(file, None))
-                except errors.ConnectError as e:
-                    problems.append(e)
-
-    def _locked(
-        self, files: list[KeyFile], tried: set[bytes], deadline: Deadline, problems: list[errors.ConnectError]
-    ) -> Iterator[Candidate]:
-        """Keys of the files that need a passphrase; nobody is asked for that of a key in `tried`."""
-        for file in files:
-            if file.problem is not None or not file.encrypted or file.blob in tried:
+        for blob, file in sorted(keys, key=lambda key: key[0] != worked):
+            if blob in tried:
                 continue
             try:
-                yield _of_file(file, self._unlock(file, deadline))
+                if blob is not None and blob in held:
+                    key: paramiko.PKey = held[blob]
+                    label = f"the agent's {held[blob].comment or 'key'}"
+                else:
+                    assert file is not None
+                    key, label = self._load(file, deadline), str(file.path)
             except errors.ConnectError as e:
                 problems.append(e)
+                continue
+            if key.asbytes() not in tried:
+                tried.add(key.asbytes())
+                yield Candidate(f"{label} ({_public(key)})", key)
+
+    def _load(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
+        """Raises `errors.KeyFileUnusable` and `errors.PassphraseNeeded`."""
+        if file.problem is not None:
+            raise errors.KeyFileUnusable(file.problem)
+        if file.text not in self._loaded:
+            self._loaded[file.text] = (
+                self._unlock(file, deadline) if file.encrypted else _paramiko_key(file, None)
+            )
+        return self._loaded[file.text]
 
     def _unlock(self, file: KeyFile, deadline: Deadline) -> paramiko.PKey:
         wrong = None
@@ -166,15 +138,10 @@ class KeyRing:
             if passphrase is None:
                 raise errors.PassphraseNeeded(f"the key {file.path} is locked with a passphrase")
             try:
-                return self._load(file, passphrase)
+                return _paramiko_key(file, passphrase)
             except _WrongPassphraseError:
                 wrong = passphrase
         raise errors.PassphraseNeeded(f"wrong passphrase for the key {file.path}")
-
-    def _load(self, file: KeyFile, passphrase: str | None) -> paramiko.PKey:
-        key = _paramiko_key(file, passphrase)
-        self._loaded[str(file.path)] = (file.text, key)
-        return key
 
 
 class _WrongPassphraseError(errors.KeyFileUnusable):
@@ -217,15 +184,6 @@ def _not_for_us(file: KeyFile) -> str:
     return (
         f"the key {file.path} is of a kind that only ssh understands: use the agent, or `--transport openssh`"
     )
-
-
-def _of_file(file: KeyFile, key: paramiko.PKey) -> Candidate:
-    return Candidate(f"{file.path} ({_public(key)})", key)
-
-
-def _of_agent(key: AgentKey) -> Candidate:
-    signer = _AgentSigner(key)
-    return Candidate(f"the agent's {key.comment or 'key'} ({_public(signer)})", signer)
 
 
 def _public(key: paramiko.PKey) -> HostKey:
