@@ -23,6 +23,6 @@ def test_a_process_that_nobody_can_look_after_is_not_started_and_leaves_nothing(
         mock.patch.object(subprocess, "Popen") as popen,
         pytest.raises(RuntimeError),
     ):
-        Child(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        Child(["sleep", "60"])
     assert not popen.called
     assert _descriptors() == before

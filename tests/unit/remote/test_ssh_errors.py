@@ -17,12 +17,6 @@ Offending ED25519 key in /no/such/known_hosts:3
 Host key verification failed.
 """
 
-OPEN_KEY = """\
-Permissions 0644 for '/home/me/my key' are too open.
-It is required that your private key files are NOT accessible by others.
-me@box: Permission denied (publickey).
-"""
-
 
 @pytest.mark.parametrize(
     ("words", "kind", "said"),
@@ -50,13 +44,6 @@ me@box: Permission denied (publickey).
             "revoked",
         ),
         ("me@box: Permission denied (publickey,password).", errors.AuthRejected, "publickey,password"),
-        (OPEN_KEY, errors.KeyFileUnusable, "chmod 600 '/home/me/my key'"),
-        (
-            "Warning: Identity file /k not accessible: No such file or directory.\n"
-            "me@box: Permission denied (publickey).",
-            errors.KeyFileUnusable,
-            "/k: no such file",
-        ),
         ("Received disconnect: Too many authentication failures", errors.AuthRejected, "IdentitiesOnly"),
         ("subsystem request failed on channel 0", errors.NoSftp, "offers no SFTP"),
         (

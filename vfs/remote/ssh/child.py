@@ -16,6 +16,9 @@ from contextlib import suppress
 _KEPT = 16 * 1024
 """Bytes of the latest stderr that are kept."""
 
+ROOM = 1 << 20
+"""Bytes that it may write ahead of our reading; the system gives less (/proc/sys/net/core/wmem_max)."""
+
 _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -23,23 +26,28 @@ _GRACE = 1.0
 class Child:
     """A process in a session of its own, so that Ctrl-C in our terminal does not reach it. It has to be closed, by any thread."""
 
-    def __init__(
-        self, argv: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str] | None = None
-    ) -> None:
-        """Start it; `stdin` and `stdout` as for `subprocess.Popen`. Raises OSError, RuntimeError without threads."""
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """Start it. Raises OSError, RuntimeError without threads."""
         self._tail = b""
-        # A socket rather than a pipe, since `shutdown` wakes the thread that reads it.
-        self._stderr, theirs = socket.socketpair()
         self._reader = threading.Thread(target=self._read, name=f"stderr of {argv[0]}", daemon=True)
-        with theirs:
-            try:
+        # Sockets rather than pipes: they take the kernel less to pass much data, and `shutdown` wakes the threads that wait.
+        self.socket, theirs = socket.socketpair()
+        """The other end of its stdin and stdout."""
+        self._stderr, stderr = socket.socketpair()
+        with suppress(OSError):  # macOS refuses more than its own bound
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        try:
+            with theirs, stderr:
                 self._reader.start()
-            except RuntimeError:  # no thread can be started
+                its = theirs.fileno()
+                self._process = subprocess.Popen(
+                    argv, stdin=its, stdout=its, stderr=stderr.fileno(), env=env, start_new_session=True
+                )
+        except BaseException:
+            self.socket.close()
+            if self._reader.ident is None:  # no thread can be started
                 self._stderr.close()
-                raise
-            self._process = subprocess.Popen(
-                argv, stdin=stdin, stdout=stdout, stderr=theirs.fileno(), env=env, start_new_session=True
-            )
+            raise
 
     @property
     def status(self) -> int | None:
@@ -63,10 +71,13 @@ class Child:
 
     def close(self) -> None:
         """End it and its children: SIGTERM, and SIGKILL after a second. Idempotent."""
+        with suppress(OSError):  # it has ended, or this is closed
+            self.socket.shutdown(socket.SHUT_RDWR)
         self._signal(signal.SIGTERM)
         if not self.wait(_GRACE):
             self._signal(signal.SIGKILL)
             self.wait(None)
+        self.socket.close()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:  # else its pid may be another process's

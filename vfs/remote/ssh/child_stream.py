@@ -1,7 +1,5 @@
 """An SFTP stream over the socket that is stdin and stdout of a running `ssh`.
 
-A socket rather than two pipes: it takes the kernel less to pass much data through it, and `shutdown` wakes the threads that wait.
-
 Threads: as for `Transport`.
 """
 
@@ -9,8 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
-from contextlib import suppress
 
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
@@ -23,11 +19,11 @@ TURNS = 4
 class ChildStream:
     """A `Transport` over the socket of `ssh -s … sftp`."""
 
-    def __init__(self, child: Child, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self._child = child
-        self._socket = sock
-        self._fd = sock.fileno()
+    def __init__(self, child: Child) -> None:
+        self.close = child.close
+        self._socket = child.socket
+        self._socket.setblocking(False)
+        self._fd = self._socket.fileno()
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
         """As `Transport.receive`; the event loop receives."""
@@ -76,9 +72,3 @@ class ChildStream:
             return self._socket.send(data)
         except OSError:  # there is no room, or `send` finds out why
             return 0
-
-    def close(self) -> None:
-        with suppress(OSError):  # ssh has ended, or it is closed
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._child.close()
-        self._socket.close()

@@ -54,14 +54,14 @@ class SshDialer:
         destination = resolve(address or self._address, deadline, self._ssh_config)
         if depth > _MAX_JUMPS:
             raise errors.ConnectError(f"the jump hosts before {destination.host} form a loop")
-        if not destination.jumps:
-            return [destination]
-        first, *others = destination.jumps
-        return [
-            *self._route(deadline, first, depth + 1),
-            *(resolve(jump, deadline, self._ssh_config) for jump in others),
-            destination,
-        ]
+        before: list[Destination] = []
+        for jump in destination.jumps:
+            before += (
+                [resolve(jump, deadline, self._ssh_config)]
+                if before
+                else self._route(deadline, jump, depth + 1)
+            )
+        return [*before, destination]
 
     def _known(self, destination: Destination) -> KnownHosts:
         """One object for all connections, so that it remembers an accepted key that could not be written to the file."""

@@ -73,14 +73,10 @@ class HostLine:
         """Whether the line is about `name`. Names are hashed, or patterns with `*`, `?` and a leading `!` for "not"."""
         if self.names.startswith("|"):
             return _is_hash_of(self.names, name)
-        found = False
-        for pattern in self.names.lower().split(","):
-            if pattern.startswith("!"):
-                if _wildcard_match(pattern[1:], name):
-                    return False
-            elif _wildcard_match(pattern, name):
-                found = True
-        return found
+        patterns = self.names.lower().split(",")
+        if any(_wildcard_match(pattern[1:], name) for pattern in patterns if pattern.startswith("!")):
+            return False
+        return any(_wildcard_match(pattern, name) for pattern in patterns)
 
     def only_about(self, name: str) -> bool:
         """Whether the line names nothing but `name`."""
@@ -166,37 +162,31 @@ class KnownHosts:
         Raises `errors.HostKeyUnknown`, `errors.HostKeyChanged` (`errors.NobodyToAsk`), `errors.HostKeyRevoked`, and
         `errors.NeedsOpenssh` where a certificate authority vouches for the host.
         """
+        old: HostLine | None = None
+        refusal: errors.ConnectError
         try:
             if self.check(name, key):
                 return
-        except errors.HostKeyChanged:
+        except errors.HostKeyChanged as changed:
             if not replace:
                 raise
-            self._replace(name, key, prompter, accept_new)
-            return
-        authority = self.by_authority(name)
-        if authority is not None:
-            raise errors.NeedsOpenssh(
-                f"{name} is trusted through a certificate authority ({authority.place}), "
-                "which paramiko does not understand"
-            )
-        shown = f"the {key.label} key of {name} is {key.fingerprint}"
-        if not accept_new:
-            if prompter is None:
-                raise errors.HostKeyUnknown(shown)
-            if not prompter.accept_host_key(name, key.label, key.fingerprint, None):
-                raise errors.HostKeyUnknown(f"{shown}; it was not accepted")
-        self._write(name, key)
-
-    def _replace(self, name: str, key: HostKey, prompter: Prompter | None, accept_new: bool) -> None:
-        old = _replaced_by(key, self._deciding(name))
-        if prompter is not None:
-            accepted = prompter.accept_host_key(name, key.label, key.fingerprint, old.key.fingerprint)
+            old = _replaced_by(key, self._deciding(name))
+            refusal = changed if prompter is not None else errors.NobodyToAsk(str(changed))
         else:
-            accepted = accept_new
+            authority = self.by_authority(name)
+            if authority is not None:
+                raise errors.NeedsOpenssh(
+                    f"{name} is trusted through a certificate authority ({authority.place}), "
+                    "which paramiko does not understand"
+                )
+            declined = "; it was not accepted" if prompter is not None else ""
+            refusal = errors.HostKeyUnknown(f"the {key.label} key of {name} is {key.fingerprint}{declined}")
+        accepted = accept_new
+        if prompter is not None and not (old is None and accept_new):
+            shown = None if old is None else old.key.fingerprint
+            accepted = prompter.accept_host_key(name, key.label, key.fingerprint, shown)
         if not accepted:
-            kind = errors.HostKeyChanged if prompter is not None else errors.NobodyToAsk
-            raise kind(self._changed_text(name, old, key))
+            raise refusal
         self._write(name, key)
 
     def _deciding(self, name: str) -> list[HostLine]:

@@ -14,10 +14,9 @@ import os
 import select
 import shlex
 import socket
-import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from vfs.base import errors
@@ -55,9 +54,6 @@ _FIRM = (
 _PREFERRED = ("Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 """Options that override the user's file, but not the line."""
 
-ROOM = 1 << 20
-"""Bytes that ssh may write ahead of our reading; the system gives less (/proc/sys/net/core/wmem_max)."""
-
 _LAST_WORDS = 1.0
 """Seconds that ssh has to exit after it closed its output."""
 
@@ -82,19 +78,11 @@ class OpensshDialer(SshDialer):
         words = [*self._command(route, len(route) - 1, deadline), "-s", "--", route[-1].address.host, "sftp"]
         log.debug("running %s", shlex.join(words))
         with self._askpass(deadline) as askpass:
-            ours, theirs = socket.socketpair()
-            with suppress(OSError):  # macOS refuses more than its own bound
-                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-            with theirs:
-                try:
-                    child = _start(words, theirs.fileno(), askpass)
-                except BaseException:
-                    ours.close()
-                    raise
-            stream = ChildStream(child, ours)
+            child = _start(words, askpass)
+            stream = ChildStream(child)
             try:
                 stream.send_now(HELLO)
-                if not _begins(ours, askpass, route[-1].place, deadline):
+                if not _begins(child.socket, askpass, route[-1].place, deadline):
                     child.wait(_LAST_WORDS)
                     raise self._error(child.words(), route)
             except BaseException:
@@ -179,7 +167,8 @@ class OpensshDialer(SshDialer):
             if kinds:
                 firm.append(f"HostKeyAlgorithms=^{','.join(algorithms(kinds))}")
             words = [*self._command(route, number, deadline, firm), "-s", "--", hop.address.host, "sftp"]
-            child = _start(words, subprocess.DEVNULL, None)
+            child = _start(words, None)
+            child.socket.close()
             ended = child.wait(deadline.left)
             child.close()
             keys = [e.key for e in read_entries(file) if not e.marker]
@@ -214,10 +203,13 @@ class OpensshDialer(SshDialer):
         error = ssh_errors.error_of(said, route[-1].place)
         if type(error) is not errors.AuthRejected:
             return error
-        files = [read_key_file(path) for hop in route for path in hop.key_files]
-        files = [f for f in files if f.text]
+        found = [(hop.keys_named, read_key_file(path)) for hop in route for path in hop.key_files]
+        files = [file for named, file in found if named or file.there]
         with agent_keys(route[-1].agent, AGENT_SECONDS) as keys:
             in_agent = set(keys)
+        bad = next((file.problem for file in files if file.problem and file.blob not in in_agent), None)
+        if bad is not None:
+            return errors.KeyFileUnusable(f"{bad} ({error})")
         locked = [str(f.path) for f in files if f.encrypted and f.blob not in in_agent]
         if locked:
             return errors.PassphraseNeeded(f"the key {locked[0]} is locked with a passphrase ({error})")
@@ -225,12 +217,12 @@ class OpensshDialer(SshDialer):
         return errors.AuthRejected(f"{error}; tried: {', '.join(tried) or 'no key, as there is none'}")
 
 
-def _start(words: Sequence[str], stream: int, askpass: Askpass | None) -> Child:
+def _start(words: Sequence[str], askpass: Askpass | None) -> Child:
     environment = dict(os.environ)
     # Without a terminal of its own ssh would open a window to ask where there is a desktop.
     environment |= {"SSH_ASKPASS_REQUIRE": "never"} if askpass is None else askpass.environment
     try:
-        return Child(words, stdin=stream, stdout=stream, env=environment)
+        return Child(words, environment)
     except OSError as e:
         raise no_ssh(e) from e
 

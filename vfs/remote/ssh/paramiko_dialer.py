@@ -86,19 +86,13 @@ class ParamikoDialer(SshDialer):
         if target.proxy_command is None:
             sock = tcp.connect(target, deadline)
         else:
-            sock, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    # As ssh does it: by a shell that execs the command.
-                    child = Child(
-                        ["/bin/sh", "-c", f"exec {target.proxy_command}"],
-                        stdin=theirs.fileno(),
-                        stdout=theirs.fileno(),
-                    )
-                except OSError as e:
-                    sock.close()
-                    raise errors.ConnectError(f"the ProxyCommand cannot be run: {e.strerror}") from e
+            try:
+                # As ssh does it: by a shell that execs the command.
+                child = Child(["/bin/sh", "-c", f"exec {target.proxy_command}"])
+            except OSError as e:
+                raise errors.ConnectError(f"the ProxyCommand cannot be run: {e.strerror}") from e
             chain.children.append(child)
+            sock = child.socket
         chain.sockets.append(sock)
         return sock
 

@@ -141,17 +141,20 @@ def _ask_paramiko(address: Address, config: Path) -> Found:
         looked_up = reader.lookup(address.host)
     except (paramiko.SSHException, ImportError, KeyError, ValueError) as e:
         raise errors.ConnectError(f"{config}: {e}") from e
-    found = {name: value if isinstance(value, list) else [value] for name, value in looked_up.items()}
-    found |= {name.lower(): [value] for name, value in reversed(address.options)}
-    found["port"] = [str(address.port)] if address.port else found.get("port", ["22"])
-    found["user"] = [address.user] if address.user else found.get("user", [local_user()])
-    if address.jump is not None:
-        found["proxyjump"] = [address.jump]
-    found.setdefault("identityfile", list(_DEFAULT_KEYS))
-    for name, there in (("userknownhostsfile", "~/.ssh"), ("globalknownhostsfile", "/etc/ssh/ssh")):
-        join = "/" if there.startswith("~") else "_"
-        found.setdefault(name, [f"{there}{join}known_hosts {there}{join}known_hosts2"])
-    return found
+    found: Found = {
+        "user": [local_user()],
+        "identityfile": list(_DEFAULT_KEYS),
+        "userknownhostsfile": ["~/.ssh/known_hosts ~/.ssh/known_hosts2"],
+        "globalknownhostsfile": ["/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"],
+    }
+    found |= {name: value if isinstance(value, list) else [value] for name, value in looked_up.items()}
+    line = [
+        *reversed(address.options),
+        ("port", address.port),
+        ("user", address.user),
+        ("proxyjump", address.jump),
+    ]
+    return found | {name.lower(): [str(value)] for name, value in line if value is not None}
 
 
 def _destination(address: Address, found: Found) -> Destination:

@@ -7,7 +7,6 @@ sshconnect.c, sshconnect2.c, authfile.c, clientloop.c and misc.c, which do not t
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 from vfs.base import errors
@@ -92,14 +91,6 @@ def _login(said: str, place: str) -> errors.ConnectError | None:
                 "name the right one: `-i KEYFILE -o IdentitiesOnly=yes`"
             )
         return None
-    open_key = re.search(r"Permissions 0*([0-7]+) for '(.+)' are too open", said)
-    if open_key is not None:
-        mode, file = open_key.groups()
-        text = f"others can read the key file {file} (mode 0{mode}): `chmod 600 {shlex.quote(file)}`"
-        return errors.KeyFileUnusable(text)
-    missing = re.search(r"Identity file (.+) not accessible: (.+?)\.?$", said, re.M)
-    if missing is not None:
-        return errors.KeyFileUnusable(f"the key file {missing.group(1)}: {missing.group(2).lower()}")
     who, wanted = denied.group(1) or place, denied.group(2)
     if "publickey" not in wanted:
         return errors.AuthRejected(f"{who} requires {SECOND_FACTOR.format(wanted.replace(',', ' or '))}")

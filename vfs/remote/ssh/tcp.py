@@ -30,9 +30,10 @@ def connect(destination: Destination, deadline: Deadline) -> socket.socket:
     where = destination.place
     failure: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(found):
+        seconds = deadline.need(where) / (len(found) - number)
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(deadline.need(where) / (len(found) - number))
+            sock.settimeout(seconds)
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -41,9 +42,6 @@ def connect(destination: Destination, deadline: Deadline) -> socket.socket:
             sock.close()
             if not isinstance(failure, ConnectionRefusedError):
                 failure = e
-        except BaseException:
-            sock.close()
-            raise
     if isinstance(failure, ConnectionRefusedError):
         raise errors.Refused(f"{where} refuses the connection") from failure
     if failure is None or isinstance(failure, TimeoutError) or failure.errno in _UNREACHABLE:
