@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from tests.lab.virtual_time import run_virtual
-from vfs.remote.sftp import dialing, exchange
+from vfs.base import timeouts
+from vfs.remote.sftp import exchange
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ def run_engine(main: Callable[[Threads], Coroutine[Any, Any, T]]) -> T:
     with (
         mock.patch.object(exchange, "threading", threads),
         mock.patch.object(exchange, "queue", threads),
-        mock.patch.object(dialing, "threading", threads),
+        mock.patch.object(timeouts, "threading", threads),
     ):
         result = run_virtual(main(threads), busy=threads.busy)
     assert threads.left() == []

@@ -1,4 +1,4 @@
-"""A deadline for blocking work that cannot be interrupted: it runs on a thread of its own."""
+"""Blocking work that cannot be interrupted: it runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def within(seconds: float, work: Callable[[], T], name: str) -> T:
-    """What `work` returns or raises; TimeoutError after `seconds`. Any thread.
+def on_a_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """What `work` returns or raises, on a thread called `name`, which does not keep the process from exiting. Any thread.
 
-    Late work continues on its thread, called `name`, which does not keep the process from exiting.
+    Raises RuntimeError when no thread can be started.
     """
     future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # it cannot be cancelled
 
     def run() -> None:
         try:
@@ -26,4 +27,9 @@ def within(seconds: float, work: Callable[[], T], name: str) -> T:
             future.set_result(result)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return future.result(seconds)
+    return future
+
+
+def within(seconds: float, work: Callable[[], T], name: str) -> T:
+    """As `on_a_thread`, waited for; TimeoutError after `seconds`, while the work continues."""
+    return on_a_thread(work, name).result(seconds)

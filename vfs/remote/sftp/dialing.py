@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from vfs.base.errors import (
     ArtisyncError,
@@ -20,6 +20,7 @@ from vfs.base.errors import (
     NoThread,
     ProtocolViolation,
 )
+from vfs.base.timeouts import on_a_thread
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.ssh.transport import Dialer, Transport
 
@@ -31,8 +32,7 @@ async def dial(dialer: Dialer, timeout: float, lost: Callable[[Connection], None
 
     Raises ConnectError.
     """
-    transport = await _in_thread(lambda: dialer.dial(timeout))
-    connection = Connection(transport, lost)
+    connection = Connection(await _dialled(dialer, timeout), lost)
     try:
         async with asyncio.timeout(timeout):
             await connection.start()
@@ -51,41 +51,27 @@ async def dial(dialer: Dialer, timeout: float, lost: Callable[[Connection], None
     return connection
 
 
-async def _in_thread(work: Callable[[], Transport]) -> Transport:
-    """The result of blocking `work`, on a thread that nobody waits for at exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Transport] = loop.create_future()
-
-    def deliver(outcome: Transport | ArtisyncError) -> None:
-        if not isinstance(outcome, ArtisyncError):
-            if future.done():
-                loop.run_in_executor(None, outcome.close)
-            else:
-                future.set_result(outcome)
-        elif not future.done():
-            future.set_exception(outcome)
-
-    def run() -> None:
-        outcome: Transport | ArtisyncError
-        try:
-            outcome = work()
-        except ArtisyncError as error:
-            outcome = error
-        except Exception as error:
-            if NoThread.caused(error):  # SSH needs threads of its own
-                outcome = NoThread(str(error))
-            else:
-                if not isinstance(error, OSError):
-                    log.exception("connecting failed")
-                outcome = ConnectError(str(error))
-        try:
-            loop.call_soon_threadsafe(deliver, outcome)
-        except RuntimeError:  # the loop has ended
-            if not isinstance(outcome, ArtisyncError):
-                outcome.close()
-
+async def _dialled(dialer: Dialer, timeout: float) -> Transport:
     try:
-        threading.Thread(target=run, name="connector", daemon=True).start()
-    except RuntimeError as error:
-        raise NoThread(str(error)) from error
-    return await future
+        future = on_a_thread(lambda: dialer.dial(timeout), name="connector")
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_unwanted)
+            raise
+        finally:
+            del future  # its error refers to this frame
+    except ArtisyncError:
+        raise
+    except OSError as error:
+        raise ConnectError(str(error)) from error
+    except Exception as error:
+        if NoThread.caused(error):  # SSH needs threads of its own, too
+            raise NoThread(str(error)) from error
+        log.exception("connecting failed")
+        raise ConnectError(str(error)) from error
+
+
+def _unwanted(future: Future[Transport]) -> None:
+    if future.exception() is None:
+        future.result().close()
