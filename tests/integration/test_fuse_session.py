@@ -26,7 +26,6 @@ from vfs.base import errors
 from vfs.files.shown import Shown
 from vfs.frontends import mountpoint
 from vfs.frontends.fuse import available
-from vfs.remote.api import FsStats
 
 try:
     from vfs.frontends.fuse import reply, requests
@@ -164,7 +163,7 @@ class SmallHandler:
         buffer.reply(req)
 
     def statfs(self, req: int, nodeid: int) -> None:
-        reply.statfs(req, FsStats(4096, 512, 1000, 400, 300, 20, 10, 200))
+        reply.statfs(req, os.statvfs_result((4096, 512, 1000, 400, 300, 20, 10, 10, 0, 200)))
 
     def getxattr(self, req: int, nodeid: int, name: bytes, size: int) -> None:
         if name != b"user.colour":

@@ -379,9 +379,9 @@ def test_statvfs_counts_in_fragments(play: Play) -> None:
     async def story(world: World) -> None:
         stats = await world.remote.statvfs(world.root)
         assert stats is not None
-        assert stats.blocks >= stats.free >= stats.available > 0
-        assert stats.fragment > 0
-        assert stats.name_max == 255
+        assert stats.f_blocks >= stats.f_bfree >= stats.f_bavail > 0
+        assert stats.f_frsize > 0
+        assert stats.f_namemax == 255
         await fails(NoSuchPath, world.remote.statvfs(world.root + b"/none"))
 
     play(story)

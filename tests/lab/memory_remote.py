@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from vfs.base.errors import (
     Unreachable,
 )
 from vfs.remote import api
-from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.api import Attributes, DirEntry
 
 T = TypeVar("T")
 
@@ -198,10 +199,10 @@ class MemoryRemote:
 
         return await self._ask("scandir", path, answer)
 
-    async def statvfs(self, path: bytes) -> FsStats | None:
-        def answer() -> FsStats:
+    async def statvfs(self, path: bytes) -> os.statvfs_result | None:
+        def answer() -> os.statvfs_result:
             self.tree.find(path)
-            return FsStats(4096, 4096, 1000, 500, 400, 100, 50, self.name_max)
+            return os.statvfs_result((4096, 4096, 1000, 500, 400, 100, 50, 50, 0, self.name_max))
 
         return await self._ask("statvfs", path, answer)
 

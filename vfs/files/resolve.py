@@ -43,8 +43,8 @@ class Resolver:
             attributes = await self._remote.lstat(join(parent.path, name))
         except ServerFailure:  # SFTP has no word for a name that is too long
             system = await self._remote.statvfs(parent.path)
-            if system is not None and 0 < system.name_max < len(name):
-                raise NameTooLong(f"{name!r} on a file system of {system.name_max}") from None
+            if system is not None and 0 < system.f_namemax < len(name):
+                raise NameTooLong(f"{name!r} on a file system of {system.f_namemax}") from None
             raise
         except NoSuchPath:
             child = parent.children.get(name)

@@ -24,7 +24,7 @@ from vfs.files.node import Kind, Node
 from vfs.files.reader import Piece, Reader, open_reader
 from vfs.files.shown import Shown, shown
 from vfs.files.tree import Tree
-from vfs.remote.api import LONGEST_NAME, FsStats
+from vfs.remote.api import LONGEST_NAME
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ FS_SECONDS = 5.0
 """How long the server's figures for statfs are used."""
 OFFLINE_SECONDS = 0.5
 """How long a client may keep attributes that are shown while the server cannot be asked; within the TTL in all."""
-NO_STATS = FsStats(4096, 4096, 0, 0, 0, 0, 0, LONGEST_NAME)
+NO_STATS = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, LONGEST_NAME))
 """The answer to statfs where the server gives no figures."""
 
 
@@ -50,7 +50,7 @@ class Files:
         self._used = Used(tree)
         self.timeout = timeout
         self.uid, self.gid = os.getuid(), os.getgid()
-        self._fs: tuple[float, FsStats] | None = None
+        self._fs: tuple[float, os.statvfs_result] | None = None
 
     async def answer(self, call: Call, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, which serves the call, and log how it ended. Raises as `work` does, TimeoutError after `timeout`."""
@@ -184,7 +184,7 @@ class Files:
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
-    async def statfs(self) -> FsStats:
+    async def statfs(self) -> os.statvfs_result:
         """The figures of the server's file system, at most `FS_SECONDS` old. Raises Unreachable, RemoteError."""
         heard = self._fs[0] if self._fs is not None else None
         if heard is None or loop_time() - heard > FS_SECONDS:

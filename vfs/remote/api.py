@@ -8,9 +8,9 @@ the server answers, `errors.Unreachable` when the link has been down for longer 
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 LONGEST_PATH, LONGEST_NAME = 4095, 255
@@ -50,20 +50,6 @@ class DirEntry(NamedTuple):
 
     name: bytes
     attributes: Attributes
-
-
-@dataclass(frozen=True, slots=True)
-class FsStats:
-    """`statvfs@openssh.com`: counts in blocks of `fragment` bytes (PROTOCOL, section 4.5 of OpenSSH)."""
-
-    block_size: int
-    fragment: int
-    blocks: int
-    free: int
-    available: int
-    files: int
-    files_free: int
-    name_max: int
 
 
 class RemoteFile(Protocol):
@@ -183,11 +169,6 @@ class Remote(Protocol):
         """Whether bytes cost money: nothing is listed or fetched because it is likely to be wanted soon."""
         ...
 
-    @property
-    def in_flight(self) -> int:
-        """Bytes of reads asked for and not yet answered."""
-        ...
-
     def backlog(self, waiting: int) -> None:
         """Tell how many bytes wait beyond the window, so that more connections can be opened if they would help."""
         ...
@@ -223,8 +204,8 @@ class Remote(Protocol):
         """
         ...
 
-    async def statvfs(self, path: bytes) -> FsStats | None:
-        """The figures of the file system that holds `path`; None where the server does not tell them."""
+    async def statvfs(self, path: bytes) -> os.statvfs_result | None:
+        """The figures (`statvfs@openssh.com`) of the file system that holds `path`; None where the server does not tell them."""
         ...
 
     async def open(self, path: bytes) -> RemoteFile:

@@ -18,7 +18,7 @@ def test_the_room_is_the_servers_or_what_was_last_known_of_it_and_never_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[int] = []
-    monkeypatch.setattr(operations.reply, "statfs", lambda req, stats: told.append(stats.blocks))
+    monkeypatch.setattr(operations.reply, "statfs", lambda req, stats: told.append(stats.f_blocks))
 
     async def story(stack: MemoryStack) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as C  # noqa: N812
 import errno
 import itertools
+import os
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 from vfs.files.shown import Shown
 from vfs.frontends.fuse.library import EntryParam, FileInfo, Stat, StatVfs, lib, waiting
 from vfs.frontends.fuse.requests import Request, claim
-from vfs.remote.api import FsStats
 
 MUCH = 64 << 10
 """Bytes of an answer that take the kernel longer to copy than it costs to let go of the interpreter's lock."""
@@ -96,13 +96,13 @@ def xattr(req: Request, value: bytes, size: int) -> bool:
     return error(req, errno.ERANGE) if size < len(value) else data(req, value)
 
 
-def statfs(req: Request, found: FsStats) -> bool:
+def statfs(req: Request, found: os.statvfs_result) -> bool:
     """Answer a statfs."""
     st = StatVfs()
-    st.f_bsize, st.f_frsize = found.block_size, found.fragment
-    st.f_blocks, st.f_bfree, st.f_bavail = found.blocks, found.free, found.available
-    st.f_files, st.f_ffree, st.f_favail = found.files, found.files_free, found.files_free
-    st.f_namemax = found.name_max
+    st.f_bsize, st.f_frsize = found.f_bsize, found.f_frsize
+    st.f_blocks, st.f_bfree, st.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
+    st.f_files, st.f_ffree, st.f_favail = found.f_files, found.f_ffree, found.f_favail
+    st.f_namemax = found.f_namemax
     return _answer(req, lib.fuse_reply_statfs, C.byref(st))
 
 

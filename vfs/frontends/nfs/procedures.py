@@ -255,8 +255,8 @@ class NfsProgram:
     async def _fsstat(self, node: Node, _: Unpacker, uid: int) -> Packer:
         room = await self._service.statfs()
         head = Packer().u32(NfsStatus.OK).raw(self._known(node))
-        sizes = (count * room.fragment for count in (room.blocks, room.free, room.available))
-        return head.u64(*sizes, room.files, room.files_free, room.files_free).u32(0)
+        sizes = (count * room.f_frsize for count in (room.f_blocks, room.f_bfree, room.f_bavail))
+        return head.u64(*sizes, room.f_files, room.f_ffree, room.f_favail).u32(0)
 
     async def _fsinfo(self, node: Node, _: Unpacker, uid: int) -> Packer:
         reading, writing = (p.MOST_READ, p.MOST_READ, 4096), (p.MOST_WRITE, p.MOST_WRITE, 4096)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import posixpath
 import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
 from vfs.base.errors import LinkLost, ProtocolViolation, RemoteError
-from vfs.remote.api import Attributes, DirEntry, FsStats
+from vfs.remote.api import Attributes, DirEntry
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch, FstatRefused
 from vfs.remote.sftp.exchange import Exchange
@@ -54,10 +55,6 @@ class Connection(Exchange):
         self.server_clock: tuple[int, float] | None = None
         """The server's Unix time, and a moment of the loop's at or after which it was read: together a low estimate."""
 
-    def __repr__(self) -> str:
-        state = "ended" if self._ended is not None else "open"
-        return f"<Connection {state}, {len(self._waiting)} waiting, {self.in_flight} bytes under way>"
-
     @property
     def due_bytes(self) -> int:
         """Bytes that are due on this connection, small answers by estimate."""
@@ -73,11 +70,11 @@ class Connection(Exchange):
         clock = self._request(PacketType.ATTRS, PacketType.STAT, b"/proc/self")
         if b"limits@openssh.com" in extensions:
             try:
-                limits = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
-                self._handles.limit(limits.handles)
+                _, most, _, handles = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
+                self._handles.limit(handles)
                 self._page = 1
-                if limits.read:
-                    self._read_size = min(max(limits.read, 4096), wire.MAX_READ)
+                if most:
+                    self._read_size = min(max(most, 4096), wire.MAX_READ)
             except RemoteError as error:
                 log.debug("no limits: %s", error)
         try:
@@ -107,7 +104,7 @@ class Connection(Exchange):
             raise self.violated(f"a real path that is not absolute: {path!r}")
         return posixpath.normpath(path)
 
-    async def statvfs(self, path: bytes) -> FsStats | None:
+    async def statvfs(self, path: bytes) -> os.statvfs_result | None:
         """None where the server does not offer it."""
         if not self._statvfs:
             return None

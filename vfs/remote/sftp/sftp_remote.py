@@ -6,9 +6,10 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
-from vfs.remote.api import Attributes, DirEntry, FsStats, LinkState
+from vfs.remote.api import Attributes, DirEntry
 from vfs.remote.sftp import substitutes
 from vfs.remote.sftp.listing import scandir
 from vfs.remote.sftp.pool import Pool
@@ -24,10 +25,10 @@ class SftpRemote:
     def __init__(self, pool: Pool, *, metered: bool = False) -> None:
         self.pool = pool
         self.metered = metered
-
-    @property
-    def link(self) -> LinkState:
-        return self.pool.link
+        self.link = pool.link
+        self.backlog = pool.backlog
+        self.hurry, self.hurried = pool.reconnecting.hurry, pool.reconnecting.hurried
+        self.aclose = pool.aclose
 
     @property
     def window(self) -> int:
@@ -54,19 +55,6 @@ class SftpRemote:
     def soon(self) -> int:
         return 0 if self.metered else self.pool.link.path.soon
 
-    @property
-    def in_flight(self) -> int:
-        return self.pool.in_flight
-
-    def backlog(self, waiting: int) -> None:
-        self.pool.backlog(waiting)
-
-    def hurry(self) -> None:
-        self.pool.hurry()
-
-    async def hurried(self) -> None:
-        await self.pool.hurried()
-
     async def lstat(self, path: bytes) -> Attributes:
         attributes = await self.pool.ask(lambda connection: substitutes.lstat(connection, path))
         self.pool.link.saw_mtime(attributes.mtime)
@@ -88,7 +76,7 @@ class SftpRemote:
         self.pool.link.saw_mtime(max((entry.attributes.mtime for entry in entries), default=0))
         return entries
 
-    async def statvfs(self, path: bytes) -> FsStats | None:
+    async def statvfs(self, path: bytes) -> os.statvfs_result | None:
         return await self.pool.ask(lambda connection: substitutes.statvfs(connection, path))
 
     async def open(self, path: bytes) -> PoolFile:
@@ -99,6 +87,3 @@ class SftpRemote:
             file.close()
             raise
         return file
-
-    async def aclose(self) -> None:
-        await self.pool.aclose()

@@ -8,15 +8,16 @@ Owned by the event loop's thread; there are no locks.
 
 from __future__ import annotations
 
-import asyncio
+import os
 import posixpath
 import stat as modes
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from vfs.base.errors import AccessDenied, EndlessSymlink, RemoteError, ServerFailure, Unsupported
-from vfs.remote.api import LONGEST_PATH, MOST_SYMLINKS, Attributes, FsStats
+from vfs.remote.api import LONGEST_PATH, MOST_SYMLINKS, Attributes
 from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.exchange import seen
 from vfs.remote.sftp.wire import PacketType
 
 REFUSALS = (AccessDenied, Unsupported)
@@ -25,26 +26,13 @@ T = TypeVar("T")
 
 async def lstat(connection: Connection, path: bytes) -> Attributes:
     """Attributes of the name itself, not of what a symlink leads to. Raises as the server says."""
-    if PacketType.LSTAT in connection.refused:
-        return await _looked_at(connection, path)
-    try:
-        return await connection.lstat(path)
-    except REFUSALS as error:
-        found = await _unless_refused(_looked_at(connection, path), error)
-        connection.refused.add(PacketType.LSTAT)
-        return found
+    return await _asked(connection, PacketType.LSTAT, connection.lstat, _looked_at, path)
 
 
 async def stat(connection: Connection, path: bytes) -> Attributes:
     """Attributes behind all links. Raises as the server says, and EndlessSymlink for links in a circle."""
-    if PacketType.STAT in connection.refused:
-        return await _followed(connection, path)
     try:
-        return await connection.stat(path)
-    except REFUSALS as error:
-        found = await _unless_refused(_followed(connection, path), error)
-        connection.refused.add(PacketType.STAT)
-        return found
+        return await _asked(connection, PacketType.STAT, connection.stat, _followed, path)
     except ServerFailure as error:  # some say so of links in a circle
         try:
             await _followed(connection, path)
@@ -57,16 +45,10 @@ async def stat(connection: Connection, path: bytes) -> Attributes:
 
 async def realpath(connection: Connection, path: bytes) -> bytes:
     """The path without links; some servers only remove `.` and `..` from the text. Raises as the server says."""
-    if PacketType.REALPATH not in connection.refused:
-        try:
-            return await connection.realpath(path)
-        except REFUSALS as error:
-            await _unless_refused(stat(connection, path), error)
-            connection.refused.add(PacketType.REALPATH)
-    return posixpath.normpath(path)
+    return await _asked(connection, PacketType.REALPATH, connection.realpath, _as_it_is, path)
 
 
-async def statvfs(connection: Connection, path: bytes) -> FsStats | None:
+async def statvfs(connection: Connection, path: bytes) -> os.statvfs_result | None:
     """None where the server does not tell."""
     try:
         return await connection.statvfs(path)
@@ -74,28 +56,41 @@ async def statvfs(connection: Connection, path: bytes) -> FsStats | None:
         return None
 
 
-async def _unless_refused(substitute: Awaitable[T], error: RemoteError) -> T:
-    """The substitute's result. If it fails too, `error` is raised."""
+async def _asked(
+    connection: Connection,
+    kind: PacketType,
+    request: Callable[[bytes], Awaitable[T]],
+    substitute: Callable[[Connection, bytes], Awaitable[T]],
+    path: bytes,
+) -> T:
+    """The answer to the request of this kind, or the substitute's where the server refuses it. If both fail, the request's error."""
+    if kind in connection.refused:
+        return await substitute(connection, path)
     try:
-        return await substitute
-    except RemoteError:
-        raise error from None
+        return await request(path)
+    except REFUSALS as error:
+        try:
+            found = await substitute(connection, path)
+        except RemoteError:
+            raise error from None
+        connection.refused.add(kind)
+        return found
+
+
+async def _as_it_is(connection: Connection, path: bytes) -> bytes:
+    """REALPATH without REALPATH, of a path that is there."""
+    await stat(connection, path)
+    return posixpath.normpath(path)
 
 
 async def _looked_at(connection: Connection, path: bytes) -> Attributes:
     """LSTAT without LSTAT."""
-    text, there = await asyncio.gather(
-        connection.readlink(path), connection.stat(path), return_exceptions=True
-    )
-    if isinstance(text, bytes):
-        return Attributes(modes.S_IFLNK | 0o777, len(text))
-    for answer in (text, there):
-        if isinstance(answer, BaseException) and not isinstance(answer, RemoteError):
-            raise answer
-    if isinstance(there, RemoteError):
-        raise there
-    assert isinstance(there, Attributes)
-    return there
+    there = connection.stat(path)
+    there.add_done_callback(seen)
+    try:
+        return Attributes(modes.S_IFLNK | 0o777, len(await connection.readlink(path)))
+    except RemoteError:
+        return await there
 
 
 async def _followed(connection: Connection, path: bytes) -> Attributes:

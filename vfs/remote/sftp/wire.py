@@ -7,6 +7,7 @@ Threads: the functions are pure.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from enum import IntEnum
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from vfs.base import errors
 from vfs.base.printable import printable
-from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry, FsStats
+from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
 
 VERSION_NUMBER = 3
 MAX_PACKET = 256 * 1024
@@ -72,15 +73,6 @@ class Status(NamedTuple):
 
     code: int
     message: str
-
-
-class ServerLimits(NamedTuple):
-    """`limits@openssh.com` (PROTOCOL 4.8), in bytes; 0 stands for "not told"."""
-
-    packet: int
-    read: int
-    write: int
-    handles: int
 
 
 _ERRORS: dict[int, type[errors.RemoteError]] = {
@@ -271,19 +263,23 @@ def _version(packet: bytes) -> dict[bytes, bytes]:
     return extensions
 
 
-def parse_limits(data: bytes) -> ServerLimits:
-    """The reply to `limits@openssh.com`. Raises `ProtocolViolation`."""
+def parse_limits(data: bytes) -> tuple[int, int, int, int]:
+    """The reply to `limits@openssh.com` (PROTOCOL 4.8): bytes of a packet, a READ and a WRITE, and how many handles; 0: not told.
+
+    Raises `ProtocolViolation`.
+    """
     if len(data) != 32:
         raise errors.ProtocolViolation(f"limits of {len(data)} bytes")
-    return ServerLimits(*struct.unpack(">4Q", data))
+    packet, read, write, handles = struct.unpack(">4Q", data)
+    return packet, read, write, handles
 
 
-def parse_statvfs(data: bytes) -> FsStats:
+def parse_statvfs(data: bytes) -> os.statvfs_result:
     """The reply to `statvfs@openssh.com` (PROTOCOL 4.5). Raises `ProtocolViolation`."""
     if len(data) != 88:
         raise errors.ProtocolViolation(f"a statvfs of {len(data)} bytes")
-    bsize, frsize, blocks, free, available, files, ffree, _, _, _, name_max = struct.unpack(">11Q", data)
-    return FsStats(bsize, frsize, blocks, free, available, files, ffree, name_max)
+    *figures, fsid, flag, name_max = struct.unpack(">11Q", data)
+    return os.statvfs_result((*figures, flag, name_max, fsid))
 
 
 def _rest(packet: bytes) -> bytes:
