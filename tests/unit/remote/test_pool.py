@@ -252,13 +252,13 @@ def test_who_waits_for_the_hurried_attempt_has_the_link_that_it_made(monkeypatch
     async def main(threads: Threads) -> None:
         _, dialer, pool = await down_for_long(threads, monkeypatch)
         began = now()
-        await pool.hurried()
+        await pool.reconnecting.hurried()
         assert not pool.link.online
         dialer.refuse = fake.nobody_refused
-        await pool.hurried()
+        await pool.reconnecting.hurried()
         assert pool.link.online
         assert now() - began < HURRIED + 0.1
-        await pool.hurried()  # nothing is attempted, nor waited for
+        await pool.reconnecting.hurried()  # nothing is attempted, nor waited for
         assert now() - began < HURRIED + 0.1
         await pool.aclose()
 
@@ -273,7 +273,7 @@ def test_hurried_attempts_are_two_seconds_apart_and_those_of_backoff_are_made_wh
         last = len(dialer.at) - 1
         end = now() + 9.9
         while now() < end:
-            pool.hurry()
+            pool.reconnecting.hurry()
             await asyncio.sleep(0.05)
         await asyncio.sleep(60)
         await pool.aclose()

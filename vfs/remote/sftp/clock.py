@@ -12,17 +12,19 @@ import logging
 
 from vfs.base.errors import ArtisyncError
 from vfs.remote.sftp.connection import Connection
+from vfs.remote.sftp.connectivity import Link
 from vfs.remote.sftp.listing import scandir
 
 log = logging.getLogger(__name__)
 
 
-async def of_processes(connection: Connection) -> tuple[int, float] | None:
-    """The server's time (Unix seconds) and the loop's, not earlier than that; None where it does not tell."""
+async def of_processes(connection: Connection, link: Link) -> None:
+    """Tell `link` the server's time."""
     try:
         entries = await scandir(connection, b"/proc", lambda: False)
     except ArtisyncError as error:
         log.debug("no clock: %s", error)
-        return None
+        return
     told = max((entry.attributes.mtime for entry in entries if entry.name.isdigit()), default=0)
-    return (told, asyncio.get_running_loop().time()) if told else None
+    if told:
+        link.saw_clock((told, asyncio.get_running_loop().time()))

@@ -36,9 +36,6 @@ class Link:
         self._clock: tuple[int, float] | None = None
         self._newest = 0
 
-    def __repr__(self) -> str:
-        return f"<Link {'online' if self.online else 'offline'}, rtt {self.rtt * 1000:.1f} ms>"
-
     @property
     def online(self) -> bool:
         """See `api.LinkState`."""

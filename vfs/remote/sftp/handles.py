@@ -67,9 +67,8 @@ class Handles:
         self._told: int | None = None
         self._learnt: int | None = None
         self._learnt_at = 0.0
-        self._open: dict[Handle, None] = {}
-        """The least recently used one first."""
-        self._texts: dict[bytes, Handle] = {}
+        self._open: dict[bytes, Handle] = {}
+        """By their texts, the least recently used one first."""
         self._closes = 0
         self._last_close: dict[bytes, int] = {}
         """The number of the CLOSE that was sent for a handle; kept while an OPEN is under way."""
@@ -108,8 +107,8 @@ class Handles:
         """A read begins; until it `end`s the handle stays open."""
         handle.reading += 1
         handle.used = True
-        if self._open.pop(handle, handle) is None:
-            self._open[handle] = None
+        if self._open.pop(handle.text, None) is not None:
+            self._open[handle.text] = handle
 
     def end(self, handle: Handle) -> None:
         """A read has ended."""
@@ -124,7 +123,7 @@ class Handles:
         for opening in queue:
             if not opening.future.done():
                 opening.future.set_exception(error)
-        for handle in list(self._open):
+        for handle in list(self._open.values()):
             self._forget(handle)
 
     def _pump(self) -> None:
@@ -146,7 +145,9 @@ class Handles:
     def _make_room(self) -> None:
         """Close idle handles for those that wait; if there are none, look again when there may be."""
         oldest_unused = self._loop.time() - UNUSED_SECONDS
-        idle = [one for one in self._open if not one.reading and (one.used or one.asked <= oldest_unused)]
+        idle = [
+            one for one in self._open.values() if not one.reading and (one.used or one.asked <= oldest_unused)
+        ]
         for handle in idle[: max(0, len(self._queue) - self._closing)]:
             self.close(handle)
         if not self._closing and self._timer is None:
@@ -188,7 +189,7 @@ class Handles:
         return len(self._open) + self._asked + self._closing
 
     def _opened(self, opening: _Opening, text: bytes) -> None:
-        twin = self._texts.get(text)
+        twin = self._open.get(text)
         closed_behind = self._last_close.get(text, 0) > opening.closes
         if twin is not None or closed_behind:
             log.warning("the server gave out a handle that is in use already; both are closed")
@@ -202,8 +203,7 @@ class Handles:
                 opening.future.set_exception(ServerFailure("the server gives out one handle for two files"))
             return
         handle = Handle(text, opening.asked, opening.before, reading=int(opening.directory))
-        self._open[handle] = None
-        self._texts[text] = handle
+        self._open[text] = handle
         if opening.future.done():
             self.close(handle)
         else:
@@ -215,8 +215,7 @@ class Handles:
 
     def _forget(self, handle: Handle) -> None:
         handle.open = False
-        self._open.pop(handle, None)
-        self._texts.pop(handle.text, None)
+        self._open.pop(handle.text, None)
 
     def _close(self, text: bytes) -> asyncio.Future[object]:
         self._closing += 1

@@ -11,7 +11,7 @@ from typing import Any
 from vfs.base.each import each
 from vfs.base.errors import LinkLost, ListingTooLong, NoSuchPath, RemoteError, ServerFailure
 from vfs.remote import api
-from vfs.remote.api import LONGEST_NAME, Attributes, DirEntry
+from vfs.remote.api import LONGEST_NAME, DirEntry
 from vfs.remote.sftp import substitutes, wire
 from vfs.remote.sftp.connection import Connection
 from vfs.remote.sftp.exchange import seen
@@ -49,7 +49,8 @@ async def scandir(
         except NoSuchPath:  # asyncssh's server says so of a directory that is there, see `ATTEMPTS`
             if attempt == ATTEMPTS:
                 raise
-    return await _told(connection, path, entries) if wire.UNTOLD in map(_attributes, entries) else entries
+    untold = any(entry.attributes == wire.UNTOLD for entry in entries)
+    return await _told(connection, path, entries) if untold else entries
 
 
 async def _entries(
@@ -115,10 +116,6 @@ async def _told(connection: Connection, path: bytes, entries: list[DirEntry]) ->
             return entry
 
     return [entry for entry in await each(entries, told, ASKED_AT_ONCE) if entry is not None]
-
-
-def _attributes(entry: DirEntry) -> Attributes:
-    return entry.attributes
 
 
 def _possible(name: bytes) -> bool:

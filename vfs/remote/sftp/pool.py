@@ -99,7 +99,7 @@ class Pool:
         self._sound_until = 0.0
         """When a connection that was lost last worked."""
         self._up = asyncio.Event()
-        self._reconnecting = Reconnecting(self._dial_again)
+        self.reconnecting = Reconnecting(self._dial_again)
         self._ping: asyncio.Task[None] | None = None
         self._closed = False
         self._suspects = asyncio.Lock()
@@ -114,20 +114,19 @@ class Pool:
         `measure`: fetch some bytes to see how fast a far server is, now and when the path becomes another one.
         """
         try:
-            connection = await self._dial(self._dialer, min(self.timeout, DIAL_SECONDS))
-            self._adopt(connection, self._dialer)
+            await self._join(self._dialer, min(self.timeout, DIAL_SECONDS))
             self._sees_rate = measure
             self._see_rate()
         except ConnectError as error:
             self.last_error = error
             if keep_trying:
-                self._reconnecting.begin()
+                self.reconnecting.begin()
             raise
 
     async def move(self, dialer: Dialer) -> None:
         """Go over to another address of the same files. Raises ConnectError; the old one is kept then."""
-        connection = await self._dial(dialer, min(self.timeout, DIAL_SECONDS))
-        self._reconnecting.stop()  # its wait would outlast the next loss
+        connection = await dial(dialer, min(self.timeout, DIAL_SECONDS), self._lost)
+        self.reconnecting.stop()  # its wait would outlast the next loss
         before, self._connections = self._connections, []
         self._dialer, self._no_more_until = dialer, 0.0
         self._adopt(connection, dialer)
@@ -135,8 +134,9 @@ class Pool:
             self._count(old)
             old.close()
 
-    async def _dial(self, dialer: Dialer, timeout: float) -> Connection:
-        return await dial(dialer, timeout, self._lost)
+    async def _join(self, dialer: Dialer, timeout: float) -> None:
+        """Make another connection. Raises ConnectError."""
+        self._adopt(await dial(dialer, timeout, self._lost), dialer)
 
     def _adopt(self, connection: Connection, dialer: Dialer) -> None:
         """Use a connection, unless the pool has been closed or moved since `dialer` began to make it."""
@@ -149,7 +149,10 @@ class Pool:
             self.link.new_way()
             self._came_up = asyncio.get_running_loop().time(), self.link.path.delivered
             self._answered = False
-        self._see_clock(connection)
+        told = connection.server_clock
+        self.link.saw_clock(told)
+        if not self._connections and told is not None and told[0] < time.time() - LATE:
+            self._tasks.spawn(clock.of_processes(connection, self.link))
         connection.saw_rtt, connection.load = self._saw_rtt, self._load
         self._connections.append(connection)
         self._far = False
@@ -158,22 +161,12 @@ class Pool:
         self.link.changed(connected=True, at=asyncio.get_running_loop().time())
         self._up.set()
 
-    def _see_clock(self, connection: Connection) -> None:
-        """Take in the server's time of the handshake; if it seems to be late, ask for it in another way."""
-        told = connection.server_clock
-        self.link.saw_clock(told)
-        if not self._connections and told is not None and told[0] < time.time() - LATE:
-            self._tasks.spawn(self._ask_clock(connection))
-
     def _see_rate(self) -> None:
         if self._sees_rate and self.link.rtt >= FAR and self.alive:
             self._tasks.spawn(self._first_rate(self.alive[0]))
 
     async def _first_rate(self, connection: Connection) -> None:
         self.link.path.saw_first(await first_rate(connection, self.link.rtt))
-
-    async def _ask_clock(self, connection: Connection) -> None:
-        self.link.saw_clock(await clock.of_processes(connection))
 
     def _lost(self, connection: Connection) -> None:
         if connection not in self._connections:
@@ -184,14 +177,14 @@ class Pool:
         if not self._connections and not self._closed:
             up_since, delivered = self._came_up
             if asyncio.get_running_loop().time() - up_since >= STEADY or self.link.path.delivered > delivered:
-                self._reconnecting.attempts = 0
+                self.reconnecting.attempts = 0
             elif self._answered:  # soon again, and not without a pause
-                self._reconnecting.attempts = 1
+                self.reconnecting.attempts = 1
             self._up.clear()
             self.last_error = connection.ended
             log.warning("offline: %s", connection.ended)
             self.link.changed(connected=False, at=self._sound_until)
-            self._reconnecting.begin()
+            self.reconnecting.begin()
 
     def _count(self, connection: Connection) -> None:
         for key in self._gone:
@@ -200,21 +193,12 @@ class Pool:
     async def _dial_again(self) -> bool:
         if self._connections:
             return True
-        dialer = self._dialer
         try:
-            self._adopt(await self._dial(dialer, min(self.timeout, DIAL_SECONDS / 2)), dialer)
+            await self._join(self._dialer, min(self.timeout, DIAL_SECONDS / 2))
         except ConnectError as error:
             self.last_error = error
             log.info("cannot connect: %s", error)
         return bool(self._connections)
-
-    def hurry(self) -> None:
-        """See `api.Remote`."""
-        self._reconnecting.hurry()
-
-    async def hurried(self) -> None:
-        """See `api.Remote`."""
-        await self._reconnecting.hurried()
 
     def backlog(self, waiting: int) -> None:
         """Open more connections if `waiting` bytes would fill them."""
@@ -254,9 +238,8 @@ class Pool:
             self._dialing.spawn(self._one_more())
 
     async def _one_more(self) -> None:
-        dialer = self._dialer
         try:
-            self._adopt(await self._dial(dialer, DIAL_SECONDS), dialer)
+            await self._join(self._dialer, DIAL_SECONDS)
         except ConnectError as error:
             log.info("the server accepts no more connections: %s", error)
             self._no_more_until = asyncio.get_running_loop().time() + REFUSED_SECONDS
@@ -280,7 +263,7 @@ class Pool:
             alive = self.alive
             if alive:
                 return min(alive, key=lambda connection: connection.in_flight)
-            self.hurry()
+            self.reconnecting.hurry()
             down_since = began if self.link.connected else self.link.since
             left = down_since + self.timeout - loop.time()
             if left <= 0 or self._closed:
@@ -399,7 +382,7 @@ class Pool:
         """Hang up."""
         self._closed = True
         self._up.set()  # wake the waiters: there will be no connection
-        await self._reconnecting.aclose()
+        await self.reconnecting.aclose()
         await self._dialing.aclose()
         await self._tasks.aclose()
         for connection in list(self._connections):

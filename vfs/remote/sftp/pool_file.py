@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from functools import partial
+from operator import attrgetter
 
 from vfs.base.errors import LinkLost, ServerFailure
 from vfs.remote.api import Attributes
@@ -21,6 +22,7 @@ QUICK = 128 << 10
 """Reads of up to this many bytes that are not bulk, and all other requests, have a connection to themselves."""
 LARGE = 2 << 20
 """A longer file is opened on as many connections as it can keep busy, before it is read."""
+LOAD = attrgetter("in_flight")
 PATIENCE = 3
 """If more than PATIENCE × `share.size` bytes are in flight where a file is open, it is first opened on an idler connection,
 which takes a round trip."""
@@ -44,19 +46,13 @@ class PoolFile:
 
         Raises NotAFile when it is no regular file; else as the server says.
         """
-        opened, told = await asyncio.gather(
-            self._handle(connection), substitutes.stat(connection, self.path), return_exceptions=True
-        )
-        if isinstance(told, Attributes):
-            only_file(told, self.path)
-        for answer in (opened, told):
-            if isinstance(answer, BaseException):
-                raise answer
-        assert isinstance(told, Attributes)
-        self.attributes = told
+        opened = self._handle(connection)
+        self.attributes = await substitutes.stat(connection, self.path)
+        only_file(self.attributes, self.path)
+        await opened
         if self.attributes.size > LARGE and not self._closed:
             useful = math.ceil(self.attributes.size / self._pool.share.size)
-            for wide in sorted(self._pool.wide, key=_load)[:useful]:
+            for wide in sorted(self._pool.wide, key=LOAD)[:useful]:
                 self._handle(wide)
 
     def _handle(self, connection: Connection) -> asyncio.Future[Handle]:
@@ -106,7 +102,7 @@ class PoolFile:
         if not wide:
             return best
         patience = PATIENCE * share
-        least = _idlest(wide)
+        least = min(wide, key=LOAD)
         found = self._open_on(least, wide)
         if found is not None and (found is least or found.in_flight < patience):
             return found
@@ -121,7 +117,7 @@ class PoolFile:
         if self._handle(best).done():
             return best
         ready = self._ready(among)
-        return _idlest(ready) if ready else None
+        return min(ready, key=LOAD, default=None)
 
     def _ready(self, connections: list[Connection]) -> list[Connection]:
         return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
@@ -165,14 +161,6 @@ def _is_open(handle: asyncio.Future[Handle]) -> bool:
     if not handle.done() or handle.cancelled() or handle.exception() is not None:
         return False
     return handle.result().open
-
-
-def _idlest(connections: list[Connection]) -> Connection:
-    return min(connections, key=_load)
-
-
-def _load(connection: Connection) -> int:
-    return connection.in_flight
 
 
 def _close_handle(connection: Connection, handle: asyncio.Future[Handle]) -> None:
