@@ -24,8 +24,8 @@ class Shared(BuildHookInterface[Any]):
             return
         sys.path.insert(0, self.root)
         try:
+            from scripts.manpages import write
             from vfs.cli.completion import script
-            from vfs.cli.manpages import write
         finally:
             sys.path.remove(self.root)
         self._made = tempfile.TemporaryDirectory()

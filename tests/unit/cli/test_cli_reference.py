@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.manpages import roff, write
+from scripts.reference import Page, Paragraph, markdown, pages
 from vfs.cli import COMMANDS
-from vfs.cli.manpages import roff, write
-from vfs.cli.reference import Page, Paragraph, markdown, pages
 
 DOCS = Path(__file__).parents[3] / "docs"
 

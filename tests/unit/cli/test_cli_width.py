@@ -7,9 +7,9 @@ import re
 import click
 import pytest
 
+from scripts.reference import pages
 from tests.unit.conftest import Artisync
 from vfs.cli import COMMANDS, console, load
-from vfs.cli.reference import pages
 
 
 @pytest.fixture(autouse=True)

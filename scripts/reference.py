@@ -1,4 +1,4 @@
-"""The reference of the command line, made from the commands themselves: `python -m vfs.cli.reference` prints it."""
+"""The reference of the command line, made from the commands themselves: `python -m scripts.reference` prints it."""
 
 from __future__ import annotations
 

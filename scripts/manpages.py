@@ -1,4 +1,4 @@
-"""Man pages, made from the commands: `python -m vfs.cli.manpages DIR` writes them. Source: man(7)."""
+"""Man pages, made from the commands: `python -m scripts.manpages DIR` writes them. Source: man(7)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from scripts.reference import INTRODUCTION, Page, Paragraph, pages
 from vfs import __version__
-from vfs.cli.reference import INTRODUCTION, Page, Paragraph, pages
 
 
 def write(directory: Path) -> list[Path]:
