@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vfs.base.errors import UsageError
+from vfs.base.errors import ArtisyncError, UsageError
 from vfs.cli import console, places
 from vfs.cli.options import BASE, Command, Number, given_options
 from vfs.cli.remote_names import RemotePath
-
-if TYPE_CHECKING:
-    from vfs.stack import Stack
 
 LINES = 10
 """Lines that `--follow` prints first, as tail(1) does."""
@@ -42,37 +39,24 @@ def command(given: dict[str, Any], paths: tuple[str, ...], follow: bool, lines: 
     if follow and lines is None:
         lines = LINES
     where = places.where(given, paths)
-    files = where.files()
+    begun = False
+
+    def take(report: dict[str, Any]) -> None:
+        nonlocal begun
+        begun = True
+        if "tell" in report:
+            console.tell(f"artisync: {report['tell']}")
+        _write(report.get("data", b""))
+
+    def again(error: ArtisyncError) -> None:
+        if begun:  # what was written must not be written twice
+            raise error
+
     try:
-        if files is not None:
-            from vfs.commands.cat import copy_local, follow_local
-
-            for file in files:
-                if follow:
-                    follow_local(file, lines, _write, _tell)
-                else:
-                    copy_local(file, lines, _write)
-        else:
-            from vfs import stack
-
-            async def work(opened: Stack) -> None:
-                from vfs.commands import cat
-                from vfs.commands.patterns import expand
-
-                for path in await expand(opened.tree, where.paths):
-                    if follow:
-                        await cat.follow(opened, path, lines, _write, _tell)
-                    else:
-                        await cat.copy(opened, path, lines, _write)
-
-            stack.run(where.settings, work, console.prompter(), offline=True)
+        where.follow("cat", take, again=again, offline=True, paths=where.paths, lines=lines, follow=follow)
     except KeyboardInterrupt:
         return 0 if follow else 130
     return 0
-
-
-def _tell(text: str) -> None:
-    console.tell(f"artisync: {text}")
 
 
 def _write(data: bytes) -> None:

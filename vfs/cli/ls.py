@@ -39,8 +39,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, sort: 
         rows.extend(report.get("rows", ()))
         online = report.get("online", online)
 
-    while not where.follow("ls", take, offline=True, paths=names):
-        rows.clear()
+    where.follow("ls", take, again=lambda _: rows.clear(), offline=True, paths=names)
     key = sort if not rows or sort in rows[0] else "name"
     rows.sort(key=lambda row: row[key], reverse=reverse != (key != "name"))
     if as_json:

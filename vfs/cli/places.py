@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vfs.base.errors import MountSilent, NotMounted, UsageError
+from vfs.base.errors import ArtisyncError, MountSilent, NotMounted, UsageError
 from vfs.base.progress import Progress
 from vfs.base.settings import Settings, resolve
 from vfs.cli import console, dead
@@ -29,20 +30,9 @@ Report = dict[str, Any]
 class Where:
     """Paths relative to a server's root, patterns among them, and the live mount of that root, if there is one."""
 
-    given: Mapping[str, Any]
+    settings: Settings
     mount: register.MountRecord | None
     paths: list[str]
-
-    @property
-    def settings(self) -> Settings:
-        """The settings for the server. Raises UsageError, ConfigError, MountSilent."""
-        if self.mount is None:
-            return resolve(self.given)
-        status = client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
-        profile = self.mount.profile
-        server = {"profile": profile, "ssh": None if profile else status["address"]}
-        place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
-        return resolve({**self.given, "transport": status["transport"], **server, **place})
 
     def ask(self, verb: str, *, offline: bool = False, **arguments: Any) -> Report:
         """What the mount's process answers to one of `commands.verbs`; without a mount, a stack of our own.
@@ -65,12 +55,13 @@ class Where:
         take: Callable[[Report], None],
         progress: Progress | None = None,
         *,
+        again: Callable[[ArtisyncError], None] = lambda error: None,
         offline: bool = False,
         **arguments: Any,
-    ) -> bool:
+    ) -> None:
         """As `ask`, of work that reports how far it is: `take` is given each report, `progress` is kept up to date.
 
-        False: the mount has ended or hangs. Call it again; the work then goes on on a stack of our own.
+        When the mount has ended or hangs, a stack of our own does the work from its beginning; `again` is called first.
         """
 
         def took(report: Report) -> None:
@@ -85,28 +76,23 @@ class Where:
                     self.mount.socket, verb, timeout=WORK_SECONDS, silence=WORK_SECONDS, **arguments
                 ):
                     took(report)
-            except (NotMounted, MountSilent):
+                return
+            except (NotMounted, MountSilent) as error:
+                again(error)
                 self.mount = None
-                return False
-            return True
         from vfs import stack
         from vfs.commands.verbs import VERBS
 
         async def work(opened: Stack) -> None:
             async for report in cast(AsyncIterator[Report], VERBS[verb](opened, **arguments)):
-                took(report)
+                await asyncio.to_thread(took, report)  # the reader of a pipe may be slow
 
         stack.run(self.settings, work, console.prompter(), offline=offline)
-        return True
 
     def files(self) -> list[Path] | None:
-        """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there.
-
-        Raises MountSilent for a mount that would hold every access.
-        """
+        """The paths in the mount, patterns expanded; None without a mount, or if one of them is not there."""
         if self.mount is None:
             return None
-        client.call(self.mount.socket, "status", timeout=ANSWER_SECONDS)
         found: list[Path] = []
         for path in self.paths:
             if ".." in path.split("/"):  # there, a link before it counts
@@ -122,17 +108,32 @@ class Where:
 def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
     """Find the one server that the paths are on; without paths, the one of the options.
 
-    Raises UsageError for paths of several, NotMounted for one of this machine that is in no live mount.
+    Raises UsageError for paths of several, NotMounted for one of this machine that is in no live mount, MountSilent for one
+    in a mount that would hold every access, ConfigError.
     """
     mounts = register.mounts() if paths else []
     meant = [_meant(path, mounts) for path in paths]
     found = [mount for mount, _ in meant]
+    settings = None
     if None in found or not found:  # a mount of that server does the work: no second login
-        own = register.mount_of(resolve(given))
+        settings = resolve(given)
+        own = register.mount_of(settings)
         found = [mount or own for mount in found] or [own]
     if len({mount.mountpoint if mount is not None else None for mount in found}) > 1:
         raise UsageError("the paths are on different mounts or servers; pass those of one at a time")
-    return Where(given, found[0], [path for _, path in meant])
+    mount = found[0]
+    if settings is None and mount is not None:
+        settings = _settings(given, mount)
+    assert settings is not None
+    return Where(settings, mount, [path for _, path in meant])
+
+
+def _settings(given: Mapping[str, Any], mount: register.MountRecord) -> Settings:
+    """What the mount works with: where it ends meanwhile, a stack of our own is to ask the same server."""
+    status = client.call(mount.socket, "status", timeout=ANSWER_SECONDS)
+    server = {"profile": mount.profile, "ssh": None if mount.profile else status["address"]}
+    place = {"remote_root": status["root"], "cache_dir": status["cache"]["directory"]}
+    return resolve({**given, "transport": status["transport"], **server, **place})
 
 
 def is_local(path: str) -> bool:

@@ -77,8 +77,7 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
         lacking, why = report["lacking"], report["why"]
 
     with progress.shown(counted):
-        while not where.follow("prefetch", take, counted, offline=pin, paths=where.paths, pin=pin):
-            pass
+        where.follow("prefetch", take, counted, offline=pin, paths=where.paths, pin=pin)
     kept = counted.done - lacking
     if as_json:
         console.print_json(

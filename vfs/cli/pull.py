@@ -120,8 +120,7 @@ def command(
     try:
         try:
             with progress.shown(counted, lambda: shown.resting):
-                while not where.follow("pull", shown.take, counted, **asdict(order)):
-                    pass
+                where.follow("pull", shown.take, counted, **asdict(order))
         finally:
             code = shown.result()
     except KeyboardInterrupt:

@@ -36,6 +36,8 @@ def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | N
                 message = json.loads(line)
                 if not ("item" in message or "ok" in message):
                     raise _error(message)
+                if "bytes" in message:
+                    message["item"]["data"] = answer.read(message["bytes"])
                 yield message
                 if "ok" in message:
                     return

@@ -156,7 +156,11 @@ def _outcome(answer: asyncio.Future[Json]) -> Json:
 
 
 async def _write(writer: asyncio.StreamWriter, message: Json) -> None:
+    data = message.get("item", {}).pop("data", b"")
+    if data:
+        message["bytes"] = len(data)
     writer.write(json.dumps(message).encode() + b"\n")
+    writer.write(data)
     await writer.drain()
 
 

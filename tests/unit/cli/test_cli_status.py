@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Kernel, Said
+from vfs import stack
+from vfs.base.address import Address
+from vfs.base.errors import NotMounted
+from vfs.base.profiles import Profile, save_profile
 from vfs.cli import status_view
 from vfs.control import register
 
@@ -254,6 +259,27 @@ def test_no_file_is_opened_in_a_mount_that_does_not_answer(
             said = artisync(command, "m/a.log")
             assert (said.code, said.out) == (1, "")
             assert "has not answered for 0.2 s" in said.err
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_when_a_mount_ends_meanwhile_its_own_server_is_asked_and_nothing_is_written_twice(
+    artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    save_profile(Profile("lab", Address.parse("ssh lab")))
+    asked: list[str | None] = []
+
+    def ends(*_: object, **__: object) -> Iterator[Json]:
+        if begun:
+            yield {"data": b""}
+        raise NotMounted("it has ended")
+
+    monkeypatch.setattr("vfs.control.client.stream", ends)
+    monkeypatch.setattr("vfs.cli.cat._write", bytes)
+    monkeypatch.setattr(stack, "run", lambda settings, *_, **__: asked.append(settings.profile_name))
+    with live(home / "m", {"status": told}, profile="lab"):
+        said = artisync("cat", "m/exp-1/a.log")
+    assert asked == ([] if begun else ["lab"])
+    assert ("it has ended" in said.err) is begun
 
 
 def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:

@@ -45,6 +45,11 @@ async def count(args: Json) -> AsyncIterator[Json]:
         yield {"number": number}
 
 
+async def shout(args: Json) -> AsyncIterator[Json]:
+    yield {"data": b"\n{\xff" * args["times"], "name": "a"}
+    yield {"data": b""}
+
+
 async def refuse(_: Json) -> Json:
     raise Refused("nothing listens on port 1")
 
@@ -57,6 +62,7 @@ VERBS: Mapping[str, Verb] = {
     "echo": echo,
     "count": count,
     "refuse": refuse,
+    "shout": shout,
     "break_down": break_down,
 }
 
@@ -504,6 +510,14 @@ def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
         assert record.profile == "later"
         assert await asyncio.to_thread(client.call, record.socket, "echo") == {"heard": {}}
         await successor.aclose()
+
+    served(body)
+
+
+def test_bytes_come_as_they_are() -> None:
+    async def body(server: ControlServer) -> None:
+        items = await asyncio.to_thread(lambda: list(client.stream(server.path, "shout", times=1 << 20)))
+        assert items == [{"data": b"\n{\xff" * (1 << 20), "name": "a"}, {}]
 
     served(body)
 
