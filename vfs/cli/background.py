@@ -180,5 +180,5 @@ class Process:
         except ProcessLookupError:
             return False
         except PermissionError:
-            return True
+            pass
         return True

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from vfs.base.errors import ArtisyncError, UsageError
-from vfs.cli import console, places
+from vfs.cli import console, places, remote_names
 from vfs.cli.options import BASE, Command, Number, given_options
-from vfs.cli.remote_names import RemotePath
 
 LINES = 10
 """Lines that `--follow` prints first, as tail(1) does."""
@@ -19,7 +18,9 @@ LINES = 10
 
 @click.command(name="cat", cls=Command)
 @given_options(*BASE, "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", shell_complete=remote_names.paths(local="file")
+)
 @click.option("--follow", "-f", is_flag=True, help="Print the end of the file, then what is appended.")
 @click.option(
     "--lines",

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.cli import console
+from vfs.cli import console, remote_names
 from vfs.cli.options import BASE, Command, given_options, json_option
-from vfs.cli.remote_names import Experiment
 
 if TYPE_CHECKING:
     from vfs.commands.doctor.finding import Finding
@@ -31,7 +30,7 @@ class _NoNewHosts(console.TerminalPrompter):
 
 @click.command(name="doctor", cls=Command)
 @given_options(*BASE, "cache_size", "timeout", "transport", "accept_new_host_key")
-@click.argument("experiment", required=False, type=Experiment())
+@click.argument("experiment", required=False, shell_complete=remote_names.paths(experiments=True))
 @json_option()
 def command(given: dict[str, Any], experiment: str | None, as_json: bool) -> int:
     """Find out what is wrong.

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfs.cli import console, places
+from vfs.cli import console, places, remote_names
 from vfs.cli.options import BASE, Command, given_options, json_option
-from vfs.cli.remote_names import RemotePath
 
 if TYPE_CHECKING:
     from vfs.formats.report import Report
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command(name="inspect", cls=Command)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", shell_complete=remote_names.paths(local="file")
+)
 @click.option("--all", "everything", is_flag=True, help="List every tensor, column and tag.")
 @json_option("Print JSON; for several files, a list.")
 @given_options(*BASE, "transport", "accept_new_host_key")

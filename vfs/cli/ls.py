@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from vfs.cli import console, places
+from vfs.cli import console, places, remote_names
 from vfs.cli.options import BASE, Command, given_options, json_option
-from vfs.cli.remote_names import Experiment
 
 Row = dict[str, Any]
 SORTS = ("name", "size", "files", "changed", "cached")
@@ -18,7 +17,12 @@ SORTS = ("name", "size", "files", "changed", "cached")
 
 @click.command(name="ls", cls=Command)
 @given_options(*BASE, "transport", "accept_new_host_key")
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=Experiment(local="dir", begun=True))
+@click.argument(
+    "paths",
+    nargs=-1,
+    metavar="[PATH]...",
+    shell_complete=remote_names.paths(experiments=True, local="dir", begun=True),
+)
 @json_option()
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="Sort key  [default: name]")
 @click.option("--reverse", is_flag=True, help="Reverse the order.")

@@ -1,7 +1,8 @@
-"""Names that a shell can complete, and those of profiles."""
+"""Names that a shell completes, and those of profiles among them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -12,27 +13,14 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class Completable(click.types.StringParamType):
-    """A text that the shell can complete. It is not converted."""
+def beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Those of the names that begin with what was typed."""
+    from click.shell_completion import CompletionItem
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        names = (name for name in self.known(ctx, incomplete) if name.startswith(incomplete))
-        # a shell shows a name as it is, and takes a line for each
-        return [CompletionItem(name) for name in names if name.isprintable()]
-
-    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        """Names to choose from."""
-        raise NotImplementedError
+    # a shell shows a name as it is, and takes a line for each
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name.isprintable()]
 
 
-class ProfileName(Completable):
-    """The name of a saved server."""
-
-    name = "name"
-
-    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        return profile_names()
+def profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completes the name of a saved server."""
+    return beginning(profile_names(), incomplete)

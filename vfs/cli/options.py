@@ -15,8 +15,7 @@ from vfs.base.errors import UsageError
 from vfs.base.option_values import DEFAULT_ROOT, TRANSPORTS, VIAS, as_cache_size, check_root
 from vfs.base.quantities import parse_duration, parse_size
 from vfs.base.settings import Settings
-from vfs.cli import logs
-from vfs.cli.names import ProfileName
+from vfs.cli import logs, names
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
@@ -151,7 +150,9 @@ _PATH = click.Path(path_type=str)
 SIZE, DURATION = _Parsed("size", parse_size), _Parsed("duration", parse_duration)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "profile": _option("profile", "Saved server  [default: default]", metavar="NAME", type=ProfileName()),
+    "profile": _option(
+        "profile", "Saved server  [default: default]", metavar="NAME", shell_complete=names.profiles
+    ),
     "ssh": _option("ssh", "ssh line of the server, instead of a profile.", metavar="LINE"),
     "remote_root": _option(
         "remote-root",

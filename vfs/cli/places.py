@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import glob
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from vfs.base.errors import ArtisyncError, MountSilent, NotMounted, UsageError
 from vfs.base.progress import Progress
@@ -34,21 +34,6 @@ class Where:
     mount: register.MountRecord | None
     paths: list[str]
 
-    def ask(self, verb: str, *, offline: bool = False, **arguments: Any) -> Report:
-        """What the mount's process answers to one of `commands.verbs`; without a mount, a stack of our own.
-
-        Raises what either raises, NotMounted and MountSilent.
-        """
-        if self.mount is not None:
-            return client.call(self.mount.socket, verb, timeout=WORK_SECONDS, **arguments)
-        from vfs import stack
-        from vfs.commands.verbs import VERBS
-
-        async def work(opened: Stack) -> Report:
-            return await cast(Awaitable[Report], VERBS[verb](opened, **arguments))
-
-        return stack.run(self.settings, work, console.prompter(), offline=offline)
-
     def follow(
         self,
         verb: str,
@@ -59,9 +44,10 @@ class Where:
         offline: bool = False,
         **arguments: Any,
     ) -> None:
-        """As `ask`, of work that reports how far it is: `take` is given each report, `progress` is kept up to date.
+        """Have the mount's process do one of `commands.verbs`: `take` is given each report, `progress` is kept up to date.
 
-        When the mount has ended or hangs, a stack of our own does the work from its beginning; `again` is called first.
+        Without a mount, a stack of our own does it; when the mount has ended or hangs, too, from the beginning: `again` is
+        called first. Raises what either raises.
         """
 
         def took(report: Report) -> None:
@@ -84,7 +70,7 @@ class Where:
         from vfs.commands.verbs import VERBS
 
         async def work(opened: Stack) -> None:
-            async for report in cast(AsyncIterator[Report], VERBS[verb](opened, **arguments)):
+            async for report in VERBS[verb](opened, **arguments):
                 await asyncio.to_thread(took, report)  # the reader of a pipe may be slow
 
         stack.run(self.settings, work, console.prompter(), offline=offline)

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from vfs.base.progress import Progress
-from vfs.cli import console, places, progress
+from vfs.cli import console, places, progress, remote_names
 from vfs.cli.options import BASE, Command, given_options, json_option
-from vfs.cli.remote_names import RemotePath
 
 
 def _takes_paths(command: Callable[..., int]) -> Callable[..., int]:
     """Adds PATH arguments and the options that select a server."""
-    paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=RemotePath(local="file"))
+    paths = click.argument(
+        "paths", nargs=-1, required=True, metavar="PATH...", shell_complete=remote_names.paths(local="file")
+    )
     return given_options(*BASE, "cache_size", "transport", "accept_new_host_key", "metered")(paths(command))
 
 
@@ -61,8 +62,9 @@ def unpin(given: dict[str, Any], paths: tuple[str, ...]) -> int:
     PATH as for `artisync pin`.
     """
     where = places.where(given, paths)
-    count = where.ask("unpin", offline=True, paths=where.paths)["unpinned"]
-    console.tell(f"Unpinned {console.count(count, 'file')}.")
+    found: dict[str, Any] = {}
+    where.follow("unpin", found.update, offline=True, paths=where.paths)
+    console.tell(f"Unpinned {console.count(found['unpinned'], 'file')}.")
     return 0
 
 
@@ -96,7 +98,8 @@ def _agreed(where: places.Where) -> bool:
     """Whether the user agrees to fetch it over a metered link; True over any other link."""
     if where.mount is None and not where.settings.metered:
         return True
-    found = where.ask("estimate", paths=where.paths)
+    found: dict[str, Any] = {}
+    where.follow("estimate", found.update, paths=where.paths)
     if not found.get("bytes"):
         return True
     much = f"{console.count(found['files'], 'file')}, {console.size(found['bytes'])}"

@@ -16,8 +16,7 @@ from vfs.base.profiles import (
     profile_path,
     remove_profile,
 )
-from vfs.cli import console, logs
-from vfs.cli.names import ProfileName
+from vfs.cli import console, logs, names
 from vfs.cli.options import json_option
 from vfs.control import register
 
@@ -51,7 +50,7 @@ def list_(as_json: bool) -> int:
 
 
 @command.command()
-@click.argument("name", default=DEFAULT_PROFILE, type=ProfileName())
+@click.argument("name", default=DEFAULT_PROFILE, shell_complete=names.profiles)
 @json_option()
 @logs.verbose_option
 def show(name: str, as_json: bool) -> None:
@@ -71,7 +70,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name", type=ProfileName())
+@click.argument("name", shell_complete=names.profiles)
 @logs.verbose_option
 def remove(name: str) -> None:
     """Remove a profile.

@@ -16,9 +16,8 @@ from vfs.base import paths
 from vfs.base.errors import DestinationUnusable, UsageError
 from vfs.base.progress import Progress
 from vfs.base.quantities import parse_duration
-from vfs.cli import console, places, progress
+from vfs.cli import console, places, progress, remote_names
 from vfs.cli.options import BASE, Command, given_options, json_option
-from vfs.cli.remote_names import Experiment
 from vfs.frontends import mountpoint as mountpoints
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     nargs=-1,
     required=True,
     metavar="[PATH]... DEST",
-    type=Experiment(local="dir"),
+    shell_complete=remote_names.paths(experiments=True, local="dir"),
 )
 @click.option("--all", "everything", is_flag=True, help="Pull all experiments.")
 @click.option(

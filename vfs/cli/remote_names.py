@@ -1,59 +1,44 @@
-"""Names on the server that a shell can complete: experiments and paths, as the cache last knew them, without the network."""
+"""Names on the server that a shell completes: experiments and paths, as the cache last knew them, without the network."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from vfs.base.errors import ArtisyncError
 from vfs.base.settings import resolve
-from vfs.cli.names import Completable
+from vfs.cli.names import beginning
 from vfs.cli.options import BASE, weigh
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class RemotePath(Completable):
-    """`EXPERIMENT/…`, completed from the last known tree in the cache.
+def paths(
+    *, experiments: bool = False, local: str | None = None, begun: bool = False
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Completes paths. `experiments`: the first word is the name of one, with nothing after it.
 
-    `local` ("file" or "dir"): a path on this machine may be meant too; `begun`: only where it begins as one (`./`).
+    `local` ("file" or "dir"): a path on this machine may be meant, too; `begun`: only where it begins as one (`./`).
     """
 
-    name = "path"
-
-    def __init__(self, *, local: str | None = None, begun: bool = False) -> None:
-        self._local = local
-        self._begun = begun
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        items = super().shell_complete(ctx, param, incomplete)
-        if self._local is None or (self._begun and not incomplete.startswith((".", "/", "~"))):
-            return items
-        return [*items, CompletionItem(incomplete, type=self._local)]
-
-    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        """The names in the directory typed so far."""
         above, slash, _ = incomplete.rpartition("/")
-        return [f"{above}{slash}{name}" for name in _last_known(ctx, above)]
+        names = [f"{above}{slash}{name}" for name in _last_known(ctx, above)]
+        if experiments and not slash:
+            names = [name.removesuffix("/") for name in names if name.endswith("/")]
+        items = beginning(names, incomplete)
+        if local is not None and (not begun or incomplete.startswith((".", "/", "~"))):
+            items.append(CompletionItem(incomplete, type=local))
+        return items
 
-
-class Experiment(RemotePath):
-    """The name of an experiment, or a path in one."""
-
-    name = "experiment"
-
-    def known(self, ctx: click.Context, incomplete: str) -> list[str]:
-        if "/" in incomplete:
-            return super().known(ctx, incomplete)
-        return [name.removesuffix("/") for name in _last_known(ctx, "") if name.endswith("/")]
+    return complete
 
 
 def _last_known(ctx: click.Context, directory: str) -> list[str]:

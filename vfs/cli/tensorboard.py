@@ -16,10 +16,8 @@ import click
 
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
 from vfs.base.settings import Settings, resolve
-from vfs.cli import background, console
+from vfs.cli import background, console, remote_names
 from vfs.cli.options import BASE, Command, Number, command_line, given_options
-from vfs.cli.remote_names import Experiment
-from vfs.commands import pull_dest
 from vfs.frontends import mountpoint as mountpoints
 
 COPY_SECONDS = 60.0
@@ -28,7 +26,7 @@ COPY_SECONDS = 60.0
 
 @click.command(name="tensorboard", cls=Command)
 @given_options(*BASE, "cache_size", "transport", "accept_new_host_key")
-@click.argument("experiments", nargs=-1, type=Experiment())
+@click.argument("experiments", nargs=-1, shell_complete=remote_names.paths(experiments=True))
 @click.option(
     "--port", type=Number(1, 65535), metavar="PORT", help="Port  [default: 6006 or the next free one]"
 )
@@ -71,7 +69,8 @@ def command(
     except KeyboardInterrupt:
         return 0
     finally:
-        pull_dest.remove_tree(directory)
+        # however deep the server's directories are
+        subprocess.run(["rm", "-rf", "--", directory], stderr=subprocess.DEVNULL, check=False)
     return 0
 
 

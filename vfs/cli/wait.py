@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from vfs.base import errors
 from vfs.base.errors import ArtisyncError, Unreachable, UsageError
+from vfs.base.progress import Progress
 from vfs.base.quantities import parse_duration
-from vfs.cli import console, places
+from vfs.cli import console, places, progress, remote_names
 from vfs.cli.options import BASE, DURATION, Command, given_options, json_option
-from vfs.cli.remote_names import Experiment
 
 AGAIN_SECONDS = 5.0
 """Between two attempts to connect."""
@@ -24,7 +22,7 @@ AGAIN_SECONDS = 5.0
 
 @click.command(name="wait", cls=Command)
 @given_options(*BASE, "transport", "accept_new_host_key")
-@click.argument("experiment", type=Experiment())
+@click.argument("experiment", shell_complete=remote_names.paths(experiments=True))
 @click.option(
     "--settle",
     type=DURATION,
@@ -63,23 +61,19 @@ def command(
     kind: type[ArtisyncError] = Unreachable
     found: dict[str, Any] | None = None
 
-    def left() -> float | None:
-        return None if timeout is None else max(0.0, end - time.monotonic())
+    def take(report: dict[str, Any]) -> None:
+        nonlocal last, kind, found
+        found = report.get("found")
+        if found is None:
+            if report["text"] != last and not console.draws(sys.stderr):
+                console.tell(report["text"])
+            last, kind = report["text"], getattr(errors, report["kind"])
 
-    with _spinner() as say:
-
-        def take(report: dict[str, Any]) -> None:
-            nonlocal last, kind, found
-            found = report.get("found")
-            if found is None:
-                if report["text"] != last:
-                    say(report["text"])
-                last, kind = report["text"], getattr(errors, report["kind"])
-
+    with progress.shown(Progress(), lambda: last):
         while found is None and time.monotonic() < end:
             try:
                 asked: dict[str, Any] = {"experiment": experiment, "settle": quiet, "complete": complete}
-                where.follow("wait", take, **asked, seconds=left())
+                where.follow("wait", take, **asked, until=None if timeout is None else end)
             except stack.AWAY as error:
                 take({"text": f"{SILENT} ({error})", "kind": "Unreachable"})
                 time.sleep(min(AGAIN_SECONDS, max(0.0, end - time.monotonic())))
@@ -90,16 +84,3 @@ def command(
     files, total = console.count(found["files"], "file"), console.size(found["size"])
     console.tell(f"{experiment} is there: {files}, {total}.")
     return 0
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows a text: beside a spinner on a terminal, in a line of its own elsewhere."""
-    if not console.draws(sys.stderr):
-        yield console.tell
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    with Console(stderr=True).status("connecting", spinner="line") as status:
-        yield lambda text: status.update(escape(console.printable(text)))

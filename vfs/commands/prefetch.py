@@ -41,13 +41,13 @@ def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[
     return reports(work, progress)
 
 
-async def estimate(stack: Stack, paths: Sequence[str]) -> Report:
-    """Over a metered link: how many "files" there are at and below `paths`, and the "bytes" of them that are not here.
+async def estimate(stack: Stack, paths: Sequence[str]) -> AsyncIterator[Report]:
+    """Over a metered link only: how many "files" there are at and below `paths`, and the "bytes" of them that are not here.
 
     Raises as `prefetch`.
     """
     if not stack.settings.metered:
-        return {}
+        return
     nodes = await _files(stack, paths)
     here = 0
     async for part in slices(nodes):
@@ -55,10 +55,10 @@ async def estimate(stack: Stack, paths: Sequence[str]) -> Report:
             content = await stack.tree.lineages.known(node)
             if content is not None:
                 here += min(node.version.size, stack.cache.cached_bytes(content.lineage))
-    return {"files": len(nodes), "bytes": sum(node.version.size for node in nodes) - here}
+    yield {"files": len(nodes), "bytes": sum(node.version.size for node in nodes) - here}
 
 
-async def unpin(stack: Stack, paths: Sequence[str]) -> Report:
+async def unpin(stack: Stack, paths: Sequence[str]) -> AsyncIterator[Report]:
     """Let the files at and below `paths` be evicted again; how many had been pinned: "unpinned".
 
     Those count, too, that the server has no more. Raises as `prefetch` for a path where nothing is pinned.
@@ -76,7 +76,7 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> Report:
     for key, path_pin in await stack.cache.records("p:"):
         if path_pin.decode(errors="surrogatepass") in gone:
             stack.cache.delete_record(key)
-    return {"unpinned": len(gone)}
+    yield {"unpinned": len(gone)}
 
 
 def _pins_below(pins: Sequence[tuple[str, bytes]], top: bytes) -> set[str]:

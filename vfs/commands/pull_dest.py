@@ -8,18 +8,15 @@ touched outside; and a path may be longer than PATH_MAX. Any thread.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfs.base.file_version import Version
-
-log = logging.getLogger(__name__)
 
 _CLIMB = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -184,21 +181,6 @@ class LocalName:
             os.rmdir(self._name, dir_fd=self._fd)
         else:
             os.unlink(self._name, dir_fd=self._fd)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it, however deep; what cannot be removed stays."""
-    try:
-        with PullDirectory(path.parent) as above:
-            everything = [
-                (path.name, True),
-                *((name, found.is_directory) for name, found in above.below(path.name)),
-            ]
-            for name, directory in reversed(everything):
-                with suppress(OSError):
-                    above.remove(name, directory=directory)
-    except OSError as error:
-        log.info("%s stays: %s", path, error)
 
 
 def temporary_name() -> str:

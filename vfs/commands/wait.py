@@ -82,17 +82,17 @@ async def wait(
 
 
 def reports(
-    stack: Stack, experiment: str, settle: float, *, complete: bool, seconds: float | None
+    stack: Stack, experiment: str, settle: float, *, complete: bool, until: float | None
 ) -> AsyncIterator[Report]:
-    """As `wait` for `seconds` at most (None: for ever), in plain types: at each look the "text" and the "kind" of error,
-    at the end "found", unless the time was too short."""
+    """As `wait` until this machine's monotonic clock shows `until` (None: for ever), in plain types: at each look the "text"
+    and the "kind" of error, at the end "found", unless the time was too short."""
 
     async def work(tell: Tell) -> None:
         def say(text: str, kind: type[ArtisyncError]) -> None:
             tell({"text": text, "kind": kind.__name__})
 
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 found = await wait(stack, experiment, settle, complete=complete, say=say)
                 tell({"found": asdict(found)})
 

@@ -17,6 +17,7 @@ from tests.unit.commands.in_memory import Commands, Remote
 from tests.unit.conftest import Artisync, Said
 from vfs.base.address import Address
 from vfs.base.errors import ArtisyncError, MountSilent, NoAnswer
+from vfs.base.loop_time import loop_time
 from vfs.base.profiles import Profile, save_profile
 from vfs.base.settings import resolve
 from vfs.commands import wait
@@ -148,15 +149,15 @@ def test_a_live_mount_waits(artisync: Artisync, home: Path, monkeypatch: pytest.
     with mounted(home, monkeypatch, verb):
         said = artisync("wait", "exp-9", "--settle", "1s", "--complete")
     assert said == Said(0, "", "exp-9 is not there yet\nexp-9 is there: 3 files, 5 B.\n")
-    assert asked == [{"experiment": "exp-9", "settle": 1.0, "complete": True, "seconds": None}]
+    assert asked == [{"experiment": "exp-9", "settle": 1.0, "complete": True, "until": None}]
 
 
 def test_a_live_mount_waits_no_longer_than_it_shall(
     artisync: Artisync, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verb(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        assert 0 < arguments["seconds"] <= 0.3
-        time.sleep(arguments["seconds"])
+        assert 0 < arguments["until"] - time.monotonic() <= 0.3
+        time.sleep(0.3)
         return _looks(NEWS)
 
     with mounted(home, monkeypatch, verb):
@@ -187,13 +188,15 @@ def test_a_mount_that_ends_is_no_end_of_the_wait(
 def test_a_wait_for_another_process_tells_each_look_and_the_end() -> None:
     async def story(stack: MemoryStack) -> None:
         opened: Any = SimpleNamespace(tree=stack.tree, fetcher=stack.fetcher, remote=stack.remote)
-        told = [one async for one in wait.reports(opened, "exp-1", 0.0, complete=False, seconds=5)]
+        told = [
+            one async for one in wait.reports(opened, "exp-1", 0.0, complete=False, until=loop_time() + 5)
+        ]
         assert {one["kind"] for one in told} == {"WaitedTooLong"}
         stack.files.mkdir(ROOT + b"/exp-1")
         stack.old(ROOT + b"/exp-1/f", b"1")
-        *_, last = [one async for one in wait.reports(opened, "exp-1", 1.0, complete=True, seconds=None)]
+        *_, last = [one async for one in wait.reports(opened, "exp-1", 1.0, complete=True, until=None)]
         assert last["found"]["files"] == 1
-        going = wait.reports(opened, "exp-2", 0.0, complete=False, seconds=None)
+        going = wait.reports(opened, "exp-2", 0.0, complete=False, until=None)
         assert "not there yet" in (await anext(going))["text"]
         await going.aclose()
 
@@ -210,7 +213,7 @@ def test_a_mount_that_ends_takes_no_time_of_the_wait_with_it(
     asked: list[float] = []
 
     def own(_stack: object, **arguments: Any) -> AsyncIterator[dict[str, Any]]:
-        asked.append(arguments["seconds"])
+        asked.append(arguments["until"] - time.monotonic())
         return _looks(NEWS)
 
     def alone(_: object, work: Any, *__: object, **___: object) -> None:

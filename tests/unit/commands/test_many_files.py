@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ async def most_tasks(work: Coroutine[Any, Any, object]) -> int:
     return most
 
 
-async def longest_turn(work: Coroutine[Any, Any, object], done: Callable[[], int]) -> int:
+async def longest_turn(work: Awaitable[object], done: Callable[[], int]) -> int:
     """How much of `work` was done at most before others had their turn."""
     turns, task = [done()], asyncio.ensure_future(work)
     while not task.done():
@@ -111,7 +111,7 @@ def test_others_have_their_turn_within_an_estimate(monkeypatch: pytest.MonkeyPat
             return 1
 
         monkeypatch.setattr(stack.cache, "cached_bytes", cached_bytes)
-        work = prefetch.estimate(metered, ["exp"])
+        work = anext(prefetch.estimate(metered, ["exp"]))
         assert await longest_turn(work, lambda: looked) <= SLICE
         assert looked == 2000
 

@@ -14,8 +14,9 @@ import pytest
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, tagged
 from vfs.base.errors import NoSuchExperiment, NoSuchPath
 from vfs.cache.disk import DiskCache
+from vfs.commands import prefetch as fetching
 from vfs.commands.cache_usage import holdings
-from vfs.commands.prefetch import prefetch, unpin
+from vfs.commands.prefetch import prefetch
 from vfs.files import xattrs
 
 FILE = ROOT + b"/exp/ck.pt"
@@ -39,6 +40,10 @@ async def pin(stack: MemoryStack, *paths: str) -> None:
 async def shown(stack: MemoryStack) -> bytes:
     """What `user.artisync.pinned` of the file is."""
     return await xattrs.value(stack.tree, stack.fetcher, await stack.node(b"exp/ck.pt"), xattrs.PINNED)
+
+
+async def unpin(stack: MemoryStack, paths: list[str]) -> object:
+    return await anext(fetching.unpin(over(stack), paths))
 
 
 async def pinned_bytes(stack: MemoryStack) -> int:
@@ -106,10 +111,10 @@ def test_a_pin_outlives_what_is_there(
             pages = -(-len(stack.files.find(FILE).data) // 4096)
             assert await pinned_bytes(stack) == pages * 4096
         assert await shown(stack) == b"yes"
-        assert await unpin(over(stack), ["exp"]) == {"unpinned": 1}
+        assert await unpin(stack, ["exp"]) == {"unpinned": 1}
         assert await shown(stack) == b"no"
         assert await pinned_bytes(stack) == 0
-        assert await unpin(over(stack), ["exp"]) == {"unpinned": 0}
+        assert await unpin(stack, ["exp"]) == {"unpinned": 0}
         assert await stack.cache.records("p") == []
 
     play(story, place=tmp_path)
@@ -126,10 +131,10 @@ def test_a_pin_of_what_was_removed_is_found_by_its_name(tmp_path: Path, gone: by
         stack.files.rmtree(gone)
         await _after(stack, way)
         with pytest.raises((NoSuchPath, NoSuchExperiment)):
-            await unpin(over(stack), ["exp/ck"])
-        assert await unpin(over(stack), ["exp"]) == {"unpinned": 1}
+            await unpin(stack, ["exp/ck"])
+        assert await unpin(stack, ["exp"]) == {"unpinned": 1}
         with pytest.raises((NoSuchPath, NoSuchExperiment)):
-            await unpin(over(stack), ["exp/ck.pt"])
+            await unpin(stack, ["exp/ck.pt"])
         assert await pinned_bytes(stack) == 0
 
     play(story, place=tmp_path)
@@ -143,9 +148,9 @@ def test_what_is_pinned_is_never_evicted_while_other_pins_go(tmp_path: Path) -> 
         stack.old(ROOT + b"/exp-2/ck.pt", tagged(b"two", BIG))
         await pin(stack, "exp", "exp-2")
         assert await pinned_bytes(stack) == 2 * BIG
-        assert await unpin(over(stack), ["exp-2/ck.pt"]) == {"unpinned": 1}
+        assert await unpin(stack, ["exp-2/ck.pt"]) == {"unpinned": 1}
         assert await pinned_bytes(stack) == BIG
-        assert await unpin(over(stack), [""]) == {"unpinned": 1}
+        assert await unpin(stack, [""]) == {"unpinned": 1}
         assert await pinned_bytes(stack) == 0
 
     play(story, place=tmp_path)

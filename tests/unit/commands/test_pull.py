@@ -562,7 +562,7 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         assert (await waiting.wait(stack, "e", 0.0, complete=True, say=print)).files == 1  # type: ignore[arg-type]
         [*_, done, told] = [told async for told in prefetch.prefetch(stack, ["e"], pin=True)]  # type: ignore[arg-type]
         assert (done["progress"]["files_done"], told["failed"]) == (1, [])
-        assert await prefetch.unpin(stack, ["e"]) == {"unpinned": 1}  # type: ignore[arg-type]
+        assert await anext(prefetch.unpin(stack, ["e"])) == {"unpinned": 1}  # type: ignore[arg-type]
         stack.files.rmtree(b"/r/e")
         await asyncio.sleep(TTL)
         assert await experiments.experiments(stack.tree) == {}

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.small_stack import FRAMES, small_stack
-from vfs.commands.pull_dest import PullDirectory, remove_tree, temporary_name
+from vfs.commands.pull_dest import PullDirectory, temporary_name
 
 
 @pytest.fixture
@@ -75,24 +74,6 @@ def test_a_name_may_be_longer_than_any_path(destination: PullDirectory) -> None:
     for inner in reversed([words[0], *below]):
         destination.remove(inner, directory=inner != name)
     assert os.listdir(destination.path) == ["a"]
-
-
-def test_a_directory_of_any_depth_is_removed_and_nothing_that_it_leads_to(
-    destination: PullDirectory, outside: Path
-) -> None:
-    fd = os.open(destination.path, os.O_RDONLY)
-    for _ in range(FRAMES):
-        os.mkdir("d", dir_fd=fd)
-        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.symlink(outside, "l", dir_fd=fd)
-    os.close(fd)
-    for _ in range(2):
-        with small_stack():
-            remove_tree(destination.path)
-        assert not destination.path.exists()
-    assert os.listdir(outside) == ["mine"]
 
 
 def test_a_fifo_in_the_place_of_a_file_stops_nobody(destination: PullDirectory) -> None:
