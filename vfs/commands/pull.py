@@ -246,15 +246,16 @@ class Pull:
 
     def _item(self, node: Node, name: str) -> list[Item]:
         try:
+            self._pulled.take(name)
             found = self._destination.found(name)
             if found is not None and found.is_directory:
                 self._writer.check(name, found)
                 action = Action.REPLACE
             else:
-                left = self._pulled.take(name).left(name, found) if found is not None else None
+                left = self._pulled.left(name, found) if found is not None else None
                 action = decide(found, left, node.version, overwrite=self._order.overwrite)
             if action is not Action.GROW:  # what a stopped pull has fetched
-                half = self._pulled.take(name).half(name, node.version)
+                half = self._pulled.half(name, node.version)
                 found = self._destination.found(half) if half is not None else None
         except (ArtisyncError, OSError) as error:
             self._failed(name, error)

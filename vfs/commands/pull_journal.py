@@ -1,20 +1,21 @@
 """What `pull` put into a directory of this machine: tells a file that is as we left it from one that was changed here.
 
-For each experiment in the directory a journal of one JSON line per file or symlink, kept with the program's state and not in
-the directory. A line is written before the file takes its place, so that after a kill at any moment each file is one that
-some line describes; another names the temporary file, so that the next pull removes it. One process at a time writes into
-the copy of one experiment, which a lock sees to.
+For each directory a database, kept with the program's state and not in the directory. A row is written before the file
+takes its place, so that after a kill at any moment each file is one that some row describes; another names the temporary
+file, so that the next pull goes on with it or removes it. One process at a time writes into the copy of one experiment,
+which a lock sees to.
 """
 
 from __future__ import annotations
 
 import enum
-import errno
 import fcntl
 import hashlib
-import json
 import logging
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,16 @@ from vfs.commands.pull_dest import LocalEntry, PullDirectory
 
 log = logging.getLogger(__name__)
 
-COMPACT = 4
-"""A journal that has grown to COMPACT times its last compacted size, and beyond SMALL bytes, is written anew."""
-SMALL = 64 << 10
+_TABLES = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS files (name, size, mtime_ns, lineage, growing_to, text);
+CREATE INDEX IF NOT EXISTS by_name ON files (name);
+CREATE TABLE IF NOT EXISTS begun (temporary PRIMARY KEY, name, size, mtime);
+"""
+"""`files`: how each was left, the newest row last. `begun`: temporary files, and what each is to become."""
+_BUSY_SECONDS = 5.0
+"""The longest wait for another pull into the directory that writes a row."""
 
 
 class Action(enum.Enum):
@@ -89,206 +97,157 @@ def decide(found: LocalEntry | None, left: Left | None, version: Version, *, ove
 
 
 class Pulled:
-    """The journals of one directory. Names are relative to it; an experiment is the first word of a name.
+    """What was left in one directory. Names are relative to it; an experiment is the first word of a name.
 
-    `with Pulled(directory) as pulled:` holds the locks of those that were taken. Raises StateUnusable when nothing can be
-    written there, as all that writes here.
+    `with Pulled(directory) as pulled:` holds the locks of the experiments that were taken. All methods raise StateUnusable
+    when nothing can be read or written there. Any thread, one at a time.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._real = os.fsencode(os.path.realpath(directory))
-        self._journals: dict[str, Journal] = {}
+        self._path = state_dir() / "pulls" / f"{_digest(self._real)}.db"
+        self._taken: set[bytes] = set()
 
     def __enter__(self) -> Pulled:
-        lock = self._place(b"").with_suffix(".lock")
         try:
-            paths.make_private(lock.parent)
-            self._lock = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            paths.make_private(self._path.parent)
+            self._lock = _private(self._path.with_suffix(".lock"))
+            if not self._path.exists():
+                os.close(_private(self._path))
         except OSError as error:
-            raise _unusable(lock, error) from error
+            raise StateUnusable(f"{self._path} cannot be written: {error.strerror}") from error
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
         return self
 
+    def _open(self) -> None:
+        for damaged in (False, True):
+            self._database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+            try:
+                self._database.executescript(_TABLES)
+                return
+            except sqlite3.Error as error:
+                self._database.close()
+                if damaged or isinstance(error, sqlite3.OperationalError):
+                    raise StateUnusable(f"{self._path} cannot be written: {error}") from error
+                log.warning("%s is begun anew: %s", self._path, error)
+                for part in ("", "-wal", "-shm"):
+                    Path(f"{self._path}{part}").unlink(missing_ok=True)
+
     def __exit__(self, *_: object) -> None:
-        for name, journal in self._journals.items():
-            journal.close()
-            _HELD.discard((self._real, name))
+        self._database.close()
+        _HELD.difference_update((self._real, experiment) for experiment in self._taken)
         os.close(self._lock)
 
-    def take(self, name: str) -> Journal:
-        """The journal that a name is in, locked. Raises DestinationBusy when another process pulls that experiment here."""
-        experiment = name.partition("/")[0]
-        journal = self._journals.get(experiment)
-        if journal is None:
-            path = self._place(os.fsencode(experiment)).with_suffix(".jsonl")
-            held = self._real, experiment
-            try:
-                if held in _HELD:  # by this process, which no lock of its own keeps out
-                    raise BlockingIOError
-                # one byte of the file for each experiment
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(path.stem, 16) >> 2)
-            except (BlockingIOError, PermissionError) as error:
-                raise DestinationBusy(f"another pull is writing {self._directory / experiment}") from error
-            except OSError as error:
-                raise _unusable(path, error) from error
-            try:
-                journal = Journal(path)
-            except OSError as error:
-                raise _unusable(path, error) from error
-            _HELD.add(held)
-            self._journals[experiment] = journal
-        return journal
-
-    def _place(self, experiment: bytes) -> Path:
-        name = hashlib.sha256(self._real + b"\0" + experiment).hexdigest()[:16]
-        return state_dir() / "pulls" / name
-
-    def clean(self, destination: PullDirectory) -> None:
-        """Remove what stopped pulls left half-made."""
-        for journal in self._journals.values():
-            journal.clean(destination)
-
-
-_HELD: set[tuple[bytes, str]] = set()
-"""Directories and experiments that this process has taken."""
-
-
-class Journal:
-    """What was left of one experiment. Its holder has the lock."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises OSError."""
-        self._path = path
-        self._left: dict[str, list[Left]] = {}
-        self._temporary: dict[str, list[Any]] = {}
-        """Temporary files, and what each is to become: name, size and mtime; nothing if no pull can go on with it."""
-        self._leftovers: dict[str, list[Any]] = {}
-        """The temporary files of pulls that were stopped."""
-        self._written = self._content = self._load()
-        """Bytes in it now, and after it was last compacted."""
+    def take(self, name: str) -> None:
+        """Lock the experiment that a name is in. Raises DestinationBusy when another pull is writing it here."""
+        experiment = os.fsencode(name.partition("/")[0])
+        if experiment in self._taken:
+            return
+        held = self._real, experiment
+        try:
+            if held in _HELD:  # by this process, which no lock of its own keeps out
+                raise BlockingIOError
+            # one byte of the file for each experiment
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(_digest(experiment), 16) >> 2)
+        except (BlockingIOError, PermissionError) as error:
+            place = self._directory / os.fsdecode(experiment)
+            raise DestinationBusy(f"another pull is writing {place}") from error
+        except OSError as error:
+            raise StateUnusable(f"{self._path} cannot be locked: {error.strerror}") from error
+        _HELD.add(held)
+        self._taken.add(experiment)
 
     def left(self, name: str, found: LocalEntry) -> Left | None:
         """The state in which we left the file or symlink; None if `found` differs from it."""
-        return next((left for left in reversed(self._left.get(name, ())) if left.describes(found)), None)
+        return next((left for left in self._lefts(name) if left.describes(found)), None)
 
     def knows(self, name: str) -> bool:
         """Whether a pull put a file or a symlink there once."""
-        return name in self._left
+        return bool(self._lefts(name))
 
     def note(self, name: str, left: Left) -> None:
-        """Note that the file will be, or is, as `left` says. The line before counts, too, until the next one."""
-        before = self._left.get(name, [])[-1:]
-        if before != [left]:
-            self._write(_line(name, left))
-            self._left[name] = [*before, left]
+        """Note that the file will be, or is, as `left` says. The row before counts, too, until the next one."""
+        if left not in self._lefts(name)[:1]:
+            self._add(name, left, keep=2)
 
     def settle(self, name: str, left: Left) -> None:
         """Note that the file is as `left` says."""
-        self._write(_line(name, left))
-        self._left[name] = [left]
-        if self._written > max(SMALL, COMPACT * self._content):
-            self.compact()
+        self._add(name, left, keep=1)
 
     def forget(self, name: str) -> None:
-        """Note that no file of this journal is there any more."""
-        if self._left.pop(name, None) is not None:
-            self._write(_dump([name]))
+        """Note that no file of ours is there any more."""
+        self._do("DELETE FROM files WHERE name = ?", os.fsencode(name))
 
-    def begin(self, temporary: str, name: str = "", version: Version | None = None) -> None:
-        """Note that a temporary file will be made; the next pull may go on with it for `name` in that version."""
-        becomes = [] if version is None else [name, version.size, version.mtime]
-        if self._leftovers.pop(temporary, None) is None:
-            self._write(_dump([temporary, "temporary", *becomes]))
-        self._temporary[temporary] = becomes
+    def begin(self, temporary: str, name: str, version: Version | None) -> None:
+        """Note that a temporary file will be made; with a version, the next pull may go on with it for `name`."""
+        becomes = (None, None, None) if version is None else (os.fsencode(name), version.size, version.mtime)
+        self._do("INSERT OR REPLACE INTO begun VALUES (?, ?, ?, ?)", os.fsencode(temporary), *becomes)
 
     def half(self, name: str, version: Version) -> str | None:
         """The unfinished temporary file of this version that a stopped pull left."""
-        becomes = [name, version.size, version.mtime]
-        return next((half for half, left in self._leftovers.items() if left == becomes), None)
+        of = os.fsencode(name), version.size, version.mtime
+        rows = self._do("SELECT temporary FROM begun WHERE name = ? AND size = ? AND mtime = ?", *of)
+        return os.fsdecode(rows[0][0]) if rows else None
 
     def over(self, temporary: str) -> None:
         """Note that the temporary file is gone, or in its place."""
-        self._temporary.pop(temporary, None)
+        self._do("DELETE FROM begun WHERE temporary = ?", os.fsencode(temporary))
 
     def clean(self, destination: PullDirectory) -> None:
-        """Remove what stopped pulls left half-made."""
-        for name in sorted(self._leftovers):
-            try:
-                destination.remove(name)
-            except OSError as error:
-                log.info("%s stays: %s", name, error)
-        if self._leftovers:
-            self._leftovers.clear()
-            self.compact()
+        """Remove what stopped pulls left half-made in the experiments that were taken."""
+        for (temporary,) in self._do("SELECT temporary FROM begun"):
+            if temporary.partition(b"/")[0] in self._taken:
+                try:
+                    destination.remove(os.fsdecode(temporary))
+                except OSError as error:
+                    log.info("%r stays: %s", temporary, error)
+                self.over(os.fsdecode(temporary))
 
-    def _write(self, line: bytes) -> None:
+    def _lefts(self, name: str) -> list[Left]:
+        """The newest first."""
+        select = (
+            "SELECT size, mtime_ns, lineage, growing_to, text FROM files WHERE name = ? ORDER BY rowid DESC"
+        )
+        rows = self._do(select, os.fsencode(name))
+        return [
+            Left(size, mtime_ns, lineage, growing_to, None if text is None else os.fsdecode(text))
+            for size, mtime_ns, lineage, growing_to, text in rows
+        ]
+
+    def _add(self, name: str, left: Left, *, keep: int) -> None:
+        """Add a row, and remove those before the last `keep`."""
+        key, text = os.fsencode(name), None if left.text is None else os.fsencode(left.text)
+        row = key, left.size, left.mtime_ns, left.lineage, left.growing_to, text
+        trim = "DELETE FROM files WHERE name = ?1 AND rowid NOT IN (SELECT rowid FROM files WHERE name = ?1 ORDER BY rowid DESC LIMIT ?2)"
+        with self._transaction() as database:
+            database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute(trim, (key, keep))
+
+    def _do(self, sql: str, *values: object) -> list[Any]:
+        with self._transaction() as database:
+            return database.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            # opened for each line: there may be more experiments than a process may have open files
-            with open(self._path, "ab", buffering=0, opener=_private) as journal:
-                if journal.write(line) != len(line):
-                    journal.truncate(self._written)  # half a line would spoil the next one
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise _unusable(self._path, error) from error
-        self._written += len(line)
-
-    def close(self) -> None:
-        """Compact it, if anything was written."""
-        if self._written != self._content:
-            self.compact()
-
-    def compact(self) -> None:
-        """Write it anew, without what no longer counts. Without room for that it stays as it is."""
-        lines = [_line(name, left) for name, lefts in self._left.items() for left in lefts]
-        begun = self._temporary | self._leftovers
-        lines += [_dump([name, "temporary", *becomes]) for name, becomes in begun.items()]
-        try:
-            paths.write_atomically(self._path, b"".join(lines).decode())
-            self._written = sum(map(len, lines))
-        except OSError as error:
-            log.warning("the journal is not compacted: %s", _unusable(self._path, error))
-        self._content = self._written
-
-    def _load(self) -> int:
-        """Read it, and end a line that a kill cut off; how long it is."""
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return 0
-        for line in data.splitlines():
-            try:
-                self._take(*json.loads(line))
-            except (ValueError, TypeError):
-                continue
-        if not data or data.endswith(b"\n"):
-            return len(data)
-        with open(self._path, "ab", opener=_private) as journal:
-            journal.write(b"\n")
-        return len(data) + 1
-
-    def _take(self, name: str, *rest: Any) -> None:
-        if not rest:
-            self._left.pop(name, None)
-        elif rest[0] == "temporary":
-            self._leftovers[name] = list(rest[1:])
-        else:
-            size, mtime_ns, lineage, growing_to, *text = rest
-            left = Left(int(size), int(mtime_ns), str(lineage), growing_to, *text)
-            self._left[name] = [*self._left.get(name, [])[-1:], left]
+            with self._database:
+                yield self._database
+        except sqlite3.Error as error:
+            raise StateUnusable(f"{self._path} cannot be written: {error}") from error
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+_HELD: set[tuple[bytes, bytes]] = set()
+"""Directories and experiments that this process has taken."""
 
 
-def _unusable(path: Path, error: OSError) -> StateUnusable:
-    return StateUnusable(f"{path} cannot be written: {error.strerror}")
+def _digest(name: bytes) -> str:
+    return hashlib.sha256(name).hexdigest()[:16]
 
 
-def _line(name: str, left: Left) -> bytes:
-    text = [] if left.text is None else [left.text]
-    return _dump([name, left.size, left.mtime_ns, left.lineage, left.growing_to, *text])
-
-
-def _dump(words: list[Any]) -> bytes:
-    return json.dumps(words).encode() + b"\n"
+def _private(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -42,14 +42,14 @@ class PullWriter:
         Raises ChangedHere and InTheWay when it may not be removed, OSError.
         """
         if not found.is_directory:
-            if not self._overwrite and self._pulled.take(name).left(name, found) is None:
+            if not self._overwrite and self._pulled.left(name, found) is None:
                 raise ChangedHere
             return [(name, False)]
         gone = [(name, True)]
         for inner, thing in self._destination.below(name):
             if not thing.is_directory and not self._overwrite:
                 raise InTheWay("it is a directory here, with files in it; --overwrite replaces it")
-            if not thing.is_directory and not self._pulled.take(inner).knows(inner):
+            if not thing.is_directory and not self._pulled.knows(inner):
                 raise InTheWay(f"it is a directory here, and no pull has put {inner} there; move that away")
             gone.append((inner, thing.is_directory))
         return gone[::-1]
@@ -63,7 +63,7 @@ class PullWriter:
             if found is not None:
                 self.check(name, found)
                 place.remove()
-                self._pulled.take(name).forget(name)
+                self._pulled.forget(name)
             place.make_directory(mode)
 
     async def symlink(self, name: str, text: str) -> None:
@@ -110,7 +110,7 @@ class PullWriter:
         self, place: LocalName, name: str, reader: Reader, done: Left, wrote: Callable[[int], None]
     ) -> bool:
         """Append the missing bytes; False if the file here is not the beginning of the version."""
-        version, journal = reader.content.version, self._pulled.take(name)
+        version, journal = reader.content.version, self._pulled
         found = place.found()
         if found is None or not found.is_file:
             return False
@@ -141,7 +141,7 @@ class PullWriter:
 
         `version`: of a file that the next pull may go on with, if this one is stopped; what one left of it is there.
         """
-        journal = self._pulled.take(name)
+        journal = self._pulled
         half = None if version is None else journal.half(name, version)
         full = half or posixpath.join(posixpath.dirname(name), pull_dest.temporary_name())
         temporary = posixpath.basename(full)
@@ -172,7 +172,7 @@ class PullWriter:
             return
         for inner, directory in await _in_thread(self.check, name, found):
             self._destination.remove(inner, directory=directory)
-            self._pulled.take(inner).forget(inner)
+            self._pulled.forget(inner)
 
 
 async def _begins_with(reader: Reader, fd: int, size: int) -> bool:

@@ -57,7 +57,7 @@ def test_the_cache(home: Path) -> None:
 
 def test_the_journal_of_a_pull(home: Path) -> None:
     with pull_journal.Pulled(home) as journal:
-        journal.take("x").note("x", pull_journal.Left(1, 1, "00"))
+        journal.note("x", pull_journal.Left(1, 1, "00"))
         assert others_may(home) == {}
     assert others_may(home) == {}
 
