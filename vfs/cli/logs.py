@@ -103,9 +103,9 @@ def daemon() -> None:
     to_stderr(_DATED, logging.INFO)
 
 
-def to_file(log_file: Path) -> None:
-    """Log to this file only, made as by `open_log`. Raises OSError."""
-    stream = os.fdopen(open_log(log_file), "a", encoding="utf-8", errors="backslashreplace")
+def to_file(log: int) -> None:
+    """Log to this descriptor only."""
+    stream = os.fdopen(log, "a", encoding="utf-8", errors="backslashreplace")
     _install(logging.StreamHandler(stream), _DATED, logging.INFO)
 
 

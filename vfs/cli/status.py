@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -45,32 +45,29 @@ def command(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
     return 1 if any("error" in mount for mount in mounts) else 0
 
 
-def _watch(mountpoint: Path | None, *, as_json: bool) -> None:
-    if as_json or not console.draws(sys.stdout):
-        for mounts in _looks(mountpoint):
-            if as_json:
+def _watch(mountpoint: Path | None, *, as_json: bool) -> NoReturn:
+    out = console.stdout()
+    live = None
+    if not as_json and console.draws(sys.stdout):
+        from rich.live import Live
+
+        live = Live(console=out, auto_refresh=False)
+    with live or nullcontext():
+        while True:
+            mounts = _ask(mountpoint)
+            if live is not None:
+                live.update(status_view.render(mounts, out.width), refresh=True)
+            elif as_json:
                 click.echo(json.dumps({"mounts": mounts}))
             else:
                 _print(mounts)
             sys.stdout.flush()
-        return
-    from rich.live import Live
-
-    out = console.stdout()
-    with Live(console=out, auto_refresh=False) as live:
-        for mounts in _looks(mountpoint):
-            live.update(status_view.render(mounts, out.width), refresh=True)
+            time.sleep(INTERVAL)
 
 
 def _print(mounts: list[dict[str, Any]]) -> None:
     out = console.stdout()
     out.print(status_view.render(mounts, out.width), soft_wrap=True)
-
-
-def _looks(mountpoint: Path | None) -> Iterator[list[dict[str, Any]]]:
-    while True:
-        yield _ask(mountpoint)
-        time.sleep(INTERVAL)
 
 
 def _ask(mountpoint: Path | None) -> list[dict[str, Any]]:

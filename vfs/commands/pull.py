@@ -20,6 +20,7 @@ from vfs.base.errors import (
     ChangedHere,
     DestinationBusy,
     DestinationUnusable,
+    InTheWay,
     LinkError,
     NoSuchPath,
     NotDirectory,
@@ -147,7 +148,7 @@ class Pull:
         if names is None and not self._order.only:
             for node in list(tree.root.children.values()):
                 if node.kind is Kind.FILE and self._order.wants(os.fsdecode(node.name), node):
-                    items += self._item(node, os.fsdecode(node.name))
+                    items += await self._item_of(node, tree.root, "", os.fsdecode(node.name))
         items = self._fitting(items)
         self.progress.done = self.progress.files_done = 0
         self.progress.total = sum(item.size for item in items)
@@ -188,11 +189,9 @@ class Pull:
 
     async def _look(self, name: str, top: Node, inside: str) -> list[Item]:
         """`inside`: where in its experiment `top` is."""
-        if top.kind is not Kind.DIRECTORY:
-            return await self._item_of(top, top, "", name)
-        items, shut = self._directory(top, name), set()
-        if not items:
-            return []
+        items, shut = await self._item_of(top, top, "", name), set()
+        if not items or top.kind is not Kind.DIRECTORY:
+            return items
         unlisted: list[tuple[Node, ArtisyncError]] = []
         start = len(top.path.rstrip(b"/")) + 1
         try:
@@ -223,53 +222,53 @@ class Pull:
             if current is None:
                 return []
             node = current
-        if node.kind is Kind.SYMLINK:
-            return await self._link(node, top, name)
-        if node.kind is Kind.DIRECTORY:
-            return self._directory(node, name)
-        return self._item(node, name) if node.kind is Kind.FILE else []
-
-    def _directory(self, node: Node, name: str) -> list[Item]:
-        """The item of a directory, also of one that is there already; none where something else has its place, and stays."""
         try:
-            found = self._destination.found(name)
-            if found is not None and not found.is_directory:
-                self._writer.check(name, found)
-        except ChangedHere:  # nothing below it is copied
-            reason = "something else is here in its place; --overwrite replaces it"
-            self.outcome.failed.append((name, reason))
-            return []
-        except (ArtisyncError, OSError) as error:
-            self._failed(name, error)
-            return []
-        return [Item(node, name, Action.NEW, 0)]
-
-    def _item(self, node: Node, name: str) -> list[Item]:
-        try:
-            self._pulled.take(name)
-            found = self._destination.found(name)
-            if found is not None and found.is_directory:
-                self._writer.check(name, found)
-                action = Action.REPLACE
+            if node.kind is Kind.SYMLINK:
+                item = await self._link(node, top, name)
+            elif node.kind is Kind.DIRECTORY:
+                item = self._directory(node, name)
             else:
-                left = self._pulled.left(name, found) if found is not None else None
-                action = decide(found, left, node.version, overwrite=self._order.overwrite)
-            if action is not Action.GROW:  # what a stopped pull has fetched
-                half = self._pulled.half(name, node.version)
-                found = self._destination.found(half) if half is not None else None
+                item = self._file(node, name)
+        except LinkError:
+            raise
         except (ArtisyncError, OSError) as error:
             self._failed(name, error)
             return []
+        return [item] if item is not None else []
+
+    def _directory(self, node: Node, name: str) -> Item:
+        """Also of one that is there already. Nothing below it is copied where something else has its place, and stays."""
+        found = self._destination.found(name)
+        if found is not None and not found.is_directory:
+            try:
+                self._writer.check(name, found)
+            except ChangedHere as error:
+                raise InTheWay("something else is here in its place; --overwrite replaces it") from error
+        return Item(node, name, Action.NEW, 0)
+
+    def _file(self, node: Node, name: str) -> Item | None:
+        if node.kind is not Kind.FILE:
+            return None
+        self._pulled.take(name)
+        found = self._destination.found(name)
+        if found is not None and found.is_directory:
+            self._writer.check(name, found)
+            action = Action.REPLACE
+        else:
+            left = self._pulled.left(name, found) if found is not None else None
+            action = decide(found, left, node.version, overwrite=self._order.overwrite)
         if action is Action.SAME:
             self.outcome.same += 1
-            return []
+            return None
         if action is Action.KEEP:
-            self.outcome.kept.append(name)
-            return []
+            raise ChangedHere
+        if action is not Action.GROW:  # what a stopped pull has fetched
+            half = self._pulled.half(name, node.version)
+            found = self._destination.found(half) if half is not None else None
         here = found.stat.st_size if found is not None else 0
-        return [Item(node, name, action, max(0, node.version.size - here))]
+        return Item(node, name, action, max(0, node.version.size - here))
 
-    async def _link(self, node: Node, top: Node, name: str) -> list[Item]:
+    async def _link(self, node: Node, top: Node, name: str) -> Item | None:
         """A symlink within the experiment stays one; any other is copied as what it shows, if that is a file.
 
         Its text names what it leads to in the end, by directories of the experiment alone: none of its words is
@@ -279,24 +278,17 @@ class Pull:
             shown = await self._tree.find(node.relative)
         except (NoSuchPath, NotDirectory):
             log.info("%s leads nowhere", name)
-            return []
-        except RemoteError as error:
-            self._failed(name, error)
-            return []
+            return None
         inside = symlinks.inside(top.path, shown.path)
         if not (inside and self._order.wants(os.fsdecode(posixpath.relpath(shown.path, top.path)), shown)):
-            return self._item(shown, name) if shown.kind is Kind.FILE else []
+            return self._file(shown, name)
         text = os.fsdecode(symlinks.relative(top.path, node.path, shown.path))
-        try:
-            found = self._destination.found(name)
-            if found is not None and found.text == text:
-                return []
-            if found is not None:
-                self._writer.check(name, found)
-        except (ArtisyncError, OSError) as error:
-            self._failed(name, error)
-            return []
-        return [Item(node, name, Action.NEW if found is None else Action.REPLACE, 0, text)]
+        found = self._destination.found(name)
+        if found is not None and found.text == text:
+            return None
+        if found is not None:
+            self._writer.check(name, found)
+        return Item(node, name, Action.NEW if found is None else Action.REPLACE, 0, text)
 
     def _fitting(self, items: list[Item]) -> list[Item]:
         """The items that the disk has room for, small ones first; the others failed."""

@@ -141,7 +141,7 @@ def test_the_servers_words(artisync: Looked, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_logs(artisync: Looked, home: Path) -> None:
     artisync("status", "-vv")
-    logs.to_file(home / "log")
+    logs.to_file(logs.open_log(home / "log"))
     log = logging.getLogger("vfs.test")
     log.warning("a name: %s", WORDS)
     try:

@@ -84,23 +84,14 @@ class _Login(paramiko.ServerInterface):
 
 
 class _File(paramiko.SFTPHandle):
-    """An open file. Used by the one thread of its SFTP session."""
+    """An open file, which paramiko reads and closes by the name `readfile`."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(os.O_RDONLY)
-        self._fd = fd
-
-    def read(self, offset: int, length: int) -> bytes | int:  # type: ignore[override]
-        try:
-            return os.pread(self._fd, length, offset)
-        except OSError as error:
-            return _code(error)
+        self.readfile = os.fdopen(fd, "rb", buffering=0)
 
     def stat(self) -> paramiko.SFTPAttributes | int:
-        return paramiko.SFTPAttributes.from_stat(os.fstat(self._fd))
-
-    def close(self) -> None:
-        os.close(self._fd)
+        return paramiko.SFTPAttributes.from_stat(os.fstat(self.readfile.fileno()))
 
 
 class _Tree(paramiko.SFTPServerInterface):
