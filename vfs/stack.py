@@ -9,8 +9,8 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -177,7 +177,7 @@ async def open_stack(
         try:
             known = await cache.get_record(key)
             await pool.connect(measure=not settings.metered)
-            stack = await _begun(settings, pool, cache, known or settings.root)
+            stack = await begun(settings, pool, cache, known or settings.root)
             cache.set_record(key, stack.tree.root.path)
         except (*AWAY, ServerFailure, OSError) as error:
             if not offline or known is None:
@@ -211,27 +211,29 @@ def run(
     return asyncio.run(main())
 
 
-async def _begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes) -> Stack:
+async def begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes) -> Stack:
     """A stack whose root is listed. The directory that is `likely` the root is listed while the server says which one it is.
 
     Raises RootUnusable, RemoteError, Unreachable.
     """
     stack = Stack(settings, pool, cache, likely)
     root, listed = await asyncio.gather(
-        real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
+        _real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
     )
     if isinstance(root, BaseException):
         raise root
-    with root_listed(settings):
+    try:
         if root != likely:
             stack = Stack(settings, pool, cache, root)
             await stack.tree.start()
         elif listed is not None:
             raise listed
+    except (AccessDenied, NoSuchPath, NotDirectory) as error:
+        raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
     return stack
 
 
-async def real_root(remote: Remote, root: bytes) -> bytes:
+async def _real_root(remote: Remote, root: bytes) -> bytes:
     """The root with symlinks resolved. Raises RootUnusable when it is not a directory that can be listed."""
     shown = root.decode(errors="replace")
     try:
@@ -246,34 +248,24 @@ async def real_root(remote: Remote, root: bytes) -> bytes:
     return real
 
 
-@contextmanager
-def root_listed(settings: Settings) -> Iterator[None]:
-    """Raises RootUnusable when the root cannot be listed in the block."""
-    try:
-        yield
-    except (AccessDenied, NoSuchPath, NotDirectory) as error:
-        raise RootUnusable(f"{settings.remote_root} cannot be listed on the server") from error
-
-
 def probe(settings: Settings, prompter: Prompter | None, *, fall_back: bool) -> ProbeResult:
     """Connect once, and see whether the root can be listed. `fall_back`: as for `make_dialer`.
 
     Raises ConnectError, RootUnusable. Blocks.
     """
 
-    async def run() -> ProbeResult:
+    async def look() -> ProbeResult:
         pool = Pool(make_dialer(settings, prompter, fall_back=fall_back), timeout=settings.timeout)
-        remote = SftpRemote(pool)
+        closes: Pool | Stack = pool
         try:
             await pool.connect(keep_trying=False)
-            root = await real_root(remote, settings.root)
-            with root_listed(settings):
-                entries = await remote.scandir(root)
-            return ProbeResult(root, len(entries), pool.link.rtt, pool.transport)
+            closes = stack = await begun(settings, pool, BlockCache(None), settings.root)
+            root = stack.tree.root
+            return ProbeResult(root.path, len(root.children), pool.link.rtt, pool.transport)
         finally:
-            await pool.aclose()
+            await closes.aclose()
 
-    return asyncio.run(run())
+    return asyncio.run(look())
 
 
 def with_address(settings: Settings, line: str, transport: str) -> Settings:

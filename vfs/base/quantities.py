@@ -11,7 +11,7 @@ _UNITS = {"b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS |= dict.fromkeys((_letter, f"{_letter}i", f"{_letter}ib"), 1024**_power)
     _UNITS[f"{_letter}b"] = 1000**_power
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -33,7 +33,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of "30", "2.5s", "500ms", "5min" or "1h". Raises `errors.UsageError`."""
+    """Seconds of "30", "2.5s", "500ms", "5min", "1h" or "3d". Raises `errors.UsageError`."""
     found = _QUANTITY.fullmatch(text)
     factor = _SECONDS.get(found[2].lower()) if found else None
     if found is None or factor is None or not math.isfinite(seconds := float(found[1]) * factor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,12 +183,9 @@ def _profile_names() -> dict[str, str]:
     """The names of the saved profiles by their ids."""
     found = {}
     for name in profile_names():
-        try:
-            profile = load_profile(name)
-        except ConfigError:
-            continue
-        if profile is not None:
-            found[profile.id] = name
+        with suppress(ConfigError):
+            if (profile := load_profile(name)) is not None:
+                found[profile.id] = name
     return found
 
 

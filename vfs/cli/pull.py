@@ -40,12 +40,10 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return datetime.fromisoformat(text).timestamp()
         except ValueError:
             pass
-        days = text.removesuffix("d")
         try:
-            seconds = parse_duration(f"{days}h") * 24 if days != text else parse_duration(text)
+            return time.time() - parse_duration(text)
         except UsageError:
             self.fail(f"{text!r} is not a time; write it like 2h, 3d or 2026-11-25T18:30", param, ctx)
-        return time.time() - seconds
 
 
 @click.command(name="pull", cls=Command)

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Generator
 
-from vfs import stack
 from vfs.base import errors
 from vfs.base.settings import Settings
 from vfs.base.units import ago, count, duration, size
@@ -19,11 +18,10 @@ from vfs.commands.doctor.finding import Finding, Result
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
 from vfs.remote.sftp.pool import Pool
-from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.hostkeys import KnownHosts
 from vfs.remote.ssh.transport import Dialer
-from vfs.stack import Stack
+from vfs.stack import Stack, begun
 
 CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read", "clock")
 
@@ -74,16 +72,14 @@ async def _findings(
         yield Finding("sftp", Result.OK, f"answers in {pool.link.rtt * 1000:.1f} ms")
         try:
             async with asyncio.timeout(settings.timeout):
-                root = await stack.real_root(SftpRemote(pool), settings.root)
                 # without a disk cache: findings are what the server says now, and the cache may be damaged
-                closes = opened = Stack(settings, pool, BlockCache(None), root)
-                with stack.root_listed(settings):
-                    names = await opened.tree.listing(opened.tree.root)
+                closes = opened = await begun(settings, pool, BlockCache(None), settings.root)
         except (errors.ArtisyncError, TimeoutError) as error:
             yield Finding.of_error("root", error)
             return
-        entries = count(len(names), "entry", "entries")
-        yield Finding("root", Result.OK, f"{os.fsdecode(root)} can be read and holds {entries}")
+        root = opened.tree.root
+        entries = count(len(root.children), "entry", "entries")
+        yield Finding("root", Result.OK, f"{os.fsdecode(root.path)} can be read and holds {entries}")
         found, newest = await _experiments(opened, experiment)
         yield found
         if newest is not None:
