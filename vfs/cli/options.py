@@ -61,17 +61,12 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
-        every: list[tuple[str, str]] = []
         connection: list[tuple[str, str]] = []
-        for param in self.get_params(ctx):
+        for param in sorted(self.get_params(ctx), key=lambda param: param.is_eager):
             record = param.get_help_record(ctx)
-            if record is None or not isinstance(param, click.Option):
-                continue
-            if isinstance(param, ConnectionOption):
-                connection.append(record)
-            else:
-                (every if param.is_eager else own).append(record)
-        for title, records in (("Options", own + every), ("Connection and cache options", connection)):
+            if record is not None:
+                (connection if isinstance(param, ConnectionOption) else own).append(record)
+        for title, records in (("Options", own), ("Connection and cache options", connection)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
