@@ -30,6 +30,9 @@ from vfs.base.units import size as size
 if TYPE_CHECKING:
     from rich.console import Console
 
+MOST_FILES = 20
+"""Files that are told one by one."""
+
 
 @contextlib.contextmanager
 def writing_output() -> Iterator[None]:
@@ -140,6 +143,14 @@ def tell(*lines: str) -> None:
         raise
     except OSError:
         pass  # on a full disk the command goes on without its messages
+
+
+def tell_files(lines: Sequence[str]) -> None:
+    """Messages, each about one file; of very many the first."""
+    for line in lines[:MOST_FILES]:
+        tell(line)
+    if len(lines) > MOST_FILES:
+        tell(f"artisync: … and {count(len(lines) - MOST_FILES, 'more file')}.")
 
 
 def _width() -> int:

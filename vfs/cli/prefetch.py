@@ -89,8 +89,7 @@ def _fetch(where: places.Where, *, pin: bool, as_json: bool) -> int:
     console.tell(f"{'Pinned' if pin else 'Fetched'} {files}, {console.size(counted.done)}.")
     if lacking:
         console.tell(f"artisync: the cache keeps only {console.size(kept)} of that: {why}.")
-    for name, reason in failed:
-        console.tell(f"artisync: {name}: {reason}")
+    console.tell_files([f"artisync: {name}: {reason}" for name, reason in failed])
     return 1 if failed or lacking else 0
 
 

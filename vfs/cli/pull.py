@@ -23,9 +23,6 @@ from vfs.frontends import mountpoint as mountpoints
 if TYPE_CHECKING:
     from vfs.commands.pull import Order, Outcome
 
-MOST_TOLD = 20
-"""Files that are named one by one."""
-
 
 class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A time of this machine's clock: "2h" ago, "3d" ago, or a date such as 2026-11-25 or 2026-11-25T18:30."""
@@ -198,7 +195,7 @@ class _Shown:
             if not sys.stderr.isatty():
                 console.tell(self._news)
         lines = _troubles(outcome)
-        _tell_some([line for line in lines if line not in self._told])
+        console.tell_files([line for line in lines if line not in self._told])
         self._told = lines
         self._rest("Watching")
 
@@ -218,7 +215,7 @@ def _tell_plan(files: list[dict[str, Any]], outcome: Outcome, *, as_json: bool) 
             console.tell(f"To pull: {console.count(len(files), 'file')}, {total}{there}.")
         else:
             console.tell(_sentence(_count(outcome)))
-    _tell_some(_troubles(outcome))
+    console.tell_files(_troubles(outcome))
 
 
 def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
@@ -228,13 +225,13 @@ def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     if outcome.size and seconds > 0.2:
         told += f" in {seconds:.1f} s ({console.rate(outcome.size / seconds)})"
     console.tell(_sentence(told))
-    _tell_some(
+    console.tell_files(
         [
             f"artisync: {name} is still being written; pull again later, or use --watch."
             for name in outcome.unsettled
         ]
     )
-    _tell_some(_troubles(outcome))
+    console.tell_files(_troubles(outcome))
 
 
 def _troubles(outcome: Outcome) -> list[str]:
@@ -244,13 +241,6 @@ def _troubles(outcome: Outcome) -> list[str]:
         f"artisync: kept {name}, which was changed here; --overwrite replaces it." for name in outcome.kept
     ]
     return list(dict.fromkeys(lines))
-
-
-def _tell_some(lines: list[str]) -> None:
-    for line in lines[:MOST_TOLD]:
-        console.tell(line)
-    if len(lines) > MOST_TOLD:
-        console.tell(f"artisync: … and {console.count(len(lines) - MOST_TOLD, 'more file')}.")
 
 
 def _sentence(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.commands.in_memory import Commands
+from vfs.base.errors import AccessDenied
 from vfs.cache.data import DataFiles
 
 MIB = 1 << 20
@@ -81,3 +82,17 @@ def test_over_a_metered_link_a_script_says_yes(commands: Commands, monkeypatch: 
     monkeypatch.setattr("sys.stdin", None)
     said = commands.run("prefetch", "exp-1", "--metered", "--yes")
     assert (said.code, said.err) == (0, b"Fetched 2 files, 6.0 MiB.\n")
+
+
+def test_of_very_many_failures_some_are_named(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object, **__: object) -> None:
+        raise AccessDenied("may not be read")
+
+    monkeypatch.setattr("vfs.commands.prefetch._one", refused)
+    for number in range(100):
+        commands.file(b"exp-2/%d" % number, b"x")
+    said = commands.run("prefetch", "exp-2", "--json")
+    assert said.code == 1
+    assert said.err.count(b": may not be read\n") == 20
+    assert said.err.endswith(b"artisync: \xe2\x80\xa6 and 80 more files.\n")
+    assert len(json.loads(said.out)["failed"]) == 100
