@@ -78,7 +78,7 @@ class ControlServer:
             hangup = asyncio.ensure_future(reader.read(1))
             try:
                 await asyncio.wait({answer, hangup}, return_when=asyncio.FIRST_COMPLETED)
-                if answer.done() and not answer.cancelled():
+                if answer.done() and not answer.cancelled() and not writer.is_closing():
                     await _write(writer, _outcome(answer))
             finally:
                 answer.cancel()

@@ -514,6 +514,21 @@ def test_a_new_mount_of_a_place_replaces_what_a_killed_one_left() -> None:
     served(body)
 
 
+def test_a_caller_that_hangs_up_while_it_is_told_something_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(server: ControlServer) -> None:
+        for _ in range(20):
+            reader, writer = await asyncio.open_unix_connection(server.path)
+            writer.write(b'{"verb": "count", "args": {"to": 1000000}}\n')
+            await reader.readline()
+            writer.transport.abort()
+            await asyncio.sleep(0.02)
+
+    served(body)
+    assert "a verb failed" not in caplog.text
+
+
 def test_bytes_come_as_they_are() -> None:
     async def body(server: ControlServer) -> None:
         items = await asyncio.to_thread(lambda: list(client.stream(server.path, "shout", times=1 << 20)))
