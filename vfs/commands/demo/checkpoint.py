@@ -32,7 +32,7 @@ class DemoTensor:
     data: bytes
 
 
-Value = None | bool | int | float | str | DemoTensor | Mapping[str, "Value"]
+Value = int | float | str | DemoTensor | Mapping[str, "Value"]
 
 
 def write(path: Path, content: Mapping[str, Value]) -> None:
@@ -66,10 +66,6 @@ def _padding(data_at: int) -> bytes:
 def _pickle(value: Value, storages: list[bytes]) -> bytes:
     """Protocol 2 opcodes for `value`; the bytes of its tensors go to `storages`, named by their number there."""
     match value:
-        case None:
-            return b"N"
-        case bool():
-            return b"\x88" if value else b"\x89"
         case int():
             return b"J" + struct.pack("<i", value)
         case float():
