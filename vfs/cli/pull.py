@@ -192,7 +192,7 @@ class _Shown:
         self._offline = False
         if not self._news or outcome.files:
             self._news = f"{datetime.now():%H:%M:%S} {_count(outcome)}"
-            if not sys.stderr.isatty():
+            if not console.draws(sys.stderr):
                 console.tell(self._news)
         lines = _troubles(outcome)
         console.tell_files([line for line in lines if line not in self._told])
@@ -225,13 +225,8 @@ def _tell_outcome(outcome: Outcome, seconds: float, *, as_json: bool) -> None:
     if outcome.size and seconds > 0.2:
         told += f" in {seconds:.1f} s ({console.rate(outcome.size / seconds)})"
     console.tell(_sentence(told))
-    console.tell_files(
-        [
-            f"artisync: {name} is still being written; pull again later, or use --watch."
-            for name in outcome.unsettled
-        ]
-    )
-    console.tell_files(_troubles(outcome))
+    later = "is still being written; pull again later, or use --watch."
+    console.tell_files([f"artisync: {name} {later}" for name in outcome.unsettled] + _troubles(outcome))
 
 
 def _troubles(outcome: Outcome) -> list[str]:

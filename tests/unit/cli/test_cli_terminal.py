@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from tests.unit.commands.in_memory import Commands, Remote
 from tests.unit.formats.made_files import safetensors_file, torch_archive
 from vfs.base.address import Address
 from vfs.base.profiles import Profile, save_profile
-from vfs.cli import run
+from vfs.cli import pull, run
+from vfs.commands.pull import Order, Outcome
 
 NAME = "exp-gpt-small-lr1e-4-with-a-rather-long-name"
 MIB = 1 << 20
@@ -169,3 +171,13 @@ def test_nothing_is_drawn_on_a_dumb_terminal(
         terminal.sees("online")
         terminal.presses("\x03")
         assert terminal.ended() == 0
+
+
+def test_on_a_terminal_that_cannot_draw_a_watch_tells_each_round(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = pull._Shown(Order("copy", watch=True), as_json=False)
+    shown.take({"outcome": asdict(Outcome(files=1, size=3)), "seconds": 0.1})
+    assert "pulled 1 file, 3 B" in capsys.readouterr().err
