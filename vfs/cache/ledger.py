@@ -44,6 +44,8 @@ class Ledger:
         self.directory = directory
         self.records = Records(directory)
         self.files = DataFiles(directory)
+        self._begun: dict[Place, Stored] = {}
+        """The records of the blocks that are being written, as this process left them."""
         self._known: FIFOCache[bytes, dict[int, Stored]] = FIFOCache(REMEMBERED, _count)
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -124,22 +126,26 @@ class Ledger:
                             room -= more
                             sizes[entry.place] = size
                             fitting.append(entry)
-                    self.records.reserve(sizes)
+                    self._begun = self.records.reserve(sizes) | stored
                     break
         return fitting
 
     def finish(self, entries: Sequence[Entry], checksums: Mapping[Place, int]) -> None:
         """Note the blocks that were written, with their checksums, and give back the room of the others."""
         with self.records.transaction():
-            before = self.records.stored([entry.place for entry in entries])
+            now = self.records.stored([entry.place for entry in entries])
             noted: dict[Place, Stored] = {}
             lost = []
             for entry in entries:
                 place = entry.place
-                old, known = before.get(place), checksums.get(place)
-                if old is not None and known is not None:
+                known, old, begun = checksums.get(place), now.get(place), self._begun[place]
+                if old is None:  # it made way meanwhile
+                    lost.append(block_key(place))
+                elif (old.extents, old.checksum) != (begun.extents, begun.checksum):
+                    continue  # it made way, and another process has begun or noted it
+                elif known is not None:
                     noted[place] = Stored(entry.block.capacity, entry.extents, known, old.size)
-                elif old is None or not old.extents:  # it made way meanwhile, or could not be written
+                elif not old.extents:
                     lost.append(block_key(place))
             self.records.set_blocks(noted)
             for place, stored in noted.items():

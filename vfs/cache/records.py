@@ -13,6 +13,7 @@ meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's th
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 import zlib
@@ -230,10 +231,12 @@ class Records:
         query = f"SELECT key, value, size FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
         return dict(_sound(self._rows(query, keys)))
 
-    def reserve(self, sizes: Mapping[Place, int]) -> None:
-        """Count the bytes that blocks may take once they are written, and note those that are new, without ranges."""
-        blocks = {place: Stored(0, (), 0, size) for place, size in sizes.items()}
+    def reserve(self, sizes: Mapping[Place, int]) -> dict[Place, Stored]:
+        """Count the bytes that blocks may take once they are written, and note those that are new: without ranges, and with a
+        checksum by which who reserved them finds them again."""
+        blocks = {place: Stored(0, (), random.getrandbits(64), size) for place, size in sizes.items()}
         self._put(blocks, "size = excluded.size")
+        return blocks
 
     def set_blocks(self, blocks: Mapping[Place, Stored]) -> None:
         """Note how blocks are stored, which are used now."""

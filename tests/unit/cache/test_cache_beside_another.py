@@ -177,6 +177,23 @@ def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by
     assert not writing.files.path(OTHER).exists()
 
 
+def test_a_block_that_made_way_and_was_begun_anew_by_another_process_is_not_noted_by_the_first(
+    ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, block = (OTHER, 3), block_of(b"x" * 1000)
+    entry = Entry(place, block, ((0, 1000),), 0.0, 4096)
+    first, second = ledger_of(ours), ledger_of(other)
+    first.begin(WriteBatch(blocks={place: entry}), LIMIT)
+    first.files.write(OTHER, [(3, block, entry.extents)])
+    second.begin(WriteBatch({f"b:{OTHER.hex()}": None}, {}, {place: entry}), LIMIT)
+    first.finish([entry], {place: entry.checksum})
+    assert read_block(other, OTHER, 3) is None
+    second.files.write(OTHER, [(3, block, entry.extents)])
+    second.finish([entry], {place: entry.checksum})
+    assert read_block(ours, OTHER, 3) is not None
+    assert caplog.messages == []
+
+
 @contextmanager
 def locked(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Another process keeps the database locked until `cache` has asked for it so many times."""
