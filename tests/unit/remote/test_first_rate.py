@@ -87,7 +87,7 @@ def test_a_slow_path_does_not_look_fast_when_its_round_trip_was_measured_in_a_bu
     rate = mbit * 125_000
     for extra in (0.0, 0.02, 0.2):
         told = run_virtual(first_rate(SlowConnection(rate), RTT + extra))  # type: ignore[arg-type]
-        assert told == pytest.approx(rate, rel=0.1)
+        assert told == pytest.approx(rate, rel=0.15)
 
 
 @pytest.mark.parametrize("measure", [True, False])

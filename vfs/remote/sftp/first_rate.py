@@ -26,7 +26,8 @@ QUICK = 0.02
 FIRST = 4 * KIB
 """Bytes in front of them, whose arrival is where the time begins if a busy process had made the round trip look too long."""
 INSTANT = 0.002
-"""Seconds; a shorter time counts as this long."""
+"""Seconds; a shorter time counts as this long, and that of the first as so much longer: it is to tell a path of 1 Gbit/s whose
+second ones came in a busy moment, and must not make 100 Mbit/s look fast."""
 
 
 async def first_rate(connection: Connection, rtt: float) -> float:
@@ -46,7 +47,7 @@ async def first_rate(connection: Connection, rtt: float) -> float:
                     arrived(handle, FIRST), arrived(handle, size)
                 )
                 took = max(INSTANT, last - began - rtt, last - first)
-                rate = count / took
+                rate = max(rate, count / (took if rate else took + INSTANT))
                 if took > QUICK:
                     break
         finally:

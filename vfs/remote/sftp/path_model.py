@@ -61,7 +61,7 @@ SHORT = 0.002
 """Seconds; only a local network has a round trip below."""
 FIRST_SPARE = 512 * KIB
 """Bytes of speculative reads before anything was measured."""
-FAST = 14e6
+FAST = 16e6
 """Bytes per second from which a window that is not read is over soon."""
 EARLY_PART = 4
 """The part of bandwidth × delay to ask for early on a slower path."""
