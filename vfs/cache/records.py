@@ -122,9 +122,9 @@ class Records:
 
     def filled_bytes(self) -> int:
         """Bytes of the database in which something is; the rest is used again."""
-        ((all_pages,),), ((free,),) = self._rows("PRAGMA page_count"), self._rows("PRAGMA freelist_count")
-        ((page,),) = self._rows("PRAGMA page_size")
-        return int((all_pages - free) * page)
+        pages = "pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ((count,),) = self._rows(f"SELECT (page_count - freelist_count) * page_size FROM {pages}")
+        return int(count)
 
     def usage(self) -> int:
         """Bytes on the disk: data files and the database."""
