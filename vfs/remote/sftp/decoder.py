@@ -109,6 +109,11 @@ class Decoder(Generic[Token]):
         """As `received`, of bytes that lie elsewhere."""
         replies: list[Reply[Token]] = []
         for piece in data:
+            body, size = self._body, len(piece)
+            if body is not None and size < len(body):
+                body[:size] = piece
+                self._body = body[size:]
+                continue
             rest = piece
             while rest:
                 body = self._body

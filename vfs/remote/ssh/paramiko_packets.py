@@ -32,6 +32,7 @@ LARGEST = 300 << 10
 BLOCK = 16
 """Bytes of AES's blocks, of which a packet is made."""
 
+_LENGTH = struct.Struct(">I")
 CHANNEL_DATA = 94
 _CHANNEL_DATA = struct.Struct(">BBII")
 """A decrypted packet up to its data: the length of its padding, the kind, the channel, the length of the data."""
@@ -132,11 +133,11 @@ class Cipher(Protocol):
     clear: int
     """Bytes before the blocks: 4 where the length is not encrypted."""
 
-    def length(self, head: memoryview) -> int:
-        """Called once a packet, with its first `head` bytes."""
+    def length(self, data: memoryview, start: int) -> int:
+        """Called once a packet, which begins at `start`, with at least `head` bytes of it."""
         ...
 
-    def open(self, packet: memoryview, number: int) -> memoryview:
+    def open(self, data: memoryview, start: int, end: int, number: int) -> memoryview:
         """The decrypted packet without length and MAC, perhaps in its own place. `number`: its sequence number, modulo 2**32.
         Raises if the MAC differs."""
         ...
@@ -148,17 +149,17 @@ class Gcm:
     head, mac, clear = 4, 16, 4
 
     def __init__(self, engine: Any, nonce: bytes) -> None:
-        self._engine = engine
+        self._decrypt_into = engine.decrypt_into
         self._fixed, self._counter = nonce[:4], int.from_bytes(nonce[4:], "big")
 
-    def length(self, head: memoryview) -> int:
-        return int.from_bytes(head, "big")
+    def length(self, data: memoryview, start: int) -> int:
+        return int(_LENGTH.unpack_from(data, start)[0])
 
-    def open(self, packet: memoryview, number: int) -> memoryview:
-        nonce = self._fixed + self._counter.to_bytes(8, "big")
-        self._counter = (self._counter + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        plain = packet[4:-16]
-        self._engine.decrypt_into(nonce, packet[4:], packet[:4], plain)
+    def open(self, data: memoryview, start: int, end: int, number: int) -> memoryview:
+        counter, body = self._counter, start + 4
+        self._counter = (counter + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        plain = data[body : end - 16]
+        self._decrypt_into(self._fixed + counter.to_bytes(8, "big"), data[body:end], data[start:body], plain)
         return plain
 
 
@@ -173,12 +174,12 @@ class Ctr:
         self.mac = mac
         self._first = b""
 
-    def length(self, head: memoryview) -> int:
-        self._first = self._engine.update(head)
+    def length(self, data: memoryview, start: int) -> int:
+        self._first = self._engine.update(data[start : start + BLOCK])
         return int.from_bytes(self._first[:4], "big")
 
-    def open(self, packet: memoryview, number: int) -> memoryview:
-        size = len(packet) - self.mac
+    def open(self, data: memoryview, start: int, end: int, number: int) -> memoryview:
+        packet, size = data[start:end], end - start - self.mac
         plain = memoryview(bytearray(size + BLOCK))  # update_into wants room for a block more
         plain[:BLOCK] = self._first
         self._engine.update_into(packet[BLOCK:size], plain[BLOCK:])
@@ -198,11 +199,11 @@ class EtmCtr(Ctr):
 
     head, clear = 4, 4
 
-    def length(self, head: memoryview) -> int:
-        return int.from_bytes(head, "big")
+    def length(self, data: memoryview, start: int) -> int:
+        return int(_LENGTH.unpack_from(data, start)[0])
 
-    def open(self, packet: memoryview, number: int) -> memoryview:
-        size = len(packet) - self.mac
+    def open(self, data: memoryview, start: int, end: int, number: int) -> memoryview:
+        packet, size = data[start:end], end - start - self.mac
         self._check(packet[:size], packet[size:], number)
         return memoryview(self._engine.update(packet[4:size]))
 
@@ -298,15 +299,18 @@ class Packets(Packetizer):
             self.__dict__
         )  # the counter is paramiko's, which counts until the first cipher, and may reset it
         first = number = mine["_Packetizer__sequence_number_in"]
-        message, start, end = None, 0, len(received)
-        while message is None and end - start >= (needed or cipher.head):
+        message, start, end, head = None, 0, len(received), cipher.head
+        while message is None:
             if not needed:
-                length = cipher.length(received[start : start + cipher.head])
+                if end - start < head:
+                    break
+                length = cipher.length(received, start)
                 if not BLOCK - 4 <= length <= LARGEST or (4 + length - cipher.clear) % BLOCK:
                     raise SSHException(f"a packet of {length} bytes")
                 needed = 4 + length + cipher.mac
-                continue
-            plain = cipher.open(received[start : start + needed], number & 0xFFFF_FFFF)
+            if end - start < needed:
+                break
+            plain = cipher.open(received, start, start + needed, number & 0xFFFF_FFFF)
             start, needed = start + needed, 0
             padding, kind, channel, size = _CHANNEL_DATA.unpack_from(plain)
             if kind == CHANNEL_DATA and channel == ours and size + padding + 10 <= len(plain):
