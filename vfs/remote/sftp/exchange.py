@@ -27,7 +27,7 @@ from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
 from vfs.remote.sftp.wire import Code, PacketType, Status
 from vfs.remote.ssh.loop_reader import LoopReader
-from vfs.remote.ssh.transport import Transport
+from vfs.remote.ssh.transport import AT_ONCE, Transport
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,10 @@ class Exchange(ABC):
         self._reader = LoopReader(self._loop)
         self._decoder: Decoder[Ask | Batch] = Decoder()
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outgoing: list[bytes] = []
+        """Packets of this step of the loop."""
         self._handed_over = self._sent = 0
-        """Packets that were given to the writer thread, and those that it has sent."""
+        """What was given to the writer thread, and what it has sent of that, in pieces."""
         self._send_now: Callable[[bytes], int] = getattr(transport, "send_now", lambda _: 0)
         self._ids = 0
         self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
@@ -170,13 +172,23 @@ class Exchange(ABC):
         return ask.future
 
     def _send_out(self, packet: bytes) -> None:
-        sent = (
-            0 if self._handed_over > self._sent else self._send_now(packet)
-        )  # saves the wake-up of a thread
-        self.bytes_sent += sent
-        if sent < len(packet):
+        """Send it with all else that goes out in this step of the loop: each call of the system costs as much as ten packets."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packet)
+
+    def _flush(self) -> None:
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        while data and self._sent >= self._handed_over:  # the writer thread has nothing that goes first
+            sent = self._send_now(data[:AT_ONCE])
+            if not sent:
+                break
+            self.bytes_sent += sent
+            data = data[sent:]
+        if data:
             self._handed_over += 1
-            self._queue.put(packet[sent:])
+            self._queue.put(data)
 
     def _await(self, item: Ask | Batch) -> None:
         if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:

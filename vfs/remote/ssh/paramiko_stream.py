@@ -19,13 +19,10 @@ from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, CHANNEL_DATA_HEAD, Packets
 from vfs.remote.ssh.paramiko_session import WINDOW, Session
-from vfs.remote.ssh.transport import Sink
+from vfs.remote.ssh.transport import AT_ONCE, Sink
 
 ACKNOWLEDGED = 16 << 20
 """Bytes received before the window is opened by as many (WINDOW_ADJUST): what is in flight fits into the rest."""
-
-AT_ONCE = 4096
-"""Bytes of a packet for which there is room in the system's buffer whenever there is some."""
 
 IDLE_POLL = 5.0
 """Timeout of the socket, in seconds: how often paramiko's thread wakes on an idle link. paramiko's default is 0.1."""

@@ -12,6 +12,9 @@ from vfs.remote.ssh.loop_reader import LoopReader
 HELLO = b"\0\0\0\5\1\0\0\0\3"
 """SSH_FXP_INIT of SFTP version 3 (draft-ietf-secsh-filexfer-02, section 4): until then no server says a word."""
 
+AT_ONCE = 4096
+"""Bytes for which the system's buffer of a socket has room whenever it has some."""
+
 
 class Transport(Protocol):
     """One SFTP subsystem's byte stream: `HELLO` is sent, and the server's first byte is there, but not taken.
@@ -19,7 +22,7 @@ class Transport(Protocol):
     `receive` is called by one thread, `send` by another, `close` by any.
 
     It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends what can be sent without
-    waiting, and says how many bytes.
+    waiting, of `AT_ONCE` bytes at most, and says how many bytes.
     """
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
