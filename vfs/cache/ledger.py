@@ -1,9 +1,10 @@
 """Which blocks the disk has: the database's records of them and the data files, kept in step with each other.
 
-Room is reserved before a byte is written: `begin` notes blocks without ranges, `finish` notes what was written. So a process that is killed in
-between leaves nothing that does not count, or that could not be evicted. Bytes are given back *before* their record goes, in the transaction that deletes it: a record without its bytes is a miss, bytes without a
-record would be a leak. So bytes may be gone while their record is still to be seen; `read` asks once more, under the
-database's lock, before it says that a block is damaged.
+Room is reserved before a byte is written: `begin` notes blocks without ranges, `finish` notes what was written. So a process
+that is killed in between leaves nothing that does not count, or that could not be evicted. Bytes are given back *before* their
+record goes, in the transaction that deletes it: a record without its bytes is a miss, bytes without a record would be a leak. So
+bytes may be gone while their record is still to be seen; `read` asks once more, under the database's lock, before it says that
+a block is damaged.
 
 What is known of a lineage is remembered, so that no block that is read costs a question to the database.
 

@@ -63,7 +63,7 @@ class ChildStream:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
                 poll = select.poll()
-                poll.register(self._socket, select.POLLOUT)
+                poll.register(self._fd, select.POLLOUT)  # `close` ends the stream first, which wakes this
                 poll.poll()
 
     def send_now(self, data: bytes) -> int:
