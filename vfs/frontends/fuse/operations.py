@@ -37,7 +37,8 @@ PATIENCE = 0.05
 
 
 class Operations:
-    """The handler of a FUSE session. Each method answers its request once, now or later, as `Files` says.
+    """The handler of a FUSE session. Each method answers its request once, now or later, by the function of `reply` that it
+    names, or by `reply.error` with the errno of what `Files` raises (`base/errnos.py`; ESTALE for a nodeid that is gone).
 
     `nodeid`, `parent`: the id of a node that an answer gave to the kernel, 1 for the root. `fh`: the handle that an `open` or
     `opendir` was answered with. `size` and `offset` are bytes, but `offset` counts entries in `readdirplus`.
@@ -73,6 +74,7 @@ class Operations:
     # --- names ------------------------------------------------------------------------------------------------
 
     def lookup(self, req: Request, parent: int, name: bytes) -> None:
+        """What `name` in a directory stands for: `reply.entry`, after which the kernel holds the nodeid once more; nodeid 0: nothing."""
         directory = self._node(req, "lookup", parent)
         if directory is None:
             return
@@ -99,9 +101,11 @@ class Operations:
             self._entry(req, node)
 
     def forget(self, nodeid: int, count: int) -> None:
+        """The kernel holds the nodeid `count` times less. There is no answer."""
         self.files.forget(nodeid, count)
 
     def getattr(self, req: Request, nodeid: int) -> None:
+        """`reply.attributes`, with the seconds for which the kernel may keep them."""
         node = self._node(req, "getattr", nodeid)
         if node is None:
             return
@@ -121,6 +125,7 @@ class Operations:
         reply.attributes(req, shown, self.files.valid_for(node))
 
     def readlink(self, req: Request, nodeid: int) -> None:
+        """The text of a symlink: `reply.text`."""
         node = self._node(req, "readlink", nodeid)
         if node is not None:
             at_once("readlink", node)
@@ -129,6 +134,7 @@ class Operations:
     # --- files ------------------------------------------------------------------------------------------------
 
     def open(self, req: Request, nodeid: int) -> None:
+        """Open a file for reading: `reply.opened`."""
         node = self._node(req, "open", nodeid)
         if node is not None:
             self._spawn(req, Call("open", node), self._open(req, node))
@@ -142,6 +148,7 @@ class Operations:
             self._close(fh)
 
     def read(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
+        """`reply.memory`, with fewer bytes than `size` at the end of the file only; ESTALE when its version is gone."""
         reader = self._readers[fh]
         pieces = reader.read_now(offset, size)
         if pieces is not None:
@@ -197,6 +204,7 @@ class Operations:
         return any(start <= offset < end for start, end, _ in recent)
 
     def release(self, req: Request, nodeid: int, fh: int) -> None:
+        """The last descriptor of an open file was closed: `reply.error` with 0."""
         self._close(fh)
         reply.error(req, 0)
 
@@ -207,6 +215,7 @@ class Operations:
     # --- directories --------------------------------------------------------------------------------------------
 
     def opendir(self, req: Request, nodeid: int) -> None:
+        """List a directory: `reply.opened`. What `readdirplus` gives is the listing of this moment."""
         node = self._node(req, "opendir", nodeid)
         if node is None:
             return
@@ -228,10 +237,15 @@ class Operations:
             del self._directories[fh]
 
     def releasedir(self, req: Request, nodeid: int, fh: int) -> None:
+        """As `release`, for a directory."""
         del self._directories[fh]
         reply.error(req, 0)
 
     def readdirplus(self, req: Request, nodeid: int, size: int, offset: int, fh: int) -> None:
+        """Entries from number `offset` on, with attributes: `DirectoryBuffer.reply` of at most `size` bytes.
+
+        The kernel holds each nodeid once more, except for `.` and `..`.
+        """
         (node, children), files = self._directories[fh], self.files
         at_once("readdir", node, off=offset)
         buffer = DirectoryBuffer(size)
@@ -261,12 +275,14 @@ class Operations:
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def statfs(self, req: Request, nodeid: int) -> None:
+        """`reply.statfs`."""
         self._spawn(req, Call("statfs", self.files.root), self._statfs(req))
 
     async def _statfs(self, req: Request) -> None:
         reply.statfs(req, await self.files.statfs())
 
     def getxattr(self, req: Request, nodeid: int, name: bytes, size: int) -> None:
+        """`reply.xattr` with a value; ENODATA, or EOPNOTSUPP outside `user.`, where there is none of that name."""
         node = self._node(req, "getxattr", nodeid)
         if node is None:
             return
@@ -281,6 +297,7 @@ class Operations:
         reply.xattr(req, await self.files.xattr(node, name), size)
 
     def listxattr(self, req: Request, nodeid: int, size: int) -> None:
+        """`reply.xattr` with no names."""
         reply.xattr(req, b"", size)  # `cp -a`, `rsync -X` and `tar --xattrs` would give ours to their copies
 
     async def aclose(self) -> None:
