@@ -218,7 +218,7 @@ async def begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes
     """
     stack = Stack(settings, pool, cache, likely)
     root, listed = await asyncio.gather(
-        _real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
+        real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
     )
     if isinstance(root, BaseException):
         raise root
@@ -233,7 +233,7 @@ async def begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes
     return stack
 
 
-async def _real_root(remote: Remote, root: bytes) -> bytes:
+async def real_root(remote: Remote, root: bytes) -> bytes:
     """The root with symlinks resolved. Raises RootUnusable when it is not a directory that can be listed."""
     shown = root.decode(errors="replace")
     try:

@@ -77,42 +77,44 @@ def _clean(mountpoint: Path, made: Sequence[Path]) -> None:
 def _serve(settings: Settings, mountpoint: Path) -> int:
     """Be the mount; with a parent that waits, let go of the terminal once it answers."""
     pipe = background.take_pipe()
-    log, settings = _log(settings, mountpoint, daemon=pipe is not None)
+    log = _log_asked_for(settings)
     if pipe is None and log is not None:
         logs.to_file(log)
 
     def ready(message: str) -> None:
         if message:
             console.tell(f"artisync: {message}")
-        if pipe is not None and log is not None:
-            background.detach(pipe, log)
+        if pipe is not None:
+            background.detach(pipe, _own_log(mountpoint) if log is None else log)
             logs.daemon()
         else:
             console.tell(f"Mounted at {mountpoint}. Ctrl-C unmounts.")
 
     from vfs.commands import mount
 
+    if pipe is not None and log is None:
+        settings = replace(settings, log_file=default_log(mountpoint))
     return mount.run(settings, mountpoint, ready=ready, prompter=console.prompter())
 
 
-def _log(settings: Settings, mountpoint: Path, *, daemon: bool) -> tuple[int | None, Settings]:
-    """The descriptor of the log, and the settings that name it; a daemon has one in any case.
-
-    Raises UsageError when the `--log-file` cannot be opened.
-    """
-    asked_for = settings.log_file
-    file = asked_for or (default_log(mountpoint) if daemon else None)
-    if file is None:
-        return None, settings
+def _log_asked_for(settings: Settings) -> int | None:
+    """The descriptor of the `--log-file`. Raises UsageError when it cannot be opened."""
+    if settings.log_file is None:
+        return None
     try:
-        log = logs.open_log(file)
+        return logs.open_log(settings.log_file)
     except OSError as e:
-        problem = f"cannot write the log file {file}: {e.strerror}"
-        if asked_for is not None:
-            raise UsageError(problem) from e
-        console.tell(f"artisync: {problem}")
-        log = os.open(os.devnull, os.O_WRONLY)
-    return log, replace(settings, log_file=file)
+        raise UsageError(f"cannot write the log file {settings.log_file}: {e.strerror}") from e
+
+
+def _own_log(mountpoint: Path) -> int:
+    """The descriptor of the mount's usual log, or of /dev/null when that cannot be opened."""
+    path = default_log(mountpoint)
+    try:
+        return logs.open_log(path)
+    except OSError as e:
+        console.tell(f"artisync: cannot write the log {path}: {e.strerror}")
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def default_log(mountpoint: Path) -> Path:

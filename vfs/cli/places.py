@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +65,8 @@ class Where:
             except (NotMounted, MountSilent) as error:
                 again(error)
                 self.mount = None
+        import asyncio
+
         from vfs import stack
         from vfs.commands.verbs import VERBS
 
