@@ -94,7 +94,7 @@ async def find_path(tree: Tree, path: str) -> Node:
     first, _, rest = path.strip("/").partition("/")
     try:
         if first:
-            return await tree.find(os.fsencode(path))
+            return await tree.find(os.fsencode(path), sure=True)
         raise NoSuchPath(path)
     except (NoSuchPath, NotDirectory) as error:
         name = choose(first, list(await experiments(tree)))

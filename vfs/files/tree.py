@@ -81,9 +81,7 @@ class Tree:
         child = parent.children.get(name)
         if child is None and not self.names.listed(parent):
             self.list_soon(parent)
-            key = "name", join(parent.path, name)
-            await self.requests.ask(key, lambda: self._resolver.name(parent, name), heard=None)
-            child = parent.children.get(name)
+            child = await self._ask_name(parent, name)
         if child is not None:
             if child.kind is Kind.FILE and not self.names.fresh(child) and not self.requests.silent():
                 self.versions.open_early(child)
@@ -93,10 +91,15 @@ class Tree:
             raise NoSuchPath(f"{join(parent.path, name)!r}")
         return child
 
-    async def find(self, path: bytes) -> Node:
+    async def _ask_name(self, parent: Node, name: bytes) -> Node | None:
+        key = "name", join(parent.path, name)
+        await self.requests.ask(key, lambda: self._resolver.name(parent, name), heard=None)
+        return parent.children.get(name)
+
+    async def find(self, path: bytes, *, sure: bool = False) -> Node:
         """The node at a path relative to the root, symlinks inside the root followed.
 
-        Raises as `lookup`, NotDirectory and EndlessSymlink.
+        With `sure`, a name that a fresh listing lacks is asked for. Raises as `lookup`, NotDirectory and EndlessSymlink.
         """
         node, hops = self.root, 0
         todo = [word for word in path.split(b"/") if word not in (b"", b".")]
@@ -107,7 +110,14 @@ class Tree:
                 continue
             if node.kind is not Kind.DIRECTORY:
                 raise NotDirectory(f"{node.path!r}")
-            node = await self.lookup(node, word)
+            parent = node
+            try:
+                node = await self.lookup(parent, word)
+            except NoSuchPath:
+                made = await self._ask_name(parent, word) if sure else None
+                if made is None:
+                    raise
+                node = made
             if node.kind is Kind.SYMLINK:
                 hops += 1
                 if hops > MOST_SYMLINKS:

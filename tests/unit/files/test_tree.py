@@ -20,6 +20,7 @@ from vfs.base.errors import (
     StaleVersion,
     Unreachable,
 )
+from vfs.files.experiments import find_path
 from vfs.files.node import Kind
 from vfs.files.requests import fresh_only
 from vfs.files.tree import CROWD
@@ -117,6 +118,23 @@ def test_a_name_that_a_fresh_listing_lacks_is_absent_without_a_question_until_th
         await asyncio.sleep(TTL)
         assert stack.tree.names.absent_for(stack.tree.root) == 0
         assert (await stack.node(b"later")).kind is Kind.FILE
+
+    play(story)
+
+
+def test_a_command_says_that_a_name_is_absent_only_when_the_server_does() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/exp")
+        await stack.tree.listing(await stack.node(b"exp"))
+        await stack.tree.listing(stack.tree.root)
+        stack.files.mkdir(ROOT + b"/new")
+        stack.files.mkdir(ROOT + b"/exp/logs")
+        for path in (b"/new/f", b"/exp/logs/f"):
+            stack.old(ROOT + path, b"x")
+        for path in ("new/f", "exp/logs/f"):
+            assert (await find_path(stack.tree, path)).kind is Kind.FILE
+        with pytest.raises(NoSuchPath):
+            await find_path(stack.tree, "exp/logs/g")
 
     play(story)
 
