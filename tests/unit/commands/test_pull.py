@@ -89,7 +89,7 @@ def test_a_name_that_becomes_another_kind(out: Path, before: Make, after: Make, 
         clear(stack, b"/r/e/x")
         after(stack, b"/r/e/x")
         stack.old(b"/r/e/new", b"new")
-        await asyncio.sleep(TTL)
+        await asyncio.sleep(TTL + 0.01)
         outcome = await pull(stack, out, "e", overwrite=overwrite)
         assert (out / "e/new").read_bytes() == b"new"
         if before is a_directory and after in (a_file, a_link) and not overwrite:
