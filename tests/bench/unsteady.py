@@ -1,4 +1,4 @@
-"""The case of a link that never stays as it is: its rate falls and rises, its round trip jitters, it stands still now and then.
+"""The case of a changing link: its rate falls and rises, its round trip jitters, and it stalls now and then.
 
 Beside a large read, somebody reads pages of another file, and a small one that is replaced on the server again and again.
 """
@@ -39,7 +39,7 @@ AFTER = 3.0
 FIRST = 4.0
 """Seconds after which the large read is at its full speed."""
 SIZE, PAGE = 64 << 20, 4 << 10
-"""Of the file of which pages are read, and of a page, in bytes."""
+"""Bytes of the file whose pages are read, and of one page."""
 MBIT = 125_000
 
 

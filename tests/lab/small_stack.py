@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FRAMES = 300
-"""Calls within each other, of which pytest and an event loop take some eighty."""
+"""The greatest depth of calls; pytest and an event loop take some eighty of them."""
 
 
 @contextmanager

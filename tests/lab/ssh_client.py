@@ -147,7 +147,7 @@ class Conversation:
 
 @contextmanager
 def connected(dialer: ParamikoDialer | OpensshDialer, timeout: float = 10) -> Iterator[Conversation]:
-    """A conversation of which SFTP's VERSION (draft-ietf-secsh-filexfer-02, section 4) is taken."""
+    """A conversation after the server's SFTP VERSION (draft-ietf-secsh-filexfer-02, section 4) was received."""
     conversation = Conversation(dialer.dial(timeout))
     try:
         head = conversation.take(9)

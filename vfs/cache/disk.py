@@ -43,7 +43,8 @@ _WHY = {
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    small record. `gone`: its bytes are not there, as a process leaves it that is killed while it evicts. `size`: bytes of the disk that the block took."""
+    small record. `gone`: its bytes are not there, since a process was killed while it evicted them. `size`: bytes of the
+    disk that the block took."""
 
     lineage: bytes | None
     index: int | None
@@ -237,7 +238,7 @@ class DiskCache(WriteQueue):
 
 
 def _verify(ledger: Ledger, key: str) -> CheckResult | None:
-    """What is wrong with a record, and the block of which it tells; None for what has made way meanwhile."""
+    """Check a record and its block; None if the record was evicted meanwhile."""
     place = parse_key(key)
     lineage, index = place or (None, None)
     try:

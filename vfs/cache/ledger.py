@@ -154,7 +154,7 @@ class Ledger:
             self._wipe(*lost)
 
     def wipe(self, key: str) -> None:
-        """Delete a record that cannot be read, and the block of which it told."""
+        """Delete a damaged record, and the bytes of its block."""
         with self.records.transaction():
             self._wipe(key)
 

@@ -287,7 +287,7 @@ class Records:
         self._cache.evict(lineage.hex())
 
     def least_used(self, count: int) -> list[tuple[str, int]]:
-        """The keys and sizes of the blocks used least recently, none of which is pinned; `count` of them at most."""
+        """The keys and sizes of at most `count` blocks that are not pinned, the least recently used first."""
         query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time LIMIT ?"
         return [(key, size) for key, size in self._rows(query, (2 * CENTURY, count))]
 

@@ -187,7 +187,7 @@ class WriteQueue:
             self._wake.notify_all()
 
     def rest(self, seconds: float | None) -> None:
-        """The disk is tried again in so many seconds: blocks are not kept until then, records wait. None: it can be written."""
+        """Write nothing for `seconds`: blocks are not kept meanwhile, and records wait. None: the disk can be written."""
         with self._wake:
             self._retry_at = None if seconds is None else time.monotonic() + seconds
             self._wake.notify_all()

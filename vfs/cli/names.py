@@ -17,7 +17,7 @@ def beginning(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Those of the names that begin with what was typed."""
     from click.shell_completion import CompletionItem
 
-    # a shell shows a name as it is, and takes a line for each
+    # a shell shows names unescaped, and reads one from each line
     return [CompletionItem(name) for name in names if name.startswith(incomplete) and name.isprintable()]
 
 

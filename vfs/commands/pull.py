@@ -237,7 +237,7 @@ class Pull:
         return [item] if item is not None else []
 
     def _directory(self, node: Node, name: str) -> Item:
-        """Also of one that is there already. Nothing below it is copied where something else has its place, and stays."""
+        """Plan a directory, also one that is there. Where another file has its place and is kept, nothing below it is copied."""
         found = self._destination.found(name)
         if found is not None and not found.is_directory:
             try:

@@ -48,8 +48,8 @@ class Readahead:
     eager: bool = True
     """Whether a large first read at the beginning opens a window at once."""
     bound: int = 0
-    """Nothing beyond so many bytes of a run is asked for before it has come further than the kernel's readahead: there a
-    program left another file at last or, on a slow link, another run."""
+    """Bytes of a run beyond which readahead waits until the program has read on: the last file that a program left or, on a
+    slow link, the last run in this file was as long. 0: there was none."""
     kernel: int = USUAL
     """The kernel's readahead. Its requests may be out of order by about as much, which is no seek."""
     slow: bool = False

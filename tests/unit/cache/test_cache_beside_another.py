@@ -160,17 +160,21 @@ def test_what_two_processes_know_of_one_block_is_right_whoever_is_last(
             assert all(bytes(found.view(a, b)) == content[a:b] for a, b in found.extents)
 
 
+def an_entry() -> Entry:
+    """A block that is to be written."""
+    return Entry((OTHER, 3), block_of(b"x" * 1000), ((0, 1000),), 0.0, 4096)
+
+
 def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by_neither(
     ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place, block = (OTHER, 3), block_of(b"x" * 1000)
-    entry = Entry(place, block, ((0, 1000),), 0.0, 4096)
+    entry = an_entry()
     failing, writing = ledger_of(ours), ledger_of(other)
-    failing.begin(WriteBatch(blocks={place: entry}), LIMIT)
-    writing.begin(WriteBatch(blocks={place: entry}), LIMIT)
-    writing.files.write(OTHER, [(3, block, entry.extents)])
+    failing.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
+    writing.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
+    writing.files.write(OTHER, [(3, entry.block, entry.extents)])
     failing.finish([entry], {})
-    writing.finish([entry], {place: entry.checksum})
+    writing.finish([entry], {entry.place: entry.checksum})
     assert [cache.index(OTHER) for cache in (ours, other)] == [{}, {}]
     assert read_block(ours, OTHER, 3) is None
     assert caplog.messages == []
@@ -180,16 +184,15 @@ def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by
 def test_a_block_that_made_way_and_was_begun_anew_by_another_process_is_not_noted_by_the_first(
     ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place, block = (OTHER, 3), block_of(b"x" * 1000)
-    entry = Entry(place, block, ((0, 1000),), 0.0, 4096)
+    entry = an_entry()
     first, second = ledger_of(ours), ledger_of(other)
-    first.begin(WriteBatch(blocks={place: entry}), LIMIT)
-    first.files.write(OTHER, [(3, block, entry.extents)])
-    second.begin(WriteBatch({f"b:{OTHER.hex()}": None}, {}, {place: entry}), LIMIT)
-    first.finish([entry], {place: entry.checksum})
+    first.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
+    first.files.write(OTHER, [(3, entry.block, entry.extents)])
+    second.begin(WriteBatch({f"b:{OTHER.hex()}": None}, {}, {entry.place: entry}), LIMIT)
+    first.finish([entry], {entry.place: entry.checksum})
     assert read_block(other, OTHER, 3) is None
-    second.files.write(OTHER, [(3, block, entry.extents)])
-    second.finish([entry], {place: entry.checksum})
+    second.files.write(OTHER, [(3, entry.block, entry.extents)])
+    second.finish([entry], {entry.place: entry.checksum})
     assert read_block(ours, OTHER, 3) is not None
     assert caplog.messages == []
 

@@ -128,7 +128,7 @@ def _host_key(settings: Settings, destination: Destination) -> Finding:
     return Finding("host_key", Result.SKIPPED, f"the key of {name} was not seen")
 
 
-# --- what is there ------------------------------------------------------------------------------------------------
+# --- the root and files --------------------------------------------------------------------------------------------
 
 
 async def _experiments(opened: Stack, experiment: str | None) -> tuple[Finding, Node | None]:
