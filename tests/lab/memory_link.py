@@ -5,37 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vfs.remote.sftp.connectivity import AWAY, SILENCE
+from vfs.remote.sftp.connectivity import SILENCE, Link
 
 
-class MemoryLink:
-    """`api.LinkState`. `rtt`: seconds. `tells_time`: whether the server's clock can be read."""
+class MemoryLink(Link):
+    """`rtt`: seconds. `tells_time`: whether the server's clock can be read."""
+
+    rtt = 0.0
 
     def __init__(self, latency: float, clock: Callable[[], float]) -> None:
+        super().__init__(self._unanswered)
         self.rtt = latency
-        self._clock = clock
+        self._time = clock
         self._loop = asyncio.get_running_loop()
-        self.connected = True
-        self._changed = self._loop.time()
         self.tells_time = True
         self.waiting: dict[object, float] = {}
         """When each request that is under way was sent."""
-        self.last_received = self._changed
+        self.last_received = self._loop.time()
+        self.connected = True
 
-    @property
-    def online(self) -> bool:
-        return self.connected and self.silence <= max(AWAY, 2 * self.patience)
-
-    @property
-    def since(self) -> float:
-        return self._loop.time() - self.silence if self.connected and not self.online else self._changed
-
-    def changed(self, connected: bool, at: float) -> None:
-        """As of the real link; `at` -inf: for good."""
-        self.connected, self._changed = connected, at
-
-    @property
-    def silence(self) -> float:
+    def _unanswered(self) -> float:
         if not self.waiting:
             return 0.0
         return max(0.0, self._loop.time() - max(min(self.waiting.values()), self.last_received))
@@ -46,7 +35,7 @@ class MemoryLink:
 
     @property
     def server_time(self) -> float | None:
-        return float(int(self._clock())) if self.tells_time else None
+        return float(int(self._time())) if self.tells_time else None
 
     @property
     def past(self) -> float | None:

@@ -214,7 +214,7 @@ class MemoryRemote:
     async def aclose(self) -> None:
         """Break the link for good."""
         self.go_offline()
-        self.link.changed(connected=False, at=float("-inf"))
+        self.link._changed = float("-inf")
 
     # --- below --------------------------------------------------------------------------------------------------------
 

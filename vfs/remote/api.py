@@ -13,13 +13,13 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from vfs.remote.sftp.connectivity import Link
+from vfs.remote.sftp.path_model import SMALL_PIECE as SMALL_PIECE
+
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""
 MOST_SYMLINKS = 40
 """Links that lead to one another; the kernel follows as many."""
-SMALL_PIECE = 256 << 10
-"""Reads up to this long are sent when all of them fits into what may be in flight. Larger ones go over several connections,
-which answer when they like: there rather too much is in flight than too little."""
 MOST_AHEAD = 20_000
 """A directory of more names is listed only for a program that waits for it: they take 2 MB on the wire."""
 
@@ -83,45 +83,6 @@ class RemoteFile(Protocol):
         ...
 
 
-class LinkState(Protocol):
-    """The state of the link just now. All properties are cheap and are read on the event loop's thread."""
-
-    @property
-    def online(self) -> bool:
-        """Whether the server can be asked: there is a connection, and no answer has been due for long without a byte."""
-        ...
-
-    @property
-    def since(self) -> float:
-        """When the present state began, in the event loop's time (seconds): offline, when the server ceased to answer."""
-        ...
-
-    @property
-    def silence(self) -> float:
-        """Seconds for which a request has been unanswered and no byte has come on any connection; 0.0 if none is."""
-        ...
-
-    @property
-    def rtt(self) -> float:
-        """The smallest round trip of the last seconds, in seconds (0.0: not known)."""
-        ...
-
-    @property
-    def patience(self) -> float:
-        """Seconds of silence that a sound link may have."""
-        ...
-
-    @property
-    def server_time(self) -> float | None:
-        """The server's present time (Unix seconds) as far as it is known, else None."""
-        ...
-
-    @property
-    def past(self) -> float | None:
-        """A time (Unix seconds) that is certainly over by the server's clock, else None."""
-        ...
-
-
 class Remote(Protocol):
     """A directory tree on a server. Paths are absolute, as bytes.
 
@@ -130,7 +91,7 @@ class Remote(Protocol):
     """
 
     @property
-    def link(self) -> LinkState:
+    def link(self) -> Link:
         """The link, always the same object."""
         ...
 

@@ -20,7 +20,7 @@ DAY = 86400.0
 
 
 class Link:
-    """The state that `api.LinkState` promises, and the meters behind it.
+    """The state of the link just now, and the meters behind it. All properties are cheap; times in seconds.
 
     `silence`: seconds for which an answer is due and no byte has come on any connection.
     """
@@ -38,29 +38,29 @@ class Link:
 
     @property
     def online(self) -> bool:
-        """See `api.LinkState`."""
+        """Whether the server can be asked: there is a connection, and no answer has been due for long without a byte."""
         return self.connected and self._silence() <= max(AWAY, 2 * self.patience)
 
     @property
     def since(self) -> float:
-        """See `api.LinkState`."""
+        """When the present state began, in the event loop's time: offline, when the server ceased to answer."""
         if self.connected and not self.online:
             return asyncio.get_running_loop().time() - self._silence()
         return self._changed
 
     @property
     def silence(self) -> float:
-        """See `api.LinkState`."""
+        """For how long a request has been unanswered and no byte has come on any connection; 0.0 if none is."""
         return self._silence()
 
     @property
     def rtt(self) -> float:
-        """See `api.LinkState`."""
+        """The smallest round trip of the last seconds (0.0: not known)."""
         return self.path.rtt
 
     @property
     def patience(self) -> float:
-        """See `api.LinkState`: four round trips as they are lately, or as long as RFC 6298 waits, whichever is longer."""
+        """The silence that a sound link may have: four round trips as they are lately, or what RFC 6298 waits if that is longer."""
         return max(SILENCE, 4 * self._smoothed, self._smoothed + 4 * self._deviation)
 
     def changed(self, connected: bool, at: float) -> None:

@@ -11,7 +11,6 @@ from collections import deque
 from typing import NamedTuple
 
 from vfs.base import memory
-from vfs.remote.api import SMALL_PIECE
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -20,6 +19,9 @@ START = 512 * KIB
 LEAST = 64 * KIB
 FEW = 16 * KIB
 """Bytes in flight that make no round trip longer."""
+SMALL_PIECE = 256 * KIB
+"""Reads up to this long are sent when all of them fits into what may be in flight. Larger ones go over several connections,
+which answer when they like: there rather too much is in flight than too little."""
 MOST = memory.IN_FLIGHT
 STARTING, STEADY = 2.0, 1.25
 """The window, in bandwidth × delay: while the rate still grows, and from then on."""
