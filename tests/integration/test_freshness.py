@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,11 +39,9 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
 
 
 @pytest.fixture
-def there(mounted: Mounted, request: pytest.FixtureRequest) -> Path:
-    """A directory of the test's own on the server."""
-    path = mounted.root / f"{abs(hash(request.node.name))}"
-    path.mkdir()
-    return path
+def there(mounted: Mounted) -> Path:
+    """A directory on the server that belongs to one run of one test."""
+    return Path(tempfile.mkdtemp(dir=mounted.root))
 
 
 @pytest.fixture
@@ -244,28 +244,28 @@ def test_a_mapping_shows_the_bytes_of_the_version_that_was_opened(there: Path, h
     assert mapped[:] == tagged(b"old", BIG)  # all its pages were there
 
 
-WRITES = """
-import sys, time
-while True:
-    with open(sys.argv[1], "wb") as file:
-        file.write(bytes(3 << 20))
-    time.sleep(0.5)
-"""
-
-
 @pytest.mark.timed
 def test_what_is_written_all_the_time_is_stale_within_the_timeout(there: Path, here: Path) -> None:
-    (there / "ck.pt").write_bytes(tagged(b"0", BIG))
-    assert eventually(lambda: shown_whole(here, there))
-    writing = subprocess.Popen([sys.executable, "-c", WRITES, there / "ck.pt"])
+    path, done = there / "ck.pt", threading.Event()
+    path.write_bytes(bytes(BIG))
+
+    def write() -> None:
+        with path.open("r+b", buffering=0) as file:  # it is never short: a short file is given at once
+            while not done.wait(0.3):
+                file.seek(0)
+                file.write(bytes(BIG))
+
+    writing = threading.Thread(target=write)
+    writing.start()
     try:
+        assert eventually(lambda: shown_whole(here, there))
         began = time.monotonic()
         with pytest.raises(OSError, match="Stale"):
             (here / "ck.pt").open("rb").close()
         assert time.monotonic() - began < 6 + SLACK
     finally:
-        writing.kill()
-        writing.wait()
+        done.set()
+        writing.join()
 
 
 def test_a_file_said_to_be_longer_than_it_is_gives_an_error_and_no_zeros(mounted: Mounted) -> None:
