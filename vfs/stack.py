@@ -37,7 +37,6 @@ from vfs.files.following import without_symlinks
 from vfs.files.service import Files
 from vfs.files.tree import Tree
 from vfs.remote.api import Remote
-from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.transport import Dialer, Prompter
@@ -96,10 +95,9 @@ def make_dialer(settings: Settings, prompter: Prompter | None, *, fall_back: boo
 class Stack:
     """Everything between the server and a file's bytes, for one root."""
 
-    def __init__(self, settings: Settings, pool: Pool, cache: BlockCache, root: bytes) -> None:
+    def __init__(self, settings: Settings, remote: SftpRemote, cache: BlockCache, root: bytes) -> None:
         self.settings = settings
-        self.pool = pool
-        self.remote = remote = SftpRemote(pool, metered=settings.metered)
+        self.remote = remote
         self.cache = cache
         self.fetcher = Fetcher(remote, cache)
         self.tree = Tree(remote, self.fetcher, cache, root, settings.identity, settings.ttl)
@@ -113,21 +111,21 @@ class Stack:
 
         Raises ConnectError when it cannot be reached; the old address is then kept.
         """
-        await self.pool.move(make_dialer(settings, None))
+        await self.remote.move(make_dialer(settings, None))
         self.settings = settings
         self.tree.lineages.host = settings.address.host
 
     def status(self) -> dict[str, Any]:
         """What `artisync status` shows, in plain types."""
-        link, settings = self.pool.link, self.settings
+        remote, settings = self.remote, self.settings
         return {
             "profile": settings.profile_name,
             "address": settings.address.line(),
             "root": settings.remote_root,
-            "transport": self.pool.transport,
-            "state": "online" if link.online else "offline",
-            "problem": None if self.pool.last_error is None else str(self.pool.last_error),
-            "since_seconds": max(0.0, loop_time() - link.since),
+            "transport": remote.transport,
+            "state": "online" if remote.link.online else "offline",
+            "problem": None if remote.last_error is None else str(remote.last_error),
+            "since_seconds": max(0.0, loop_time() - remote.link.since),
             "uptime_seconds": time.time() - self.started,
             "cache": {
                 "directory": str(settings.cache_dir),
@@ -135,7 +133,7 @@ class Stack:
                 **self.cache.stats(),
                 "problem": self.cache.problem,
             },
-            "remote": self.pool.stats(),
+            "remote": remote.stats(),
             "metered": settings.metered,
             "bytes": {"fetched": self.fetcher.fetched, "used": self.fetcher.used},
             "fetches": [
@@ -170,20 +168,20 @@ async def open_stack(
     """
     disk = await asyncio.to_thread(DiskCache.open, settings.cache_dir, settings.cache_size)
     cache = BlockCache(disk)
-    pool = Pool(make_dialer(settings, prompter), timeout=settings.timeout)
+    remote = SftpRemote(make_dialer(settings, prompter), settings.timeout, metered=settings.metered)
     stack: Stack | None = None
     try:
         key = f"r:{settings.identity}"
         try:
             known = await cache.get_record(key)
-            await pool.connect(measure=not settings.metered)
-            stack = await begun(settings, pool, cache, known or settings.root)
+            await remote.connect(measure=not settings.metered)
+            stack = await begun(settings, remote, cache, known or settings.root)
             cache.set_record(key, stack.tree.root.path)
         except (*AWAY, ServerFailure, OSError) as error:
             if not offline or known is None:
                 raise
             log.warning("coming up offline: %s", error)
-            stack = stack or Stack(settings, pool, cache, known)
+            stack = stack or Stack(settings, remote, cache, known)
             if not await stack.tree.recall_root():
                 raise
         yield stack
@@ -191,7 +189,7 @@ async def open_stack(
         if stack is not None:
             await stack.aclose()
         else:
-            await pool.aclose()
+            await remote.aclose()
             await cache.close()
 
 
@@ -211,20 +209,20 @@ def run(
     return asyncio.run(main())
 
 
-async def begun(settings: Settings, pool: Pool, cache: BlockCache, likely: bytes) -> Stack:
+async def begun(settings: Settings, remote: SftpRemote, cache: BlockCache, likely: bytes) -> Stack:
     """A stack whose root is listed. The directory that is `likely` the root is listed while the server says which one it is.
 
     Raises RootUnusable, RemoteError, Unreachable.
     """
-    stack = Stack(settings, pool, cache, likely)
+    stack = Stack(settings, remote, cache, likely)
     root, listed = await asyncio.gather(
-        real_root(stack.remote, settings.root), stack.tree.start(), return_exceptions=True
+        real_root(remote, settings.root), stack.tree.start(), return_exceptions=True
     )
     if isinstance(root, BaseException):
         raise root
     try:
         if root != likely:
-            stack = Stack(settings, pool, cache, root)
+            stack = Stack(settings, remote, cache, root)
             await stack.tree.start()
         elif listed is not None:
             raise listed
@@ -255,13 +253,13 @@ def probe(settings: Settings, prompter: Prompter | None, *, fall_back: bool) -> 
     """
 
     async def look() -> ProbeResult:
-        pool = Pool(make_dialer(settings, prompter, fall_back=fall_back), timeout=settings.timeout)
-        closes: Pool | Stack = pool
+        remote = SftpRemote(make_dialer(settings, prompter, fall_back=fall_back), settings.timeout)
+        closes: SftpRemote | Stack = remote
         try:
-            await pool.connect(keep_trying=False)
-            closes = stack = await begun(settings, pool, BlockCache(None), settings.root)
+            await remote.connect(keep_trying=False)
+            closes = stack = await begun(settings, remote, BlockCache(None), settings.root)
             root = stack.tree.root
-            return ProbeResult(root.path, len(root.children), pool.link.rtt, pool.transport)
+            return ProbeResult(root.path, len(root.children), remote.link.rtt, remote.transport)
         finally:
             await closes.aclose()
 

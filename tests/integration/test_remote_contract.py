@@ -17,7 +17,6 @@ from tests.lab.sshd import Sshd
 from tests.lab.virtual_time import run_virtual
 from vfs.base.errors import AccessDenied, NoSuchPath, NotAFile, RemoteError, ServerFailure, Unreachable
 from vfs.remote.api import Attributes, Remote, RemoteFile
-from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.openssh import OpensshDialer
 from vfs.remote.ssh.paramiko_dialer import ParamikoDialer
@@ -111,13 +110,12 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
         config = tmp_path / "ssh_config"
         config.write_text(f"Host *\n  UserKnownHostsFile {tmp_path / 'theirs'}\n")
         dialer = kind(sshd.address, tmp_path / "known_hosts", accept_new=True, ssh_config=config)
-        pool = Pool(dialer, TIMEOUT)
-        remote = SftpRemote(pool)
+        remote = SftpRemote(dialer, TIMEOUT)
         root = tmp_path / "root"
         root.mkdir()
         world = OverSsh(sshd, root, remote)
         try:
-            await pool.connect()
+            await remote.connect()
             await story(world)
         finally:
             await remote.aclose()

@@ -110,7 +110,7 @@ async def _serve(
                 verbs = _verbs(stack, mountpoint, mounted)
                 server = await announce(mountpoint, verbs, profile=settings.profile_name)
                 try:
-                    ready("" if stack.remote.link.online else f"offline: {stack.pool.last_error}")
+                    ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
                     await stop.wait()
                 finally:
                     await server.aclose()

@@ -59,8 +59,9 @@ class Commands:
         files = MemoryTree(time.time)
         files.mkdir(b"/shared")
         files.mkdir(ROOT)
-        monkeypatch.setattr(stack, "Pool", lambda _dialer, timeout: Remote(files, timeout=timeout))
-        monkeypatch.setattr(stack, "SftpRemote", lambda pool, metered=False: pool)
+        monkeypatch.setattr(
+            stack, "SftpRemote", lambda _dialer, timeout, metered=False: Remote(files, timeout=timeout)
+        )
         monkeypatch.setattr(logs, "_verbosity", 0)
         save_profile(Profile("default", Address.parse("ssh host"), id="0f"))
         return cls(files)

@@ -7,7 +7,6 @@ import pytest
 from tests.lab.engine_threads import Threads
 from tests.lab.fake_server import FakeDialer, FakeServer
 from tests.lab.waiting import now
-from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
 
 FILE = b"/a/f"
@@ -17,11 +16,11 @@ TIMEOUT = 30.0
 
 async def online(
     threads: Threads, *, window_limited: bool = False, **options: object
-) -> tuple[FakeServer, FakeDialer, Pool]:
+) -> tuple[FakeServer, FakeDialer, SftpRemote]:
     """A server, and a pool that is connected to it."""
     server = FakeServer(threads, {FILE: CONTENT}, **options)  # type: ignore[arg-type]
     dialer = FakeDialer(server, window_limited)
-    pool = Pool(dialer, TIMEOUT)
+    pool = SftpRemote(dialer, TIMEOUT)
     await pool.connect()
     return server, dialer, pool
 
@@ -40,6 +39,6 @@ async def fails(question: object, kind: type[Exception]) -> float:
 
 
 async def remote(threads: Threads, **options: object) -> tuple[FakeServer, SftpRemote]:
-    """A server, and the `Remote` over a pool that is connected to it."""
+    """As `online`, without the dialer."""
     server, _, pool = await online(threads, **options)  # type: ignore[arg-type]
-    return server, SftpRemote(pool)
+    return server, pool

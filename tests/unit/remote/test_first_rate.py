@@ -13,7 +13,6 @@ from tests.unit.remote.one_pool import FILE, TIMEOUT
 from vfs.remote.api import Attributes
 from vfs.remote.sftp.first_rate import SOURCE, first_rate
 from vfs.remote.sftp.path_model import OTHER, START
-from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
 
@@ -22,9 +21,9 @@ RTT = 0.05
 
 async def opened(
     threads: Threads, files: dict[bytes, bytes], *, latency: float = RTT, measure: bool = True
-) -> Pool:
+) -> SftpRemote:
     server = FakeServer(threads, files, latency=latency)
-    pool = Pool(FakeDialer(server), TIMEOUT)
+    pool = SftpRemote(FakeDialer(server), TIMEOUT)
     await pool.connect(measure=measure)
     await asyncio.sleep(1)
     assert not server.sessions[0].handles
@@ -94,14 +93,13 @@ def test_a_slow_path_does_not_look_fast_when_its_round_trip_was_measured_in_a_bu
 def test_a_path_that_becomes_another_one_under_open_connections_is_measured_again(measure: bool) -> None:
     async def main(threads: Threads) -> None:
         server = FakeServer(threads, {SOURCE: bytes(1 << 20), FILE: b"x"}, latency=0.001)
-        pool = Pool(FakeDialer(server), TIMEOUT)
+        pool = SftpRemote(FakeDialer(server), TIMEOUT)
         await pool.connect(measure=measure)
         pool.link.path.saw_first(1e9)
         assert not server.asked(PacketType.OPEN)
         server.latency = 0.12
-        remote = SftpRemote(pool)
         for _ in range(OTHER):
-            await remote.lstat(FILE)
+            await pool.lstat(FILE)
         await asyncio.sleep(1)
         assert (pool.link.path.window > 4 * START) == measure
         await pool.aclose()

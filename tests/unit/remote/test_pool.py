@@ -18,7 +18,6 @@ from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import pool as pools
 from vfs.remote.sftp.connectivity import AWAY
 from vfs.remote.sftp.path_model import PathModel
-from vfs.remote.sftp.pool import Pool
 from vfs.remote.sftp.reconnecting import HURRIED, backoff
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
@@ -45,12 +44,10 @@ def hush(server: FakeServer) -> None:
 def test_requests_go_over_a_lost_connection() -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         server.sessions[-1].silent = True
         buffer = bytearray(1 << 20)
-        questions = asyncio.gather(
-            file.read(0, memoryview(buffer)), SftpRemote(pool).lstat(FILE), SftpRemote(pool).scandir(b"/a")
-        )
+        questions = asyncio.gather(file.read(0, memoryview(buffer)), pool.lstat(FILE), pool.scandir(b"/a"))
         await asyncio.sleep(1)
         drop(server)
         (count, _), attributes, names = await questions
@@ -71,7 +68,7 @@ def test_requests_go_over_a_lost_connection() -> None:
 def test_a_read_goes_over_ten_seconds_without_a_link() -> None:
     async def main(threads: Threads) -> float:
         server, dialer, pool = await online(threads)
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         dialer.refuse = lambda _: Refused("nothing listens")
         drop(server)
         began = now()
@@ -92,11 +89,11 @@ def test_a_dead_link_is_unreachable_after_the_timeout_and_then_at_once() -> None
         server, dialer, pool = await online(threads)
         dialer.refuse = lambda _: Refused("nothing listens")
         drop(server)
-        assert TIMEOUT - 1 <= await fails(SftpRemote(pool).lstat(FILE), Unreachable) <= TIMEOUT + 1
+        assert TIMEOUT - 1 <= await fails(pool.lstat(FILE), Unreachable) <= TIMEOUT + 1
         assert not pool.link.online
         assert "nothing listens" in str(pool.last_error)
         for _ in range(20):
-            assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
+            assert await fails(pool.lstat(FILE), Unreachable) == 0
         await pool.aclose()
 
     run_engine(main)
@@ -114,9 +111,9 @@ def test_how_long_a_link_has_been_down_counts_from_when_the_server_ceased_to_ans
         await asyncio.sleep(9)
         assert pool.link.connected
         assert not pool.link.online
-        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) <= 2.5
+        assert await fails(pool.lstat(FILE), Unreachable) <= 2.5
         assert began <= pool.link.since <= began + sftp.KEEPALIVE + 0.1
-        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
+        assert await fails(pool.lstat(FILE), Unreachable) == 0
         await pool.aclose()
 
     run_engine(main)
@@ -127,7 +124,7 @@ def test_a_server_that_is_silent_for_long_counts_as_offline_until_it_answers_on_
         server, dialer, pool = await online(threads)
         server.sessions[-1].silent = True
         began = now()
-        waiting = asyncio.ensure_future(SftpRemote(pool).lstat(FILE))
+        waiting = asyncio.ensure_future(pool.lstat(FILE))
         await asyncio.sleep(AWAY - 0.1)
         assert pool.link.online
         await asyncio.sleep(0.2)
@@ -150,7 +147,7 @@ def test_a_link_that_breaks_after_a_quiet_time_was_not_down_all_that_time() -> N
         await asyncio.sleep(0.9 * sftp.KEEPALIVE)
         broke = now()
         drop(server)
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         assert pool.link.since >= broke
         await pool.aclose()
 
@@ -191,7 +188,7 @@ def test_a_time_without_threads_ends_nothing_for_good(
         threads.scarce = lambda name: False
         await asyncio.sleep(40)
         assert pool.link.online
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         assert all(session.closed for session in server.sessions[:-1])
         await pool.aclose()
 
@@ -220,7 +217,7 @@ def test_connecting_is_tried_at_once_then_after_a_second_up_to_every_thirty() ->
 
 async def down_for_long(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> tuple[FakeServer, FakeDialer, Pool]:
+) -> tuple[FakeServer, FakeDialer, SftpRemote]:
     """The pool of a server that was away and refused an attempt to connect 5 s ago; by backoff the next is 25 s ahead."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
     server, dialer, pool = await online(threads)
@@ -240,9 +237,9 @@ def test_who_fails_because_the_link_is_down_fails_at_once_and_hurries_the_next_a
     async def main(threads: Threads) -> None:
         _, dialer, pool = await down_for_long(threads, monkeypatch)
         dialer.refuse = fake.nobody_refused
-        assert await fails(SftpRemote(pool).lstat(FILE), Unreachable) == 0
+        assert await fails(pool.lstat(FILE), Unreachable) == 0
         await asyncio.sleep(0.1)
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
 
     run_engine(main)
@@ -326,7 +323,7 @@ def test_a_server_that_hangs_up_after_each_greeting_is_not_run_down() -> None:
         tries = len(dialer.at)
         server.connect = connect  # type: ignore[method-assign]
         await asyncio.sleep(40)
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
         return tries
 
@@ -348,7 +345,7 @@ def test_a_connection_that_ends_with_its_greeting_is_not_taken_for_one() -> None
         assert not pool.link.online
         server.twist = fake.honest
         await asyncio.sleep(60)
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
 
     run_engine(main)
@@ -361,7 +358,7 @@ def test_a_connection_that_is_closing_is_no_link_that_is_down() -> None:
         _, _, pool = await online(threads)
         await asyncio.sleep(3600)
         pool.alive[0].close()
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
 
     run_engine(main)
@@ -389,7 +386,7 @@ def test_whatever_a_dialer_raises_is_tried_again() -> None:
 def test_a_server_that_never_greets_is_no_answer_and_is_hung_up_on() -> None:
     async def main(threads: Threads) -> None:
         server = FakeServer(threads, twist=lambda asked, honest: b"")
-        pool = Pool(FakeDialer(server), TIMEOUT)
+        pool = SftpRemote(FakeDialer(server), TIMEOUT)
         assert await fails(pool.connect(), ConnectError) <= pools.DIAL_SECONDS + 1
         await pool.aclose()
         await asyncio.sleep(1)
@@ -404,7 +401,7 @@ def test_a_pool_that_is_closed_while_it_connects_leaves_nothing() -> None:
         server.latency = 1.0
         drop(server)
         await asyncio.sleep(0.5)  # the greeting is under way
-        waiting = asyncio.ensure_future(SftpRemote(pool).lstat(FILE))
+        waiting = asyncio.ensure_future(pool.lstat(FILE))
         await asyncio.sleep(0.1)
         await pool.aclose()
         assert await fails(waiting, Unreachable) < 1
@@ -420,7 +417,7 @@ def test_a_pool_that_is_closed_while_it_connects_leaves_nothing() -> None:
 def test_a_move_keeps_open_files_and_hangs_up_on_the_old_server() -> None:
     async def main(threads: Threads) -> None:
         server, _, pool = await online(threads)
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         other = FakeServer(threads, {FILE: CONTENT})
         await pool.move(FakeDialer(other))
         buffer = bytearray(100)
@@ -439,9 +436,9 @@ def test_a_move_to_nowhere_keeps_the_old_server() -> None:
         nowhere = FakeDialer(server, refuse=lambda _: NoAnswer("no answer"))
         with pytest.raises(ConnectError):
             await pool.move(nowhere)
-        assert (await SftpRemote(pool).lstat(FILE)).size == len(CONTENT)
+        assert (await pool.lstat(FILE)).size == len(CONTENT)
         drop(server)
-        await SftpRemote(pool).lstat(FILE)
+        await pool.lstat(FILE)
         assert len(dialer.at) == 2
         await pool.aclose()
 
@@ -458,7 +455,7 @@ def test_a_move_while_the_old_server_is_being_tried_does_not_bring_it_back() -> 
         await pool.move(FakeDialer(other))
         await asyncio.sleep(10)
         assert len(pool.alive) == 1
-        assert (await SftpRemote(pool).lstat(FILE)).size == 5
+        assert (await pool.lstat(FILE)).size == 5
         await pool.aclose()
 
     run_engine(main)
@@ -471,9 +468,9 @@ def test_a_server_that_takes_one_connection_is_used_with_one() -> None:
     async def main(threads: Threads) -> None:
         server = FakeServer(threads, {FILE: CONTENT}, latency=0.05)
         dialer = FakeDialer(server, refuse=lambda open_now: ConnectError("too many") if open_now else None)
-        pool = Pool(dialer, TIMEOUT)
+        pool = SftpRemote(dialer, TIMEOUT)
         await pool.connect()
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         for start in range(0, len(CONTENT), 1 << 20):
             pool.backlog(100 << 20)
             buffer = bytearray(1 << 20)
@@ -492,7 +489,7 @@ def test_over_a_long_link_more_connections_are_made_and_losing_one_loses_nothing
         pool.backlog(100 << 20)
         await asyncio.sleep(1)
         assert len(pool.alive) == 3
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         buffers = [bytearray(1 << 20) for _ in range(4)]
         reading = [
             asyncio.ensure_future(file.read(at << 20, memoryview(buffer)))
@@ -535,7 +532,7 @@ def test_once_the_server_is_far_the_connections_for_large_reads_are_made() -> No
         assert len(dialer.at) == 1
         server.latency = 0.12  # the same connection, from elsewhere
         for _ in range(8):
-            await SftpRemote(pool).lstat(FILE)
+            await pool.lstat(FILE)
         await asyncio.sleep(3)
         assert len(pool.alive) == 3
         assert pool.link.rtt >= 0.12
@@ -556,7 +553,7 @@ def test_large_reads_do_not_queue_where_the_file_is_open_while_other_connections
         server, _, pool = await online(threads, latency=0.05, window_limited=True)
         server.files[b"/a/large"] = bytes(opened)
         await asyncio.sleep(1)
-        file = await SftpRemote(pool).open(b"/a/large")
+        file = await pool.open(b"/a/large")
         await asyncio.sleep(0.2)
         server.files[b"/a/large"] = bytes(12 << 20)
         reads = [file.read(at << 20, memoryview(bytearray(1 << 20))) for at in range(12)]
@@ -576,7 +573,7 @@ def test_what_little_is_in_flight_goes_over_one_connection() -> None:
     async def main(threads: Threads) -> None:
         _, _, pool = await online(threads, latency=0.05, window_limited=True)
         await asyncio.sleep(1)
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         await asyncio.sleep(0.2)
         reads = [file.read(at << 16, memoryview(bytearray(1 << 16)), bulk=True) for at in range(8)]
         bulk = [asyncio.ensure_future(read) for read in reads]
@@ -607,7 +604,7 @@ def test_nothing_large_is_read_over_the_connection_for_what_is_small() -> None:
         _, _, pool = await online(threads, latency=0.05)
         await asyncio.sleep(1)
         quick, *wide = pool.alive
-        file = await SftpRemote(pool).open(FILE)
+        file = await pool.open(FILE)
         await asyncio.sleep(0.2)
         buffers = [bytearray(1 << 20) for _ in range(4)]
         large = [
@@ -633,10 +630,10 @@ def test_a_link_that_is_lost_again_and_again_and_answers_in_between_is_tried_eve
 
     async def main(threads: Threads) -> list[float]:
         server, dialer, pool = await online(threads)
-        remote, end = SftpRemote(pool), now() + 100
+        end = now() + 100
         while now() < end:
             drop(server)
-            assert (await remote.lstat(FILE)).size == len(CONTENT)
+            assert (await pool.lstat(FILE)).size == len(CONTENT)
         await pool.aclose()
         return [later - earlier for earlier, later in itertools.pairwise(dialer.at[1:])]
 

@@ -14,7 +14,6 @@ from tests.unit.remote.one_pool import FILE, TIMEOUT, fails, online
 from tests.unit.remote.one_pool import remote as connected
 from vfs.base.errors import ArtisyncError, LinkError, RemoteError
 from vfs.remote.sftp import pool as pools
-from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import Code, PacketType
 
 LIES: dict[str, Callable[[Asked, bytes], bytes]] = {
@@ -52,9 +51,9 @@ def test_a_lie_about_one_file_is_an_error_of_that_file_alone(kind: PacketType, l
         server.twist = lambda asked, honest: LIES[lie](asked, honest) if about_it(asked) else honest
 
         async def ask() -> object:
-            await SftpRemote(pool).lstat(FILE)
-            await SftpRemote(pool).scandir(b"/a")
-            file = await SftpRemote(pool).open(FILE)
+            await pool.lstat(FILE)
+            await pool.scandir(b"/a")
+            file = await pool.open(FILE)
             try:
                 return await file.read(0, memoryview(bytearray(100)))
             finally:
@@ -65,7 +64,7 @@ def test_a_lie_about_one_file_is_an_error_of_that_file_alone(kind: PacketType, l
                 await ask()  # an end of file may be an answer
         except (RemoteError, LinkError):
             pass
-        assert (await SftpRemote(pool).lstat(b"/b/g")).size == 4
+        assert (await pool.lstat(b"/b/g")).size == 4
         await asyncio.sleep(1)
         assert pool.in_flight == 0
         await pool.aclose()
@@ -84,7 +83,7 @@ def test_a_server_that_hangs_up_at_one_request_does_not_keep_it_waiting_for_ever
             return b""
 
         server.twist = twist
-        return await fails(SftpRemote(pool).lstat(FILE), LinkError), len(dialer.at)
+        return await fails(pool.lstat(FILE), LinkError), len(dialer.at)
 
     taken, tries = run_engine(main)
     assert taken <= 300

@@ -17,7 +17,7 @@ from vfs.cache.blocks import BlockCache
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.files import experiments
 from vfs.files.node import Kind, Node
-from vfs.remote.sftp.pool import Pool
+from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.hostkeys import KnownHosts
 from vfs.remote.ssh.transport import Dialer
@@ -58,22 +58,22 @@ async def _findings(
     settings: Settings, dialer: Dialer, destination: Destination, experiment: str | None
 ) -> AsyncGenerator[Finding, None]:
     """As `look`. Each finding is waited for by another task, so none is yielded within a timeout."""
-    pool = Pool(dialer, timeout=settings.timeout)
-    closes: Pool | Stack = pool
+    remote = SftpRemote(dialer, settings.timeout)
+    closes: SftpRemote | Stack = remote
     try:
         try:
-            await pool.connect(keep_trying=False)
+            await remote.connect(keep_trying=False)
         except errors.ConnectError as error:
             for finding in _not_connected(settings, dialer, destination, error):
                 yield finding
             return
         yield _host_key(settings, destination)
         yield _login(dialer, destination)
-        yield Finding("sftp", Result.OK, f"answers in {pool.link.rtt * 1000:.1f} ms")
+        yield Finding("sftp", Result.OK, f"answers in {remote.link.rtt * 1000:.1f} ms")
         try:
             async with asyncio.timeout(settings.timeout):
                 # without a disk cache: findings are what the server says now, and the cache may be damaged
-                closes = opened = await begun(settings, pool, BlockCache(None), settings.root)
+                closes = opened = await begun(settings, remote, BlockCache(None), settings.root)
         except (errors.ArtisyncError, TimeoutError) as error:
             yield Finding.of_error("root", error)
             return
@@ -181,7 +181,7 @@ async def _read(opened: Stack, node: Node) -> Finding:
 
 
 async def _clock(opened: Stack, dialer: Dialer, node: Node | None) -> Finding:
-    now = opened.pool.link.server_time
+    now = opened.remote.link.server_time
     ahead = None if now is None else now - time.time()
     if ahead is not None and ahead < -SAME_CLOCK and await _stands_still(opened, dialer):
         ahead = None
@@ -190,9 +190,9 @@ async def _clock(opened: Stack, dialer: Dialer, node: Node | None) -> Finding:
 
 async def _stands_still(opened: Stack, dialer: Dialer) -> bool:
     """Whether a later connection is told the same time: then it is that of the server's first client."""
-    first = {connection.server_clock[0] for connection in opened.pool.alive if connection.server_clock}
+    first = {connection.server_clock[0] for connection in opened.remote.alive if connection.server_clock}
     await asyncio.sleep(SAME_CLOCK)
-    later = Pool(dialer, timeout=opened.settings.timeout)
+    later = SftpRemote(dialer, opened.settings.timeout)
     try:
         await later.connect(keep_trying=False)
         return any(one.server_clock and one.server_clock[0] in first for one in later.alive)

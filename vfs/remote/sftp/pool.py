@@ -1,4 +1,4 @@
-"""As many connections to the server as help; `SftpRemote` asks over them.
+"""As many connections to the server as help; `SftpRemote` is one that answers what `api.Remote` asks.
 
 Owned by the event loop's thread; there are no locks. Dialling runs on threads of its own, which end by themselves. A
 request goes to the connection with the least under way; over a lost link it is asked again on the next one.
