@@ -15,14 +15,16 @@ import errno
 import fcntl
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xxhash import xxh3_64
 
 from vfs.cache.block import BLOCK, Block, Extent, little
-from vfs.cache.rows import Damaged, Gone, Stored
+from vfs.cache.buffers import PAGE
+from vfs.cache.rows import Damaged, Stored
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,10 @@ class DataFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "blocks"
-        self.punches = _fallocate is not None
-        """Whether a part of a file can be given back: until the file system refused it once."""
+        self.punches = _takes_holes(directory)
+        """Whether a part of a file can be given back."""
+        if not self.punches:
+            log.info("%s takes no holes: files make way as a whole", directory)
 
     def path(self, lineage: bytes) -> Path:
         name = lineage.hex()
@@ -75,8 +79,8 @@ class DataFiles:
         self._transfer(os.pwritev, os.O_RDWR | os.O_CREAT, lineage, blocks)
 
     def read(self, lineage: bytes, wanted: Iterable[tuple[int, Stored]]) -> list[Block | Damaged]:
-        """Blocks, by index, as they were stored; `Gone` in place of one that is not there, `Damaged` of one that is not the
-        same in every byte. Raises OSError when the file cannot be read."""
+        """Blocks, by index, as they were stored; `Damaged` in place of one that is not the same in every byte. Raises OSError
+        when the file cannot be read."""
         blocks = [
             (index, Block(stored.capacity, sparse=little(stored.valid, stored.capacity)), stored)
             for index, stored in wanted
@@ -85,26 +89,11 @@ class DataFiles:
             self._transfer(
                 os.preadv, os.O_RDONLY, lineage, [(i, block, one.extents) for i, block, one in blocks]
             )
-            return [self._checked(lineage, *one) for one in blocks]
-        except FileNotFoundError:
-            return [Gone("the file is gone")] * len(blocks)
         except OSError as error:
             if error.errno in _OUR_TROUBLE:
                 raise
-            return [Damaged(str(error))] * len(blocks)
-
-    def _checked(self, lineage: bytes, index: int, block: Block, stored: Stored) -> Block | Damaged:
-        """The block, if what was read is what was stored; where the file ended early it is not."""
-        if checksum(block, stored.extents) != stored.checksum:
-            with self._opened(lineage, os.O_RDONLY) as fd:
-                if os.fstat(fd).st_size < index * BLOCK + stored.extents[-1][1]:
-                    return Damaged("the file ends early")
-                if _hole_in(fd, index * BLOCK, stored.extents):
-                    return Gone("a part of the file is gone")
-            return Damaged("the checksum is wrong")
-        for first, last in stored.extents:
-            block.mark(first, last)
-        return block
+            return [Damaged(error.strerror)] * len(blocks)
+        return [_checked(block, stored) for _, block, stored in blocks]
 
     def _transfer(
         self,
@@ -125,20 +114,11 @@ class DataFiles:
                     for first, last in extents:
                         _transfer(call, fd, [block.view(first, last)], index * BLOCK + first)
 
-    def punch(self, lineage: bytes, start: int, count: int) -> bool:
-        """Give back the room of `count` bytes at `start`, both in pages; whether that could be done."""
-        if not self.punches or _fallocate is None:
-            return False
-        try:
-            with self._opened(lineage, os.O_RDWR) as fd:
-                if _fallocate(fd, _PUNCH_HOLE, start, count) == 0:
-                    return True
-        except OSError:
-            return True  # nothing of ours is there
-        if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            log.info("%s takes no holes: files make way as a whole", self.directory)
-            self.punches = False
-        return False
+    def punch(self, lineage: bytes, indexes: Iterable[int]) -> None:
+        """Give back the room of blocks, as far as they are there."""
+        with suppress(OSError), self._opened(lineage, os.O_RDWR) as fd:
+            for index in indexes:
+                _punch(fd, index * BLOCK, BLOCK)
 
     def remove(self, lineage: bytes) -> None:
         """Delete a lineage's file, if it is there. Raises nothing: what cannot be deleted now is swept later."""
@@ -164,11 +144,40 @@ class DataFiles:
 
 
 def delete(path: Path) -> None:
-    """Delete a file, if it is there; what cannot be deleted stays."""
+    """Delete a file, if it is there; what cannot be deleted stays. Its bytes go at once, though a process may be reading it."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         log.debug("cannot delete %s: %s", path, error)
+
+
+def _takes_holes(directory: Path) -> bool:
+    """Whether files there can give back a part of themselves, as far as can be seen."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.truncate(PAGE)
+            return _punch(file.fileno(), 0, PAGE)
+    except OSError:
+        return _fallocate is not None
+
+
+def _punch(fd: int, start: int, count: int) -> bool:
+    return _fallocate is not None and _fallocate(fd, _PUNCH_HOLE, start, count) == 0
+
+
+def _checked(block: Block, stored: Stored) -> Block | Damaged:
+    """The block, if what was read is what was stored; where the file ended early it is not."""
+    if checksum(block, stored.extents) != stored.checksum:
+        return Damaged("the checksum is wrong")
+    for first, last in stored.extents:
+        block.mark(first, last)
+    return block
 
 
 def _runs(blocks: Iterable[Ranges]) -> Iterator[list[Ranges]]:
@@ -192,16 +201,6 @@ def _pass_cache(fd: int, past: bool) -> bool:
     except OSError:
         return False
     return wanted != flags
-
-
-def _hole_in(fd: int, at: int, extents: Iterable[Extent]) -> bool:
-    """Whether some of these ranges, counted from `at`, have no room on the disk."""
-    if not hasattr(os, "SEEK_HOLE"):
-        return False
-    try:
-        return any(os.lseek(fd, at + first, os.SEEK_HOLE) < at + last for first, last in extents)
-    except OSError:
-        return True  # it was cut short just now
 
 
 def _transfer(

@@ -21,7 +21,7 @@ ATTEMPT_SECONDS = 0.1
 """The longest of it while other threads wait, too."""
 
 DATABASE = "cache.db"
-ROW_FORMAT = 5
+ROW_FORMAT = 6
 """SQLite's `user_version` of a database that this module understands."""
 
 PRAGMAS = {

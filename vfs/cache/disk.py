@@ -24,7 +24,7 @@ from vfs.cache.block import Block
 from vfs.cache.database import DATABASE, ForeignDatabase, cause_of
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS, Records
-from vfs.cache.rows import Damaged, Gone, parse_key
+from vfs.cache.rows import Damaged, parse_key
 from vfs.cache.store import clear, open_ledger
 from vfs.cache.write_queue import WriteQueue
 from vfs.cache.writer import TROUBLE, Warnings, Writer
@@ -43,13 +43,11 @@ _WHY = {
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    small record. `gone`: its bytes are not there, since a process was killed while it evicted them. `size`: bytes of the
-    disk that the block took."""
+    small record. `size`: bytes of the disk that the block took."""
 
     lineage: bytes | None
     index: int | None
     error: str | None
-    gone: bool = False
     size: int = 0
 
 
@@ -141,9 +139,7 @@ class DiskCache(WriteQueue):
             found = self._try(lambda ledger: ledger.read(lineage, indexes), nothing)
         blocks: list[Block | None] = []
         for block in found:
-            if isinstance(block, Gone):
-                self._warnings.tell("missing", "a cached block's file is gone; it is fetched again")
-            elif isinstance(block, Damaged):
+            if isinstance(block, Damaged):
                 self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", block)
             blocks.append(None if isinstance(block, Damaged) else block)
         self.touch(
@@ -254,7 +250,7 @@ def _verify(ledger: Ledger, key: str) -> CheckResult | None:
     if block is None or stored is None:
         return None
     error = str(block) if isinstance(block, Damaged) else None
-    return CheckResult(lineage, index, error, isinstance(block, Gone), stored.size)
+    return CheckResult(lineage, index, error, stored.size)
 
 
 def check_place(directory: Path) -> None:

@@ -1,10 +1,9 @@
 """Which blocks the disk has: the database's records of them and the data files, kept in step with each other.
 
-Room is reserved before a byte is written: `begin` notes blocks without ranges, `finish` notes what was written. So a process
-that is killed in between leaves nothing that does not count, or that could not be evicted. Bytes are given back *before* their
-record goes, in the transaction that deletes it: a record without its bytes is a miss, bytes without a record would be a leak. So
-bytes may be gone while their record is still to be seen; `read` asks once more, under the database's lock, before it says that
-a block is damaged.
+A block counts before its first byte is written, and until its last is given back: its record is reserved first, and says what
+was written afterwards; of a block that makes way it says nothing first, and goes last. So a process that is killed in between
+leaves nothing that does not count, or that could not make way. What was read and is not right has perhaps made way meanwhile:
+`read` looks once more, under the database's lock, before it says that a block is damaged.
 
 What is known of a lineage is remembered, so that no block that is read costs a question to the database.
 
@@ -16,20 +15,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from cachetools import FIFOCache
 
-from vfs.cache import fork_gate
+from vfs.cache import file_lock, fork_gate
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, delete
+from vfs.cache.file_lock import locked
 from vfs.cache.records import Records
 from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
 from vfs.cache.write_queue import BATCH_RECORDS, Entry, WriteBatch
 
 REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
+WRITING = "writing"
+"""The file that is locked while data files are written or deleted."""
+EVICTED_TOGETHER = 64 * BLOCK
+"""Bytes that make way in one go: nobody waits for more than that."""
 RECORDS_SHARE = 8
 """The database takes at most this part of the limit; small records make way beyond it."""
 
@@ -45,8 +51,7 @@ class Ledger:
         self.directory = directory
         self.records = Records(directory)
         self.files = DataFiles(directory)
-        self._begun: dict[Place, Stored] = {}
-        """The records of the blocks that are being written, as this process left them."""
+        self._patience = file_lock.SECONDS
         self._known: FIFOCache[bytes, dict[int, Stored]] = FIFOCache(REMEMBERED, _count)
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -69,14 +74,14 @@ class Ledger:
                 return None
             (block,) = self.files.read(place[0], [(place[1], stored)])
             if isinstance(block, Damaged):
-                self._wipe(block_key(place))
+                self._delete(self._with({block_key(place): 0}))
             return block
 
     def look(self, lineage: bytes) -> None:
         """Read what there is of a lineage, and remember it."""
         with fork_gate.held_off():  # nothing of ours changes in between
             found = self.records.blocks(lineage).items()
-            self._known[lineage] = {index: stored for (_, index), stored in found if stored.extents}
+            self._known[lineage] = {index: stored for (_, index), stored in found}
 
     def kept(self, place: Place) -> bool:
         """Whether a block is remembered. At once."""
@@ -94,7 +99,7 @@ class Ledger:
 
     def _remember(self, place: Place, stored: Stored | None) -> None:
         blocks = self._remembered(place[0])
-        if stored is not None and stored.extents:
+        if stored is not None:
             blocks[place[1]] = stored
         else:
             blocks.pop(place[1], None)
@@ -105,73 +110,63 @@ class Ledger:
         with fork_gate.held_off():
             stored = self.records.stored([place]).get(place)
             self._remember(place, stored)
-            return stored if stored is not None and stored.extents else None
+            return stored
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    def begin(self, batch: WriteBatch, limit: int) -> list[Entry]:
-        """Make all changes of a batch but its blocks, and reserve room for those; the blocks for which there is room now."""
-        fitting: list[Entry] = []
-        with self.records.transaction():
-            self._change(batch)
-            self._trim(limit // RECORDS_SHARE)
-            while batch.blocks:
-                stored = self.records.stored(batch.blocks)
-                needs = [(entry, *_needs(entry, stored.get(place))) for place, entry in batch.blocks.items()]
-                room = limit - self.records.usage()
-                lacking = sum(more for _, _, more in needs) - room
-                if lacking <= 0 or not self._evict(lacking):
-                    sizes = {}
-                    for entry, size, more in needs:
-                        if more <= room:
-                            room -= more
-                            sizes[entry.place] = size
-                            fitting.append(entry)
-                    self._begun = self.records.reserve(sizes) | stored
-                    break
-        return fitting
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Data files are written and deleted by one process at a time, so that none writes what another deletes: its bytes would
+        be nowhere counted. A process that was stopped in the middle is waited for once."""
+        with locked(self.directory / WRITING, self._patience) as held:
+            self._patience = file_lock.SECONDS if held else 0.0
+            yield
 
-    def finish(self, entries: Sequence[Entry], checksums: Mapping[Place, int]) -> None:
-        """Note the blocks that were written, with their checksums, and give back the room of the others."""
-        with self.records.transaction():
-            now = self.records.stored([entry.place for entry in entries])
+    def write(self, batch: WriteBatch, limit: int) -> bool:
+        """Make all changes of a batch within `limit` bytes of the disk; whether there was room for all its blocks."""
+        with self.alone():
+            for key in batch.records:
+                if key.startswith("b:"):
+                    self._delete(self.records.sizes_in(bytes.fromhex(key[2:])))
+            with self.records.transaction():
+                self._change(batch, limit)
+                fitting, going = self._reserve(batch.blocks, limit)
             noted: dict[Place, Stored] = {}
-            lost = []
-            for entry in entries:
-                place = entry.place
-                known, old, begun = checksums.get(place), now.get(place), self._begun[place]
-                if old is None:  # it made way meanwhile
-                    lost.append(block_key(place))
-                elif (old.extents, old.checksum) != (begun.extents, begun.checksum):
-                    continue  # it made way, and another process has begun or noted it
-                elif known is not None:
-                    noted[place] = Stored(entry.block.capacity, entry.extents, known, old.size)
-                elif not old.extents:
-                    lost.append(block_key(place))
-            self.records.set_blocks(noted)
-            for place, stored in noted.items():
-                self._remember(place, stored)
-            self._wipe(*lost)
+            try:
+                self._give_back(going)
+                for lineage, places in groupby(sorted(fitting), lambda place: place[0]):
+                    entries = [batch.blocks[place] for place in places]
+                    self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in entries])
+                    for e in entries:
+                        noted[e.place] = Stored(e.block.capacity, e.extents, e.checksum, fitting[e.place])
+            finally:
+                with self.records.transaction():
+                    if lost := fitting.keys() - noted.keys():
+                        going |= {block_key(place): 0 for place in lost - self.records.stored(lost).keys()}
+                        self._give_back(going)
+                    self.records.set_blocks(noted)
+                    for place, stored in noted.items():
+                        self._remember(place, stored)
+                    self.records.forget(going)
+        return len(fitting) == len(batch.blocks)
+
+    def evict(self, count: int) -> None:
+        """Delete the blocks least recently used, none that is pinned, until `count` bytes of them are gone. Fewer, or none, when
+        only pinned ones are left."""
+        goal, before = self.records.data_bytes() - count, -1
+        while goal < (now := self.records.data_bytes()) != before:
+            self.write(WriteBatch(), self.records.usage() - min(now - goal, EVICTED_TOGETHER))
+            before = now
 
     def wipe(self, key: str) -> None:
         """Delete a damaged record, and the bytes of its block."""
-        with self.records.transaction():
-            self._wipe(key)
-
-    def evict(self, count: int) -> None:
-        """Delete the blocks least recently used, none that is pinned, until `count` bytes of them are gone. Fewer, or
-        none, when only pinned ones are left."""
-        while count > 0:
-            with self.records.transaction():
-                freed = self._evict(min(count, 64 * BLOCK))  # nobody waits for more than that
-            if not freed:
-                break
-            count -= freed
+        with self.alone():
+            self._delete(self._with({key: 0}))
 
     def sweep(self) -> Iterator[None]:
         """Delete whatever lies among the data files and has no record, a directory with each step."""
         for directory, _, names in os.walk(self.files.directory, topdown=False):
-            with self.records.transaction():
+            with self.alone():
                 for name in names:
                     lineage = bytes.fromhex(name) if re.fullmatch(r"[0-9a-f]{32}", name) else None
                     path = Path(directory, name)
@@ -179,52 +174,18 @@ class Ledger:
                         delete(path)
             yield
 
-    # --- within a transaction ---------------------------------------------------------------------------------
+    # --- below ------------------------------------------------------------------------------------------------
 
-    def _change(self, batch: WriteBatch) -> None:
+    def _change(self, batch: WriteBatch, limit: int) -> None:
+        """Change small records and times of use. Some small records, the oldest ones, make way if the database takes more than its
+        share; pins stay, and the records of what is pinned."""
         for key, value in batch.records.items():
             if value is not None:
                 self.records.set(key, value)
-            elif key.startswith("b:"):
-                self._drop(bytes.fromhex(key[2:]))
-            else:
+            elif not key.startswith("b:"):
                 self.records.delete(key)
         self.records.touch(batch.used)
-
-    def _evict(self, count: int) -> int:
-        """Make `count` bytes of room if that can be; the bytes."""
-        freed = 0
-        while freed < count and (oldest := self.records.least_used(64)):
-            going = []
-            for key, size in oldest:
-                if freed < count:
-                    going.append(key)
-                    freed += max(size, 1)
-            self._wipe(*going)
-        return freed
-
-    def _wipe(self, *keys: str) -> None:
-        """Delete records of whatever kind, and the bytes that they stand for: with the whole lineage where a part of a file
-        cannot be given back."""
-        places = [place for key in keys if (place := parse_key(key))]
-        for lineage, index in places:
-            self._remember((lineage, index), None)
-            if not self.files.punch(lineage, index * BLOCK, BLOCK):
-                self._drop(lineage)
-        self.records.delete(*keys)
-        for lineage in {lineage for lineage, _ in places}:
-            if not self.records.has(lineage):
-                self.files.remove(lineage)
-
-    def _drop(self, lineage: bytes) -> None:
-        self.files.remove(lineage)
-        self.records.drop(lineage)
-        self._known.pop(lineage, None)
-
-    def _trim(self, most: int) -> None:
-        """Delete some small records, the oldest ones, if the database takes more than `most` bytes; pins stay, and the
-        records of what is pinned."""
-        if self.records.filled_bytes() > most:
+        if batch.records and self.records.filled_bytes() > limit // RECORDS_SHARE:
             pinned = {key[2:].encode() for key, _ in self.records.scan("p:")}
             lineages = re.compile(rb"[0-9a-f]{32}")
             oldest = self.records.oldest(BATCH_RECORDS)
@@ -232,10 +193,59 @@ class Ledger:
                 *[k for k, value in oldest if not pinned.intersection(lineages.findall(value))]
             )
 
+    def _reserve(self, entries: Mapping[Place, Entry], limit: int) -> tuple[dict[Place, int], dict[str, int]]:
+        """Count what blocks may take once they are written: those for which there is room, with their bytes; and what makes way."""
+        going: dict[str, int] = {}
+        while True:
+            stored = self.records.stored(entries)
+            sizes = {place: _size(entry, stored.get(place)) for place, entry in entries.items()}
+            had = {place: one.size for place, one in stored.items()}
+            more = {place: size - had.get(place, 0) for place, size in sizes.items()}
+            room = limit - self.records.usage() + sum(going.values())
+            oldest = self.records.oldest_blocks(sum(more.values()) - room, going)
+            if not oldest:
+                break
+            going |= self._with(oldest)
+            self._unset(going)
+        fitting = {}
+        for place, size in sizes.items():
+            if more[place] <= room:
+                room -= more[place]
+                fitting[place] = size
+        self.records.reserve(fitting)
+        return fitting, going
 
-def _needs(entry: Entry, stored: Stored | None) -> tuple[int, int]:
-    """Bytes of the disk that a block takes at most once it is written, and how many more than now."""
+    def _with(self, records: dict[str, int]) -> dict[str, int]:
+        """Records that are to go, with the bytes they stand for; and all blocks of their lineages where a part of a file cannot
+        be given back."""
+        for place in () if self.files.punches else filter(None, map(parse_key, list(records))):
+            records |= self.records.sizes_in(place[0])
+        return records
+
+    def _delete(self, keys: Collection[str]) -> None:
+        """Delete in three steps. After a kill in between, what is left counts, is no block, and makes way before all else."""
+        with self.records.transaction():
+            self._unset(keys)
+        self._give_back(keys)
+        with self.records.transaction():
+            self.records.forget(keys)
+
+    def _unset(self, keys: Collection[str]) -> None:
+        self.records.unset(keys)
+        for place in filter(None, map(parse_key, keys)):
+            self._remember(place, None)
+
+    def _give_back(self, keys: Iterable[str]) -> None:
+        places = sorted(filter(None, map(parse_key, keys)))
+        for lineage, blocks in groupby(places, lambda place: place[0]):
+            if self.records.has(lineage):
+                self.files.punch(lineage, [index for _, index in blocks])
+            else:
+                self.files.remove(lineage)
+
+
+def _size(entry: Entry, stored: Stored | None) -> int:
+    """Bytes of the disk that a block takes at most once it is written."""
     if stored is None:
-        return (size := allocated(entry.extents)), size
-    size = max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))
-    return size, size - stored.size
+        return allocated(entry.extents)
+    return max(stored.size, allocated(tuple(sorted((*stored.extents, *entry.extents)))))

@@ -13,11 +13,10 @@ meanwhile (`fork_gate.py`), and by several processes. Not on the event loop's th
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -231,31 +230,40 @@ class Records:
         query = f"SELECT key, value, size FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND {_OURS}"
         return dict(_sound(self._rows(query, keys)))
 
-    def reserve(self, sizes: Mapping[Place, int]) -> dict[Place, Stored]:
-        """Count the bytes that blocks may take once they are written, and note those that are new: without ranges, and with a
-        checksum by which who reserved them finds them again."""
-        blocks = {place: Stored(0, (), random.getrandbits(64), size) for place, size in sizes.items()}
-        self._put(blocks, "size = excluded.size")
-        return blocks
+    def reserve(self, sizes: Mapping[Place, int]) -> None:
+        """Count the bytes that blocks may take once they are written."""
+        rows = [(place, _order(), size, b"") for place, size in sizes.items()]
+        self._put(rows, "size = excluded.size")
 
     def set_blocks(self, blocks: Mapping[Place, Stored]) -> None:
         """Note how blocks are stored, which are used now."""
-        self._put(blocks, "value = excluded.value, size = excluded.size, expire_time = excluded.expire_time")
-
-    def _put(self, blocks: Mapping[Place, Stored], change: str) -> None:
-        """Insert rows for blocks, or make a `change` to those that there are."""
         pinned = {of: self._pinned(of) for of in {lineage for lineage, _ in blocks}}
-        rows, values = [], []
-        for place, stored in blocks.items():
-            key, expire = block_key(place), None if pinned[place[0]] and stored.extents else _order()
-            rows.append("(?, 1, ?, ?, ?, ?, ?)")
-            values += [key, expire, place[0].hex(), stored.size, MODE_RAW, seal(key, pack(stored))]
+        rows = [
+            (place, None if pinned[place[0]] else _order(), one.size, seal(block_key(place), pack(one)))
+            for place, one in blocks.items()
+        ]
+        self._put(rows, "value = excluded.value, size = excluded.size, expire_time = excluded.expire_time")
+
+    def _put(self, rows: Sequence[tuple[Place, float | None, int, bytes]], change: str) -> None:
+        """Insert rows (block, expiry time, size, value), or make a `change` to those that there are."""
+        values: list[object] = []
+        for place, expire, size, value in rows:
+            values += [block_key(place), expire, place[0].hex(), size, MODE_RAW, value]
         if rows:
-            columns = "key, raw, expire_time, tag, size, mode, value"
+            columns, one = "key, raw, expire_time, tag, size, mode, value", "(?, 1, ?, ?, ?, ?, ?)"
             self._rows(
-                f"INSERT INTO Cache ({columns}) VALUES {','.join(rows)} ON CONFLICT (key, raw) DO UPDATE SET {change}",
+                f"INSERT INTO Cache ({columns}) VALUES {','.join([one] * len(rows))}"
+                f" ON CONFLICT (key, raw) DO UPDATE SET {change}",
                 values,
             )
+
+    def unset(self, keys: Iterable[str]) -> None:
+        """Say nothing of these blocks any more. They count until `forget`."""
+        self._each("UPDATE Cache SET value = x'' WHERE key = ? AND raw = 1", keys)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete those of which nothing is said."""
+        self._each("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = x''", keys)
 
     def touch(self, used: Mapping[Place, float]) -> None:
         """Note when blocks were used (seconds since 1970)."""
@@ -279,17 +287,28 @@ class Records:
         return found
 
     def has(self, lineage: bytes) -> bool:
-        """Whether there is a block of a lineage."""
-        return bool(self._rows("SELECT 1 FROM Cache WHERE tag = ? LIMIT 1", (lineage.hex(),)))
+        """Whether something is said of a block of a lineage."""
+        return bool(
+            self._rows("SELECT 1 FROM Cache WHERE tag = ? AND value != x'' LIMIT 1", (lineage.hex(),))
+        )
 
-    def drop(self, lineage: bytes) -> None:
-        """Delete all records of blocks of a lineage."""
-        self._cache.evict(lineage.hex())
+    def sizes_in(self, lineage: bytes) -> dict[str, int]:
+        """The keys of all blocks of a lineage, with the bytes that they stand for."""
+        return dict(self._rows("SELECT key, size FROM Cache WHERE tag = ? AND raw = 1", (lineage.hex(),)))
 
-    def least_used(self, count: int) -> list[tuple[str, int]]:
-        """The keys and sizes of at most `count` blocks that are not pinned, the least recently used first."""
-        query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time LIMIT ?"
-        return [(key, size) for key, size in self._rows(query, (2 * CENTURY, count))]
+    def oldest_blocks(self, count: int, leave: Collection[str]) -> dict[str, int]:
+        """The blocks used least recently that take `count` bytes or a little more, by their keys, and how many; none that is
+        pinned or in `leave`."""
+        found: dict[str, int] = {}
+        query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time"
+        with fork_gate.held_off():
+            for key, size in self._cache._sql(query, (2 * CENTURY,)) if count > 0 else ():
+                if key not in leave:
+                    found[key] = size
+                    count -= max(size, 1)
+                    if count <= 0:
+                        break
+        return found
 
     # --- below ----------------------------------------------------------------------------------------------
 
@@ -298,6 +317,10 @@ class Records:
         with fork_gate.held_off():
             found: list[Any] = self._cache._sql(query, values).fetchall()
             return found
+
+    def _each(self, query: str, keys: Iterable[str]) -> None:
+        with fork_gate.held_off():
+            self._cache._con.executemany(query, [(key,) for key in keys])
 
 
 def peek(directory: Path, key: str) -> bytes | None:
@@ -342,8 +365,8 @@ def seal(key: str, value: bytes) -> bytes:
 
 
 def unseal(key: str, found: object) -> bytes | None:
-    """What a record's row holds, without its checksum; None for no row. Raises `Damaged`."""
-    if found is None:
+    """What a record's row holds, without its checksum; None for no row, or one that says nothing. Raises `Damaged`."""
+    if found is None or found == b"":
         return None
     if isinstance(found, bytes):
         value = found[4:]

@@ -1,7 +1,7 @@
 """What the disk has of one block, and the bytes that stand for it in the database.
 
-Capacity 4 · XXH3-64 of the valid bytes 8, then per valid range: first 4, end 4 (little-endian). A block without ranges is
-reserved: its bytes are about to be written. Pure.
+Capacity 4 · XXH3-64 of the valid bytes 8, then per valid range: first 4, end 4 (little-endian). Nothing for a block that is
+about to be written or deleted: it counts, and is none. Pure.
 """
 
 from __future__ import annotations
@@ -24,10 +24,6 @@ _KEY = re.compile(r"b:([0-9a-f]{32}):(0|[1-9][0-9]{0,9})")
 
 class Damaged(ArtisyncError):
     """What lies on the disk is not what was written there; it must not be used."""
-
-
-class Gone(Damaged):
-    """What was written there has been given back: an eviction that was killed halfway, or somebody's `rm`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
     pins                the pins once more: they outlive a damaged database and a new format
     swept               the start of the machine since which data files without a record were deleted
     lock                held (flock) while a process opens or renews the database
+    writing             held (flock) while a process writes or deletes data files
 
 Thread-safety: any thread but the event loop's. All raise OSError and sqlite3.DatabaseError as they come, `DatabaseBusy`
 when another process is in the way.
@@ -13,20 +14,19 @@ when another process is in the way.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from vfs.base import paths
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, cause_of
-from vfs.cache.ledger import Ledger
+from vfs.cache.file_lock import locked
+from vfs.cache.ledger import WRITING, Ledger
 from vfs.cache.records import PINS
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,6 @@ _OURS = (SWEPT, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", DAT
 files have no record any more, and are swept."""
 SWEEP_PAUSE = 0.02
 """Seconds between two steps of deleting data files without a record."""
-_LOCK_SECONDS = 2.0
-"""The longest wait for another process that opens the cache just now."""
 
 
 def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledger:
@@ -49,7 +47,9 @@ def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledg
     is sound, since there was trouble with it.
     """
     _make(directory)
-    with _locked(directory / "lock"):
+    with locked(directory / "lock") as held:
+        if not held:
+            raise DatabaseBusy("another process has been opening the cache for too long")
         try:
             ledger = Ledger(directory)
             if doubtful:
@@ -90,7 +90,8 @@ def keep_pins(ledger: Ledger) -> None:
 def clear(ledger: Ledger, *, in_use: bool) -> None:
     """Delete everything; `in_use`: records stay, apart from pins."""
     (ledger.directory / SWEPT).unlink(missing_ok=True)
-    ledger.records.clear(in_use=in_use)
+    with ledger.alone():
+        ledger.records.clear(in_use=in_use)
     keep_pins(ledger)
     for _ in ledger.sweep():
         pass
@@ -131,7 +132,7 @@ def _make(directory: Path) -> None:
     """Make the directory, for this user alone. One that was there is made private if it is a cache, or
     empty."""
     paths.make_private(directory)
-    own = {DATABASE, "blocks", "lock", SWEPT, KEPT_PINS}
+    own = {DATABASE, "blocks", "lock", WRITING, SWEPT, KEPT_PINS}
     names = set(os.listdir(directory))
     private = not names or DATABASE in names or names <= own
     if private and paths.is_own(directory) and os.stat(directory).st_mode & 0o077:
@@ -141,22 +142,3 @@ def _make(directory: Path) -> None:
     if not (directory / "blocks").exists():
         (directory / "blocks").mkdir(mode=0o700, exist_ok=True)
         paths.write_atomically(directory / SWEPT, _boot())  # there is nothing to sweep
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        end = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise DatabaseBusy("another process has been opening the cache for too long") from None
-                time.sleep(0.01)
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough when a forked child has it open too
-        os.close(fd)

@@ -11,13 +11,11 @@ import logging
 import sqlite3
 import threading
 import time
-from itertools import groupby
 from pathlib import Path
 
 from vfs.cache.database import DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.ledger import Ledger
 from vfs.cache.records import PINS
-from vfs.cache.rows import Place
 from vfs.cache.store import keep_pins, open_ledger
 from vfs.cache.write_queue import WriteBatch, WriteQueue
 
@@ -117,20 +115,10 @@ class Writer:
         self._queue.done(batch, records=written)
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
-        fitting = sorted(ledger.begin(batch, self._limit), key=lambda entry: entry.place)
-        if len(fitting) < len(batch.blocks):
+        if not ledger.write(batch, self._limit):
             self._warnings.tell(
                 "limit", "the cache in %s is full: its limit is too small for what is pinned", self._directory
             )
-        checksums: dict[Place, int] = {}
-        try:
-            for lineage, entries in groupby(fitting, lambda entry: entry.place[0]):
-                blocks = list(entries)
-                ledger.files.write(lineage, [(e.place[1], e.block, e.extents) for e in blocks])
-                checksums |= {entry.place: entry.checksum for entry in blocks}
-        finally:
-            if fitting:
-                ledger.finish(fitting, checksums)
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
 

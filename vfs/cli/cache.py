@@ -64,26 +64,23 @@ def info(given: dict[str, Any], as_json: bool) -> None:
 def verify(given: dict[str, Any], as_json: bool) -> int:
     """Verify every block in the cache.
 
-    Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any. Blocks whose bytes
-    are no longer there, as after a crash during an eviction, are forgotten.
+    Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any.
     """
     from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
     with _opened(given) as disk:
-        known, blocks, gone = places(disk), 0, 0
+        known, blocks = places(disk), 0
         counted = Progress(total=sum(disk.entries().values()))
         with progress.shown(counted):
             for verdict in disk.verify():
                 place = known.get(verdict.lineage or b"")
                 path = os.fsdecode(place) if place is not None else None
-                if verdict.gone:
-                    gone += 1
-                elif verdict.lineage is not None:
+                if verdict.lineage is not None:
                     blocks += 1
                     counted.done += verdict.size
                     counted.doing = path or ""
-                if verdict.error is not None and not verdict.gone:
+                if verdict.error is not None:
                     bad.append({"path": path, "block": verdict.index, "error": verdict.error})
     if as_json:
         report = {"directory": str(disk.directory), "blocks": blocks, "damaged": bad}
@@ -93,7 +90,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
         what = one["path"] or ("a file" if one["block"] is not None else "a record")
         console.say(f"{what}: {one['error']}")
     found = [f"{console.count(blocks, 'block')} verified"]
-    found += [f"{len(bad)} damaged and dropped"] * bool(bad) + [f"{gone} missing and forgotten"] * bool(gone)
+    found += [f"{len(bad)} damaged and dropped"] * bool(bad)
     console.tell(f"{', '.join(found)}.")
     return 1 if bad else 0
 

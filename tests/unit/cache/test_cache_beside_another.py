@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,14 +19,16 @@ from vfs.cache import fork_gate
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
-from vfs.cache.ledger import Ledger
-from vfs.cache.write_queue import Entry, WriteBatch
+from vfs.cache.file_lock import locked
+from vfs.cache.ledger import WRITING, Ledger
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
 LIMIT = 1 << 30
 SOON = 20.0
 """Seconds within which a thread must have got somewhere."""
+HELD = 0.2
+"""Seconds that a write takes here."""
 
 
 @pytest.fixture
@@ -70,7 +74,8 @@ def drop(cache: DiskCache) -> None:
 def halfway(
     work: Callable[[DiskCache], None], other: DiskCache, ours: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """In the block, `work` has deleted a file of `other`, and its record is still there until `ours` asks for the lock."""
+    """In the block, `work` has deleted a file of `other`, of which `ours` knows, and goes on when `ours` asks for the lock."""
+    assert ours.index(LINEAGE)
     deleted, go_on = threading.Event(), threading.Event()
     files, records = ledger_of(other).files, ledger_of(ours).records
     remove, begin = files.remove, records.transaction
@@ -124,7 +129,7 @@ def test_reading_what_another_process_is_deleting_is_a_miss_without_a_warning(
 def test_a_file_that_is_really_gone_is_still_found(ours: DiskCache, other: DiskCache) -> None:
     for file in other.directory.glob("blocks/*/*/*"):
         file.unlink()
-    assert [verdict.error for verdict in ours.verify()] == ["the file is gone"]
+    assert [verdict.error for verdict in ours.verify()] == ["No such file or directory"]
     assert ours.flush(SOON)
     assert ours.index(LINEAGE) == {}
 
@@ -160,45 +165,56 @@ def test_what_two_processes_know_of_one_block_is_right_whoever_is_last(
             assert all(bytes(found.view(a, b)) == content[a:b] for a, b in found.extents)
 
 
-def an_entry() -> Entry:
-    """A block that is to be written."""
-    return Entry((OTHER, 3), block_of(b"x" * 1000), ((0, 1000),), 0.0, 4096)
-
-
-def test_a_block_that_one_process_gives_back_while_another_writes_it_is_noted_by_neither(
-    ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
+def test_a_lineage_is_not_deleted_while_another_process_writes_it(
+    ours: DiskCache, other: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = an_entry()
-    failing, writing = ledger_of(ours), ledger_of(other)
-    failing.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
-    writing.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
-    writing.files.write(OTHER, [(3, entry.block, entry.extents)])
-    failing.finish([entry], {})
-    writing.finish([entry], {entry.place: entry.checksum})
+    """Else what is written then lies in a deleted file, and nothing counts it."""
+    files, order, begun = ledger_of(other).files, list[str](), threading.Event()
+    write, remove = files.write, ledger_of(ours).files.remove
+
+    def writing(*of: Any) -> None:
+        begun.set()
+        time.sleep(HELD)
+        write(*of)
+        order.append("written")
+
+    def removing(lineage: bytes) -> None:
+        order.append("removed")
+        remove(lineage)
+
+    monkeypatch.setattr(files, "write", writing)
+    monkeypatch.setattr(ledger_of(ours).files, "remove", removing)
+    other.write(OTHER, 0, block_of(b"x" * 1000))
+    assert begun.wait(SOON)
+    ours.drop(OTHER)
+    assert ours.flush(SOON)
+    assert other.flush(SOON)
+    assert order == ["written", "removed"]
     assert [cache.index(OTHER) for cache in (ours, other)] == [{}, {}]
-    assert read_block(ours, OTHER, 3) is None
-    assert caplog.messages == []
-    assert not writing.files.path(OTHER).exists()
 
 
-def test_a_block_that_made_way_and_was_begun_anew_by_another_process_is_not_noted_by_the_first(
-    ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
+def test_a_file_that_is_deleted_while_it_is_read_takes_no_room(ours: DiskCache, other: DiskCache) -> None:
+    with ledger_of(other).files.path(LINEAGE).open("rb") as reading:
+        assert os.fstat(reading.fileno()).st_blocks
+        drop(ours)
+        assert os.fstat(reading.fileno()).st_blocks == 0
+
+
+def test_a_process_that_was_stopped_while_it_writes_holds_the_others_up_once(
+    ours: DiskCache, other: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = an_entry()
-    first, second = ledger_of(ours), ledger_of(other)
-    first.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
-    first.files.write(OTHER, [(3, entry.block, entry.extents)])
-    second.begin(WriteBatch({f"b:{OTHER.hex()}": None}, {}, {entry.place: entry}), LIMIT)
-    first.finish([entry], {entry.place: entry.checksum})
-    assert read_block(other, OTHER, 3) is None
-    second.files.write(OTHER, [(3, entry.block, entry.extents)])
-    second.finish([entry], {entry.place: entry.checksum})
-    assert read_block(ours, OTHER, 3) is not None
-    assert caplog.messages == []
+    monkeypatch.setattr(ledger_of(ours), "_patience", HELD)
+    with locked(ours.directory / WRITING):
+        started = time.monotonic()
+        for index in range(10):
+            ours.write(OTHER, index, block_of(b"x" * 1000))
+            assert ours.flush(SOON)
+        assert HELD < time.monotonic() - started < 5 * HELD
+    assert len(ours.index(OTHER)) == 10
 
 
 @contextmanager
-def locked(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def busy(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Another process keeps the database locked until `cache` has asked for it so many times."""
     owner = sqlite3.connect(cache.directory / DATABASE, isolation_level=None, check_same_thread=False)
     records = ledger_of(cache).records
@@ -222,8 +238,8 @@ def test_a_busy_mount_keeps_no_command_from_its_work(
 ) -> None:
     for file in other.directory.glob("blocks/*/*/*"):
         file.unlink()
-    with locked(ours, 3, monkeypatch):
-        assert [verdict.error for verdict in ours.verify()] == ["the file is gone"]
-    with locked(ours, 3, monkeypatch):
+    with busy(ours, 3, monkeypatch):
+        assert [verdict.error for verdict in ours.verify()] == ["No such file or directory"]
+    with busy(ours, 3, monkeypatch):
         ours.prune(0)
     assert ours.entries() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -28,8 +29,7 @@ from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache, look
 from vfs.cache.records import Records, lineage_pin
-from vfs.cache.rows import Damaged, Gone, Stored, allocated, pack, unpack
-from vfs.cache.write_queue import Entry, WriteBatch
+from vfs.cache.rows import Damaged, Stored, allocated, pack, unpack
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -216,22 +216,6 @@ def test_a_file_that_was_cut_short_loses_the_blocks_at_its_end(cache_at: Open, t
     assert read_block(cache, LINEAGE, 2) is None
 
 
-def test_a_file_that_makes_way_while_it_is_read_is_gone_and_not_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = DataFiles(tmp_path)
-    block = block_of(b"x" * 1000)
-    store.write(LINEAGE, [(0, block, ((0, 1000),))])
-
-    def made_way(*_: object) -> int:
-        store.remove(LINEAGE)
-        return 0
-
-    monkeypatch.setattr("vfs.cache.data.checksum", made_way)
-    (found,) = store.read(LINEAGE, [(0, Stored(1000, ((0, 1000),), 1, 4096))])
-    assert isinstance(found, Gone)
-
-
 def test_what_makes_way_leaves_a_hole_and_the_last_block_takes_the_file_with_it(
     cache_at: Open, tmp_path: Path
 ) -> None:
@@ -315,15 +299,15 @@ def test_where_a_file_takes_no_holes_it_makes_way_as_a_whole(
     assert on_disk(tmp_path / "cache") <= (8 << 20) + BLOCK
 
 
-def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make_way(
+def test_what_a_kill_leaves_of_a_write_is_no_block_and_counts_and_can_make_way(
     cache_at: Open, tmp_path: Path
 ) -> None:
     cache = cache_at()
     ledger = cache._writer.ledger
     assert ledger is not None
-    entry = Entry((LINEAGE, 0), block_of(bytes(BLOCK)), ((0, BLOCK),), 0.0, BLOCK)
-    assert ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT) == [entry]
-    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
+    with ledger.records.transaction():
+        ledger.records.reserve({(LINEAGE, 0): BLOCK})
+    ledger.files.write(LINEAGE, [(0, block_of(bytes(BLOCK)), ((0, BLOCK),))])
     assert cache.usage() > BLOCK
     assert cache.index(LINEAGE) == {}
     assert read_block(cache, LINEAGE, 0) is None
@@ -333,17 +317,47 @@ def test_what_is_reserved_for_a_block_and_never_written_is_no_block_and_can_make
     assert files(tmp_path / "cache") == []
 
 
-def test_a_block_that_made_way_while_it_was_written_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["punch", "remove", "forget"])
+def test_what_a_kill_leaves_of_an_eviction_is_no_damage_and_counts_and_can_make_way(
+    cache_at: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     cache = cache_at()
+    put(cache, LINEAGE, 0, 1, size=BLOCK)
     ledger = cache._writer.ledger
     assert ledger is not None
-    entry = Entry((LINEAGE, 0), block_of(b"x" * BLOCK), ((0, BLOCK),), 0.0, BLOCK)
-    ledger.begin(WriteBatch(blocks={entry.place: entry}), LIMIT)
-    ledger.evict(1)
-    ledger.files.write(LINEAGE, [(0, entry.block, entry.extents)])
-    ledger.finish([entry], {entry.place: 1})
-    assert cache.index(LINEAGE) == {}
+    target = cache.usage() - BLOCK if step == "punch" else 0
+
+    def killed(*_: object) -> None:
+        raise sqlite3.InterfaceError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(CacheUnusable):
+        patch.setattr(ledger.records, "forget", killed)
+        if step != "forget":
+            patch.setattr(ledger.files, step, killed)
+        cache.prune(target)
+    left = 1 if step == "punch" else 0
+    assert len(list(cache.verify())) == len(cache.index(LINEAGE)) == left
+    assert all(verdict.error is None for verdict in cache.verify())
+    assert cache.usage() > 2 * BLOCK
+    cache.prune(0)
+    assert cache.usage() < BLOCK
     assert files(tmp_path / "cache") == []
+
+
+def test_what_the_disk_refuses_counts_no_longer(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0)
+    ledger = cache._writer.ledger
+    assert ledger is not None
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.files, "write", full)
+        put(cache, LINEAGE, 0, 1)
+    assert cache.entries() == {LINEAGE: 4096}
+    assert read_block(cache, LINEAGE, 0) is not None
 
 
 def test_a_data_file_without_a_record_is_swept_away_and_no_other(cache_at: Open, tmp_path: Path) -> None:
@@ -697,11 +711,11 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
     ledger = cache._writer.ledger
     assert ledger is not None
     let_go = threading.Event()
-    begin, scan = ledger.begin, ledger.records.scan
+    write, scan = ledger.write, ledger.records.scan
 
     def later(*work: Any) -> Any:
         assert let_go.wait(20)
-        return begin(*work)
+        return write(*work)
 
     def looked_at_before(prefix: str) -> list[tuple[str, bytes]]:
         found = list(scan(prefix))
@@ -710,7 +724,7 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
             assert cache.flush(20)
         return found
 
-    monkeypatch.setattr(ledger, "begin", later)
+    monkeypatch.setattr(ledger, "write", later)
     monkeypatch.setattr(ledger.records, "scan", looked_at_before)
     cache.set_record(lineage_pin(LINEAGE), None)
     assert cache.get_record(lineage_pin(LINEAGE)) is None
