@@ -12,7 +12,7 @@ from vfs.commands.reports import Report
 from vfs.files.experiments import find_path
 from vfs.files.node import Kind, Node
 from vfs.files.read_whole import chunks, settled_reader
-from vfs.files.reader import Piece, Reader
+from vfs.files.reader import Reader, joined
 from vfs.stack import Stack
 
 STEP = 64 << 10
@@ -39,7 +39,7 @@ async def _copied(stack: Stack, path: str, lines: int | None) -> AsyncGenerator[
     node = await _file(stack, path)
     async with settled_reader(stack.tree, stack.fetcher, node, stack.settings.timeout) as reader:
         async for pieces in chunks(reader, await _start(reader, lines), reader.size):
-            yield {"data": _joined(pieces)}
+            yield {"data": joined(pieces)}
 
 
 async def _followed(stack: Stack, path: str, lines: int | None) -> AsyncGenerator[Report]:
@@ -52,7 +52,7 @@ async def _followed(stack: Stack, path: str, lines: int | None) -> AsyncGenerato
                 written = await _start(reader, lines) if written is None else min(written, reader.size)
                 while True:
                     async for pieces in chunks(reader, written, reader.size):
-                        data = _joined(pieces)
+                        data = joined(pieces)
                         written += len(data)
                         yield {"data": data}
                     yield {}  # nobody is to take a quiet file for a mount that hangs
@@ -94,7 +94,7 @@ async def _start(reader: Reader, lines: int | None) -> int:
     at, left = reader.size, lines + 1
     while at:
         offset = max(0, at - STEP)
-        data = _joined(await reader.read(offset, at - offset))
+        data = joined(await reader.read(offset, at - offset))
         if at == reader.size and not data.endswith(b"\n"):
             left -= 1  # the last line has no end yet
         found = len(data)
@@ -104,7 +104,3 @@ async def _start(reader: Reader, lines: int | None) -> int:
                 return offset + found + 1
         at = offset
     return 0
-
-
-def _joined(pieces: Sequence[Piece]) -> bytes:
-    return b"".join(block.view(a, b) for block, a, b in pieces)

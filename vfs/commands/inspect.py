@@ -16,6 +16,7 @@ from vfs.base.paths import open_file
 from vfs.files.experiments import find_path
 from vfs.files.node import Kind, Node
 from vfs.files.read_whole import settled_reader
+from vfs.files.reader import joined
 from vfs.formats.dcp import METADATA
 from vfs.formats.describe import inspect_file
 from vfs.formats.report import Report
@@ -75,8 +76,7 @@ async def inspect(stack: Stack, path: str) -> Report:
             reader = await until.enter_async_context(settled)
 
             async def read(offset: int, length: int) -> bytes:
-                pieces = await reader.read(offset, length)
-                return b"".join(block.view(a, b) for block, a, b in pieces)
+                return joined(await reader.read(offset, length))
 
             return reader.size, lambda offset, length: asyncio.run_coroutine_threadsafe(
                 read(offset, length), loop

@@ -21,7 +21,7 @@ from vfs.commands.pull_dest import LocalEntry, LocalName, PullDirectory
 from vfs.commands.pull_journal import Left, Pulled, left_link
 from vfs.fetch.samples import COMPARE
 from vfs.files.read_whole import SMALL, chunks
-from vfs.files.reader import Reader
+from vfs.files.reader import Reader, joined
 
 AT_ONCE = 32
 """Files that are being written at a time: each takes two descriptors, and a process may have as few as 256."""
@@ -179,7 +179,7 @@ async def _begins_with(reader: Reader, fd: int, size: int) -> bool:
     """Whether the reader's version begins with the `size` bytes of a file here, as far as its ends tell."""
     for start, end in ((0, min(COMPARE, size)), (max(0, size - COMPARE), size)):
         pieces = await reader.read(start, end - start)
-        if os.pread(fd, end - start, start) != b"".join(block.view(a, b) for block, a, b in pieces):
+        if os.pread(fd, end - start, start) != joined(pieces):
             return False
     return True
 

@@ -54,10 +54,6 @@ async def follow(remote: Remote, root: bytes, parent: Node, path: bytes) -> Show
             return ShownSymlink(b"", followed, real)
     if not isinstance(text, bytes):
         return ShownSymlink(symlinks.nowhere(root, path, b"unreadable"))
-    if isinstance(followed, NoSuchPath) and b".." in text:
-        target = await _found_by_names(remote, root, parent, text)
-        if target is not None:
-            return ShownSymlink(symlinks.relative(root, path, target))
     if isinstance(followed, NoSuchPath) and await _circular(remote, path, text):
         return ShownSymlink(posixpath.basename(path))  # following a symlink to itself is ELOOP
     return ShownSymlink(symlinks.nowhere(root, path, text))
@@ -73,19 +69,6 @@ async def _real(
     if text is not None:
         return await resolve(remote, directory or posixpath.dirname(path), text, root)
     return path if (await remote.lstat(path)).is_symlink else None
-
-
-async def _found_by_names(remote: Remote, root: bytes, parent: Node, text: bytes) -> bytes | None:
-    """Where a symlink leads that the server calls dangling: some servers remove `..` from the text before they follow it."""
-    directory = _real_directory(root, parent)
-    if not directory or symlinks.plain(directory, text) is not None:
-        return None
-    real = await resolve(remote, directory, text, root)
-    try:
-        await remote.lstat(real)
-    except RemoteError:
-        return None
-    return real if symlinks.inside(root, real) else None
 
 
 async def resolve(remote: Remote, directory: bytes, text: bytes, known: bytes = b"") -> bytes:

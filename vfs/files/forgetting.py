@@ -33,24 +33,21 @@ class Forgetting:
         self._last_known = last_known
         self._directories: dict[Node, None] = {}
         """Directories with names in them, the one that got its last name longest ago first."""
-        self._latest: Node | None = None
         self._tasks = Tasks()
         self._not_before = NEVER
 
     def made(self, parent: Node) -> None:
         """A name was added to a directory."""
         self.count += 1
-        if parent is not self._latest:
-            self._latest = parent
-            self._directories.pop(parent, None)
-            self._directories[parent] = None
+        self._directories.pop(parent, None)
+        self._directories[parent] = None
         if self.count > MOST_NAMES:
             self.soon()
 
     def gone(self, node: Node) -> None:
         """A name was taken out of its directory."""
         self.count -= 1
-        self._drop(node)
+        self._directories.pop(node, None)
 
     def soon(self) -> None:
         """Forget some names in the background if there are too many."""
@@ -77,12 +74,7 @@ class Forgetting:
                     self.count -= 1
                     directory.listed = NEVER  # its children do not tell any more which names are absent
         if not children:
-            self._drop(directory)
-
-    def _drop(self, directory: Node) -> None:
-        self._directories.pop(directory, None)
-        if directory is self._latest:
-            self._latest = None
+            self._directories.pop(directory, None)
 
     async def aclose(self) -> None:
         """Stop it."""

@@ -7,7 +7,7 @@ Owned by the event loop's thread; there are no locks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vfs.base.errors import NoSuchPath, NotAFile, StaleVersion
 from vfs.cache.block import BLOCK, Block
@@ -25,6 +25,11 @@ BEHIND = 4 * BLOCK
 
 Piece = tuple[Block, int, int]
 """A block and the part of it that is meant: from, to (bytes within the block)."""
+
+
+def joined(pieces: Iterable[Piece]) -> bytes:
+    """A copy of the bytes of all pieces."""
+    return b"".join(block.view(a, b) for block, a, b in pieces)
 
 
 class Reader:
@@ -247,9 +252,7 @@ class _Known:
     def get(self, offset: int, length: int) -> bytes | None:
         end = min(offset + length, self.size)
         pieces = self._reader.fetcher.ready(self._reader.content, offset, end)
-        if pieces is None:
-            return None
-        return b"".join(bytes(block.view(a, b)) for block, a, b in pieces)
+        return None if pieces is None else joined(pieces)
 
 
 async def open_reader(tree: Tree, fetcher: Fetcher, node: Node) -> Reader:

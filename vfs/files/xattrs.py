@@ -7,7 +7,7 @@ import asyncio
 from vfs import formats
 from vfs.fetch.fetcher import Fetcher
 from vfs.files.node import Node
-from vfs.files.reader import open_reader
+from vfs.files.reader import joined, open_reader
 from vfs.files.tree import Tree
 
 STATE = b"user.artisync.state"
@@ -50,8 +50,7 @@ async def _complete(tree: Tree, fetcher: Fetcher, node: Node) -> bytes:
         if content.judged is None or content.judged[0] != version:
             verdict = formats.verdict_for(node.name, version.size)
             while (wanted := verdict.wanted) is not None:
-                pieces = await reader.read(wanted.start, len(wanted))
-                verdict.tell(b"".join(block.view(a, b) for block, a, b in pieces))
+                verdict.tell(joined(await reader.read(wanted.start, len(wanted))))
                 await asyncio.sleep(0)  # bytes in memory come without waiting, and the loop has other work
             content.judged = version, verdict.complete
         return _WORDS[content.judged[1]]

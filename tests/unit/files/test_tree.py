@@ -25,7 +25,6 @@ from vfs.files.node import Kind
 from vfs.files.requests import fresh_only
 from vfs.files.tree import CROWD
 from vfs.remote import api
-from vfs.remote.api import Attributes
 from vfs.remote.sftp.connectivity import AWAY
 
 
@@ -681,31 +680,6 @@ def test_where_real_paths_are_only_tidied_links_are_followed_by_their_texts() ->
         assert (await stack.tree.lookup(stack.tree.root, b"endless")).kind is Kind.SYMLINK
         with pytest.raises(EndlessSymlink):
             await stack.node(b"loop")
-
-    play(story)
-
-
-def test_a_link_through_a_link_and_back_is_found_where_the_server_only_tidies_its_text() -> None:
-    """As ProFTPD has it: `..` goes before links are followed."""
-
-    async def story(stack: MemoryStack) -> None:
-        stack.files.mkdir(ROOT + b"/d")
-        stack.files.mkdir(ROOT + b"/d/e")
-        stack.old(ROOT + b"/d/f", b"inside")
-        stack.files.symlink(ROOT + b"/e", b"d/e")
-        stack.files.symlink(ROOT + b"/through", b"e/../f")
-        stack.files.symlink(ROOT + b"/nowhere", b"e/../g")
-        ask = stack.remote.stat
-
-        async def tidied(path: bytes) -> Attributes:
-            if path in (ROOT + b"/through", ROOT + b"/nowhere"):
-                raise NoSuchPath(path)
-            return await ask(path)
-
-        stack.remote.stat = tidied  # type: ignore[method-assign]
-        assert await stack.read(b"through") == b"inside"
-        with pytest.raises(NoSuchPath):
-            await stack.node(b"nowhere")
 
     play(story)
 

@@ -21,7 +21,7 @@ from vfs.files.tree import Tree
 MOST_AHEAD = 512
 """Directories listed and not opened yet; OpenSSH allows a thousand handles."""
 FIRST = 32
-"""Directories ahead however few were opened lately; half as many whenever one was not opened while it was fresh."""
+"""Directories ahead however few were opened lately."""
 MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
@@ -54,7 +54,7 @@ class Crawl:
         self._passed: set[Node] = {at}
         """Opened, or listed ahead."""
         self._early: set[Node] = set()
-        """Listed ahead, and not opened while that was fresh."""
+        """Listed ahead, and not opened since: wrong guesses."""
         self._round = self.last
         """When the walker began, or began again."""
         self._paces = deque([pace], maxlen=PACES)
@@ -65,8 +65,7 @@ class Crawl:
         """Of the directories in a directory: how many are listed, and how many directories these hold in all."""
         self._times: deque[float] = deque(maxlen=MOST_AHEAD)
         """When it opened the directories of the last half of the TTL."""
-        self._least = FIRST
-        self._opened = self._missed = 0
+        self._opened = 0
         self._steps = 0
         """Directories that the walker opened since the last look ahead."""
         self._looking = False
@@ -81,13 +80,11 @@ class Crawl:
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
             self._latest.clear()
-            self._early.clear()
             self._forget_rows()
         if self._ahead.pop(directory, None) is not None:
             self._opened += 1
         elif directory in self._early:
             self._early.remove(directory)
-            self._missed -= 1
         elif directory not in self._passed:
             self._guess_order(directory)
         self._seen.add(directory)
@@ -130,26 +127,22 @@ class Crawl:
 
     def _most(self) -> int:
         """How many directories ahead of the walker may be listed."""
-        if self._missed > TRIALS + self._opened // 4:
+        if len(self._early) > TRIALS + self._opened // 4:
             return 0
         half = self._tree.names.ttl / 2
         while self._times and self._times[0] < loop_time() - half:
             self._times.popleft()
         pace = max(sum(self._paces) / len(self._paces), SHORTEST)
-        return int(min(max(self._least, len(self._times)), half / pace))
+        return int(min(max(FIRST, len(self._times)), half / pace))
 
     def _miss(self, now: float) -> None:
-        """Count directories that were listed ahead and expired before the walker opened them."""
-        before = len(self._ahead)
+        """Note directories that were listed ahead and expired before the walker opened them."""
         while self._ahead:
-            directory = next(iter(self._ahead))
-            if now - self._ahead[directory] < self._tree.names.ttl:
+            directory, at = next(iter(self._ahead.items()))
+            if now - at < self._tree.names.ttl:
                 break
             del self._ahead[directory]
             self._early.add(directory)
-        if missed := before - len(self._ahead):
-            self._missed += missed
-            self._least = max(1, self._least // 2)
 
     async def _list(self, directory: Node) -> None:
         if not await self._tree.list_ahead(directory):
