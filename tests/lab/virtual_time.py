@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -24,6 +25,8 @@ _GRACE = 0.002
 """Real seconds that it waits for sockets and pipes that are watched."""
 _POLL = 0.0005
 """Real seconds between two looks at busy threads."""
+_TICK = 2.0**-26
+"""The clock shows multiples of it, so that nothing is rounded: who sleeps for a TTL finds it over."""
 _START = 1000.0
 """Virtual seconds at the start: not zero, so that a time that was never set does not look like the present."""
 
@@ -50,7 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self, seconds: float) -> None:
         """Let the clock go on by `seconds`; timers that come due run in the loop's next round."""
-        self._now += seconds
+        self._now = math.ceil((self._now + seconds) / _TICK) * _TICK
 
     @property
     def outstanding(self) -> bool:

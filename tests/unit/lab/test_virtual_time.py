@@ -39,6 +39,20 @@ def test_timers_run_in_the_order_of_their_times() -> None:
         assert at == pytest.approx(delay)
 
 
+def test_a_sleep_is_never_a_hair_too_short() -> None:
+    async def main() -> list[float]:
+        clock, slept = asyncio.get_running_loop().time, []
+        for number in range(100):
+            await asyncio.sleep(0.1 * number + 1 / 3)
+            began = clock()
+            asyncio.get_running_loop().call_later(2.0 - 5e-10, int)  # what is due so soon after wakes, too
+            await asyncio.sleep(2.0)
+            slept.append(clock() - began)
+        return slept
+
+    assert min(run_virtual(main())) >= 2.0
+
+
 def test_a_timeout_expires_at_its_virtual_moment() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
