@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.lab.mounted import Mounted, needs_fuse, settle
 from tests.lab.tensorboard import TensorBoard
 from tests.lab.waiting import eventually
@@ -32,7 +30,6 @@ def counters(mounted: Mounted) -> dict[str, Any]:
     return remote
 
 
-@pytest.mark.timed
 def test_idle_runs_cost_one_look_at_each_directory_and_file_per_ttl_at_most(
     mounted: Mounted, experiment: Path, shown: Path, tmp_path: Path
 ) -> None:

@@ -36,7 +36,6 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.timed
 @WAYS
 def test_an_open_file_shows_what_a_sync_appended(
     source: Path, experiment: Path, shown: Path, options: tuple[str, ...]
@@ -66,7 +65,6 @@ def gives(follower: io.FileIO, news: bytes) -> bool:
     return eventually(arrived, SOON) and got == news
 
 
-@pytest.mark.timed
 @WAYS
 def test_tail_follows_a_log_that_is_synced(
     source: Path, experiment: Path, shown: Path, options: tuple[str, ...]
@@ -84,7 +82,6 @@ def test_tail_follows_a_log_that_is_synced(
             assert follower.says(log.read_bytes())
 
 
-@pytest.mark.timed
 @WAYS
 def test_tensorboard_goes_on_with_event_files_that_are_synced(
     source: Path, experiment: Path, shown: Path, tmp_path: Path, options: tuple[str, ...]
@@ -110,7 +107,6 @@ def test_tensorboard_goes_on_with_event_files_that_are_synced(
     writer.close()
 
 
-@pytest.mark.timed
 def test_a_checkpoint_that_is_synced_anew_is_the_new_one_and_whole(
     source: Path, experiment: Path, shown: Path
 ) -> None:

@@ -49,7 +49,6 @@ def seconds(work: object) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.timed
 def test_what_is_known_answers_at_once_while_two_hundred_reads_wait(world: World) -> None:
     want = (world.root / "exp/known").read_bytes()
     outcomes: list[tuple[int, float]] = []
@@ -76,7 +75,6 @@ def test_what_is_known_answers_at_once_while_two_hundred_reads_wait(world: World
     assert max(taken) < AT_ONCE
 
 
-@pytest.mark.timed
 def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_back(world: World) -> None:
     number, took = failure(world.path / "exp/new0")
     assert number in (errno.ETIMEDOUT, errno.EHOSTUNREACH)

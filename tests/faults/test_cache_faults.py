@@ -474,7 +474,6 @@ def killed_writer(directory: Path, after: float, limit: int = 6 << 20, seed: int
         process.kill()
 
 
-@pytest.mark.timed
 def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
     cache_at: Open, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -511,7 +510,6 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
     assert before - cache.usage() > 20 << 20
 
 
-@pytest.mark.timed
 def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up_for_long(
     cache_at: Open, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -549,7 +547,6 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_u
     assert len(warnings(caplog)) <= 2
 
 
-@pytest.mark.timed
 def test_a_cache_of_a_hundred_thousand_files_opens_at_once_after_a_kill(
     cache_at: Open, directory: Path
 ) -> None:

@@ -37,7 +37,6 @@ def append(world: World, name: str, data: bytes) -> None:
     assert eventually(lambda: os.stat(world.path / name).st_size == size)
 
 
-@pytest.mark.timed
 def test_a_file_that_grew_and_was_read_is_read_in_a_black_hole(world: World) -> None:
     path = world.path / "exp/grown.pt"
     read(path)
@@ -54,7 +53,6 @@ def test_a_file_that_grew_and_was_read_is_read_in_a_black_hole(world: World) -> 
     assert read(path) == want
 
 
-@pytest.mark.timed
 def test_an_open_file_that_grows_is_read_on_though_others_took_its_place_in_memory_and_on_disk(
     world: World,
 ) -> None:

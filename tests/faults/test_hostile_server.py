@@ -44,7 +44,6 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, P
         yield world, mode
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("twist", twisted_sftp.TWISTS)
 def test_a_spoiled_answer_is_an_error_at_worst(spoiled: tuple[World, Path], twist: str) -> None:
     world, mode = spoiled

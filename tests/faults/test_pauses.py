@@ -10,8 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.lab.mounted import needs_fuse, settle
 from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, World, failure, read
@@ -42,7 +40,6 @@ def test_after_a_pause_of_the_server_a_file_replaced_longer_ago_than_the_ttl_is_
                 assert len(os.listdir(world.path / "exp")) == len(names) + 1
 
 
-@pytest.mark.timed
 def test_a_look_at_a_fifo_with_the_name_of_a_checkpoint_blocks_nobody(tmp_path: Path) -> None:
     world = World(tmp_path, timeout=6, rtt_ms=50)  # so that a name is asked for before its listing is there
     want = world.file("exp/f")
@@ -60,7 +57,6 @@ def test_a_look_at_a_fifo_with_the_name_of_a_checkpoint_blocks_nobody(tmp_path: 
         assert "no answer for" not in world.log
 
 
-@pytest.mark.timed
 def test_a_link_that_died_while_nobody_asked_is_found_and_its_timeout_has_run(tmp_path: Path) -> None:
     world = World(tmp_path, timeout=6)
     world.file("exp/new")
@@ -76,7 +72,6 @@ def test_a_link_that_died_while_nobody_asked_is_found_and_its_timeout_has_run(tm
         world.relay.blackhole(False)
 
 
-@pytest.mark.timed
 def test_a_file_that_became_a_fifo_unseen_is_one_at_the_next_open_and_blocks_nobody_for_long(
     tmp_path: Path,
 ) -> None:

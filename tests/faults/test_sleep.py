@@ -9,8 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from tests.lab.mounted import needs_fuse
 from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, failure, read
@@ -21,7 +19,6 @@ NOTICED = 12
 """Seconds within which a dead link is noticed, with as much again for a busy machine."""
 
 
-@pytest.mark.timed
 def test_a_server_that_stops_for_seconds_delays_a_read_and_nothing_else(tmp_path: Path) -> None:
     world = World(tmp_path, timeout=20)
     known, new = world.file("exp/known"), world.file("exp/new")
@@ -40,7 +37,6 @@ def test_a_server_that_stops_for_seconds_delays_a_read_and_nothing_else(tmp_path
         assert reading.result(10) == new
 
 
-@pytest.mark.timed
 def test_a_server_that_stays_stopped_is_no_answer_in_time(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.file("exp/new")
@@ -53,7 +49,6 @@ def test_a_server_that_stays_stopped_is_no_answer_in_time(tmp_path: Path) -> Non
         assert took < TIMEOUT + SLACK
 
 
-@pytest.mark.timed
 def test_after_a_sleep_with_the_link_dead_what_is_known_answers_and_it_comes_back(tmp_path: Path) -> None:
     world = World(tmp_path)
     known = world.file("exp/known")

@@ -7,8 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.lab.mounted import needs_fuse
 from tests.lab.world import SLACK, World
 
@@ -18,7 +16,6 @@ RTT_MS, JITTER_MS, STALL = 60, 30, 0.3
 TTL = 2.0
 
 
-@pytest.mark.timed
 def test_a_change_is_seen_within_the_ttl_and_two_round_trips_of_a_link_that_stalls_and_jitters(
     tmp_path: Path,
 ) -> None:

@@ -49,7 +49,6 @@ def test_ls_cat_and_inspect_go_through_it_by_either_name(mounted: Mounted, sshd:
     assert "list it with `artisync ls exp-1`" in mounted.ask("cat", path / "exp-1").stderr
 
 
-@pytest.mark.timed
 def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_path: Path) -> None:
     sshd.authorized_keys.write_text("")  # another login would be refused
     out = tmp_path / "out"
@@ -80,7 +79,6 @@ def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_pa
     assert mounted.ask("pull", "exp-1", out).stderr == "Up to date: 2 files.\n"
 
 
-@pytest.mark.timed
 def test_offline_they_answer_at_once(mounted: Mounted, sshd: Sshd) -> None:
     mounted.ask("ls")
     mounted.ask("cat", "exp-1/logs/console.log")

@@ -231,7 +231,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(words["--port"])), http.server
 """
 
 
-@pytest.mark.timed
 @needs_fuse
 def test_tensorboard_gets_each_experiment_by_its_name_and_leaves_nothing_behind(
     client: Client, root: Path, tmp_path: Path

@@ -282,7 +282,6 @@ def too_many(connection: socket.socket) -> None:
     connection.close()
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize(
     ("serve", "text", "step"),
     [
@@ -306,7 +305,6 @@ def test_what_does_not_greet_as_ssh_is_told(
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.timed
 def test_a_server_that_falls_silent_after_its_greeting_is_given_up_in_time(
     client: Client, server: Sshd
 ) -> None:

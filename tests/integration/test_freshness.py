@@ -99,7 +99,6 @@ CHANGES: dict[str, tuple[str, Change, Look, object]] = {
 }
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("listed", [False, True], ids=["by name", "listed"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_seen_within_the_ttl(there: Path, here: Path, name: str, listed: bool) -> None:
@@ -132,7 +131,6 @@ def shown_whole(here: Path, there: Path) -> bool:
     return (here / "ck.pt").exists() and (here / "ck.pt").stat().st_size == (there / "ck.pt").stat().st_size
 
 
-@pytest.mark.timed
 def test_a_name_that_was_absent_is_seen_when_it_comes(there: Path, here: Path) -> None:
     os.listdir(here)
     for _ in range(100):
@@ -246,7 +244,6 @@ def test_a_mapping_shows_the_bytes_of_the_version_that_was_opened(there: Path, h
     assert mapped[:] == tagged(b"old", BIG)  # all its pages were there
 
 
-@pytest.mark.timed
 def test_what_is_written_all_the_time_is_stale_within_the_timeout(there: Path, here: Path) -> None:
     path, done = there / "ck.pt", threading.Event()
     path.write_bytes(bytes(BIG))

@@ -234,7 +234,6 @@ def test_a_server_that_cannot_be_reached_is_not_an_absent_file(client: Client, r
         assert caught.value.errno == errno.EHOSTUNREACH
 
 
-@pytest.mark.timed
 def test_offline_what_is_cached_is_read_and_the_rest_fails_in_time(
     client: Client, root: Path, relay: Relay
 ) -> None:

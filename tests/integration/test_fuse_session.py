@@ -302,7 +302,6 @@ def test_a_listing_brings_the_attributes_of_all_entries_with_it(mounted: Mounted
     assert asked - {"release"} == {"readdirplus"}  # the end of the directory comes when it likes
 
 
-@pytest.mark.timed
 def test_ten_thousand_entries_are_packed_within_a_tenth_of_a_second() -> None:
     handler = SmallHandler()
     entry = handler.entry(1)
@@ -527,7 +526,6 @@ def test_a_handler_that_raises_after_its_answer_is_logged_and_the_answer_stands(
     assert "could not be served" in caplog.text
 
 
-@pytest.mark.timed
 def test_a_thousand_waiting_reads_do_not_delay_what_is_known(mounted: Mounted) -> None:
     mounted.handler.add("slow", File(size=1000 * 4096, held=True, direct_io=True))
     mounted.handler.add("quick", File(size=1 << 20, fill=b"q"))
@@ -760,7 +758,6 @@ def test_a_mount_whose_process_was_killed_is_dead_and_is_cleaned_up(tmp_path: Pa
         assert not mountpoint.is_mounted(tmp_path)
 
 
-@pytest.mark.timed
 def test_a_mount_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     with served_elsewhere(tmp_path, os.getuid()) as process:
         process.send_signal(signal.SIGSTOP)

@@ -48,7 +48,6 @@ print(json.dumps([said, took, peak * (1 if sys.platform == "darwin" else 1024)])
 """
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("called", FILES)
 def test_a_hostile_file_takes_two_seconds_and_256_mib_at_most(called: str, tmp_path: Path) -> None:
     name, make = FILES[called]

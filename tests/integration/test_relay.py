@@ -96,7 +96,6 @@ def test_without_delay_or_limit_the_relay_is_fast(target: Target) -> None:
         assert receive(client, 64 * MIB) < 64 / 150
 
 
-@pytest.mark.timed
 def test_the_rate_is_shared_by_all_connections(target: Target) -> None:
     with Relay(target.port, rtt_ms=10, rate_mbit=80) as relay:
         clients = [connect(relay) for _ in range(4)]

@@ -45,7 +45,6 @@ def only_a_greeting() -> AbstractContextManager[int]:
     return listener(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n"))
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize("kind_of_silence", [silent, only_a_greeting])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_port_that_says_nothing_is_no_answer_within_the_timeout(
