@@ -39,9 +39,7 @@ async def listing(files: Files, path: str) -> list[Info]:
     top = await files.find(os.fsencode(path))
     if top.kind is not Kind.DIRECTORY:
         return [_info(files, path, top)]
-    children = files.listing_now(top)
-    if children is None:
-        children = await files.listing(top)
+    children = files.listing_now(top) or await files.listing(top)
     return await _infos(files, path, top, children.values())
 
 

@@ -50,7 +50,6 @@ class Stacks:
         self._opened: dict[str, asyncio.Task[Stack]] = {}
         self._following = Tasks()
         self._closing = AsyncExitStack()
-        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._submitting = threading.Lock()
         self._ended = False
@@ -85,7 +84,9 @@ class Stacks:
 
         Nothing can be run afterwards.
         """
-        future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        with self._submitting:
+            self._ended = True
+            future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
         try:
             future.result(CLOSE_SECONDS)
         except (ArtisyncError, OSError) as error:  # TimeoutError too
@@ -95,18 +96,13 @@ class Stacks:
         gc.collect()  # SQLite's connections of threads that have ended are in cycles, and so are the blocks in memory
 
     def _serve(self) -> None:
-        with asyncio.Runner(
-            loop_factory=lambda: self._loop
-        ):  # which ends what still runs, and closes the loop
+        # the runner ends what still runs, and closes the loop
+        with asyncio.Runner(loop_factory=lambda: self._loop):
             self._loop.run_forever()
-            with self._submitting:
-                self._ended = True
 
     # --- on the loop's thread -----------------------------------------------------------------------------------
 
     async def _run(self, options: Options, work: Callable[[Stack], Awaitable[T]]) -> T:
-        if self._closed:
-            raise _shut_down()
         return await work(await self._stack(options))
 
     async def _stack(self, options: Options) -> Stack:
@@ -128,7 +124,6 @@ class Stacks:
         return stack
 
     async def _close(self) -> None:
-        self._closed = True
         await self._following.aclose()
         opening = list(self._opened.values())
         for task in opening:

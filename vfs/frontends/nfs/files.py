@@ -84,8 +84,7 @@ class NfsFiles:
 
     async def listing(self, directory: Node) -> Mapping[bytes, Node]:
         """The children of a directory: live, to be copied by who keeps it."""
-        children = self.service.listing_now(directory)
-        return await self.service.listing(directory) if children is None else children
+        return self.service.listing_now(directory) or await self.service.listing(directory)
 
     async def read(self, node: Node, offset: int, count: int) -> list[Piece]:
         """The bytes from `offset` on, fewer than `count` at the end of the file only."""
