@@ -74,17 +74,16 @@ class Address:
 
     def line(self) -> str:
         """A canonical `ssh …` line, quoted for a shell, that `parse` takes back to an equal address."""
-        words = ["ssh"]
-        if self.port is not None:
-            words += ["-p", str(self.port)]
-        for key in self.keys:
-            words += ["-i", key]
-        if self.jump is not None:
-            words += ["-J", self.jump]
-        for name, value in self.options:
-            words += ["-o", f"{name}={value}"]
-        words.append(f"{self.user}@{self.host}" if self.user is not None else self.host)
-        return shlex.join(words)
+        jump = ["-J", self.jump] if self.jump is not None else []
+        place = f"{self.user}@{self.host}" if self.user is not None else self.host
+        return shlex.join(["ssh", *jump, *self.words(), place])
+
+    def words(self) -> list[str]:
+        """Port, keys and options as words for ssh."""
+        pairs = [("-p", str(self.port))] if self.port is not None else []
+        pairs += [("-i", key) for key in self.keys]
+        pairs += [("-o", f"{name}={value}") for name, value in self.options]
+        return [word for pair in pairs for word in pair]
 
 
 def _split(words: str | Sequence[str]) -> list[str]:

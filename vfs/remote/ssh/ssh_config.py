@@ -66,14 +66,7 @@ def ssh_command(config: Path | None) -> list[str]:
 
 def line_options(address: Address) -> list[str]:
     """The address as options of ssh, but for its jump host and its host."""
-    words: list[str] = []
-    if address.port is not None:
-        words += ["-p", str(address.port)]
-    if address.user is not None:
-        words += ["-l", address.user]
-    for key in address.keys:
-        words += ["-i", key]
-    return [*words, *(f"-o{name}={value}" for name, value in address.options)]
+    return [*(["-l", address.user] if address.user is not None else []), *address.words()]
 
 
 def no_ssh(failure: OSError) -> errors.ConnectError:
