@@ -26,8 +26,6 @@ MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
 """The shortest time between two directories that counts, in seconds."""
-PACES = 32
-"""The latest directories that the walker's pace is measured over."""
 TRIALS = 16
 """Listings that may go unused at first; later a quarter of those that were used."""
 GUESSES = 8
@@ -57,8 +55,8 @@ class Crawl:
         """Listed ahead, and not opened since: wrong guesses."""
         self._round = self.last
         """When the walker began, or began again."""
-        self._paces = deque([pace], maxlen=PACES)
-        """Seconds that it took for a directory, without those that it waited for the listing."""
+        self._pace = pace
+        """Seconds that it takes for a directory, smoothed, without those that it waits for the listing."""
         self._rows: dict[Node, list[Node]] = {}
         """The directories in a directory, in the walker's order."""
         self._below_each: dict[Node, tuple[int, int]] = {}
@@ -75,7 +73,7 @@ class Crawl:
     def opened(self, directory: Node, pace: float) -> None:
         """The walker opened a directory, `pace` seconds after it was given the one before."""
         self.last = now = loop_time()
-        self._paces.append(pace)
+        self._pace += (pace - self._pace) / 16
         self._times.append(now)
         if directory in self._seen and now - self._round >= self._tree.names.ttl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
@@ -132,8 +130,7 @@ class Crawl:
         half = self._tree.names.ttl / 2
         while self._times and self._times[0] < loop_time() - half:
             self._times.popleft()
-        pace = max(sum(self._paces) / len(self._paces), SHORTEST)
-        return int(min(max(FIRST, len(self._times)), half / pace))
+        return int(min(max(FIRST, len(self._times)), half / max(self._pace, SHORTEST)))
 
     def _miss(self, now: float) -> None:
         """Note directories that were listed ahead and expired before the walker opened them."""
