@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import fcntl
+import functools
 import hashlib
 import logging
 import os
@@ -107,21 +108,18 @@ class Pulled:
         self._directory = directory
         self._real = os.fsencode(os.path.realpath(directory))
         self._path = state_dir() / "pulls" / f"{_digest(self._real)}.db"
-        self._taken: set[bytes] = set()
+        self._taken: dict[bytes, int] = {}
+        """The byte of the lock file that is locked for each experiment."""
 
     def __enter__(self) -> Pulled:
         try:
             paths.make_private(self._path.parent)
-            self._lock = _private(self._path.with_suffix(".lock"))
+            self._lock = _lock_file(self._path.with_name("lock"))
             if not self._path.exists():
                 os.close(_private(self._path))
         except OSError as error:
             raise StateUnusable(f"{self._path} cannot be written: {error.strerror}") from error
-        try:
-            self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._open()
         return self
 
     def _open(self) -> None:
@@ -140,27 +138,27 @@ class Pulled:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-        _HELD.difference_update((self._real, experiment) for experiment in self._taken)
-        os.close(self._lock)
+        for byte in self._taken.values():
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, byte)
+        _HELD.difference_update(self._taken.values())
 
     def take(self, name: str) -> None:
         """Lock the experiment that a name is in. Raises DestinationBusy when another pull is writing it here."""
         experiment = os.fsencode(name.partition("/")[0])
         if experiment in self._taken:
             return
-        held = self._real, experiment
+        byte = int(_digest(self._real + b"/" + experiment), 16) >> 2
         try:
-            if held in _HELD:  # by this process, which no lock of its own keeps out
+            if byte in _HELD:  # by this process, which no lock of its own keeps out
                 raise BlockingIOError
-            # one byte of the file for each experiment
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(_digest(experiment), 16) >> 2)
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
         except (BlockingIOError, PermissionError) as error:
             place = self._directory / os.fsdecode(experiment)
             raise DestinationBusy(f"another pull is writing {place}") from error
         except OSError as error:
             raise StateUnusable(f"{self._path} cannot be locked: {error.strerror}") from error
-        _HELD.add(held)
-        self._taken.add(experiment)
+        _HELD.add(byte)
+        self._taken[experiment] = byte
 
     def left(self, name: str, found: LocalEntry) -> Left | None:
         """The state in which we left the file or symlink; None if `found` differs from it."""
@@ -241,8 +239,14 @@ class Pulled:
             raise StateUnusable(f"{self._path} cannot be written: {error}") from error
 
 
-_HELD: set[tuple[bytes, bytes]] = set()
-"""Directories and experiments that this process has taken."""
+_HELD: set[int] = set()
+"""The bytes of the lock file that this process has locked."""
+
+
+@functools.cache
+def _lock_file(path: Path) -> int:
+    """Never closed: with the first descriptor of a file that a process closes, POSIX drops all its locks."""
+    return _private(path)
 
 
 def _digest(name: bytes) -> str:

@@ -7,6 +7,8 @@ import itertools
 import os
 import posixpath
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -437,6 +439,19 @@ def test_two_pulls_into_one_directory_write_different_experiments(out: Path) -> 
             assert journal.knows("f/file")
 
     play(story)
+
+
+def test_a_pull_that_ends_leaves_others_of_its_process_their_locks(out: Path) -> None:
+    words = (
+        f"from vfs.commands.pull_journal import *\nwith Pulled(Path({str(out)!r})) as other: other.take('e')"
+    )
+    with Pulled(out) as one:
+        one.take("e")
+        with Pulled(out) as other:
+            other.take("f")
+        another = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+        assert "another pull is writing" in another.stderr
+    assert subprocess.run([sys.executable, "-c", words]).returncode == 0
 
 
 def test_a_directory_that_cannot_be_made_is_told_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
