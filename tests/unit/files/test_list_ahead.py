@@ -11,7 +11,6 @@ import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
 from vfs.base.errors import AccessDenied, NoSuchPath
-from vfs.files.ahead.crawl import TRIALS
 from vfs.files.ahead.list_ahead import PATTERN_SECONDS
 from vfs.files.node import Kind, Node
 from vfs.remote.api import DirEntry
@@ -215,7 +214,7 @@ def test_a_walk_whose_way_cannot_be_guessed_is_soon_left_alone() -> None:
     async def story(stack: MemoryStack) -> None:
         make_long(stack)
         await walk(stack, PACE, lambda nodes: random.Random(2).sample(nodes, len(nodes)))
-        assert listed(stack) <= 1.3 * LONG + TRIALS
+        assert listed(stack) <= 1.2 * LONG
 
     play(story)
 

@@ -26,8 +26,6 @@ MOST_PASSED = 20_000
 """Directories of one walk remembered as passed."""
 SHORTEST = 1e-4
 """The shortest time between two directories that counts, in seconds."""
-TRIALS = 16
-"""Listings that may go unused at first; later a quarter of those that were used."""
 GUESSES = 8
 """Steps of the walker that are compared with the sorted order, to guess it."""
 
@@ -46,13 +44,11 @@ class Crawl:
         self._latest: dict[Node, Node] = {} if at.parent is None else {at.parent: at}
         """Which directory the walker opened last in a directory."""
         self._ahead: dict[Node, float] = {}
-        """Directories listed ahead and not opened yet, with the time of the request; oldest first."""
+        """Directories listed ahead and not opened while that was fresh, with the time of the request."""
         self._seen: set[Node] = {at}
         """Opened in this round."""
         self._passed: set[Node] = {at}
         """Opened, or listed ahead."""
-        self._early: set[Node] = set()
-        """Listed ahead, and not opened since: wrong guesses."""
         self._round = self.last
         """When the walker began, or began again."""
         self._pace = pace
@@ -64,6 +60,7 @@ class Crawl:
         self._times: deque[float] = deque(maxlen=MOST_AHEAD)
         """When it opened the directories of the last half of the TTL."""
         self._opened = 0
+        """How many were."""
         self._steps = 0
         """Directories that the walker opened since the last look ahead."""
         self._looking = False
@@ -79,10 +76,9 @@ class Crawl:
             self._round, self._seen, self._passed = now, set(), set(self._ahead)
             self._latest.clear()
             self._forget_rows()
-        if self._ahead.pop(directory, None) is not None:
+        if now - self._ahead.get(directory, NEVER) < self._tree.names.ttl:
+            del self._ahead[directory]
             self._opened += 1
-        elif directory in self._early:
-            self._early.remove(directory)
         elif directory not in self._passed:
             self._guess_order(directory)
         self._seen.add(directory)
@@ -103,14 +99,12 @@ class Crawl:
     def _go_on(self) -> None:
         self._looking = False
         self._steps = 0
-        now = loop_time()
-        self._miss(now)
-        most = self._most()
+        now, most = loop_time(), self._most()
         if not most or self._tree.requests.silent():
             return
-        distance = 0.0
+        distance, unused = 0.0, 1.5 * most + self._opened // 4
         for directory in self._following():
-            if distance >= most or len(self._ahead) >= 1.5 * most or len(self._passed) > MOST_PASSED:
+            if distance >= most or len(self._ahead) >= unused or len(self._passed) > MOST_PASSED:
                 break
             if directory in self._seen:
                 continue
@@ -125,21 +119,10 @@ class Crawl:
 
     def _most(self) -> int:
         """How many directories ahead of the walker may be listed."""
-        if len(self._early) > TRIALS + self._opened // 4:
-            return 0
         half = self._tree.names.ttl / 2
         while self._times and self._times[0] < loop_time() - half:
             self._times.popleft()
         return int(min(max(FIRST, len(self._times)), half / max(self._pace, SHORTEST)))
-
-    def _miss(self, now: float) -> None:
-        """Note directories that were listed ahead and expired before the walker opened them."""
-        while self._ahead:
-            directory, at = next(iter(self._ahead.items()))
-            if now - at < self._tree.names.ttl:
-                break
-            del self._ahead[directory]
-            self._early.add(directory)
 
     async def _list(self, directory: Node) -> None:
         if not await self._tree.list_ahead(directory):
