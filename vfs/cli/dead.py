@@ -14,7 +14,7 @@ from vfs.frontends import mountpoint as mountpoints
 def mounts() -> list[register.MountRecord]:
     """The dead mounts of this user."""
     live = {record.mountpoint for record in register.mounts()}
-    return [record for record in register.dead(mountpoints.is_ours) if record.mountpoint not in live]
+    return [record for record in register.dead(_is_dead) if record.mountpoint not in live]
 
 
 def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
@@ -28,7 +28,12 @@ def error(mountpoint: Path, profile: str | None = None) -> NotMounted:
 def around(place: Path) -> NotMounted | None:
     """The error if the place is in a dead artisync mount, else None."""
     for above in (place, *place.parents):
-        if mountpoints.is_ours(above) and mountpoints.is_dead(above):  # else a bind mount, or another user's
+        if _is_dead(above):
             profiles = {record.mountpoint: record.profile for record in mounts()}
             return error(above, profiles.get(above))
     return None
+
+
+def _is_dead(place: Path) -> bool:
+    """Whether it is a dead mount of artisync; not if it is another user's, which cannot be asked."""
+    return mountpoints.is_ours(place) and mountpoints.is_dead(place)

@@ -282,6 +282,14 @@ def test_when_a_mount_ends_meanwhile_its_own_server_is_asked_and_nothing_is_writ
     assert ("it has ended" in said.err) is begun
 
 
+def test_another_users_mount_in_the_place_of_a_dead_one_is_not_said_to_be_dead(
+    artisync: Artisync, dead: Path, kernel: Kernel
+) -> None:
+    kernel.dead = False
+    assert artisync("status").out == artisync("status").out == "Nothing is mounted.\n"
+    assert "nothing is mounted" in artisync("unmount").err
+
+
 def test_a_mount_that_was_taken_away_is_none(artisync: Artisync, dead: Path, kernel: Kernel) -> None:
     del kernel.mounted[dead]
     assert artisync("status").out == "Nothing is mounted.\n"

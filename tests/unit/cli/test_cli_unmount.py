@@ -164,6 +164,7 @@ def test_without_an_argument_it_is_the_only_mount(
     said = artisync("unmount")
     assert (said.code, said.err.splitlines()[0]) == (1, "artisync: nothing is mounted")
     record.socket.with_suffix(".json").write_text(kept)  # its process was killed
+    kernel.dead = True
     with live(home / "n", {}):
         said = artisync("unmount")
         assert said.code == 2
