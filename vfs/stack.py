@@ -131,7 +131,7 @@ class Stack:
                 "directory": str(settings.cache_dir),
                 "limit": settings.cache_size,
                 **self.cache.stats(),
-                "problem": self.cache.problem,
+                "problem": self.cache.disk.problem,
             },
             "remote": remote.stats(),
             "metered": settings.metered,
@@ -176,7 +176,7 @@ async def open_stack(
             known = await cache.get_record(key)
             await remote.connect(measure=not settings.metered)
             stack = await begun(settings, remote, cache, known or settings.root)
-            cache.set_record(key, stack.tree.root.path)
+            cache.disk.set_record(key, stack.tree.root.path)
         except (*AWAY, ServerFailure, OSError) as error:
             if not offline or known is None:
                 raise

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.blocks import read_block
+from tests.lab.blocks import ledger_of, prune, read_block, usage, verify
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.records import lineage_pin
+from vfs.cache.upkeep import looked_after
 
 LINEAGE = b"\x05" * 16
 LIMIT = 1 << 30
@@ -196,8 +197,7 @@ def test_a_directory_that_is_deleted_again_and_again_is_made_anew_once_a_minute(
         shutil.rmtree(directory, ignore_errors=True)
     put(cache, 0)
     assert not directory.exists()
-    with pytest.raises(CacheUnusable, match="cannot be used at the moment"):
-        cache.usage()
+    assert cache.problem == "its directory is not there"
     cache.set_record("f:x", b"kept in memory")
     assert cache.get_record("f:x") == b"kept in memory"
     assert right(cache, 0) == []
@@ -246,14 +246,14 @@ def test_a_full_disk_stops_writing_but_not_reading(
     cache.close()
     again = cache_at(small / "cache")
     assert right(again, 0, 1, size=BLOCK) == [0, 1]
-    assert all(verdict.error is None for verdict in again.verify())
+    assert all(verdict.error is None for verdict in verify(again))
 
 
 @needs_root
 def test_a_disk_that_was_full_is_written_again_when_there_is_room(
     cache_at: Open, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfs.cache.writer.PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("vfs.cache.disk.PAUSE_SECONDS", 0.1)
     cache = cache_at(small / "cache")
     blocker = small / "other"
     fill(blocker)
@@ -400,7 +400,7 @@ def test_a_broken_database_is_got_over(
     how: str,
     where: str,
 ) -> None:
-    monkeypatch.setattr("vfs.cache.writer.REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr("vfs.cache.disk.REOPEN_SECONDS", 0.0)
     cache = cache_at()
     put(cache, *range(COUNT))
     if where == "at rest":
@@ -499,15 +499,14 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
         assert taken <= limit + BLOCK
     assert warnings(caplog) == []
     cache = cache_at()
-    ledger = cache._writer.ledger
-    assert ledger is not None
+    ledger = ledger_of(cache)
     for path in files(directory):
         assert ledger.records.sizes_in(bytes.fromhex(path.name))
     assert len(files(directory)) > 50
-    before = cache.usage()
-    cache.prune(0)
+    before = usage(cache)
+    prune(cache, 0)
     assert files(directory) == []
-    assert before - cache.usage() > 20 << 20
+    assert before - usage(cache) > 20 << 20
 
 
 def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_up_for_long(
@@ -536,8 +535,9 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_u
             started = time.monotonic()
             second = cache_at()
             assert time.monotonic() - started < 6.0
-            with pytest.raises(CacheUnusable, match="cannot be used at the moment"):
-                second.usage()
+            assert second.problem == "another process keeps it locked"
+            with pytest.raises(CacheUnusable, match="locked"), looked_after(directory):
+                pass
         finally:
             process.kill()
     assert cache.flush(30)

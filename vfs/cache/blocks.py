@@ -33,20 +33,19 @@ LOOK_SECONDS = 0.02
 STALL_SECONDS = 2.0
 """When the disk has written nothing for this long, nobody waits for it any more."""
 
-Key = Place
 Waiters = list[Callable[[Block | None], None]]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class _Memory(LRUCache[Key, Block]):
+class _Memory(LRUCache[Place, Block]):
     """Bounded by the memory that the blocks take; tells what it let go."""
 
-    def __init__(self, size: int, forgotten: Callable[[Key], None]) -> None:
+    def __init__(self, size: int, forgotten: Callable[[Place], None]) -> None:
         super().__init__(size, getsizeof=lambda block: block.footprint)
         self._forgotten = forgotten
 
-    def popitem(self) -> tuple[Key, Block]:
+    def popitem(self) -> tuple[Place, Block]:
         key, block = super().popitem()
         self._forgotten(key)
         return key, block
@@ -64,15 +63,15 @@ class BlockCache:
         self, disk: DiskCache | None, memory_bytes: int = memory.BLOCKS, queue_bytes: int = memory.QUEUE
     ) -> None:
         self._keeps = disk is not None
-        self._disk = disk or DiskCache(Path(), 0)  # its writer does not run: records stay in memory
+        self.disk = disk or DiskCache(Path(), 0)  # its thread does not run: records stay in memory
         self.memory_bytes = memory_bytes
         self._queue_bytes = queue_bytes
         self._memory = _Memory(memory_bytes, self._forgotten)
         self._held: dict[bytes, set[int]] = {}
-        self._unpersisted: set[Key] = set()
-        self._loading: dict[Key, Waiters] = {}
+        self._unpersisted: set[Place] = set()
+        self._loading: dict[Place, Waiters] = {}
         """The callbacks for each block that is being read from the disk; none for a lineage that was dropped."""
-        self._to_load: list[tuple[Key, Waiters]] = []
+        self._to_load: list[tuple[Place, Waiters]] = []
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="cache-read")
         # they begin before threads become scarce, and before a file is opened: a connection to SQLite takes milliseconds
         begun = threading.Barrier(READ_THREADS)
@@ -91,7 +90,7 @@ class BlockCache:
         where there is none."""
         key = (lineage, index)
         block = self._memory.get(key)
-        if block is None and (block := self._disk.pending(lineage, index)) is not None:
+        if block is None and (block := self.disk.pending(lineage, index)) is not None:
             self._remember(key, block)
         if block is not None:
             then(block)
@@ -115,17 +114,17 @@ class BlockCache:
         self._unpersisted.discard(key)
         if not self._keeps:
             return
-        if self._disk.queue_bytes > self._queue_bytes * 3 // 2:
+        if self.disk.queue_bytes > self._queue_bytes * 3 // 2:
             self.unkept += 1
             return
-        self._disk.write(lineage, index, block)
+        self.disk.write(lineage, index, block)
 
     def passed(self, lineage: bytes, index: int) -> None:
         """A block will hardly be asked for again soon: it makes way in memory if the disk has it, or will have it."""
         key = (lineage, index)
-        if key in self._memory and self.kept(lineage, index):
+        if key in self._memory and self.disk.kept(lineage, index):
             self._release(key)
-            self._disk.touch(lineage, [index])
+            self.disk.touch(lineage, [index])
 
     def persist(self, lineage: bytes) -> list[int]:
         """Keep on the disk what was put without `persist` and is in memory still; the blocks."""
@@ -152,44 +151,31 @@ class BlockCache:
     @property
     def congested(self) -> bool:
         """Whether more waits to be written than should."""
-        return self._disk.queue_bytes > self._queue_bytes
+        return self.disk.queue_bytes > self._queue_bytes
 
     async def room(self) -> None:
         """Wait until the queue to the disk is below its bound, or the disk has not moved for
         `STALL_SECONDS`."""
         loop = asyncio.get_running_loop()
-        waiting, since = self._disk.queue_bytes, loop.time()
+        waiting, since = self.disk.queue_bytes, loop.time()
         while self.congested and loop.time() - since < STALL_SECONDS:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._disk.queue_bytes < waiting:
+            if self.disk.queue_bytes < waiting:
                 since = loop.time()
-            waiting = self._disk.queue_bytes
+            waiting = self.disk.queue_bytes
 
     async def index(self, lineage: bytes) -> dict[int, int]:
         """The blocks that the disk has, or will have: index → valid bytes. Other processes write there, too: looks again."""
-        return await self._call(self._disk.index, lineage)
-
-    def kept(self, lineage: bytes, index: int) -> bool:
-        """Whether the disk has a block, or will have it, as far as is known now."""
-        return self._disk.kept(lineage, index)
+        return await self._call(self.disk.index, lineage)
 
     def cached_bytes(self, lineage: bytes) -> int:
         """Bytes of a lineage in memory or on the disk, as far as is known now."""
-        sizes = self._disk.known(lineage)
+        sizes = self.disk.known(lineage)
         for index in self._held.get(lineage, ()):
             block = self._memory.get((lineage, index))
             if block is not None:
                 sizes[index] = max(sizes.get(index, 0), block.valid_bytes)
         return sum(sizes.values())
-
-    def why_not_kept(self, lacking: int) -> str:
-        """Why the disk does not have so many bytes that were put, for people."""
-        return self._disk.why_not_kept(lacking)
-
-    @property
-    def problem(self) -> str | None:
-        """Why the disk keeps nothing just now, for people."""
-        return self._disk.problem
 
     def drop(self, lineage: bytes) -> None:
         """Forget a lineage, in memory and on the disk."""
@@ -197,35 +183,28 @@ class BlockCache:
             self._release((lineage, index))
         for key in [key for key in self._loading if key[0] == lineage]:
             del self._loading[key]
-        self._disk.drop(lineage)
+        self.disk.drop(lineage)
 
-    # --- records ------------------------------------------------------------------------------------------
+    # --- records: `disk.set_record` sets one -----------------------------------------------------------------
 
     async def get_record(self, key: str) -> bytes | None:
         """A small value that was kept; None when there is none, or none that is sound."""
-        return await self._call(self._disk.get_record, key)
+        return await self._call(self.disk.get_record, key)
 
     async def records(self, prefix: str) -> list[tuple[str, bytes]]:
         """All values whose names begin with `prefix`, in order."""
-        return await self._call(self._disk.records, prefix)
-
-    def set_record(self, key: str, value: bytes) -> None:
-        """Keep a small value under a name; written later, readable at once."""
-        self._disk.set_record(key, value)
-
-    def delete_record(self, key: str) -> None:
-        self._disk.set_record(key, None)
+        return await self._call(self.disk.records, prefix)
 
     # --- its life -------------------------------------------------------------------------------------------
 
     async def flush(self, seconds: float = 30.0) -> bool:
         """Wait until what was put is on the disk, or cannot be, `seconds` at most; whether nothing waits."""
-        return not self._keeps or await asyncio.to_thread(self._disk.flush, seconds)
+        return not self._keeps or await asyncio.to_thread(self.disk.flush, seconds)
 
     async def close(self, seconds: float = 5.0) -> None:
         """Write what waits, for `seconds` at most, and let go of the disk."""
-        disk, keeps = self._disk, self._keeps
-        self._disk, self._keeps = DiskCache(Path(), 0), False  # nobody finds anything there
+        disk, keeps = self.disk, self._keeps
+        self.disk, self._keeps = DiskCache(Path(), 0), False  # nobody finds anything there
         self._threads.shutdown(wait=False)
         if keeps:
             await asyncio.to_thread(disk.close, seconds)
@@ -234,15 +213,15 @@ class BlockCache:
         """Counts and bytes since the start, in plain numbers."""
         return {
             "memory_bytes": int(self._memory.currsize),
-            "queue_bytes": self._disk.queue_bytes,
-            "disk_bytes": self._disk.disk_bytes,
+            "queue_bytes": self.disk.queue_bytes,
+            "disk_bytes": self.disk.disk_bytes,
             "unkept": self.unkept,
         }
 
     # --- below ----------------------------------------------------------------------------------------------
 
     def _begin_reader(self, begun: threading.Barrier) -> None:
-        self._disk.get_record("")
+        self.disk.get_record("")
         begun.wait()  # else the executor would leave the work to the first one
 
     def _call(self, function: Callable[[*Ts], T], *values: *Ts) -> asyncio.Future[T]:
@@ -254,21 +233,21 @@ class BlockCache:
             answer.set_result(function(*values))
             return answer
 
-    def _remember(self, key: Key, block: Block) -> None:
+    def _remember(self, key: Place, block: Block) -> None:
         self._memory[key] = block
         self._held.setdefault(key[0], set()).add(key[1])
 
-    def _release(self, key: Key) -> None:
+    def _release(self, key: Place) -> None:
         self._memory.pop(key, None)
         self._unhold(key)
 
-    def _forgotten(self, key: Key) -> None:
+    def _forgotten(self, key: Place) -> None:
         """A block made way for another: its place on the disk was last used now."""
         self._unhold(key)
-        if self.kept(*key):
-            self._disk.touch(key[0], key[1:])
+        if self.disk.kept(*key):
+            self.disk.touch(key[0], key[1:])
 
-    def _unhold(self, key: Key) -> None:
+    def _unhold(self, key: Place) -> None:
         lineage, index = key
         self._unpersisted.discard(key)
         held = self._held.get(lineage)
@@ -281,7 +260,7 @@ class BlockCache:
         """Have the threads read what this step of the loop asked for, runs of blocks together: handing over costs more than
         reading."""
         loads, self._to_load = self._to_load, []
-        run: list[tuple[Key, Waiters]] = []
+        run: list[tuple[Place, Waiters]] = []
         for load in loads:
             (lineage, index), _ = load
             if run and (len(run) == TOGETHER or run[-1][0] != (lineage, index - 1)):
@@ -290,12 +269,14 @@ class BlockCache:
             run.append(load)
         self._read(run)
 
-    def _read(self, loads: list[tuple[Key, Waiters]]) -> None:
+    def _read(self, loads: list[tuple[Place, Waiters]]) -> None:
         (lineage, _), _ = loads[0]
-        read = self._call(self._disk.read, lineage, [index for (_, index), _ in loads])
+        read = self._call(self.disk.read, lineage, [index for (_, index), _ in loads])
         read.add_done_callback(partial(self._all_loaded, loads))
 
-    def _all_loaded(self, loads: list[tuple[Key, Waiters]], read: asyncio.Future[list[Block | None]]) -> None:
+    def _all_loaded(
+        self, loads: list[tuple[Place, Waiters]], read: asyncio.Future[list[Block | None]]
+    ) -> None:
         blocks = [None] * len(loads) if read.cancelled() else read.result()
         for (key, waiters), block in zip(loads, blocks, strict=True):
             if self._loading.get(key) is not waiters:
@@ -306,7 +287,7 @@ class BlockCache:
             for then in waiters:
                 then(block)
 
-    def _merge(self, key: Key, block: Block) -> Block:
+    def _merge(self, key: Place, block: Block) -> Block:
         held = self._memory.get(key)
         if held is None:
             self._remember(key, block)

@@ -39,17 +39,11 @@ Ranges = tuple[int, Block, tuple[Extent, ...]]
 """The index of a block, the block, and which ranges of it are meant."""
 
 
-def _find_fallocate() -> Callable[..., int] | None:
-    if not hasattr(os, "O_DIRECT"):  # macOS
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    function = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
-    if function is not None:
-        function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    return function
-
-
-_fallocate = _find_fallocate()
+_libc = ctypes.CDLL(None)
+_fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+"""None on macOS."""
+if _fallocate is not None:
+    _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 def checksum(block: Block, extents: Iterable[Extent]) -> int:

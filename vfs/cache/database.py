@@ -44,6 +44,9 @@ class DatabaseBusy(ArtisyncError):
     """Another process has kept the database locked for too long."""
 
 
+TROUBLE = (OSError, sqlite3.Error, DatabaseBusy, ForeignDatabase)
+"""What may be raised where a cache's disk is used."""
+
 _KINDS = {
     "busy": (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     # SQLITE_ERROR: a table or column is not there

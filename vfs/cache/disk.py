@@ -1,5 +1,8 @@
 """The disk below the memory cache: blocks and small records, written behind by one thread, read by anyone.
 
+Trouble never reaches a reader. There is one warning per cause; blocks are then not kept, records stay in memory, and the disk is
+tried again from time to time.
+
 Thread-safety: all methods may be called on any thread. Those that say "at once" touch no disk, and are the
 only ones for the event loop's thread, with those of `WriteQueue` but `flush`.
 """
@@ -8,29 +11,30 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from vfs.base import paths
-from vfs.base.errors import CacheUnusable, NoCache
 from vfs.base.units import size
 from vfs.cache.block import Block
-from vfs.cache.database import DATABASE, ForeignDatabase, cause_of
+from vfs.cache.database import TROUBLE, cause_of
 from vfs.cache.ledger import Ledger
-from vfs.cache.records import PINS, Records
-from vfs.cache.rows import Damaged, parse_key
-from vfs.cache.store import clear, open_ledger
-from vfs.cache.write_queue import WriteQueue
-from vfs.cache.writer import TROUBLE, Warnings, Writer
+from vfs.cache.records import PINS
+from vfs.cache.rows import Damaged
+from vfs.cache.store import keep_pins, open_ledger, unusable
+from vfs.cache.write_queue import WriteBatch, WriteQueue
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+REOPEN_SECONDS = 60.0
+"""Least time between two attempts to make a directory anew that vanished or broke."""
+PAUSE_SECONDS = 30.0
+"""How long nothing is written after the disk was full or refused to be written."""
+BUSY_PAUSE = 1.0
+"""How long nothing is written after another process kept the database locked."""
 
 _WHY = {
     "busy": "another process keeps it locked",
@@ -38,17 +42,14 @@ _WHY = {
     "gone": "its directory is not there",
     "refused": "its directory may not be written",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """A block or record that was checked; `error` is None when it is sound. `lineage` and `index` are None for a
-    small record. `size`: bytes of the disk that the block took."""
-
-    lineage: bytes | None
-    index: int | None
-    error: str | None
-    size: int = 0
+_MESSAGES = {
+    "busy": "the cache in %s is not written: %s",
+    "failing": "the cache in %s does not work; reading goes on without it: %s",
+    "foreign": "the cache in %s is not used: %s",
+    "full": "no space for the cache in %s; reading goes on without it: %s",
+    "gone": "the cache in %s is not there; reading goes on without it: %s",
+    "refused": "the cache in %s is not writable; reading goes on without it: %s",
+}
 
 
 class DiskCache(WriteQueue):
@@ -59,48 +60,40 @@ class DiskCache(WriteQueue):
         super().__init__()
         self.directory = directory
         self.limit = limit
-        self._warnings = Warnings()
-        self._writer = Writer(directory, limit, self, self._warnings)
+        self.disk_bytes = 0
+        """Bytes on the disk, as last looked at."""
+        self._ledger: Ledger | None = None
+        """None while the directory cannot be used."""
+        self._trouble: str | None = None
+        """The cause (of `cause_of`) for which nothing can be written just now."""
+        self._reopened = -REOPEN_SECONDS
+        self._warned: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
 
     @classmethod
-    def open(cls, directory: Path, limit: int, *, existing: bool = False) -> DiskCache:
+    def open(cls, directory: Path, limit: int) -> DiskCache:
         """Open the cache in `directory`, which is made if need be; `limit` in bytes of disk.
 
         A damaged database, or one of another version, is made anew. Raises CacheUnusable when the directory
         cannot be made or written. A full disk, or another process in the way, is no failure: the cache then
-        starts without its directory and tries it again. `existing`: nothing is made where no cache is, and one
-        of another version is left as it is; both raise CacheUnusable.
+        starts without its directory and tries it again.
         """
-        directory = Path(os.path.abspath(directory))
-        if os.path.expandvars(directory) != str(directory):
-            raise CacheUnusable(f"the name of a cache directory must not contain a variable: {directory}")
-        if existing and not os.path.exists(directory / DATABASE):
-            raise NoCache(f"there is no cache in {directory}")
-        cache = cls(directory, limit)
-        ledger: Ledger | None = None
-        trouble: Exception | None = None
+        cache = cls(Path(os.path.abspath(directory)), limit)
         try:
-            ledger = open_ledger(directory, renew=not existing)
+            cache._ledger = ledger = open_ledger(cache.directory, renew=True)
             for prefix in PINS:
                 cache.pins.update(ledger.records.scan(prefix))
-        except ForeignDatabase as error:
-            raise CacheUnusable(f"the cache in {directory} cannot be used: {error}") from error
         except TROUBLE as error:
             if cause_of(error) not in ("full", "busy"):
-                raise _unusable(directory, error) from error
-            trouble = error
-        cache._writer.start(ledger, trouble)
+                raise unusable(cache.directory, error) from error
+            cache._cope(error)
+        cache._thread.start()
         return cache
-
-    @property
-    def disk_bytes(self) -> int:
-        """Bytes on the disk, as last looked at. At once."""
-        return self._writer.disk_bytes
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be written just now, for people. At once."""
-        return _WHY.get(trouble, "its disk does not work") if (trouble := self._writer.trouble) else None
+        return _WHY.get(trouble, "its disk does not work") if (trouble := self._trouble) else None
 
     def why_not_kept(self, lacking: int) -> str:
         """Why so many bytes are not here although they were handed over, for people. At once."""
@@ -116,12 +109,12 @@ class DiskCache(WriteQueue):
         """Whether a block is here, or waits to be written, as far as this process knows. At once."""
         if self.pending(lineage, index) is not None:
             return True
-        ledger = self._writer.ledger
+        ledger = self._ledger
         return ledger is not None and ledger.kept((lineage, index)) and not self.dropped(lineage)
 
     def known(self, lineage: bytes) -> dict[int, int]:
         """As `index`, as far as this process knows. At once."""
-        ledger = self._writer.ledger
+        ledger = self._ledger
         on_disk = {} if ledger is None or self.dropped(lineage) else ledger.known(lineage)
         return on_disk | self.pending_bytes(lineage)
 
@@ -132,16 +125,15 @@ class DiskCache(WriteQueue):
 
     def read(self, lineage: bytes, indexes: Sequence[int]) -> list[Block | None]:
         """Read blocks from the disk, every byte of them checked; None for one that is not there or not sound."""
-        nothing: list[Block | Damaged | None] = [None] * len(indexes)
-        if self.dropped(lineage):
-            found = nothing
-        else:
-            found = self._try(lambda ledger: ledger.read(lineage, indexes), nothing)
+        found: list[Block | Damaged | None] = [None] * len(indexes)
+        if not self.dropped(lineage):
+            found = self._try(lambda ledger: ledger.read(lineage, indexes), found)
         blocks: list[Block | None] = []
         for block in found:
             if isinstance(block, Damaged):
-                self._warnings.tell("damaged", "a cached block is damaged and is fetched again: %s", block)
-            blocks.append(None if isinstance(block, Damaged) else block)
+                self._warn("damaged", "a cached block is damaged and is fetched again: %s", block)
+                block = None
+            blocks.append(block)
         self.touch(
             lineage, [index for index, block in zip(indexes, blocks, strict=True) if block is not None]
         )
@@ -157,7 +149,7 @@ class DiskCache(WriteQueue):
         try:
             return self._try(lambda ledger: ledger.records.get(key), None)
         except Damaged:
-            self._warnings.tell("damaged record", "a record of the cache is damaged and not used")
+            self._warn("damaged record", "a record of the cache is damaged and not used")
             return None
 
     def records(self, prefix: str) -> list[tuple[str, bytes]]:
@@ -167,128 +159,92 @@ class DiskCache(WriteQueue):
         found = self._try(lambda ledger: dict(ledger.records.scan(prefix)), nothing) | waiting
         return [(key, value) for key in sorted(found) if (value := found[key]) is not None]
 
-    # --- looking after it -----------------------------------------------------------------------------------
-
-    def usage(self) -> int:
-        """Bytes on the disk, database included. Raises CacheUnusable, as all below do."""
-        with self._usable() as ledger:
-            return ledger.records.usage()
-
-    def entries(self) -> dict[bytes, int]:
-        """Every lineage with the bytes of the disk that its blocks take."""
-        with self._usable() as ledger:
-            return ledger.records.sizes()
-
-    def verify(self) -> Iterator[CheckResult]:
-        """Check every block and record that is on the disk; what is not sound is dropped."""
-        with self._usable() as ledger:
-            for key in list(ledger.records.keys()):
-                if (result := _verify(ledger, key)) is not None:
-                    yield result
-
-    def prune(self, target: int) -> int:
-        """Evict, least recently used first and nothing that is pinned, down to `target` bytes; the bytes
-        freed."""
-        self.flush(60.0)
-        with self._usable() as ledger:
-            before = ledger.records.usage()
-            ledger.evict(before - target)
-            return before - ledger.records.usage()
-
-    def clear(self, *, in_use: bool = False) -> None:
-        """Delete everything: blocks, pins and records. `in_use`: other records stay, since the processes that
-        use the cache go by them and would not write them again."""
-        self.forget()
-        self.flush(60.0)
-        with self._usable() as ledger:
-            clear(ledger, in_use=in_use)
-
     def close(self, timeout: float = 5.0) -> None:
         """Write what waits, for `timeout` seconds at most, and let go of the directory."""
         self.end(time.monotonic() + timeout)
-        if not self._writer.join(timeout + 1.0):
+        self._thread.join(timeout + 1.0)
+        if self._thread.is_alive():
             log.warning("the disk of the cache does not answer; %d bytes were not kept", self.queue_bytes)
 
-    # --- below ----------------------------------------------------------------------------------------------
+    # --- trouble ----------------------------------------------------------------------------------------------
 
     def _try(self, work: Callable[[Ledger], T], otherwise: T) -> T:
-        """What `work` gives, or `otherwise` when the disk cannot be used; the writer looks into it."""
-        ledger = self._writer.ledger
+        """What `work` gives, or `otherwise` when the disk cannot be used; the thread looks into it."""
+        ledger = self._ledger
         try:
             return work(ledger) if ledger is not None else otherwise
         except TROUBLE as error:
             if cause_of(error) != "busy":
-                self._writer.cope(error)
+                self._cope(error)
             return otherwise
 
-    @contextmanager
-    def _usable(self) -> Iterator[Ledger]:
-        """For the commands that look after a cache: they cannot do without the disk, and say why."""
-        ledger = self._writer.ledger
-        if ledger is None:
-            raise CacheUnusable(f"the cache in {self.directory} cannot be used at the moment")
-        try:
-            yield ledger
-        except TROUBLE as error:
-            raise CacheUnusable(f"the cache in {self.directory}: {error}") from error
+    def _cope(self, error: Exception) -> None:
+        """The disk cannot be used: tell why, and see to it that it is tried again."""
+        if self._ledger is not None and self._ledger.records.gone:
+            self.rest(0.0)  # the thread finds that out by itself
+            return
+        self._trouble = cause = cause_of(error)
+        if cause != "corrupt":
+            self._warn(cause, _MESSAGES[cause], self.directory, error)
+        if cause in ("corrupt", "foreign", "gone"):
+            self._lose()
+        else:
+            self.rest(BUSY_PAUSE if cause == "busy" else PAUSE_SECONDS)
 
+    def _lose(self) -> None:
+        """Let go of a directory that cannot be used any more. It is opened again at once, but not again and again."""
+        self._let_go()
+        self.rest(self._reopened + REOPEN_SECONDS - time.monotonic())
 
-def _verify(ledger: Ledger, key: str) -> CheckResult | None:
-    """Check a record and its block; None if the record was evicted meanwhile."""
-    place = parse_key(key)
-    lineage, index = place or (None, None)
-    try:
-        if ledger.records.get(key) is None:
-            return None
-    except Damaged as damage:
-        ledger.wipe(key)
-        return CheckResult(lineage, index, str(damage))
-    if place is None:
-        return CheckResult(None, None, None)
-    stored = ledger.records.stored([place]).get(place)
-    (block,) = ledger.read(place[0], [place[1]])
-    if block is None or stored is None:
-        return None
-    error = str(block) if isinstance(block, Damaged) else None
-    return CheckResult(lineage, index, error, stored.size)
+    def _let_go(self) -> None:
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.records.close()
 
+    def _warn(self, cause: str, message: str, *values: object) -> None:
+        """Warn once for each cause; what two threads find at once may be told twice."""
+        log.log(logging.DEBUG if cause in self._warned else logging.WARNING, message, *values)
+        self._warned.add(cause)
 
-def check_place(directory: Path) -> None:
-    """See whether a cache could be made in `directory`, or written if there is one; a full disk will do.
+    # --- the thread -------------------------------------------------------------------------------------------
 
-    Nothing is made. Raises CacheUnusable.
-    """
-    try:
-        with tempfile.TemporaryFile(
-            dir=paths.existing(directory)
-        ):  # permissions do not tell of a read-only disk
-            pass
-    except OSError as error:
-        if cause_of(error) != "full":
-            raise _unusable(directory, error) from error
+    def _run(self) -> None:
+        batch = WriteBatch()
+        while not batch.last:
+            self._handle(batch)
+            batch = self.take()
+        self._let_go()
 
+    def _handle(self, batch: WriteBatch) -> None:
+        written = False
+        if self._ledger is not None and self._ledger.records.gone:
+            self._warn("vanished", "the cache directory %s vanished; it is made anew", self.directory)
+            self._trouble = "gone"
+            self._lose()
+        if not self.resting:
+            self.rest(None)
+            try:
+                ledger = self._ledger or self._opened()
+                if batch:
+                    self._write(ledger, batch)
+                self.disk_bytes = ledger.records.usage()
+                self._trouble, written = None, True
+            except TROUBLE as error:
+                self._cope(error)
+        self.done(batch, records=written)
 
-def _unusable(directory: Path, error: Exception) -> CacheUnusable:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        reason = "a file is in the way"
-    return CacheUnusable(f"the cache directory {directory} cannot be used: {reason}")
+    def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
+        if not ledger.write(batch, self.limit):
+            message = "the cache in %s is full: its limit is too small for what is pinned"
+            self._warn("limit", message, self.directory)
+        if any(key.startswith(PINS) for key in batch.records):
+            keep_pins(ledger)
 
-
-def look(directory: Path) -> int | None:
-    """Bytes that the cache in `directory` takes, when its database is sound; None where there is no cache.
-
-    Nothing is made, renewed or evicted. Raises CacheUnusable, and `DatabaseBusy` when another process is in
-    the way.
-    """
-    if not (directory / DATABASE).exists():
-        return None
-    try:
-        records = Records(directory)
-        try:
-            records.check()
-            return records.usage()
-        finally:
-            records.close()
-    except (OSError, sqlite3.Error, ForeignDatabase) as error:
-        raise CacheUnusable(f"the cache in {directory} cannot be read: {error}") from error
+    def _opened(self) -> Ledger:
+        """Open the directory again. Raises `TROUBLE`."""
+        self._reopened = time.monotonic()
+        self._ledger = open_ledger(self.directory, renew=False, doubtful=True)
+        log.info("the cache in %s is in use again", self.directory)
+        for key, value in sorted(self.pins.items()):
+            self.set_record(key, value)
+        return self._ledger

@@ -45,9 +45,7 @@ class _Disk(diskcache.Disk):
     def __init__(self, directory: str, **_settings: object) -> None:
         self._directory = directory
 
-    def put(self, key: object) -> tuple[str, bool]:
-        if not isinstance(key, str):
-            raise TypeError(f"a key must be text, not {type(key).__name__}")
+    def put(self, key: str) -> tuple[str, bool]:
         return key, True
 
     def get(self, key: object, raw: object) -> str:
@@ -55,10 +53,8 @@ class _Disk(diskcache.Disk):
             return key
         raise Damaged("a key that is not text")
 
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, object]:
-        if isinstance(value, bytes) and not read:
-            return 0, MODE_RAW, None, sqlite3.Binary(value)
-        raise TypeError(f"a value must be bytes, not {type(value).__name__}")
+    def store(self, value: bytes, read: bool, key: object = None) -> tuple[int, int, str | None, bytes]:
+        return 0, MODE_RAW, None, value
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
         if mode == MODE_RAW and filename is None and isinstance(value, bytes):
@@ -115,10 +111,6 @@ class Records:
         """Whether the database is no longer where it was: somebody deleted, replaced or emptied it."""
         return self._inode is None or database.inode(self.path) != self._inode
 
-    def own_bytes(self) -> int:
-        """Bytes on the disk that the database takes itself."""
-        return sum(database.size(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
-
     def filled_bytes(self) -> int:
         """Bytes of the database in which something is; the rest is used again."""
         pages = "pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -127,33 +119,28 @@ class Records:
 
     def usage(self) -> int:
         """Bytes on the disk: data files and the database."""
-        return self.data_bytes() + self.own_bytes()
+        return self.data_bytes() + sum(database.size(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is changed in the block is kept, or nothing. Nobody else changes anything meanwhile."""
         end = time.monotonic() + database.BUSY_SECONDS
-        with ExitStack() as stack:
-            while not self._begin(stack):
-                if time.monotonic() >= end:
-                    raise DatabaseBusy("another process keeps the cache's database locked")
-                time.sleep(0.001)  # other threads of ours come in between
-            yield
-
-    def _begin(self, stack: ExitStack) -> bool:
-        """Begin a transaction that ends with `stack`; False while another process is in the way."""
-        with ExitStack() as attempt:
-            attempt.enter_context(fork_gate.held_off())
-            try:
-                attempt.enter_context(self._cache.transact())
-            except diskcache.Timeout as timeout:
-                # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
-                cause = timeout.__context__
-                if isinstance(cause, sqlite3.OperationalError) and cause_of(cause) != "busy":
-                    raise cause from None
-                return False
-            stack.enter_context(attempt.pop_all())
-            return True
+        while True:
+            with ExitStack() as stack:
+                stack.enter_context(fork_gate.held_off())
+                try:
+                    stack.enter_context(self._cache.transact())
+                except diskcache.Timeout as timeout:
+                    # diskcache calls any failure to begin a time-out; SQLite's own words say which it was.
+                    cause = timeout.__context__
+                    if isinstance(cause, sqlite3.OperationalError) and cause_of(cause) != "busy":
+                        raise cause from None
+                else:
+                    yield
+                    return
+            if time.monotonic() >= end:
+                raise DatabaseBusy("another process keeps the cache's database locked")
+            time.sleep(0.001)  # other threads of ours come in between
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -191,13 +178,9 @@ class Records:
             with suppress(Damaged):
                 yield key, unseal(key, value) or b""
 
-    def keys(self) -> Iterator[str]:
-        """Every key, in pieces, so that no transaction is held open meanwhile."""
-        last = 0
-        query = "SELECT rowid, key FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT 200"
-        while rows := self._rows(query, (last,)):
-            yield from (key for _, key in rows if isinstance(key, str))
-            last = rows[-1][0]
+    def all_keys(self) -> list[str]:
+        """Every key."""
+        return [key for (key,) in self._rows("SELECT key FROM Cache") if isinstance(key, str)]
 
     def oldest(self, count: int) -> list[tuple[str, bytes]]:
         """The small records that were set least recently, pins apart; `count` of them at most."""

@@ -18,12 +18,14 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from vfs.base import paths
+from vfs.base.errors import CacheUnusable
 from vfs.cache.database import DATABASE, DatabaseBusy, ForeignDatabase, cause_of
 from vfs.cache.file_lock import locked
 from vfs.cache.ledger import WRITING, Ledger
@@ -44,8 +46,10 @@ def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledg
     """Open a cache directory; what is missing is made, a corrupt database is made anew, with the pins that there were.
 
     `renew`: one of another version, too, else `ForeignDatabase` is raised. `doubtful`: read the whole database to see whether it
-    is sound, since there was trouble with it.
+    is sound, since there was trouble with it. Raises CacheUnusable where no cache can be.
     """
+    if os.path.expandvars(directory) != str(directory):
+        raise CacheUnusable(f"the name of a cache directory must not contain a variable: {directory}")
     _make(directory)
     with locked(directory / "lock") as held:
         if not held:
@@ -87,14 +91,26 @@ def keep_pins(ledger: Ledger) -> None:
     paths.write_atomically(ledger.directory / KEPT_PINS, json.dumps(pins))
 
 
-def clear(ledger: Ledger, *, in_use: bool) -> None:
-    """Delete everything; `in_use`: records stay, apart from pins."""
-    (ledger.directory / SWEPT).unlink(missing_ok=True)
-    with ledger.alone():
-        ledger.records.clear(in_use=in_use)
-    keep_pins(ledger)
-    for _ in ledger.sweep():
-        pass
+def check_place(directory: Path) -> None:
+    """See whether a cache could be made in `directory`, or written if there is one; a full disk will do.
+
+    Nothing is made. Raises CacheUnusable.
+    """
+    try:
+        with tempfile.TemporaryFile(
+            dir=paths.existing(directory)
+        ):  # permissions do not tell of a read-only disk
+            pass
+    except OSError as error:
+        if cause_of(error) != "full":
+            raise unusable(directory, error) from error
+
+
+def unusable(directory: Path, error: Exception) -> CacheUnusable:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "a file is in the way"
+    return CacheUnusable(f"the cache directory {directory} cannot be used: {reason}")
 
 
 def _sweep(ledger: Ledger) -> None:

@@ -196,16 +196,6 @@ class WriteQueue:
     def resting(self) -> bool:
         return self._retry_at is not None and time.monotonic() < self._retry_at
 
-    def forget(self) -> None:
-        """Forget everything that waits."""
-        with self._wake:
-            self._blocks.clear()
-            self._records.clear()
-            self._used.clear()
-            self.pins.clear()
-            self.queue_bytes = 0
-            self._wake.notify_all()
-
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed over is written, `timeout` seconds at most; whether nothing waits that could be written
         (what the disk refused does not count), before the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from vfs.cli import console, progress
 from vfs.cli.options import SIZE, Command, given_options, json_option
 
 if TYPE_CHECKING:
-    from vfs.cache.disk import DiskCache
+    from vfs.cache.ledger import Ledger
     from vfs.commands.cache_usage import Holding
 
 COLUMNS = ("experiment", ">files", ">size", ">pinned", "server")
@@ -43,10 +43,10 @@ def info(given: dict[str, Any], as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     used = 0
     try:
-        with _opened(given) as disk:
+        with _looked_after(given) as ledger:
             from vfs.commands.cache_usage import holdings
 
-            found, used = holdings(disk), disk.usage()
+            found, used = holdings(ledger), ledger.records.usage()
             names = _profile_names()
             rows = [_row(holding, names) for holding in found]
     except NoCache as error:
@@ -66,14 +66,15 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
 
     Damaged blocks are dropped, and fetched again when they are read. The exit code is 1 if there were any.
     """
+    from vfs.cache import upkeep
     from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
-    with _opened(given) as disk:
-        known, blocks = places(disk), 0
-        counted = Progress(total=sum(disk.entries().values()))
+    with _looked_after(given) as ledger:
+        known, blocks = places(ledger), 0
+        counted = Progress(total=ledger.records.data_bytes())
         with progress.shown(counted):
-            for verdict in disk.verify():
+            for verdict in upkeep.verify(ledger):
                 place = known.get(verdict.lineage or b"")
                 path = os.fsdecode(place) if place is not None else None
                 if verdict.lineage is not None:
@@ -83,7 +84,7 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
                 if verdict.error is not None:
                     bad.append({"path": path, "block": verdict.index, "error": verdict.error})
     if as_json:
-        report = {"directory": str(disk.directory), "blocks": blocks, "damaged": bad}
+        report = {"directory": str(ledger.directory), "blocks": blocks, "damaged": bad}
         console.print_json(report)
         return 1 if bad else 0
     for one in bad:
@@ -104,18 +105,20 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
 
     Pinned files stay.
     """
-    with _opened(given) as disk:
-        target = disk.limit if to is None else parse_size(to)
+    with _looked_after(given) as ledger:
+        target = cache_place(given)[1] if to is None else parse_size(to)
         from vfs.commands.cache_usage import holdings
 
-        freed, used = disk.prune(target), disk.usage()
-        left = list(holdings(disk))
+        before = ledger.records.usage()
+        ledger.evict(before - target)
+        used = ledger.records.usage()
+        left = list(holdings(ledger))
         only_pins = bool(left) and all(holding.size == holding.pinned for holding in left)
     if as_json:
-        report = {"directory": str(disk.directory), "freed_bytes": freed, "bytes": used}
+        report = {"directory": str(ledger.directory), "freed_bytes": before - used, "bytes": used}
         console.print_json(report)
         return
-    console.tell(f"Freed {console.size(freed)}; {console.size(used)} left.")
+    console.tell(f"Freed {console.size(before - used)}; {console.size(used)} left.")
     if used > target and only_pins:
         console.tell("The rest is pinned (`artisync unpin`).")
 
@@ -129,18 +132,24 @@ def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
 
     Live mounts stay, and fetch files again as they are read.
     """
-    with _opened(given) as disk:
-        before, live = disk.usage(), _mounts_on(disk.directory)
+    from vfs.cache import upkeep
+
+    with _looked_after(given) as ledger:
+        before, live = ledger.records.usage(), _mounts_on(ledger.directory)
         if not yes:
             if console.prompter() is None:
                 raise UsageError("cannot ask without a terminal; pass --yes")
-            if not console.confirm(f"Delete {console.size(before)} in {disk.directory}?"):
+            if not console.confirm(f"Delete {console.size(before)} in {ledger.directory}?"):
                 console.tell("Nothing was deleted.")
                 return 1
-        disk.clear(in_use=bool(live))
-        freed = before - disk.usage()
+        upkeep.clear(ledger, in_use=bool(live))
+        freed = before - ledger.records.usage()
     if as_json:
-        report = {"directory": str(disk.directory), "freed_bytes": freed, "live_mounts": list(map(str, live))}
+        report = {
+            "directory": str(ledger.directory),
+            "freed_bytes": freed,
+            "live_mounts": list(map(str, live)),
+        }
         console.print_json(report)
         return 0
     console.tell(f"Freed {console.size(freed)}.")
@@ -186,11 +195,11 @@ def _profile_names() -> dict[str, str]:
     return found
 
 
-def _opened(given: dict[str, Any]) -> closing[DiskCache]:
+def _looked_after(given: dict[str, Any]) -> AbstractContextManager[Ledger]:
     """The cache that the options select. Raises CacheUnusable when there is none."""
-    from vfs.cache.disk import DiskCache
+    from vfs.cache.upkeep import looked_after
 
-    return closing(DiskCache.open(*cache_place(given), existing=True))
+    return looked_after(cache_place(given)[0])
 
 
 def _mounts_on(directory: Path) -> list[Path]:

@@ -75,14 +75,14 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
 
     Live mounts of the profile move to the new address; open files and the cache are kept.
     """
-    from vfs.cache import disk
+    from vfs.cache.store import check_place
 
     name = str(given.pop("profile") or DEFAULT_PROFILE)
     saved, corrupt = _saved(name)
     kept: dict[str, Any] = {**saved.options, "remote_root": saved.remote_root} if saved else {}
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
     settings = resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
-    disk.check_place(settings.cache_dir)
+    check_place(settings.cache_dir)
     settings = _checked(settings, fall_back=given["transport"] is None)
 
     options = dict(saved.options) if saved else {}

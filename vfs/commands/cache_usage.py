@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vfs.cache.disk import DiskCache
+from vfs.cache.ledger import Ledger
 from vfs.files.records import FileRecord, identity_of
 
 
@@ -20,15 +20,15 @@ class Holding:
     pinned: int = 0
 
 
-def places(disk: DiskCache) -> dict[bytes, bytes]:
+def places(ledger: Ledger) -> dict[bytes, bytes]:
     """The path, below its server's root, of each lineage that has a record."""
-    return dict(filter(None, (FileRecord.whereabouts(value) for _, value in disk.records("f:"))))
+    return dict(filter(None, (FileRecord.whereabouts(value) for _, value in ledger.records.scan("f:"))))
 
 
-def holdings(disk: DiskCache) -> list[Holding]:
-    """What there is of each experiment, the largest of each server first. Raises CacheUnusable."""
-    sizes = disk.entries()
-    pins = {key[2:] for key, _ in disk.records("p:")}
+def holdings(ledger: Ledger) -> list[Holding]:
+    """What there is of each experiment, the largest of each server first."""
+    sizes = ledger.records.sizes()
+    pins = {key[2:] for key, _ in ledger.records.scan("p:")}
     found: dict[tuple[str | None, bytes | None], Holding] = {}
 
     def add(identity: str | None, experiment: bytes | None, lineage: bytes, size: int) -> None:
@@ -39,7 +39,7 @@ def holdings(disk: DiskCache) -> list[Holding]:
         holding.size += size
         holding.pinned += size if lineage.hex() in pins else 0
 
-    for key, value in disk.records("f:"):
+    for key, value in sorted(ledger.records.scan("f:")):
         lineage, path = FileRecord.whereabouts(value) or (b"", b"")
         size = sizes.pop(lineage, None)
         if size is not None:

@@ -35,7 +35,7 @@ def prefetch(stack: Stack, paths: Sequence[str], *, pin: bool) -> AsyncIterator[
             await remote.hurried()
         fetched, failed = await _fetch(stack, paths, progress, pin=pin)
         lacking = sum([await _lacking(stack, content) for content in fetched])
-        why = stack.cache.why_not_kept(lacking) if lacking else None
+        why = stack.cache.disk.why_not_kept(lacking) if lacking else None
         tell({"failed": failed, "lacking": lacking, "why": why})
 
     return reports(work, progress)
@@ -72,10 +72,10 @@ async def unpin(stack: Stack, paths: Sequence[str]) -> AsyncIterator[Report]:
                 found |= _pins_below(pins, (await _named(stack, name)).relative)
         gone |= found
     for key in gone:
-        stack.cache.delete_record(key)
+        stack.cache.disk.set_record(key, None)
     for key, path_pin in await stack.cache.records("p:"):
         if path_pin.decode(errors="surrogatepass") in gone:
-            stack.cache.delete_record(key)
+            stack.cache.disk.set_record(key, None)
     yield {"unpinned": len(gone)}
 
 

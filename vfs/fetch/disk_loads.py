@@ -39,7 +39,7 @@ class DiskLoads:
         for index, a, b in split(start, end):
             block = self._cache.get(lineage, index)
             if block is None:
-                if index not in content.on_disk or not self._cache.kept(lineage, index):
+                if index not in content.on_disk or not self._cache.disk.kept(lineage, index):
                     return False
                 lacking.append(index)
             elif not block.covers(a, b):

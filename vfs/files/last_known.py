@@ -35,7 +35,7 @@ class LastKnown:
             async for some in slices(list(directory.children.values()))
         ]
         if not directory.stale:
-            self._cache.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
+            self._cache.disk.set_record(self._key(directory), b"\n".join(parts) or dump_listing(()))
 
     async def recall(self, directory: Node) -> bool:
         """Enter the kept listing of a directory into the namespace. False: there is none."""

@@ -82,7 +82,7 @@ class Lineages:
                     return
                 self._fetcher.handles.reopen(content)
             self._cache.drop(record.lineage)
-            self._cache.delete_record(lineage_pin(record.lineage))
+            self._cache.disk.set_record(lineage_pin(record.lineage), None)
         lineage = os.urandom(16)
         if pinned is not None:
             self._pin(lineage, pin)
@@ -100,7 +100,7 @@ class Lineages:
         content = node.content
         if content is not None and content.trusted:
             record = FileRecord(content.lineage, content.version, self.host, node.relative)
-            self._cache.set_record(self._key(node), record.dump())
+            self._cache.disk.set_record(self._key(node), record.dump())
 
     def drop(self, content: Content) -> None:
         """Forget the cached bytes of a content: no version that is there has them."""
@@ -114,7 +114,7 @@ class Lineages:
     def pin(self, node: Node, content: Content) -> None:
         """Keep whatever is at the node's path from eviction; `content` is there now."""
         key = self._pin_key(node)
-        self._cache.set_record(key, node.relative)
+        self._cache.disk.set_record(key, node.relative)
         self._pin(content.lineage, key)
 
     async def pinned(self, node: Node) -> bool:
@@ -122,7 +122,7 @@ class Lineages:
         return await self._cache.get_record(self._pin_key(node)) is not None
 
     def _pin(self, lineage: bytes, path_pin: str) -> None:
-        self._cache.set_record(lineage_pin(lineage), path_pin.encode(errors="surrogatepass"))
+        self._cache.disk.set_record(lineage_pin(lineage), path_pin.encode(errors="surrogatepass"))
 
     def _pin_key(self, node: Node) -> str:
         return pin_key(self.identity, node.relative)

@@ -417,7 +417,7 @@ def test_a_block_whose_file_is_damaged_is_a_miss_and_is_forgotten(tmp_path: Path
 
     async def second(cache: BlockCache) -> None:
         assert await load(cache, LINEAGE, 0) is None
-        assert not cache.kept(LINEAGE, 0)
+        assert not cache.disk.kept(LINEAGE, 0)
 
     run(tmp_path, first)
     (path,) = tmp_path.glob("blocks/*/*/*")
@@ -429,11 +429,11 @@ def test_a_block_whose_file_is_damaged_is_a_miss_and_is_forgotten(tmp_path: Path
 
 def test_records_are_read_back_at_once_and_in_the_next_session(tmp_path: Path) -> None:
     async def first(cache: BlockCache) -> None:
-        cache.set_record("f:one", b"1")
+        cache.disk.set_record("f:one", b"1")
         assert await cache.get_record("f:one") == b"1"
-        cache.set_record("f:two", b"2")
-        cache.set_record("f:three", b"3")
-        cache.delete_record("f:three")
+        cache.disk.set_record("f:two", b"2")
+        cache.disk.set_record("f:three", b"3")
+        cache.disk.set_record("f:three", None)
         assert await cache.get_record("f:three") is None
 
     async def second(cache: BlockCache) -> None:
@@ -450,7 +450,7 @@ def test_without_a_disk_everything_works_from_memory() -> None:
         assert cache.get(LINEAGE, 0) is not None
         assert await load(cache, LINEAGE, 1) is None
         assert await cache.index(LINEAGE) == {}
-        cache.set_record("d:x", b"listing")
+        cache.disk.set_record("d:x", b"listing")
         assert await cache.get_record("d:x") == b"listing"
         cache.drop(LINEAGE)
         assert await load(cache, LINEAGE, 0) is None

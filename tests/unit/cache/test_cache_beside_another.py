@@ -8,19 +8,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab.blocks import read_block
+from tests.lab.blocks import ledger_of, prune, read_block, verify
 from vfs.cache import fork_gate
 from vfs.cache.block import Block
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
 from vfs.cache.file_lock import locked
-from vfs.cache.ledger import WRITING, Ledger
+from vfs.cache.ledger import WRITING
+from vfs.cache.upkeep import clear
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -44,7 +45,7 @@ def other(tmp_path: Path) -> Iterator[DiskCache]:
 @pytest.fixture
 def ours(tmp_path: Path, other: DiskCache) -> Iterator[DiskCache]:
     """The command's, on the same directory."""
-    cache = DiskCache.open(other.directory, LIMIT, existing=True)
+    cache = DiskCache.open(other.directory, LIMIT)
     yield cache
     cache.close()
 
@@ -55,14 +56,8 @@ def block_of(data: bytes) -> Block:
     return block
 
 
-def ledger_of(cache: DiskCache) -> Ledger:
-    ledger = cache._writer.ledger
-    assert ledger is not None
-    return ledger
-
-
 def evict(cache: DiskCache) -> None:
-    cache.prune(0)
+    prune(cache, 0)
 
 
 def drop(cache: DiskCache) -> None:
@@ -108,7 +103,7 @@ def test_what_another_process_is_deleting_is_not_damaged(
     work: Callable[[DiskCache], None], other: DiskCache, ours: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with halfway(work, other, ours, monkeypatch):
-        verdicts = list(ours.verify())
+        verdicts = verify(ours)
     assert [verdict.error for verdict in verdicts if verdict.error is not None] == []
 
 
@@ -129,7 +124,7 @@ def test_reading_what_another_process_is_deleting_is_a_miss_without_a_warning(
 def test_a_file_that_is_really_gone_is_still_found(ours: DiskCache, other: DiskCache) -> None:
     for file in other.directory.glob("blocks/*/*/*"):
         file.unlink()
-    assert [verdict.error for verdict in ours.verify()] == ["No such file or directory"]
+    assert [verdict.error for verdict in verify(ours)] == ["No such file or directory"]
     assert ours.flush(SOON)
     assert ours.index(LINEAGE) == {}
 
@@ -138,7 +133,7 @@ def test_a_cleared_cache_is_empty_for_the_other_process_too(
     ours: DiskCache, other: DiskCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert other.index(LINEAGE) == {0: 1000}
-    ours.clear()
+    clear(ledger_of(ours), in_use=False)
     assert read_block(other, LINEAGE, 0) is None
     assert other.index(LINEAGE) == {}
     other.write(LINEAGE, 0, block_of(b"b" * 2000))
@@ -219,15 +214,15 @@ def busy(cache: DiskCache, attempts: int, monkeypatch: pytest.MonkeyPatch) -> It
     owner = sqlite3.connect(cache.directory / DATABASE, isolation_level=None, check_same_thread=False)
     records = ledger_of(cache).records
     records._rows("PRAGMA busy_timeout = 1")
-    begin, left = records._begin, [attempts]
+    transact, left = records._cache.transact, [attempts]
 
-    def asking(stack: ExitStack) -> Any:
+    def asking() -> Any:
         left[0] -= 1
         if left[0] == 0:
             owner.execute("COMMIT")
-        return begin(stack)
+        return transact()
 
-    monkeypatch.setattr(records, "_begin", asking)
+    monkeypatch.setattr(records._cache, "transact", asking)
     owner.execute("BEGIN IMMEDIATE")
     yield
     owner.close()
@@ -239,7 +234,7 @@ def test_a_busy_mount_keeps_no_command_from_its_work(
     for file in other.directory.glob("blocks/*/*/*"):
         file.unlink()
     with busy(ours, 3, monkeypatch):
-        assert [verdict.error for verdict in ours.verify()] == ["No such file or directory"]
+        assert [verdict.error for verdict in verify(ours)] == ["No such file or directory"]
     with busy(ours, 3, monkeypatch):
-        ours.prune(0)
-    assert ours.entries() == {}
+        prune(ours, 0)
+    assert ledger_of(ours).records.sizes() == {}

@@ -21,15 +21,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.lab.blocks import read_block
+from tests.lab.blocks import ledger_of, prune, read_block, usage, verify
 from tests.lab.waiting import eventually
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
-from vfs.cache.disk import DiskCache, look
+from vfs.cache.disk import DiskCache
 from vfs.cache.records import Records, lineage_pin
 from vfs.cache.rows import Damaged, Stored, allocated, pack, unpack
+from vfs.cache.upkeep import clear, look, looked_after
 
 LINEAGE = b"\x01" * 16
 OTHER = b"\x02" * 16
@@ -187,7 +188,7 @@ def test_all_blocks_of_a_lineage_share_one_file_each_at_its_own_offset(
         block = read_block(cache, LINEAGE, index)
         assert block is not None
         assert bytes(block.view(0, len(content))) == content
-    assert abs(cache.usage() - on_disk(tmp_path / "cache")) < 200_000
+    assert abs(usage(cache) - on_disk(tmp_path / "cache")) < 200_000
 
 
 def test_one_block_is_replaced_or_lost_without_the_others(cache_at: Open, tmp_path: Path) -> None:
@@ -222,11 +223,11 @@ def test_what_makes_way_leaves_a_hole_and_the_last_block_takes_the_file_with_it(
     cache = cache_at()
     put(cache, LINEAGE, *range(4), size=BLOCK)
     (path,) = files(tmp_path / "cache")
-    cache.prune(cache.usage() - BLOCK)
+    prune(cache, usage(cache) - BLOCK)
     assert len(cache.index(LINEAGE)) == 3
     os.sync()
     assert path.stat().st_blocks * 512 <= 3 * BLOCK + 65536
-    cache.prune(0)
+    prune(cache, 0)
     assert cache.index(LINEAGE) == {}
     assert not path.exists()
 
@@ -303,17 +304,16 @@ def test_what_a_kill_leaves_of_a_write_is_no_block_and_counts_and_can_make_way(
     cache_at: Open, tmp_path: Path
 ) -> None:
     cache = cache_at()
-    ledger = cache._writer.ledger
-    assert ledger is not None
+    ledger = ledger_of(cache)
     with ledger.records.transaction():
         ledger.records.reserve({(LINEAGE, 0): BLOCK})
     ledger.files.write(LINEAGE, [(0, block_of(bytes(BLOCK)), ((0, BLOCK),))])
-    assert cache.usage() > BLOCK
+    assert usage(cache) > BLOCK
     assert cache.index(LINEAGE) == {}
     assert read_block(cache, LINEAGE, 0) is None
-    assert list(cache.verify()) == []
-    cache.prune(0)
-    assert cache.usage() < BLOCK
+    assert verify(cache) == []
+    prune(cache, 0)
+    assert usage(cache) < BLOCK
     assert files(tmp_path / "cache") == []
 
 
@@ -323,32 +323,30 @@ def test_what_a_kill_leaves_of_an_eviction_is_no_damage_and_counts_and_can_make_
 ) -> None:
     cache = cache_at()
     put(cache, LINEAGE, 0, 1, size=BLOCK)
-    ledger = cache._writer.ledger
-    assert ledger is not None
-    target = cache.usage() - BLOCK if step == "punch" else 0
+    ledger = ledger_of(cache)
+    target = usage(cache) - BLOCK if step == "punch" else 0
 
     def killed(*_: object) -> None:
         raise sqlite3.InterfaceError("killed")
 
-    with monkeypatch.context() as patch, pytest.raises(CacheUnusable):
+    with monkeypatch.context() as patch, pytest.raises(sqlite3.InterfaceError):
         patch.setattr(ledger.records, "forget", killed)
         if step != "forget":
             patch.setattr(ledger.files, step, killed)
-        cache.prune(target)
+        prune(cache, target)
     left = 1 if step == "punch" else 0
-    assert len(list(cache.verify())) == len(cache.index(LINEAGE)) == left
-    assert all(verdict.error is None for verdict in cache.verify())
-    assert cache.usage() > 2 * BLOCK
-    cache.prune(0)
-    assert cache.usage() < BLOCK
+    assert len(verify(cache)) == len(cache.index(LINEAGE)) == left
+    assert all(verdict.error is None for verdict in verify(cache))
+    assert usage(cache) > 2 * BLOCK
+    prune(cache, 0)
+    assert usage(cache) < BLOCK
     assert files(tmp_path / "cache") == []
 
 
 def test_what_the_disk_refuses_counts_no_longer(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = cache_at()
     put(cache, LINEAGE, 0)
-    ledger = cache._writer.ledger
-    assert ledger is not None
+    ledger = ledger_of(cache)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left")
@@ -356,7 +354,7 @@ def test_what_the_disk_refuses_counts_no_longer(cache_at: Open, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(ledger.files, "write", full)
         put(cache, LINEAGE, 0, 1)
-    assert cache.entries() == {LINEAGE: 4096}
+    assert ledger_of(cache).records.sizes() == {LINEAGE: 4096}
     assert read_block(cache, LINEAGE, 0) is not None
 
 
@@ -366,8 +364,7 @@ def test_a_data_file_without_a_record_is_swept_away_and_no_other(cache_at: Open,
     (path,) = files(tmp_path / "cache")
     stray = path.with_name(path.name[:-1] + "7")
     stray.write_bytes(b"lost its record")
-    ledger = cache._writer.ledger
-    assert ledger is not None
+    ledger = ledger_of(cache)
     for _ in ledger.sweep():
         pass
     assert files(tmp_path / "cache") == [path]
@@ -384,7 +381,7 @@ def test_small_records_make_way_when_the_database_takes_too_much_and_those_of_pi
     assert cache.flush(20)
     put(cache, OTHER, 0)
     put(cache, OTHER, 1)
-    assert cache.usage() <= 4 << 20
+    assert usage(cache) <= 4 << 20
     left = [key for key, _ in cache.records("d:")]
     assert 100 < len(left) < 1500
     assert left[-1] == "d:03999"
@@ -456,10 +453,10 @@ def test_a_pickle_in_a_row_is_deleted_and_not_loaded(cache_at: Open, tmp_path: P
     assert read_block(cache, LINEAGE, 0) is None
     assert cache.get_record("f:x") is None
     assert cache.records("f:") == []
-    assert all(verdict.error for verdict in cache.verify())
+    assert all(verdict.error for verdict in verify(cache))
     assert cache.flush(10)
     assert not proof.exists()
-    assert list(cache.verify()) == []
+    assert verify(cache) == []
 
 
 def test_a_pickle_in_a_file_is_not_loaded(cache_at: Open, tmp_path: Path) -> None:
@@ -484,8 +481,8 @@ def test_a_pickle_as_a_key_is_not_loaded(cache_at: Open, tmp_path: Path) -> None
     cache = cache_at()
     assert read_block(cache, LINEAGE, 0) is None
     assert cache.index(LINEAGE) == {}
-    list(cache.verify())
-    cache.clear()
+    verify(cache)
+    clear(ledger_of(cache), in_use=False)
     assert not proof.exists()
 
 
@@ -506,7 +503,7 @@ def test_a_row_that_names_a_file_leads_to_no_reading_and_no_deleting(
     cache = cache_at()
     assert read_block(cache, LINEAGE, 0) is None
     assert cache.flush(10)
-    cache.clear()
+    clear(ledger_of(cache), in_use=False)
     assert victim.exists()
 
 
@@ -552,7 +549,7 @@ def test_it_stays_under_its_limit(cache_at: Open, tmp_path: Path) -> None:
         if index % 8 == 7:
             assert cache.flush(20)
             assert on_disk(tmp_path / "cache") <= limit + BLOCK
-    assert cache.usage() <= limit
+    assert usage(cache) <= limit
     assert len(cache.index(LINEAGE)) >= 16
 
 
@@ -577,7 +574,7 @@ def test_what_was_used_in_an_earlier_session_counts(cache_at: Open) -> None:
     read_block(cache, LINEAGE, 0)
     cache.close()
     cache = cache_at()
-    assert cache.prune(cache.usage() - 2 * BLOCK) > BLOCK
+    assert prune(cache, usage(cache) - 2 * BLOCK) > BLOCK
     assert set(cache.index(LINEAGE)) == {0}
 
 
@@ -592,11 +589,11 @@ def test_what_is_pinned_never_makes_way(cache_at: Open, caplog: pytest.LogCaptur
     cache = cache_at(8 << 20)
     assert cache.get_record(lineage_pin(LINEAGE)) is not None
     assert cache.get_record(lineage_pin(OTHER)) is None
-    cache.prune(0)
+    prune(cache, 0)
     assert set(cache.index(LINEAGE)) == {0, 1, 2}
     assert cache.index(OTHER) == {}
     cache.set_record(lineage_pin(LINEAGE), None)
-    cache.prune(0)
+    prune(cache, 0)
     assert cache.index(LINEAGE) == {}
     assert caplog.records == []
 
@@ -610,7 +607,7 @@ def test_when_all_is_pinned_new_blocks_are_not_kept_and_it_is_said_once(
     for index in range(6):
         put(cache, OTHER, index, size=BLOCK)
     assert cache.index(OTHER) == {}
-    assert cache.usage() <= 5 << 20
+    assert usage(cache) <= 5 << 20
     assert set(cache.index(LINEAGE)) == set(range(4))
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
@@ -621,7 +618,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from vfs.cache.block import Block
-from vfs.cache.disk import DiskCache, look
+from vfs.cache.disk import DiskCache
 directory, mark, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cache = DiskCache.open(directory, limit)
 for index in range(40):
@@ -643,7 +640,7 @@ def test_two_processes_share_one_cache(cache_at: Open, tmp_path: Path) -> None:
     cache = cache_at()
     for mark in (3, 4, 9):
         assert set(cache.index(bytes([mark]) * 16)) == set(range(40))
-    assert all(verdict.error is None for verdict in cache.verify())
+    assert all(verdict.error is None for verdict in verify(cache))
     assert len(files(tmp_path / "cache")) == 3
 
 
@@ -652,7 +649,7 @@ def test_two_processes_keep_to_one_limit(cache_at: Open, tmp_path: Path) -> None
     processes = [subprocess.Popen([*command, str(mark), str(8 << 20)]) for mark in (3, 4)]
     assert [process.wait(60) for process in processes] == [0, 0]
     assert on_disk(tmp_path / "cache") <= (8 << 20) + BLOCK
-    assert all(verdict.error is None for verdict in cache_at(8 << 20).verify())
+    assert all(verdict.error is None for verdict in verify(cache_at(8 << 20)))
 
 
 # --- the rest -----------------------------------------------------------------------------------------------
@@ -694,12 +691,12 @@ def test_clearing_leaves_nothing(cache_at: Open, tmp_path: Path) -> None:
     cache.set_record("f:x", b"1")
     cache.set_record(lineage_pin(OTHER), b"")
     put(cache, LINEAGE, *range(20))
-    cache.clear()
+    clear(ledger_of(cache), in_use=False)
     assert cache.index(LINEAGE) == {}
     assert cache.records("") == []
     assert cache.get_record(lineage_pin(OTHER)) is None
     assert files(tmp_path / "cache") == []
-    assert cache.entries() == {}
+    assert ledger_of(cache).records.sizes() == {}
     put(cache, LINEAGE, 1)
     assert read_block(cache, LINEAGE, 1) is not None
 
@@ -708,8 +705,7 @@ def test_a_pin_is_gone_while_its_record_is_deleted(cache_at: Open, monkeypatch: 
     cache = cache_at()
     cache.set_record(lineage_pin(LINEAGE), b"f:x")
     assert cache.flush(20)
-    ledger = cache._writer.ledger
-    assert ledger is not None
+    ledger = ledger_of(cache)
     let_go = threading.Event()
     write, scan = ledger.write, ledger.records.scan
 
@@ -736,22 +732,22 @@ def test_clearing_a_cache_in_use_leaves_the_records_that_others_go_by(cache_at: 
     cache.set_record("f:x", b"1")
     cache.set_record(lineage_pin(LINEAGE), b"")
     put(cache, LINEAGE, *range(20))
-    cache.clear(in_use=True)
+    clear(ledger_of(cache), in_use=True)
     assert [key for key, _ in cache.records("")] == ["f:x"]
     assert cache.get_record(lineage_pin(LINEAGE)) is None
     assert files(tmp_path / "cache") == []
 
 
 def test_only_what_is_there_and_ours_is_opened_when_that_is_asked(cache_at: Open, tmp_path: Path) -> None:
-    with pytest.raises(CacheUnusable, match="there is no cache in"):
-        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    with pytest.raises(CacheUnusable, match="there is no cache in"), looked_after(tmp_path / "cache"):
+        pass
     assert not (tmp_path / "cache").exists()
     cache = cache_at()
     put(cache, LINEAGE, 0)
     cache.close()
     tamper(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(CacheUnusable, match="another version"):
-        DiskCache.open(tmp_path / "cache", LIMIT, existing=True)
+    with pytest.raises(CacheUnusable, match="another version"), looked_after(tmp_path / "cache"):
+        pass
     assert len(files(tmp_path / "cache")) == 1, "nothing was renewed"
 
 
@@ -762,7 +758,7 @@ def test_a_look_tells_how_much_there_is_and_changes_nothing(cache_at: Open, tmp_
     cache = cache_at()
     put(cache, LINEAGE, 0, 1)
     put(cache, OTHER, 0)
-    assert look(directory) == cache.usage()  # while it is in use
+    assert look(directory) == usage(cache)  # while it is in use
     cache.close()
     tamper(tmp_path, "PRAGMA user_version = 77")
     for said in ("another version", "cannot be read"):
@@ -778,10 +774,10 @@ def test_entries_tell_what_each_lineage_takes_of_the_disk(cache_at: Open, tmp_pa
     cache = cache_at()
     put(cache, LINEAGE, 0, 1, size=500)
     put(cache, OTHER, 7, size=10)
-    assert cache.entries() == {LINEAGE: 8192, OTHER: 4096}
+    assert ledger_of(cache).records.sizes() == {LINEAGE: 8192, OTHER: 4096}
     cache.close()
     tamper(tmp_path, "UPDATE Cache SET tag = 'no lineage' WHERE tag = ?", OTHER.hex())
-    assert cache_at().entries() == {LINEAGE: 8192}
+    assert ledger_of(cache_at()).records.sizes() == {LINEAGE: 8192}
 
 
 def test_verifying_finds_what_is_damaged_and_drops_just_that(cache_at: Open, tmp_path: Path) -> None:
@@ -794,7 +790,7 @@ def test_verifying_finds_what_is_damaged_and_drops_just_that(cache_at: Open, tmp
     bad, gone, _ = files(tmp_path / "cache")
     bad.write_bytes(b"!" + bad.read_bytes()[1:])
     gone.unlink()
-    verdicts = list(cache.verify())
+    verdicts = verify(cache)
     assert len(verdicts) == 4
     assert len([verdict for verdict in verdicts if verdict.error]) == 2
     assert cache.flush(10)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.blocks import usage
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync, Said
 from vfs.base.address import Address
@@ -83,7 +84,7 @@ def test_info_tells_the_size_of_each_experiment_to_programs(
     assert disk.flush(10)
     report = json.loads(artisync("cache", "info", "--json").out)
     assert report["directory"] == str(directory)
-    assert report["bytes"] == disk.usage()
+    assert report["bytes"] == usage(disk)
     assert report["limit"] == DEFAULT_CACHE_SIZE
     assert report["experiments"] == [
         told("exp-1", 1, 12, profile=None, server="me@other:/data"),
@@ -193,7 +194,7 @@ def test_prune_drops_the_least_recently_used_and_keeps_what_is_pinned(
     fill(disk, "exp-1/old", 900 * KIB)
     fill(disk, "exp-1/pinned", 300 * KIB, pin=True)
     fill(disk, "exp-1/new", 300 * KIB)
-    before = disk.usage()
+    before = usage(disk)
     said = artisync("cache", "prune", "--to", f"{before - 100 * KIB}B", "--json")
     assert said.code == 0
     report = json.loads(said.out)
@@ -221,7 +222,7 @@ def test_prune_goes_by_the_limit_of_the_cache(
     assert "Freed 0 B" in artisync("cache", "prune").err
     artisync("cache", "prune", "--cache-size", "500KiB")
     block = 100 * KIB  # the eviction itself adds to the database's log
-    assert 0 < disk.usage() <= 500 * KIB + block
+    assert 0 < usage(disk) <= 500 * KIB + block
 
 
 def test_a_size_that_is_none_is_wrong_usage(artisync: Artisync, disk: DiskCache) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.lab.blocks import ledger_of, prune
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, tagged
 from vfs.base.errors import NoSuchExperiment, NoSuchPath
-from vfs.cache.disk import DiskCache
+from vfs.cache import upkeep
 from vfs.commands import prefetch as fetching
 from vfs.commands.cache_usage import holdings
 from vfs.commands.prefetch import prefetch
@@ -48,12 +48,12 @@ async def unpin(stack: MemoryStack, paths: list[str]) -> object:
 
 async def pinned_bytes(stack: MemoryStack) -> int:
     """What `cache info` says is pinned, and `cache prune` therefore leaves."""
-    disk = stack.cache._disk
+    disk = stack.cache.disk
     assert disk is not None
     assert await stack.cache.flush()
-    told = sum(holding.pinned for holding in await asyncio.to_thread(holdings, disk))
-    await asyncio.to_thread(disk.prune, 0)
-    assert sum((await asyncio.to_thread(disk.entries)).values()) == told
+    told = sum(holding.pinned for holding in await asyncio.to_thread(holdings, ledger_of(disk)))
+    await asyncio.to_thread(prune, disk, 0)
+    assert sum((await asyncio.to_thread(ledger_of(disk).records.sizes)).values()) == told
     return told
 
 
@@ -162,11 +162,11 @@ def test_what_another_process_cleared_is_kept_again(tmp_path: Path) -> None:
         stack.old(FILE, tagged(b"old", BIG))
         await pin(stack, "exp")
         assert await pinned_bytes(stack) == BIG
-        disk = stack.cache._disk
+        disk = stack.cache.disk
 
         def clear() -> None:
-            with contextlib.closing(DiskCache.open(disk.directory, disk.limit)) as other:
-                other.clear(in_use=True)
+            with upkeep.looked_after(disk.directory) as ledger:
+                upkeep.clear(ledger, in_use=True)
 
         await asyncio.to_thread(clear)
         await pin(stack, "exp")  # all of it is in memory

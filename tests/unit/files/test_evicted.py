@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.blocks import prune
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play, read, tagged
 from vfs.base.errors import StaleVersion
 from vfs.cache.block import BLOCK, Block
@@ -76,7 +77,7 @@ def test_a_file_whose_blocks_left_the_disk_before_anybody_read_them_has_grown(tm
         await stack.restart()
         reader = await stack.open(b"ck.pt")
         assert await stack.cache.flush()
-        await asyncio.to_thread(stack.cache._disk.prune, 0)  # type: ignore[union-attr]
+        await asyncio.to_thread(prune, stack.cache.disk, 0)
         stack.files.append(FILE, b"more")
         await asyncio.sleep(TTL)
         await stack.tree.refresh(reader.node)
@@ -94,7 +95,7 @@ def test_a_file_whose_blocks_left_memory_and_disk_is_told_by_what_was_given_out(
             reader = await stack.open(b"ck.pt")
             await read(reader, 0, 8)
             assert await stack.cache.flush()
-            await asyncio.to_thread(stack.cache._disk.prune, 0)  # type: ignore[union-attr]
+            await asyncio.to_thread(prune, stack.cache.disk, 0)
             stack.evict()
             stack.files.replace(FILE, new)
             await asyncio.sleep(TTL)

@@ -138,13 +138,13 @@ def test_an_unchanged_listing_is_not_kept_again_and_a_changed_one_is(monkeypatch
         make_files(stack, 10)
         node = await directory(stack)
         kept: list[str] = []
-        keep = stack.cache.set_record
+        keep = stack.cache.disk.set_record
 
-        def set_record(key: str, value: bytes) -> None:
+        def set_record(key: str, value: bytes | None) -> None:
             kept.append(key)
             keep(key, value)
 
-        monkeypatch.setattr(stack.cache, "set_record", set_record)
+        monkeypatch.setattr(stack.cache.disk, "set_record", set_record)
 
         async def look() -> int:
             kept.clear()

@@ -17,8 +17,9 @@ from vfs.base.option_values import DEFAULT_VIA
 from vfs.base.settings import Settings, resolve
 from vfs.base.timeouts import within
 from vfs.base.units import size
-from vfs.cache import disk
 from vfs.cache.database import DATABASE, DatabaseBusy
+from vfs.cache.store import check_place
+from vfs.cache.upkeep import look
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.control import client, register
 from vfs.frontends import mountpoint as mountpoints
@@ -98,7 +99,7 @@ def _room(directory: Path, limit: int) -> Finding:
 
 def _used(directory: Path) -> int:
     try:
-        return disk.look(directory) or 0
+        return look(directory) or 0
     except (CacheUnusable, DatabaseBusy):  # told by the next check
         return 0
 
@@ -109,9 +110,9 @@ def cache(directory: Path, seconds: float) -> Finding:
 
 
 def _cache(directory: Path) -> Finding:
-    disk.check_place(directory)
+    check_place(directory)
     try:
-        used = disk.look(directory)
+        used = look(directory)
     except DatabaseBusy as error:
         return Finding("cache", Result.WARNING, f"{error}", "Run this again when the mounts are less busy.")
     except CacheUnusable as error:
