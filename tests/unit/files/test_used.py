@@ -81,6 +81,19 @@ def test_what_is_asked_for_ends_soon_after_the_last_use() -> None:
     play(story, latency=RTT)
 
 
+@pytest.mark.parametrize("ttl", [0.0, RTT])
+def test_nothing_is_asked_for_that_is_too_old_when_it_comes(ttl: float) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.tree.names.ttl = ttl
+        await make(stack)
+        await come_to(stack, b"e/checkpoints/last.pt")
+        before = stack.remote.requests.total()
+        await asyncio.sleep(KEPT_SECONDS)
+        assert stack.remote.requests.total() == before
+
+    play(story, latency=RTT)
+
+
 @pytest.mark.parametrize(("latency", "metered"), [(FAR / 2, False), (RTT, True)])
 def test_nothing_is_asked_for_where_it_saves_little_or_bytes_cost_money(
     latency: float, metered: bool

@@ -2,7 +2,7 @@
 
 The kernel looks at each directory of a path in turn, and waits a round trip for each that is past the TTL. So the directories
 used last are asked for together when one of them is used again, and kept fresh for some seconds from then on. Only where a
-round trip is long and bytes cost nothing.
+round trip is long, though shorter than the TTL, and bytes cost nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Used:
     def note(self, directory: Node) -> None:
         """A program lists a directory, or asks for it or for a name in it."""
         remote = self._tree.remote
-        if remote.metered or remote.link.rtt < FAR:
+        if remote.metered or not FAR <= remote.link.rtt < self._tree.names.ttl:
             return
         self._directories[directory] = loop_time()
         self._directories.move_to_end(directory)
