@@ -41,14 +41,10 @@ class Crawl:
         self._at = at
         self._sorted = False
         self._guesses = 0
-        self._latest: dict[Node, Node] = {} if at.parent is None else {at.parent: at}
-        """Which directory the walker opened last in a directory."""
         self._ahead: dict[Node, float] = {}
         """Directories listed ahead and not opened while that was fresh, with the time of the request."""
-        self._seen: set[Node] = {at}
-        """Opened in this round."""
         self._passed: set[Node] = {at}
-        """Opened, or listed ahead."""
+        """Opened in this round, listed ahead, or passed over since the listing was fresh."""
         self._round = self.last
         """When the walker began, or began again."""
         self._pace = pace
@@ -72,20 +68,17 @@ class Crawl:
         self.last = now = loop_time()
         self._pace += (pace - self._pace) / 16
         self._times.append(now)
-        if directory in self._seen and now - self._round >= self._tree.names.ttl:
-            self._round, self._seen, self._passed = now, set(), set(self._ahead)
-            self._latest.clear()
+        again = directory in self._passed and directory not in self._ahead
+        if again and now - self._round >= self._tree.names.ttl:
+            self._round, self._passed = now, set(self._ahead)
             self._forget_rows()
         if now - self._ahead.get(directory, NEVER) < self._tree.names.ttl:
             del self._ahead[directory]
             self._opened += 1
         elif directory not in self._passed:
             self._guess_order(directory)
-        self._seen.add(directory)
         self._passed.add(directory)
         self._at = directory
-        if directory.parent is not None:
-            self._latest[directory.parent] = directory
         self._steps += 1
         if self._steps > self._most() // 8:
             self._look_ahead()
@@ -99,15 +92,13 @@ class Crawl:
     def _go_on(self) -> None:
         self._looking = False
         self._steps = 0
-        now, most = loop_time(), self._most()
-        if not most or self._tree.requests.silent():
+        if self._tree.requests.silent():
             return
+        now, most = loop_time(), self._most()
         distance, unused = 0.0, 1.5 * most + self._opened // 4
         for directory in self._following():
             if distance >= most or len(self._ahead) >= unused or len(self._passed) > MOST_PASSED:
                 break
-            if directory in self._seen:
-                continue
             distance += 1 if directory in self._rows else 1 + self._likely_below(directory)
             if directory in self._passed or directory.large:
                 continue
@@ -162,14 +153,15 @@ class Crawl:
 
     def _guess_order(self, directory: Node) -> None:
         """The walker opened an unexpected directory: perhaps it goes in sorted order."""
-        before = self._latest.get(directory.parent) if directory.parent is not None else None
-        if self._sorted or self._guesses >= GUESSES or directory.parent is None or before is None:
+        way = (self._at, *self._at.ancestors())
+        before = next((one for one in way if one.parent is directory.parent), None)
+        if self._sorted or self._guesses >= GUESSES or before is None:
             return
         self._guesses += 1
         order = order_of(before, directory)
         if order is not None and order[0]:
             self._sorted = True
-            self._passed = set(self._seen)  # what was listed in the other order comes too late
+            self._passed.clear()  # what was listed in the other order comes too late
             self._ahead.clear()
             self._forget_rows()
 
