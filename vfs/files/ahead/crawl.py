@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from vfs.base.loop_time import loop_time
 from vfs.base.tasks import Tasks
-from vfs.files.ahead.order import behind, below, directories, order_of, row_of
+from vfs.files.ahead.order import behind, below, directories, later, order_of, row_of
 from vfs.files.node import NEVER, Node
 from vfs.files.tree import Tree
 
@@ -51,8 +51,8 @@ class Crawl:
         """Seconds that it takes for a directory, smoothed, without those that it waits for the listing."""
         self._rows: dict[Node, list[Node]] = {}
         """The directories in a directory, in the walker's order."""
-        self._below_each: dict[Node, tuple[int, int]] = {}
-        """Of the directories in a directory: how many are listed, and how many directories these hold in all."""
+        self._held: dict[Node, float] = {}
+        """How many directories are in one of a directory's, smoothed."""
         self._times: deque[float] = deque(maxlen=MOST_AHEAD)
         """When it opened the directories of the last half of the TTL."""
         self._opened = 0
@@ -71,7 +71,7 @@ class Crawl:
         again = directory in self._passed and directory not in self._ahead
         if again and now - self._round >= self._tree.names.ttl:
             self._round, self._passed = now, set(self._ahead)
-            self._forget_rows()
+            self._rows.clear()
         if now - self._ahead.get(directory, NEVER) < self._tree.names.ttl:
             del self._ahead[directory]
             self._opened += 1
@@ -99,7 +99,9 @@ class Crawl:
         for directory in self._following():
             if distance >= most or len(self._ahead) >= unused or len(self._passed) > MOST_PASSED:
                 break
-            distance += 1 if directory in self._rows else 1 + self._likely_below(directory)
+            distance += 1
+            if directory not in self._rows and directory.parent is not None:
+                distance += self._held.get(directory.parent, 0)  # most likely as many are in it, too
             if directory in self._passed or directory.large:
                 continue
             self._passed.add(directory)
@@ -126,8 +128,8 @@ class Crawl:
     def _following(self) -> Iterator[Node]:
         """The directories behind the walker's, in the order in which it will come to them."""
         yield from below(self._at, self._row)
-        for _, later in behind(self._at, self.top, self._row):
-            for one in later:
+        for _, rest in behind(self._at, self.top, self._row):
+            for one in rest:
                 yield one
                 yield from below(one, self._row)
 
@@ -138,18 +140,9 @@ class Crawl:
                 return []
             self._rows[directory] = row = directories(row_of(directory, self._sorted))
             if directory.parent is not None:
-                listed, held = self._below_each.get(directory.parent, (0, 0))
-                self._below_each[directory.parent] = listed + 1, held + len(row)
+                held = self._held.get(directory.parent, len(row))
+                self._held[directory.parent] = held + (len(row) - held) / 16
         return row
-
-    def _likely_below(self, directory: Node) -> float:
-        """Directories in one that is not listed yet: the mean of its siblings."""
-        listed, held = self._below_each.get(directory.parent or directory, (0, 0))
-        return held / listed if listed else 0.0
-
-    def _forget_rows(self) -> None:
-        self._rows.clear()
-        self._below_each.clear()
 
     def _guess_order(self, directory: Node) -> None:
         """The walker opened an unexpected directory: perhaps it goes in sorted order."""
@@ -159,11 +152,12 @@ class Crawl:
             return
         self._guesses += 1
         order = order_of(before, directory)
-        if order is not None and order[0]:
+        as_listed = later(self._row(before.parent or before), before)[:1] == [directory]
+        if order is not None and order[0] and not as_listed:
             self._sorted = True
             self._passed.clear()  # what was listed in the other order comes too late
             self._ahead.clear()
-            self._forget_rows()
+            self._rows.clear()
 
     async def aclose(self) -> None:
         """Cancel the listings in flight."""
