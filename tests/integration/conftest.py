@@ -25,6 +25,8 @@ def relay(sshd: Sshd) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def client(sshd: Sshd, root: Path, tmp_path: Path) -> Client:
+def client(sshd: Sshd, root: Path, tmp_path: Path) -> Iterator[Client]:
     """Somebody who reaches the module's `root`."""
-    return Client(sshd, root, tmp_path)
+    client = Client(sshd, root, tmp_path)
+    yield client
+    client.end()

@@ -22,6 +22,7 @@ class Client:
         self.root = root
         self.place = place
         self.cache = place / "cache"
+        self._started: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
             "XDG_CONFIG_HOME": str(place / "config"),
@@ -69,10 +70,18 @@ class Client:
 
     def start(self, command: str, *words: str | Path) -> subprocess.Popen[str]:
         """Start such a command and go on."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "vfs", command, *self.server, "--accept-new-host-key", *map(str, words)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what was started and still runs, as after a test that failed."""
+        for process in self._started:
+            process.terminate()
+            process.wait(30)
