@@ -86,7 +86,7 @@ class DataFiles:
         except OSError as error:
             if error.errno in _OUR_TROUBLE:
                 raise
-            return [Damaged(error.strerror)] * len(blocks)
+            return [Damaged(error.strerror or str(error))] * len(blocks)
         return [_checked(block, stored) for _, block, stored in blocks]
 
     def _transfer(

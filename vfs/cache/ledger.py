@@ -24,7 +24,7 @@ from cachetools import FIFOCache
 
 from vfs.cache import file_lock, fork_gate
 from vfs.cache.block import BLOCK, Block
-from vfs.cache.data import DataFiles, delete
+from vfs.cache.data import DataFiles, checksum, delete
 from vfs.cache.file_lock import locked
 from vfs.cache.records import Records
 from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
@@ -131,23 +131,8 @@ class Ledger:
             with self.records.transaction():
                 self._change(batch, limit)
                 fitting, going = self._reserve(batch.blocks, limit)
-            noted: dict[Place, Stored] = {}
-            try:
-                self._give_back(going)
-                for lineage, places in groupby(sorted(fitting), lambda place: place[0]):
-                    entries = [batch.blocks[place] for place in places]
-                    self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in entries])
-                    for e in entries:
-                        noted[e.place] = Stored(e.block.capacity, e.extents, e.checksum, fitting[e.place])
-            finally:
-                with self.records.transaction():
-                    if lost := fitting.keys() - noted.keys():
-                        going |= {block_key(place): 0 for place in lost - self.records.stored(lost).keys()}
-                        self._give_back(going)
-                    self.records.set_blocks(noted)
-                    for place, stored in noted.items():
-                        self._remember(place, stored)
-                    self.records.forget(going)
+            if fitting or going:
+                self._replace(going, [batch.blocks[place] for place in sorted(fitting)], fitting)
         return len(fitting) == len(batch.blocks)
 
     def evict(self, count: int) -> None:
@@ -214,6 +199,27 @@ class Ledger:
                 fitting[place] = size
         self.records.reserve(fitting)
         return fitting, going
+
+    def _replace(self, going: dict[str, int], entries: list[Entry], sizes: Mapping[Place, int]) -> None:
+        """Delete blocks, write others in their room, and note it."""
+        noted: dict[Place, Stored] = {}
+        try:
+            self._give_back(going)
+            for lineage, some in groupby(entries, lambda entry: entry.place[0]):
+                run = list(some)
+                self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in run])
+                for e in run:
+                    known = checksum(e.block, e.extents) if e.checksum is None else e.checksum
+                    noted[e.place] = Stored(e.block.capacity, e.extents, known, sizes[e.place])
+        finally:
+            with self.records.transaction():
+                if lost := sizes.keys() - noted.keys():
+                    going |= {block_key(place): 0 for place in lost - self.records.stored(lost).keys()}
+                    self._give_back(going)
+                self.records.set_blocks(noted)
+                for place, stored in noted.items():
+                    self._remember(place, stored)
+                self.records.forget(going)
 
     def _with(self, records: dict[str, int]) -> dict[str, int]:
         """Records that are to go, with the bytes they stand for; and all blocks of their lineages where a part of a file cannot

@@ -38,13 +38,8 @@ class Entry:
     due: float
     footprint: int
     """Bytes of memory that the block took then."""
-    known_checksum: int | None = None
-
-    @property
-    def checksum(self) -> int:
-        """That of the ranges; reckoned now if it is not known."""
-        known = self.known_checksum
-        return checksum(self.block, self.extents) if known is None else known
+    checksum: int | None
+    """That of the ranges, if it was reckoned then."""
 
     @property
     def valid(self) -> int:
