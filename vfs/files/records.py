@@ -119,19 +119,9 @@ def dump_listing(entries: Iterable[KnownEntry]) -> bytes:
     return json.dumps(rows).encode()
 
 
-def _rows(line: bytes) -> list[Any]:
-    rows = json.loads(line)
-    if not isinstance(rows, list):
-        raise TypeError("a listing is a list")
-    return rows
-
-
 def load_listing(data: bytes | None) -> list[KnownEntry] | None:
     """The reverse of `dump_listing`, of one line or several; None where there is none that can be understood."""
-    if data is None:
-        return None
     try:
-        rows = [row for line in data.split(b"\n") for row in _rows(line)]
         return [
             KnownEntry(
                 name.encode(errors="surrogateescape"),
@@ -139,7 +129,8 @@ def load_listing(data: bytes | None) -> list[KnownEntry] | None:
                 bool(follow),
                 target.encode(errors="surrogateescape"),
             )
-            for name, mode, size, mtime, follow, target in rows
+            for line in (data or b"null").split(b"\n")
+            for name, mode, size, mtime, follow, target in json.loads(line)
         ]
     except (ValueError, TypeError, AttributeError):
         return None
