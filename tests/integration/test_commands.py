@@ -143,6 +143,8 @@ def test_cat_writes_the_bytes(client: Client, root: Path) -> None:
         check=True,
     )
     assert done.stdout == (root / name).read_bytes() + (root / name.replace("exp-1", "exp-2")).read_bytes()
+    os.mkfifo(root / "exp-1/fifo")
+    assert "exp-1/fifo is a FIFO" in client.ask("cat", "exp-1/fifo").stderr
 
 
 def test_cat_into_a_reader_that_leaves_says_nothing(client: Client) -> None:

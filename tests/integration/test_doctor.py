@@ -132,6 +132,11 @@ def test_one_experiment_is_looked_at_by_itself(client: Client, root: Path) -> No
     assert examined(client, "nothing", code=1)["read"]["text"] == "skipped (needs: experiments)"
 
 
+def test_the_newest_file_may_be_empty(client: Client, root: Path) -> None:
+    (root / "exp-1/logs/new.log").touch()
+    assert examined(client, code=0)["read"]["text"] == "read 0 B of exp-1/logs/new.log"
+
+
 def test_on_a_terminal_there_is_colour_and_lines_are_not_cut(client: Client) -> None:
     client.environment.pop("NO_COLOR", None)
     with client.at_terminal("doctor", "nothing", TERM="xterm", COLUMNS="60") as terminal:

@@ -82,8 +82,10 @@ async def _followed(stack: Stack, path: str, lines: int | None) -> AsyncGenerato
 
 async def _file(stack: Stack, path: str) -> Node:
     node = await find_path(stack.tree, path)
-    if node.kind is not Kind.FILE:
+    if node.kind is Kind.DIRECTORY:
         raise UsageError(f"{path} is a directory; list it with `artisync ls {path}`")
+    if node.kind is not Kind.FILE:
+        raise UsageError(f"{path} is a FIFO, a socket or a device, which is never opened")
     return node
 
 

@@ -40,7 +40,7 @@ def inspect_local(path: Path) -> Report:
                 return open_it(file.parent / name, other)
             return None
 
-        file = path / METADATA if (path / METADATA).is_file() else path
+        file = path / METADATA if os.path.isfile(path / METADATA) else path
         try:
             report = inspect_file(os.fsencode(file.name), *open_it(file, opened), beside)
         except OSError as error:

@@ -43,6 +43,12 @@ def test_what_is_no_regular_file_is_told_at_once(artisync: Artisync, tmp_path: P
         assert "cannot be read" in artisync("inspect", str(tmp_path / "s")).err
 
 
+def test_what_cannot_even_be_asked_for_is_told(artisync: Artisync, tmp_path: Path) -> None:
+    said = artisync("inspect", str(tmp_path / ("x" * 300)))
+    assert (said.code, said.out) == (2, "")
+    assert "cannot be read: File name too long" in said.err
+
+
 def test_a_log_file_that_is_a_fifo_without_a_reader_fails_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     with pytest.raises(OSError, match="No such device"):

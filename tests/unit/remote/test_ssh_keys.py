@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from vfs.base.errors import ConnectError
+from vfs.remote.ssh import ssh_config
 from vfs.remote.ssh.paramiko_keys import KeyRing
 from vfs.remote.ssh.prompts import Deadline, Prompts
 
@@ -23,3 +24,7 @@ def test_a_default_key_that_cannot_be_read_is_told_and_one_that_is_not_there_is_
     (tmp_path / "id_ed25519").mkdir()  # as unreadable for root as for anybody
     files = [tmp_path / "id_ed25519", tmp_path / "id_rsa"]
     assert tried(files) == (0, [f"the key file {files[0]} cannot be read: Is a directory"])
+
+
+def test_a_certificate_beside_a_key_that_cannot_be_looked_for_is_none(tmp_path: Path) -> None:
+    assert ssh_config._only_ssh({}, [tmp_path / ("k" * 250)]) is None  # with its suffix the name is too long

@@ -26,7 +26,7 @@ from vfs.stack import Stack, begun
 CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read", "clock")
 
 READ = 32 << 10
-"""Bytes of a file that are read."""
+"""Bytes of a file that are read, or fewer where it ends."""
 SAME_CLOCK = 3.0
 """Seconds that two clocks may seem to differ by, since the server's is in whole seconds, and comes late."""
 
@@ -167,17 +167,17 @@ async def _experiments(opened: Stack, experiment: str | None) -> tuple[Finding, 
 
 async def _read(opened: Stack, node: Node) -> Finding:
     """The beginning of the newest file: a server may list what it does not give."""
-    buffer = memoryview(bytearray(min(node.version.size, READ)))
+    buffer = memoryview(bytearray(READ))
     try:
         async with asyncio.timeout(opened.settings.timeout):
             file = await opened.remote.open(node.path)
             try:
-                await file.read(0, buffer)
+                count, _ = await file.read(0, buffer)
             finally:
                 file.close()
     except (errors.ArtisyncError, TimeoutError) as error:
         return Finding.of_error("read", error)
-    return Finding("read", Result.OK, f"read {size(len(buffer))} of {os.fsdecode(node.relative)}")
+    return Finding("read", Result.OK, f"read {size(count)} of {os.fsdecode(node.relative)}")
 
 
 async def _clock(opened: Stack, dialer: Dialer, node: Node | None) -> Finding:

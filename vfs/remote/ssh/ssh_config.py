@@ -231,7 +231,7 @@ def _loopback(host: str) -> bool:
 
 def _only_ssh(found: Found, keys: Sequence[Path]) -> str | None:
     named = [c for c in found.get("certificatefile", []) if c.lower() != "none"]
-    beside = [str(c) for k in keys if (c := k.with_name(f"{k.name.removesuffix('.pub')}-cert.pub")).exists()]
+    beside = [c for key in keys if os.path.exists(c := f"{str(key).removesuffix('.pub')}-cert.pub")]
     if named or beside:
         return f"the certificate {(named or beside)[0]}"
     for keyword, name in _ONLY_SSH.items():
