@@ -65,7 +65,7 @@ def open_ledger(directory: Path, *, renew: bool, doubtful: bool = False) -> Ledg
         except sqlite3.DatabaseError as error:
             if cause_of(error) != "corrupt":
                 raise
-            ledger = _renewed(directory, f"its database is damaged ({error})")
+            ledger = _renewed(directory, f"its database cannot be used ({error})")
     swept = directory / SWEPT
     if not swept.exists() or swept.read_text() != _boot():
         threading.Thread(target=_sweep, args=(ledger,), name="cache-sweep", daemon=True).start()
