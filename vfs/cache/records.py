@@ -162,7 +162,7 @@ class Records:
 
     def delete(self, *keys: str) -> None:
         """Delete records of whatever kind, sound or not; diskcache would leave one that has expired, which none of ours has."""
-        self._rows(f"DELETE FROM Cache WHERE key IN ({','.join('?' * len(keys))}) AND raw = 1", keys)
+        self._many("DELETE FROM Cache WHERE key = ? AND raw = 1", [(key,) for key in keys])
         for key in keys:
             self._pin(key, _order())
 
@@ -215,8 +215,7 @@ class Records:
 
     def reserve(self, sizes: Mapping[Place, int]) -> None:
         """Count the bytes that blocks may take once they are written."""
-        rows = [(place, _order(), size, b"") for place, size in sizes.items()]
-        self._put(rows, "size = excluded.size")
+        self._put([(place, _order(), size, b"") for place, size in sizes.items()], "size = excluded.size")
 
     def set_blocks(self, blocks: Mapping[Place, Stored]) -> None:
         """Note how blocks are stored, which are used now."""
@@ -229,30 +228,28 @@ class Records:
 
     def _put(self, rows: Sequence[tuple[Place, float | None, int, bytes]], change: str) -> None:
         """Insert rows (block, expiry time, size, value), or make a `change` to those that there are."""
-        values: list[object] = []
-        for place, expire, size, value in rows:
-            values += [block_key(place), expire, place[0].hex(), size, MODE_RAW, value]
-        if rows:
-            columns, one = "key, raw, expire_time, tag, size, mode, value", "(?, 1, ?, ?, ?, ?, ?)"
+        values = [value for place, *rest in rows for value in (block_key(place), place[0].hex(), *rest)]
+        if rows:  # one statement: one for each row takes 8 ms per GiB more
+            one = f"(?, ?, ?, ?, ?, 1, {MODE_RAW})"
             self._rows(
-                f"INSERT INTO Cache ({columns}) VALUES {','.join([one] * len(rows))}"
-                f" ON CONFLICT (key, raw) DO UPDATE SET {change}",
+                "INSERT INTO Cache (key, tag, expire_time, size, value, raw, mode)"
+                f" VALUES {','.join([one] * len(rows))} ON CONFLICT (key, raw) DO UPDATE SET {change}",
                 values,
             )
 
     def unset(self, keys: Iterable[str]) -> None:
         """Say nothing of these blocks any more. They count until `forget`."""
-        self._each("UPDATE Cache SET value = x'' WHERE key = ? AND raw = 1", keys)
+        self._many("UPDATE Cache SET value = x'' WHERE key = ? AND raw = 1", [(key,) for key in keys])
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete those of which nothing is said."""
-        self._each("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = x''", keys)
+        query = "DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = x''"
+        self._many(query, [(key,) for key in keys])
 
     def touch(self, used: Mapping[Place, float]) -> None:
         """Note when blocks were used (seconds since 1970)."""
-        for place, when in used.items():
-            query = "UPDATE Cache SET expire_time = ? WHERE key = ? AND raw = 1 AND expire_time < ?"
-            self._rows(query, (when + CENTURY, block_key(place), when + CENTURY))
+        query = "UPDATE Cache SET expire_time = ?1 WHERE key = ?2 AND raw = 1 AND expire_time < ?1"
+        self._many(query, [(when + CENTURY, block_key(place)) for place, when in used.items()])
 
     def data_bytes(self) -> int:
         """Bytes of data files that all records stand for."""
@@ -301,9 +298,10 @@ class Records:
             found: list[Any] = self._cache._sql(query, values).fetchall()
             return found
 
-    def _each(self, query: str, keys: Iterable[str]) -> None:
+    def _many(self, query: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Have one statement change a row for each of `rows`."""
         with fork_gate.held_off():
-            self._cache._con.executemany(query, [(key,) for key in keys])
+            self._cache._con.executemany(query, rows)
 
 
 def peek(directory: Path, key: str) -> bytes | None:
