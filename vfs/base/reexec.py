@@ -1,8 +1,10 @@
-"""How to run this very Python and this very package in another process."""
+"""How to run this very Python and this very package in another process, and how a process that we started ends."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,3 +29,13 @@ def environment() -> dict[str, str]:
     """Ours, such that `words` finds this package."""
     path = python_path()
     return dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
+
+
+def end(process: subprocess.Popen[bytes], seconds: float, number: signal.Signals = signal.SIGTERM) -> None:
+    """Send it the signal, and kill it if it has not ended after `seconds`, or when the person is in a hurry (Ctrl-C)."""
+    try:
+        process.send_signal(number)
+        process.wait(seconds)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()

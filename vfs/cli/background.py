@@ -52,7 +52,7 @@ def start(arguments: Sequence[str]) -> int:
                 return 0
             code = child.wait()
         except KeyboardInterrupt:
-            _end(child)
+            reexec.end(child, _END_SECONDS)
             raise
     if code < 0:
         console.tell(f"artisync: the mount's process was ended by {signal.Signals(-code).name}")
@@ -67,15 +67,6 @@ def popen(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         env=reexec.environment(),
         start_new_session=True,
     )
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    try:
-        child.terminate()
-        child.wait(_END_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # it hangs, or the person is in a hurry
-        child.kill()
-        child.wait()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from vfs.base import reexec
 from vfs.base.errors import ArtisyncError, FuseMissing, NfsMissing, NoSuchExperiment
 from vfs.base.settings import Settings, resolve
 from vfs.cli import background, console, remote_names
@@ -116,8 +117,4 @@ def _copy(words: list[str], names: Sequence[str], place: Path) -> Iterator[Path]
             time.sleep(0.1)
         yield place
     finally:
-        pulling.send_signal(signal.SIGINT)
-        try:
-            pulling.wait(5)
-        except subprocess.TimeoutExpired:
-            pulling.kill()
+        reexec.end(pulling, 5, signal.SIGINT)

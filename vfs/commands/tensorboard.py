@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from vfs.base import reexec
 from vfs.base.errors import PortForbidden, PortInUse, TensorBoardFailed, TensorBoardMissing
 from vfs.files.experiments import choose
 
@@ -101,7 +102,9 @@ def running(runs: Runs, port: int) -> Iterator[subprocess.Popen[bytes]]:
             if process.poll() is not None:
                 raise TensorBoardFailed(_last_words(said.fileno()))
         finally:
-            _end(process)
+            reexec.end(process, STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # its data server
+                os.killpg(process.pid, 9)
 
 
 def serve(runs: Runs, process: subprocess.Popen[bytes]) -> None:
@@ -132,14 +135,3 @@ def _last_words(fd: int) -> str:
     size = os.fstat(fd).st_size
     text = os.pread(fd, 2000, max(0, size - 2000)).decode(errors="replace")
     return "\n".join(text.strip().splitlines()[-5:]) or "it printed nothing"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End TensorBoard and its data server."""
-    for end in (process.terminate, process.kill):
-        if process.poll() is None:
-            end()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, 9)
