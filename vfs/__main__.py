@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import NoReturn
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line. Until its modules are loaded, Ctrl-C ends the process without a word."""
     raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if raises:

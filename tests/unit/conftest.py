@@ -59,11 +59,17 @@ class Kernel:
     users_named: bool = True
     """Whether the users of a busy one can be seen from outside; not those that wait in open(2)."""
     dead: bool = False
+    source: str = "host:/root"
+    user: int | None = None
+    """Who mounted."""
     asked: list[tuple[Path, bool]] | None = None
 
+    def mounts(self) -> list[mountpoints.MountInfo]:
+        items = self.mounted.items()
+        return [mountpoints.MountInfo(path, kind, self.source, user=self.user) for path, kind in items]
+
     def mount_info(self, path: Path) -> mountpoints.MountInfo | None:
-        kind = self.mounted.get(path)
-        return None if kind is None else mountpoints.MountInfo(path, kind, "source")
+        return next((mount for mount in self.mounts() if mount.path == path), None)
 
     def is_mounted(self, path: Path) -> bool:
         return path in self.mounted
@@ -87,7 +93,7 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
     made = Kernel({home / "m": mountpoints.MOUNT_KIND})
-    for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
+    for name in ("mounts", "mount_info", "is_mounted", "is_dead", "unmount"):
         monkeypatch.setattr(mountpoints, name, getattr(made, name))
     monkeypatch.setattr(mountpoints, "busy", made.users)
     monkeypatch.setattr(mountpoints, "standing_in", made.standing_in)

@@ -37,12 +37,13 @@ MOUNT_NFS, UMOUNT = "/sbin/mount_nfs", "/sbin/umount"
 
 @dataclass(frozen=True, slots=True)
 class MountInfo:
-    """A mount: its path, type (`fuse.sshfs`), source, and device number (`0:52`)."""
+    """A mount: its path, type (`fuse.sshfs`), source, device number (`0:52`), and by FUSE the id of who mounted it."""
 
     path: Path
     kind: str
     source: str
     device: str = field(default="", compare=False)
+    user: int | None = field(default=None, compare=False)
 
     @property
     def port(self) -> int | None:
@@ -53,6 +54,11 @@ class MountInfo:
     def ours(self) -> bool:
         """Whether artisync made it."""
         return self.kind == MOUNT_KIND or self.port is not None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another user made it, as far as that is known."""
+        return self.user not in (None, os.getuid())
 
 
 def unescape(field: str) -> str:
@@ -68,11 +74,10 @@ def parse_mountinfo(text: str) -> list[MountInfo]:
         if "-" not in fields or len(fields) < 10:
             continue
         dash = fields.index("-")
-        mounts.append(
-            MountInfo(
-                Path(unescape(fields[4])), unescape(fields[dash + 1]), unescape(fields[dash + 2]), fields[2]
-            )
-        )
+        kind, source = map(unescape, fields[dash + 1 : dash + 3])
+        user = re.search(r"\buser_id=(\d+)", fields[-1])
+        path = Path(unescape(fields[4]))
+        mounts.append(MountInfo(path, kind, source, fields[2], int(user[1]) if user else None))
     return mounts
 
 

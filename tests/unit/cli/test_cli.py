@@ -192,6 +192,13 @@ def test_ctrl_c_is_exit_130_without_a_word(artisync: Artisync, monkeypatch: pyte
     assert (said.code, said.err.strip(), said.out) == (130, "", "")
 
 
+def test_little_is_loaded_before_ctrl_c_is_silent() -> None:
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import vfs.__main__; print(*sys.modules)"
+    words = [sys.executable, "-I", "-S", "-c", program, str(Path(cli.__file__).parents[2])]
+    loaded = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"typing", "re", "vfs.cli"} & {*loaded}
+
+
 def test_ctrl_c_while_modules_are_loaded_is_an_end_without_a_word(home: Path) -> None:
     (home / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = child("-m", "vfs", "status", PYTHONPATH=f"{home}{os.pathsep}{Path(__file__).parents[3]}")

@@ -67,6 +67,29 @@ def test_a_process_that_does_not_end_is_told(
     assert f"process {process.pid} is still running" in said.err
 
 
+def test_where_a_mount_was_moved_to_is_told(artisync: Artisync, kernel: Kernel, home: Path) -> None:
+    async def status(_: Json) -> Json:
+        return {"root": "/shared"}
+
+    kernel.source = "host:/shared"
+    kernel.mounted = {home / "moved to/m": kernel.mounted[home / "m"]}
+    with mount_process(home / "m", STAYS, {"status": status}):
+        said = artisync("unmount", "m")
+        assert said.code == 1
+        assert f"`artisync unmount '{home}/moved to/m'` unmounts it" in said.err
+        assert artisync("unmount", home / "moved to/m").code == 0
+
+
+def test_another_users_mount_is_told(
+    artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.user = 7
+    monkeypatch.setattr(os, "getuid", lambda: 8)
+    said = artisync("unmount", "m")
+    assert (said.code, kernel.asked) == (1, None)
+    assert "is another user's; only who mounted it and root can unmount it" in said.err
+
+
 def test_the_command_itself_does_not_stand_in_the_mount(
     artisync: Artisync, kernel: Kernel, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

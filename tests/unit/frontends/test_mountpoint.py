@@ -24,6 +24,7 @@ MOUNTINFO = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
 def test_the_fields_of_mountinfo_are_found_behind_any_number_of_optional_ones() -> None:
     mounts = mountpoint.parse_mountinfo(MOUNTINFO)
     assert [(str(m.path), m.kind) for m in mounts][::2] == [("/", "ext4"), ("/mnt", "tmpfs")]
+    assert [m.user for m in mounts] == [None, 1000, None, None]
 
 
 def test_octal_escapes_are_resolved_in_paths_and_sources() -> None:
