@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _WHOLE = ((0, BLOCK),)
 _OUR_TROUBLE = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What says nothing of the file that is read: any other error means that it is not the one that we wrote."""
+"""What says nothing of the file that is opened: any other error means that it is not the one that we wrote."""
 _PUNCH_HOLE = 3
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (Linux, fallocate(2))."""
 
@@ -109,10 +109,14 @@ class DataFiles:
                         _transfer(call, fd, [block.view(first, last)], index * BLOCK + first)
 
     def punch(self, lineage: bytes, indexes: Iterable[int]) -> None:
-        """Give back the room of blocks, as far as they are there."""
-        with suppress(OSError), self._opened(lineage, os.O_RDWR) as fd:
-            for index in indexes:
-                _punch(fd, index * BLOCK, BLOCK)
+        """Give back the room of blocks, as far as they are there. Raises OSError when the file cannot be opened."""
+        try:
+            with self._opened(lineage, os.O_RDWR) as fd:
+                for index in indexes:
+                    _punch(fd, index * BLOCK, BLOCK)
+        except OSError as error:
+            if error.errno in _OUR_TROUBLE:
+                raise
 
     def remove(self, lineage: bytes) -> None:
         """Delete a lineage's file, if it is there. Raises nothing: what cannot be deleted now is swept later."""

@@ -202,9 +202,9 @@ class Ledger:
 
     def _replace(self, going: dict[str, int], entries: list[Entry], sizes: Mapping[Place, int]) -> None:
         """Delete blocks, write others in their room, and note it."""
+        self._give_back(going)
         noted: dict[Place, Stored] = {}
         try:
-            self._give_back(going)
             for lineage, some in groupby(entries, lambda entry: entry.place[0]):
                 run = list(some)
                 self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in run])

@@ -343,6 +343,26 @@ def test_what_a_kill_leaves_of_an_eviction_is_no_damage_and_counts_and_can_make_
     assert files(tmp_path / "cache") == []
 
 
+def test_room_that_cannot_be_given_back_just_now_goes_on_counting(
+    cache_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1, size=BLOCK)
+    before, open_file = usage(cache), os.open
+
+    def without_descriptors(path: Path, *how: int) -> int:
+        if "blocks" in Path(path).parts:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_file(path, *how)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many"):
+        patch.setattr(os, "open", without_descriptors)
+        prune(cache, before - BLOCK)
+    assert usage(cache) >= before
+    prune(cache, 0)
+    assert usage(cache) < BLOCK
+
+
 def test_what_the_disk_refuses_counts_no_longer(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = cache_at()
     put(cache, LINEAGE, 0)
