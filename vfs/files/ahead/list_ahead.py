@@ -31,11 +31,10 @@ class ListAhead:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._opened: dict[Node, tuple[float, Node]] = {}
-        """For each parent: when a child was last opened, and which."""
+        """For each parent: when a child was last opened, and which; that opened longest ago is first."""
         self._crawls: dict[Node, Crawl] = {}
         self._served = 0.0
         """When a program was last given a directory that it opened."""
-        self._sweeper: asyncio.TimerHandle | None = None
 
     def note(self, directory: Node) -> None:
         """A program opens a directory to list it."""
@@ -43,20 +42,20 @@ class ListAhead:
         parent = directory.parent
         if parent is None or self._tree.remote.metered:
             return
-        self._sweep_later()
-        before = self._opened.get(parent)
+        before = self._opened.pop(parent, None)
         self._opened[parent] = now, directory
         if len(self._opened) > MANY:
-            self._sweep()
+            del self._opened[next(iter(self._opened))]
+        crawls = self._going_on()
         for node in (directory, *reversed(directory.ancestors())):
-            if node in self._crawls:
-                crawl = self._crawls[node]
+            if node in crawls:
+                crawl = crawls[node]
                 crawl.opened(directory, now - max(crawl.last, self._served))
                 return
         if before is None or before[1] is directory or now - before[0] > PATTERN_SECONDS:
             return
         # the time that the listing before took is not the program's
-        self._crawls[parent] = Crawl(self._tree, parent, directory, now - max(before[0], self._served))
+        crawls[parent] = Crawl(self._tree, parent, directory, now - max(before[0], self._served))
 
     def served(self) -> None:
         """A program was given a directory that it opened."""
@@ -85,7 +84,8 @@ class ListAhead:
         if self._tree.remote.metered or self._tree.requests.silent():
             return
         above = directory.ancestors()
-        if any(one in self._crawls for one in (directory, *above)):
+        crawls = self._going_on()
+        if any(one in crawls for one in (directory, *above)):
             return  # what is listed ahead of a walk will do
         if len(directory.children) <= FEW:
             directory.in_vain = False  # one that is looked into again is worth it, unlike those around it
@@ -110,23 +110,12 @@ class ListAhead:
             below = [child for child in one.children.values() if child.answered >= least and meant(child)]
             todo += below[: RENEWED - len(todo)]
 
-    def _sweep_later(self) -> None:
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(PATTERN_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        """Forget the walks that have ended."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+    def _going_on(self) -> dict[Node, Crawl]:
+        """The walks that have not ended, by the directory that each is below."""
         since = loop_time() - PATTERN_SECONDS
-        self._opened = {node: seen for node, seen in self._opened.items() if seen[0] > since}
         self._crawls = {top: crawl for top, crawl in self._crawls.items() if crawl.last > since}
-        if self._opened or self._crawls:
-            self._sweep_later()
+        return self._crawls
 
     async def aclose(self) -> None:
         """End them."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
         await asyncio.gather(*(crawl.aclose() for crawl in self._crawls.values()))
