@@ -35,7 +35,9 @@ PEEK_SECONDS = 0.1
 """The longest that `peek` waits for a process that is just changing the database."""
 PINS = ("p:", "pin:")
 """How the names of records begin that say what is pinned: lineages, and paths."""
-_OURS = f"raw = 1 AND mode = {MODE_RAW} AND filename IS NULL"
+_OURS = f"raw = 1 AND mode = {MODE_RAW} AND filename IS NULL AND typeof(size) = 'integer'"
+_SIZE = "CAST(size AS INTEGER)"
+"""A row that artisync did not write may have anything for its size."""
 
 
 class _Disk(diskcache.Disk):
@@ -274,13 +276,14 @@ class Records:
 
     def sizes_in(self, lineage: bytes) -> dict[str, int]:
         """The keys of all blocks of a lineage, with the bytes that they stand for."""
-        return dict(self._rows("SELECT key, size FROM Cache WHERE tag = ? AND raw = 1", (lineage.hex(),)))
+        query = f"SELECT key, {_SIZE} FROM Cache WHERE tag = ? AND raw = 1"
+        return dict(self._rows(query, (lineage.hex(),)))
 
     def oldest_blocks(self, count: int, leave: Collection[str]) -> dict[str, int]:
         """The blocks used least recently that take `count` bytes or a little more, by their keys, and how many; none that is
         pinned or in `leave`."""
         found: dict[str, int] = {}
-        query = "SELECT key, size FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time"
+        query = f"SELECT key, {_SIZE} FROM Cache WHERE expire_time < ? AND raw = 1 ORDER BY expire_time"
         with fork_gate.held_off():
             for key, size in self._cache._sql(query, (2 * CENTURY,)) if count > 0 else ():
                 if key not in leave:

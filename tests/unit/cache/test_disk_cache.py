@@ -552,6 +552,18 @@ def test_a_record_that_was_changed_is_forgotten(cache_at: Open, tmp_path: Path) 
     assert cache.get_record("f:x") == b"new"
 
 
+def test_a_size_that_is_no_number_keeps_nothing_from_being_written(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    put(cache, LINEAGE, 0, 1)
+    cache.close()
+    tamper(tmp_path, "UPDATE Cache SET size = 'much'")
+    cache = cache_at(4 << 20)
+    for index in range(6):
+        put(cache, OTHER, index, size=BLOCK)
+    assert read_block(cache, OTHER, 5) is not None
+    assert cache.index(LINEAGE) == {}
+
+
 def test_what_is_not_bytes_is_not_stored_and_a_record_cannot_pose_as_a_block(cache_at: Open) -> None:
     cache = cache_at()
     with pytest.raises(ValueError):
