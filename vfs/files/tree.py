@@ -186,14 +186,12 @@ class Tree:
         key = "list", directory.path
         await self.requests.ask(key, lambda: self._listings.listing(directory), heard=heard)
 
-    async def list_ahead(self, directory: Node) -> bool:
-        """List a directory for which no program waits. False: it could not be listed, or has very many names."""
+    async def list_ahead(self, directory: Node) -> None:
+        """List a directory for which no program waits, if it can be listed and has not very many names."""
         try:
             await self._list(directory)
         except (ArtisyncError, TimeoutError) as error:
             log.debug("cannot list %r ahead: %s", directory.path, error)
-            return False
-        return True
 
     async def listing(self, directory: Node) -> list[Node]:
         """The children of a directory, fresh. Raises as `refresh_listing`."""

@@ -118,8 +118,7 @@ class Crawl:
         return int(min(max(FIRST, len(self._times)), half / max(self._pace, SHORTEST)))
 
     async def _list(self, directory: Node) -> None:
-        if not await self._tree.list_ahead(directory):
-            self._ahead.pop(directory, None)
+        await self._tree.list_ahead(directory)
         if self._row(directory):
             self._look_ahead()
 
