@@ -186,8 +186,9 @@ class Records:
 
     def oldest(self, count: int) -> list[tuple[str, bytes]]:
         """The small records that were set least recently, pins apart; `count` of them at most."""
-        query = "SELECT key, value FROM Cache WHERE expire_time >= ? AND raw = 1 ORDER BY expire_time LIMIT ?"
-        return [(key, bytes(value or b"")) for key, value in self._rows(query, (2 * CENTURY, count))]
+        what = "SELECT key, CAST(value AS BLOB) FROM Cache WHERE expire_time >= ? AND raw = 1"
+        rows = self._rows(f"{what} ORDER BY expire_time LIMIT ?", (2 * CENTURY, count))
+        return [(key, value or b"") for key, value in rows]
 
     def clear(self, *, in_use: bool) -> None:
         """Delete every record, or with `in_use` only pins and blocks, and give the database's room back."""

@@ -564,6 +564,17 @@ def test_a_size_that_is_no_number_keeps_nothing_from_being_written(cache_at: Ope
     assert cache.index(LINEAGE) == {}
 
 
+def test_a_value_that_is_text_makes_way_like_others(cache_at: Open, tmp_path: Path) -> None:
+    cache = cache_at()
+    cache.set_record("d:x", b"1")
+    cache.close()
+    tamper(tmp_path, "UPDATE Cache SET value = 'text'")
+    cache = cache_at(1)  # the database takes more than its share
+    cache.set_record("d:y", b"1")
+    assert cache.flush(20)
+    assert cache.records("") == []
+
+
 def test_what_is_not_bytes_is_not_stored_and_a_record_cannot_pose_as_a_block(cache_at: Open) -> None:
     cache = cache_at()
     with pytest.raises(ValueError):
