@@ -284,7 +284,7 @@ class NoWorkingDirectory(ArtisyncError):
 
 
 class StateUnusable(ArtisyncError):
-    """Free some space, or set XDG_STATE_HOME to a writable directory."""
+    """Free some space, or set XDG_STATE_HOME (for a profile XDG_CONFIG_HOME) to a writable directory."""
 
 
 class DestinationBusy(ArtisyncError):

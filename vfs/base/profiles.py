@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vfs.base import paths
 from vfs.base.address import Address
-from vfs.base.errors import ConfigError, NoServerYet, UsageError
+from vfs.base.errors import ConfigError, NoServerYet, StateUnusable, UsageError
 from vfs.base.option_values import CONVERT, DEFAULT_ROOT, check_root
 from vfs.base.places import config_dir
 
@@ -95,7 +95,7 @@ def no_profile(name: str) -> ConfigError:
 
 
 def save_profile(profile: Profile) -> Path:
-    """Write it atomically, for the user's eyes only. Raises `errors.ConfigError` when that fails."""
+    """Write it atomically, for the user's eyes only. Raises `errors.StateUnusable` when that fails."""
     path = profile_path(profile.name)
     data = {
         "name": profile.name,
@@ -108,17 +108,17 @@ def save_profile(profile: Profile) -> Path:
         paths.make_private(path.parent)
         paths.write_atomically(path, json.dumps(data, indent=2, default=str) + "\n")
     except OSError as e:
-        raise ConfigError(f"cannot write the profile {path}: {e.strerror}") from e
+        raise StateUnusable(f"cannot write the profile {path}: {e.strerror}") from e
     return path
 
 
 def remove_profile(name: str) -> bool:
-    """False if there was none. Raises `errors.ConfigError` when it cannot be removed."""
+    """False if there was none. Raises `errors.StateUnusable` when it cannot be removed."""
     path = profile_path(name)
     try:
         path.unlink()
     except FileNotFoundError:
         return False
     except OSError as e:
-        raise ConfigError(f"cannot remove the profile {path}: {e.strerror}") from e
+        raise StateUnusable(f"cannot remove the profile {path}: {e.strerror}") from e
     return True

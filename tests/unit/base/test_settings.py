@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vfs.base.address import Address
-from vfs.base.errors import ConfigError, UsageError
+from vfs.base.errors import ConfigError, StateUnusable, UsageError
 from vfs.base.option_values import DEFAULT_VIA
 from vfs.base.places import local_user
 from vfs.base.profiles import (
@@ -145,7 +145,7 @@ def test_a_failed_write_keeps_the_old_profile(monkeypatch: pytest.MonkeyPatch) -
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(StateUnusable, match="No space left"):
         save_profile(Profile("default", Address.parse("ssh other"), "/other"))
     assert load_profile("default") == profile
     assert os.listdir(profiles_dir()) == ["default.json"]
