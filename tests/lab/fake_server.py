@@ -24,7 +24,7 @@ from vfs.remote.ssh.transport import HELLO, Sink
 
 MTIME = 1_700_000_000
 CLOCK = b"/proc/self"
-"""What the engine asks for the server's time."""
+"""A link by which the engine learns the server's time, and whether LSTAT follows links."""
 NOW = 4_000_000_000
 """The server's time when it is asked for; it is not behind ours, so that it is believed at once."""
 LIMITS = {b"limits@openssh.com": b"1"}
@@ -243,6 +243,8 @@ class Session:
         attrs = self._attributes(name)
         if attrs is None:
             return status(number, Code.NO_SUCH_FILE, b"no such file")
+        if kind == PacketType.LSTAT and name == CLOCK:
+            attrs = attributes(stat.S_IFLNK | 0o777, 0, NOW)
         if kind in (PacketType.STAT, PacketType.LSTAT):
             return packet(PacketType.ATTRS, number, attrs)
         if kind in (PacketType.OPEN, PacketType.OPENDIR):

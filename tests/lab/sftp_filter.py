@@ -101,6 +101,25 @@ def _old_clock(asked: Asked, body: bytes) -> bytes:
     return body
 
 
+def _follows(asked: Asked, body: bytes) -> bytes:
+    """LSTAT tells what a link leads to."""
+    if asked.kind != LSTAT or body[0] != ATTRS:
+        return body
+    try:
+        there = os.stat(asked.text)
+    except OSError:
+        return body
+    numbers = (
+        there.st_size,
+        there.st_uid,
+        there.st_gid,
+        there.st_mode,
+        int(there.st_atime),
+        int(there.st_mtime),
+    )
+    return body[:5] + struct.pack(">IQIIIII", 0xF, *numbers)
+
+
 RULES: dict[str, Rule] = {
     "tidy-real-paths": _tidy,
     "empty-names": _EmptyNames(),
@@ -111,6 +130,7 @@ RULES: dict[str, Rule] = {
     "no-clock": lambda asked, body: _status(body, FAILURE) if asked.text.startswith(b"/proc/") else body,
     "no-fstat": refusing(FSTAT),
     "no-lstat": refusing(LSTAT),
+    "following-lstat": _follows,
     "no-stat": refusing(STAT),
     "no-readlink": refusing(READLINK),
     "no-realpath": refusing(REALPATH),

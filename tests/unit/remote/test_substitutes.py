@@ -66,6 +66,28 @@ def test_names_and_links_are_told_without_lstat_and_without_stat(
     assert run_engine(main) <= 2
 
 
+def following(asked: Asked, honest: bytes) -> bytes:
+    """ProFTPD's LSTAT tells what a link leads to."""
+    if asked.kind == PacketType.LSTAT and asked.text == fake.CLOCK:
+        return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(stat.S_IFDIR | 0o555, 0, fake.NOW))
+    if asked.kind in (PacketType.LSTAT, PacketType.STAT) and asked.text == LINK:
+        return fake.packet(PacketType.ATTRS, asked.id, fake.attributes(stat.S_IFREG | 0o644, 7))
+    if asked.kind == PacketType.READLINK and asked.text == LINK:
+        return fake.names(asked.id, [(b"f", b"\0\0\0\0")])
+    return honest
+
+
+def test_a_link_is_told_where_lstat_follows_it() -> None:
+    async def main(threads: Threads) -> None:
+        server, pool = await remote(threads, twist=following)
+        assert (await pool.lstat(LINK)).is_symlink
+        assert (await pool.stat(LINK)).size == 7
+        assert (await pool.lstat(FILE)).size == len(server.files[FILE])
+        await pool.aclose()
+
+    run_engine(main)
+
+
 def test_without_realpath_a_path_is_as_it_was_given() -> None:
     async def main(threads: Threads) -> bytes:
         server, pool = await remote(threads)

@@ -17,7 +17,7 @@ from vfs.base.errors import LinkLost, ProtocolViolation, RemoteError
 from vfs.remote.api import Attributes, DirEntry
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch, FstatRefused
-from vfs.remote.sftp.exchange import Exchange
+from vfs.remote.sftp.exchange import Exchange, seen
 from vfs.remote.sftp.handles import Handle, Handles
 from vfs.remote.sftp.wire import PacketType, Status
 from vfs.remote.ssh.transport import Transport
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 PAGE = 4096
 """lsh's server answers a READ of less than whole pages with the rest of the file, however long that is."""
+
+PROCESS = b"/proc/self"
+"""On Linux a symlink to a directory that is as old as the server's process."""
 
 SMALL_ANSWER = 2048
 """Estimate of the bytes of an answer without file data: a page of a listing is more, attributes are less."""
@@ -46,7 +49,7 @@ class Connection(Exchange):
         """READs are for a multiple of this many bytes; surplus bytes are dropped."""
         self._statvfs = False
         self.refused: set[PacketType] = set()
-        """Requests that this server refuses whatever they are about; see `substitutes`."""
+        """Requests that this server refuses whatever they are about, or answers wrongly; see `substitutes`."""
         mine = weakref.proxy(self)  # in no cycle: the garbage collector never frees one that it has frozen
         self._handles = Handles(lambda text: mine._request(PacketType.STATUS, PacketType.CLOSE, text))
         self.in_flight = 0
@@ -67,7 +70,8 @@ class Connection(Exchange):
         """
         extensions = await self._begin()
         self._statvfs = b"statvfs@openssh.com" in extensions
-        clock = self._request(PacketType.ATTRS, PacketType.STAT, b"/proc/self")
+        process, link = self.stat(PROCESS), self.lstat(PROCESS)
+        link.add_done_callback(seen)
         if b"limits@openssh.com" in extensions:
             try:
                 _, most, _, handles = await self._extended(b"limits@openssh.com", None, wire.parse_limits)
@@ -79,9 +83,12 @@ class Connection(Exchange):
                 log.debug("no limits: %s", error)
         try:
             # The inode of our own server process is made at this first look, so its mtime is the present time.
-            attributes = await clock
+            attributes = await process
             if attributes.mtime > 0:
                 self.server_clock = attributes.mtime, self._loop.time()
+            if not (await link).is_symlink:
+                self.refused.add(PacketType.LSTAT)
+                log.info("the server's LSTAT follows symlinks; READLINK tells which there are")
         except RemoteError as error:
             log.debug("no clock: %s", error)
 
