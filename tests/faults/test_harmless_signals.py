@@ -24,13 +24,14 @@ from tests.lab.world import World
 pytestmark = needs_fuse
 
 DIRECTORIES = 24
-TESTS = 15
+TREES = 20
+"""One for each test, and some for those that run once more."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("world"), timeout=60, rtt_ms=60)
-    for test in range(TESTS):
+    for test in range(TREES):
         for directory in range(DIRECTORIES):
             world.file(f"{test}/{directory // 8}/{directory}/file", 300)
     world.file("exp/file")

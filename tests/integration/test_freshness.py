@@ -267,12 +267,12 @@ def test_what_is_written_all_the_time_is_stale_within_the_timeout(there: Path, h
         writing.join()
 
 
-def test_a_file_said_to_be_longer_than_it_is_gives_an_error_and_no_zeros(mounted: Mounted) -> None:
+def test_a_file_said_to_be_longer_than_it_is_gives_an_error_and_no_zeros(there: Path, here: Path) -> None:
     # /proc tells 0 bytes, /sys 4096 of files that have few: a server whose attributes are not the truth.
-    (mounted.root / "lying").symlink_to("/sys/kernel/mm/transparent_hugepage/enabled")
-    assert eventually(lambda: (mounted.path / "lying").exists())
+    (there / "lying").symlink_to("/sys/kernel/mm/transparent_hugepage/enabled")
+    assert eventually(lambda: (here / "lying").exists())
     with (
-        (mounted.path / "lying").open("rb", buffering=0) as file,
+        (here / "lying").open("rb", buffering=0) as file,
         pytest.raises(OSError, match="Input/output"),
     ):
         file.read(4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ EXAMPLES = int(os.environ.get("ARTISYNC_EXAMPLES", "4"))
 """More by hand: ARTISYNC_EXAMPLES=500, or ./scripts/soak."""
 
 
+NUMBERS = itertools.count()
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mounted, Sshd]]:
     place: Path = tmp_path_factory.mktemp("machine")
@@ -31,5 +35,4 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mounted, S
 def test_whatever_happens_nothing_is_mixed_or_stale_or_absent_without_cause(
     place: tuple[Mounted, Sshd],
 ) -> None:
-    numbers = iter(range(1_000_000))
-    run_machine(lambda: OnAMount(*place, f"example-{next(numbers)}"), EXAMPLES, 12)
+    run_machine(lambda: OnAMount(*place, f"example-{next(NUMBERS)}"), EXAMPLES, 12)

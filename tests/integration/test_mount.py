@@ -120,9 +120,9 @@ def test_how_many_directories_are_in_one_is_left_open(shared: Mounted) -> None:
 
 
 def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(shared: Mounted) -> None:
-    (shared.root / "circle").symlink_to("exp-1/back")
-    (shared.root / "exp-1/back").symlink_to("../circle")
-    (shared.root / "dangling").symlink_to("nothing")
+    for name, text in {"circle": "exp-1/back", "exp-1/back": "../circle", "dangling": "nothing"}.items():
+        (shared.root / name).unlink(missing_ok=True)
+        (shared.root / name).symlink_to(text)
     assert eventually(lambda: os.path.lexists(shared.path / "dangling"))
     for name, number in {
         "x" * 256: errno.ENAMETOOLONG,
@@ -270,7 +270,7 @@ def test_a_replaced_checkpoint_is_stale_for_the_old_handle_and_new_for_a_new_one
 
 
 def test_ten_thousand_entries_are_listed(shared: Mounted) -> None:
-    (shared.root / "many").mkdir()
+    (shared.root / "many").mkdir(exist_ok=True)
     for i in range(10_000):
         (shared.root / f"many/{i}").touch()
     assert eventually((shared.path / "many").exists)
