@@ -53,7 +53,9 @@ class Batch:
     def split(self, most: int) -> list[tuple[int, int]]:
         """Parts of the range, of about the same size and `most` bytes each at most."""
         size = len(self.into)
-        pieces = max(1, -(-size // most))
+        if not size:
+            return []
+        pieces = -(-size // most)
         step = -(-size // pieces)
         step = min(most, step + -step % 4096)
         return [(at, min(step, size - at)) for at in range(0, size, step)]
