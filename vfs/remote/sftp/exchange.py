@@ -172,10 +172,13 @@ class Exchange(ABC):
         return ask.future
 
     def _send_out(self, packet: bytes) -> None:
-        """Send it with all else that goes out in this step of the loop: each call of the system costs as much as ten packets."""
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
+        """Send it, at once if nothing else is due; else with all that goes out in this step of the loop: each call of the system
+        costs as much as ten packets."""
         self._outgoing.append(packet)
+        if len(self._waiting) == 1:
+            self._flush()
+        elif len(self._outgoing) == 1:
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         data = b"".join(self._outgoing)
