@@ -251,7 +251,7 @@ class Records:
 
     def touch(self, used: Mapping[Place, float]) -> None:
         """Note when blocks were used (seconds since 1970)."""
-        query = "UPDATE Cache SET expire_time = ?1 WHERE key = ?2 AND raw = 1 AND expire_time < ?1"
+        query = "UPDATE Cache SET expire_time = max(expire_time, ?) WHERE key = ? AND raw = 1"
         self._many(query, [(when + CENTURY, block_key(place)) for place, when in used.items()])
 
     def data_bytes(self) -> int:

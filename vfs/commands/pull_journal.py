@@ -221,10 +221,10 @@ class Pulled:
         """Add a row, and remove those before the last `keep`."""
         key, text = os.fsencode(name), None if left.text is None else os.fsencode(left.text)
         row = key, left.size, left.mtime_ns, left.lineage, left.growing_to, text
-        trim = "DELETE FROM files WHERE name = ?1 AND rowid NOT IN (SELECT rowid FROM files WHERE name = ?1 ORDER BY rowid DESC LIMIT ?2)"
+        trim = "DELETE FROM files WHERE name = ? AND rowid NOT IN (SELECT rowid FROM files WHERE name = ? ORDER BY rowid DESC LIMIT ?)"
         with self._transaction() as database:
             database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", row)
-            database.execute(trim, (key, keep))
+            database.execute(trim, (key, key, keep))
 
     def _do(self, sql: str, *values: object) -> list[Any]:
         with self._transaction() as database:
