@@ -33,13 +33,13 @@ def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
-REAL = {"integration", "faults", "e2e"}
+REAL = ("tests/integration/", "tests/faults/", "tests/e2e/")
 """Where tests run real servers, mounts and programs, which other work on the machine may make late."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("timed") or not REAL.isdisjoint(item.path.parts):
+        if item.get_closest_marker("timed") or item.nodeid.startswith(REAL):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -224,8 +224,9 @@ class Ledger:
     def _with(self, records: dict[str, int]) -> dict[str, int]:
         """Records that are to go, with the bytes they stand for; and all blocks of their lineages where a part of a file cannot
         be given back."""
-        for place in () if self.files.punches else filter(None, map(parse_key, list(records))):
-            records |= self.records.sizes_in(place[0])
+        if not self.files.punches:
+            for lineage, _ in _places(records):
+                records |= self.records.sizes_in(lineage)
         return records
 
     def _delete(self, keys: Collection[str]) -> None:
@@ -238,16 +239,20 @@ class Ledger:
 
     def _unset(self, keys: Collection[str]) -> None:
         self.records.unset(keys)
-        for place in filter(None, map(parse_key, keys)):
+        for place in _places(keys):
             self._remember(place, None)
 
     def _give_back(self, keys: Iterable[str]) -> None:
-        places = sorted(filter(None, map(parse_key, keys)))
-        for lineage, blocks in groupby(places, lambda place: place[0]):
+        for lineage, blocks in groupby(sorted(_places(keys)), lambda place: place[0]):
             if self.records.has(lineage):
                 self.files.punch(lineage, [index for _, index in blocks])
             else:
                 self.files.remove(lineage)
+
+
+def _places(keys: Iterable[str]) -> list[Place]:
+    """The blocks whose records have these keys."""
+    return [place for key in keys if (place := parse_key(key))]
 
 
 def _size(entry: Entry, stored: Stored | None) -> int:

@@ -241,11 +241,11 @@ class Records:
             )
 
     def unset(self, keys: Iterable[str]) -> None:
-        """Say nothing of these blocks any more. They count until `forget`."""
+        """Empty the records of these blocks. They count until `forget`."""
         self._many("UPDATE Cache SET value = x'' WHERE key = ? AND raw = 1", [(key,) for key in keys])
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Delete those of which nothing is said."""
+        """Delete those of these records that are empty."""
         query = "DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = x''"
         self._many(query, [(key,) for key in keys])
 
@@ -270,7 +270,7 @@ class Records:
         return found
 
     def has(self, lineage: bytes) -> bool:
-        """Whether something is said of a block of a lineage."""
+        """Whether a block of a lineage has a record that is not empty."""
         return bool(
             self._rows("SELECT 1 FROM Cache WHERE tag = ? AND value != x'' LIMIT 1", (lineage.hex(),))
         )

@@ -107,6 +107,7 @@ def check_place(directory: Path) -> None:
 
 
 def unusable(directory: Path, error: Exception) -> CacheUnusable:
+    """The error that tells a person why no cache can be in `directory`."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, FileExistsError | NotADirectoryError):
         reason = "a file is in the way"

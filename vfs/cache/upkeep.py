@@ -33,8 +33,10 @@ class CheckResult:
 
 @contextmanager
 def looked_after(directory: Path) -> Iterator[Ledger]:
-    """The cache in `directory`, which is closed at the end. Nothing is made where there is none, and one of another version is
-    left as it is. Raises NoCache and CacheUnusable."""
+    """Open the cache in `directory` for the block. It makes no cache, and does not change one of another version.
+
+    Raises NoCache, CacheUnusable.
+    """
     directory = Path(os.path.abspath(directory))
     if not os.path.exists(directory / DATABASE):
         raise NoCache(f"there is no cache in {directory}")

@@ -237,7 +237,7 @@ class Pull:
         return [item] if item is not None else []
 
     def _directory(self, node: Node, name: str) -> Item:
-        """Plan a directory, also one that is there. Where another file has its place and is kept, nothing below it is copied."""
+        """Plan a directory, also one that exists. If a file is kept in its place, nothing below the directory is copied."""
         found = self._destination.found(name)
         if found is not None and not found.is_directory:
             try:

@@ -69,7 +69,7 @@ def drop(cache: DiskCache) -> None:
 def halfway(
     work: Callable[[DiskCache], None], other: DiskCache, ours: DiskCache, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """In the block, `work` has deleted a file of `other`, of which `ours` knows, and goes on when `ours` asks for the lock."""
+    """In the block, `work` has deleted a data file whose blocks `ours` remembers. It goes on when `ours` asks for the lock."""
     assert ours.index(LINEAGE)
     deleted, go_on = threading.Event(), threading.Event()
     files, records = ledger_of(other).files, ledger_of(ours).records

@@ -56,7 +56,7 @@ class Crawl:
         self._times: deque[float] = deque(maxlen=MOST_AHEAD)
         """When it opened the directories of the last half of the TTL."""
         self._opened = 0
-        """How many were."""
+        """Directories that were listed ahead, and opened while that was fresh."""
         self._steps = 0
         """Directories that the walker opened since the last look ahead."""
         self._looking = False
