@@ -312,13 +312,22 @@ class MemoryFile:
         self._inode, self._connection = inode, self._remote.connection
 
     async def read(
-        self, offset: int, into: memoryview, *, bulk: bool = False, once: bool = False
+        self,
+        offset: int,
+        into: memoryview,
+        *,
+        bulk: bool = False,
+        once: bool = False,
+        came: Callable[[], None] | None = None,
     ) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         self._remote.in_flight += len(into)
         try:
-            return await self._remote._ask("read", self.path, lambda: self._read(offset, into, once))
+            answer = await self._remote._ask("read", self.path, lambda: self._read(offset, into, once))
+            if came is not None:
+                came()
+            return answer
         finally:
             self._remote.in_flight -= len(into)
             self._reading -= 1

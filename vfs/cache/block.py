@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from xxhash import xxh3_64_intdigest
+
 from vfs.cache.buffers import PAGE, Buffer, pages
 
 BLOCK = 1 << 20
@@ -42,7 +44,7 @@ class Block:
     touch.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_memory", "capacity", "extents", "valid_bytes")
+    __slots__ = ("__weakref__", "_buffer", "_memory", "capacity", "checksum", "extents", "valid_bytes")
 
     def __init__(self, capacity: int, *, sparse: bool = False) -> None:
         """`sparse`: little of it will be filled, and it takes memory by the page. Raises ValueError when `capacity`
@@ -54,6 +56,8 @@ class Block:
         self.capacity = capacity
         self.extents: list[Extent] = []
         self.valid_bytes = 0
+        self.checksum: int | None = None
+        """XXH3-64 of all its bytes, if `reckon` was called after the last change."""
 
     def __repr__(self) -> str:
         return f"<Block {self.valid_bytes} of {self.capacity} bytes in {len(self.extents)} ranges>"
@@ -132,7 +136,12 @@ class Block:
         """Copy `data` in at `start` and mark it valid."""
         end = start + len(data)
         self.view(start, end)[:] = data
+        self.checksum = None
         self.mark(start, end)
+
+    def reckon(self) -> None:
+        """Reckon the checksum of all bytes now, while they are in the processor's cache, valid or not. Any thread."""
+        self.checksum = xxh3_64_intdigest(self._memory[: self.capacity])
 
     def clip(self, end: int) -> None:
         """Forget what lies at `end` and beyond."""

@@ -83,7 +83,7 @@ class WriteQueue:
         """Hand a block over, with the ranges that are valid now; it replaces what the disk has of it."""
         due = time.monotonic() + DELAY
         # as long as its bytes are in the processor's cache: the writer would have to fetch them there again
-        known = checksum(block, block.extents) if block.whole else None
+        known = (block.checksum or checksum(block, block.extents)) if block.whole else None
         place = (lineage, index)
         with self._wake:
             old = self._blocks.get(place)

@@ -337,7 +337,8 @@ class Fetcher:
         view = fresh.view(job.start, job.end) if fresh is not None else memoryview(bytearray(job.size))
         file = await self.handles.file(content)
         version, trusted, at = content.version, content.trusted, asyncio.get_running_loop().time()
-        count, attributes = await file.read(start + job.start, view, bulk=job.bulk)
+        reckon = fresh.reckon if fresh is not None and job.size == capacity and not content.spared else None
+        count, attributes = await file.read(start + job.start, view, bulk=job.bulk, came=reckon)
         now = Version(attributes.size, attributes.mtime)
         if job.void:
             raise Moved(attributes, at)

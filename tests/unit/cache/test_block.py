@@ -14,6 +14,7 @@ from vfs.base import memory
 from vfs.cache import buffers
 from vfs.cache.block import BLOCK, MAX_EXTENTS, Block
 from vfs.cache.buffers import PAGE, Buffer
+from vfs.cache.data import checksum
 
 SIZE = 60
 spans = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair)))
@@ -62,6 +63,15 @@ def test_a_grown_block_holds_the_same_ranges_and_bytes(
     assert grown.capacity == capacity
     assert grown.extents == block.extents
     assert all(grown.view(*extent) == block.view(*extent) for extent in block.extents)
+
+
+def test_a_checksum_is_kept_until_the_block_changes() -> None:
+    block = Block(1000)
+    block.write(0, b"a" * 1000)
+    block.reckon()
+    assert block.checksum == checksum(block, [(0, 1000)])
+    block.write(0, b"b")
+    assert block.checksum is None
 
 
 def test_a_block_does_not_shrink() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -44,12 +45,18 @@ def test_bytes_are_right_in_whatever_order_and_pieces_they_come(
             server.shorten = lambda size: chance.randint(min(size, shortest), size)
         handle = await connection.open(BIG)
         buffers = [bytearray(size) for _, size in spans]
+        there: dict[int, bytes] = {}  # what each had when it was told that its bytes have come
+
+        def note(at: int, buffer: bytearray) -> None:
+            there[at] = bytes(buffer)
+
         answers = await asyncio.gather(
             *(
-                connection.read(handle, start, memoryview(buffer), BIG)
-                for (start, _), buffer in zip(spans, buffers, strict=True)
+                connection.read(handle, start, memoryview(buffer), BIG, came=partial(note, at, buffer))
+                for at, ((start, _), buffer) in enumerate(zip(spans, buffers, strict=True))
             )
         )
+        assert [there[at] for at in range(len(spans))] == buffers
         for (start, size), buffer, (count, attributes) in zip(spans, buffers, answers, strict=True):
             want = CONTENT[start : start + size]
             assert count == len(want)

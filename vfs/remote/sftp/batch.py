@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vfs.base.errors import ArtisyncError, LinkLost, NotAFile
@@ -37,6 +38,8 @@ class Batch:
     """When the caller began, in the loop's time: attributes must not be older."""
     once: bool
     """The rest of a short answer is not asked for."""
+    came: Callable[[], None] | None
+    """Called with the last answer of a round."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By request id: offset in `into`, and length."""
     missing: int = 0
@@ -71,7 +74,11 @@ class Batch:
         elif isinstance(value, Status) and value.code != Code.EOF:
             self.error = value
         self.missing -= 1
-        return not self.missing
+        if self.missing:
+            return False
+        if self.came is not None:
+            self.came()
+        return True
 
     def end_round(self) -> list[tuple[int, int]]:
         """Once all answers are there: the rest of the parts that came short, to be asked for again."""

@@ -147,14 +147,16 @@ class Connection(Exchange):
         about: bytes,
         since: float = 0.0,
         once: bool = False,
+        came: Callable[[], None] | None = None,
     ) -> asyncio.Future[tuple[int, Attributes]]:
         """Fill `into` from `offset` of the file at the path `about`, which `handle` is open for.
 
         The count (short at the end of the file), and the attributes after the last byte. `since`: when the caller began, in
         the loop's time. Where the server refuses FSTAT and the path has changed since the OPEN, an older handle will not do.
-        `once`: see `api.RemoteFile`. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
+        `once`, `came`: see `api.RemoteFile`. Raises LinkLost when it is to be asked again, the handle perhaps opened anew.
         """
-        batch = Batch(self._loop.create_future(), handle, offset, into, self._loop.time(), about, since, once)
+        future, now = self._loop.create_future(), self._loop.time()
+        batch = Batch(future, handle, offset, into, now, about, since, once, came)
         if not self.alive or not handle.open:
             batch.future.set_exception(LinkLost("the connection has ended"))
             return batch.future

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 
@@ -73,14 +74,20 @@ class PoolFile:
             self._wary = True
 
     async def read(
-        self, offset: int, into: memoryview, *, bulk: bool = False, once: bool = False
+        self,
+        offset: int,
+        into: memoryview,
+        *,
+        bulk: bool = False,
+        once: bool = False,
+        came: Callable[[], None] | None = None,
     ) -> tuple[int, Attributes]:
         """See `api.RemoteFile`."""
         self._reading += 1
         since = asyncio.get_running_loop().time()
         try:
             return await self._pool.ask(
-                lambda connection: self._read(connection, offset, into, since, once),
+                lambda connection: self._read(connection, offset, into, since, once, came),
                 partial(self._wide, len(into)) if bulk or len(into) > QUICK else self._narrow,
             )
         finally:
@@ -123,7 +130,13 @@ class PoolFile:
         return [one for one in connections if one in self._handles and _is_open(self._handles[one])]
 
     async def _read(
-        self, connection: Connection, offset: int, into: memoryview, since: float, once: bool
+        self,
+        connection: Connection,
+        offset: int,
+        into: memoryview,
+        since: float,
+        once: bool,
+        came: Callable[[], None] | None,
     ) -> tuple[int, Attributes]:
         path, now = self._pool.link.path, asyncio.get_running_loop().time
         handle = self._handle(connection)
@@ -138,7 +151,7 @@ class PoolFile:
                 connection.in_flight -= len(into)
         value = handle.result()
         sent = path.sent(len(into), now(), self._pool.in_flight, self._pool.arrived)
-        count, attributes = await connection.read(value, offset, into, self.path, since, once)
+        count, attributes = await connection.read(value, offset, into, self.path, since, once, came)
         path.received(count, sent, now(), self._pool.arrived)
         return count, attributes
 
