@@ -13,6 +13,8 @@ Thread-safety: what is done at once on any thread, all else on any but the event
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,6 +31,8 @@ from vfs.cache.file_lock import locked
 from vfs.cache.records import Records
 from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
 from vfs.cache.write_queue import BATCH_RECORDS, Entry, WriteBatch
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
@@ -207,7 +211,13 @@ class Ledger:
         try:
             for lineage, some in groupby(entries, lambda entry: entry.place[0]):
                 run = list(some)
-                self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in run])
+                try:
+                    self.files.write(lineage, [(e.place[1], e.block, e.extents) for e in run])
+                except OSError as error:
+                    if error.errno != errno.EFBIG:
+                        raise
+                    log.debug("not kept, the file would be too long here: %s", lineage.hex())
+                    continue
                 for e in run:
                     known = checksum(e.block, e.extents) if e.checksum is None else e.checksum
                     noted[e.place] = Stored(e.block.capacity, e.extents, known, sizes[e.place])

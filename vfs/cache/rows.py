@@ -19,7 +19,7 @@ Place = tuple[bytes, int]
 
 _HEAD = struct.Struct("<IQ")
 _RANGE = struct.Struct("<II")
-_KEY = re.compile(r"b:([0-9a-f]{32}):(0|[1-9][0-9]{0,9})")
+_KEY = re.compile(r"b:([0-9a-f]{32}):(0|[1-9][0-9]{0,12})")
 
 
 class Damaged(ArtisyncError):

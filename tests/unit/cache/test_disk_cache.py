@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import pickle
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -108,6 +109,30 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
     assert isinstance(found, Block)
     assert (found.capacity, found.extents) == (capacity, block.extents)
     assert all(found.view(*extent) == block.view(*extent) for extent in block.extents)
+
+
+@pytest.fixture
+def short_files() -> Iterator[int]:
+    """This process may write no file that is longer than so many bytes, as an old file system or `ulimit -f` has it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * BLOCK, hard))
+    yield 64 * BLOCK
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [1000, BLOCK])
+def test_what_lies_beyond_the_longest_file_is_not_kept_and_all_else_is(
+    cache_at: Open, short_files: int, size: int
+) -> None:
+    cache, beyond = cache_at(), short_files // BLOCK
+    cache.write(LINEAGE, beyond, block_of(b"a" * size))
+    put(cache, OTHER, 0, size=size)
+    assert cache.problem is None
+    assert cache.index(OTHER) == {0: size}
+    assert cache.index(LINEAGE) == {}
+    put(cache, LINEAGE, beyond - 1, size=size)
+    assert cache.index(LINEAGE) == {beyond - 1: size}
+    assert cache.disk_bytes < 3 * BLOCK
 
 
 def test_a_partial_block_takes_no_more_of_the_disk_than_what_is_valid(cache_at: Open, tmp_path: Path) -> None:
