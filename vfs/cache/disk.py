@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -102,6 +103,16 @@ class DiskCache(WriteQueue):
         if self.disk_bytes + lacking > self.limit:
             return f"its limit of {size(self.limit)} is too small (--cache-size)"
         return "it could not be written in time"
+
+    def capacity(self) -> tuple[int, str]:
+        """Bytes that can be kept in all, and what sets that bound, for people: the limit, or the room on the disk."""
+
+        def room(ledger: Ledger) -> int:
+            return ledger.records.usage() + shutil.disk_usage(self.directory).free
+
+        if (there := self._try(room, self.limit)) < self.limit:
+            return there, f"the disk has room for {size(there)} of cache ({self.directory})"
+        return self.limit, f"the cache keeps {size(self.limit)} at most (--cache-size)"
 
     # --- blocks ---------------------------------------------------------------------------------------------
 

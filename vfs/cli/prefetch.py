@@ -32,7 +32,7 @@ def command(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, yes: b
     """Fetch files into the cache ahead of use.
 
     PATH is a file or directory in a mount (./artifacts/exp-1) or on the server (exp-1, 'exp-gpt*',
-    exp-1/checkpoints/best_model.pt).
+    exp-1/checkpoints/best_model.pt). What does not fit into the cache is named and not fetched.
     """
     where = places.where(given, paths)
     return _fetch(where, pin=False, as_json=as_json) if yes or _agreed(where) else 1
@@ -46,7 +46,8 @@ def pin(given: dict[str, Any], paths: tuple[str, ...], as_json: bool, yes: bool)
     """Fetch files and keep them for offline use.
 
     Pinned files are never evicted from the cache. PATH is a file or directory in a mount (./artifacts/exp-1) or on
-    the server (exp-1, 'exp-gpt*', exp-1/checkpoints/best_model.pt).
+    the server (exp-1, 'exp-gpt*', exp-1/checkpoints/best_model.pt). What does not fit into the cache is named and not
+    fetched.
 
     A file that is replaced on the server stays pinned; the new version is fetched when it is read, or pinned again.
     """

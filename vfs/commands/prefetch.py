@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
 from vfs.base.slices import slices
+from vfs.base.units import size
 from vfs.commands.patterns import expand
 from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
@@ -104,6 +106,10 @@ async def _fetch(
     failed: list[tuple[str, str]] = []
     with contextlib.nullcontext() if pin else fresh_only():  # what is cached can be pinned offline
         nodes = await _files(stack, paths)
+    capacity, what = await asyncio.to_thread(stack.cache.disk.capacity)
+    nodes, others = _fitting(nodes, capacity)
+    for node in others:
+        failed.append((os.fsdecode(node.relative), f"{size(node.version.size)} do not fit: {what}"))
     progress.files = len(nodes)
     progress.total = sum(node.version.size for node in nodes)
 
@@ -125,6 +131,17 @@ async def _fetch(
     return fetched, failed
 
 
+def _fitting(nodes: Iterable[Node], capacity: int) -> tuple[list[Node], list[Node]]:
+    """The files that fit into `capacity` bytes together, small ones first, and the others."""
+    fitting: list[Node] = []
+    others: list[Node] = []
+    needed = 0
+    for node in sorted(nodes, key=lambda node: node.version.size):
+        needed += node.version.size
+        (fitting if needed <= capacity else others).append(node)
+    return fitting, others
+
+
 async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Content:
     counted = 0
     content: Content | None = None
@@ -136,16 +153,16 @@ async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Co
         content = reader.content
         if pin:
             stack.tree.lineages.pin(reader.node, content)
-        size = content.version.size
+        length = content.version.size
         await stack.cache.keep(content.lineage)
-        if stack.cache.cached_bytes(content.lineage) < size:
-            async for pieces in chunks(reader, 0, size):
+        if stack.cache.cached_bytes(content.lineage) < length:
+            async for pieces in chunks(reader, 0, length):
                 count = sum(b - a for _, a, b in pieces)
                 counted += count
                 progress.done += count
         else:
-            counted = size
-            progress.done += size
+            counted = length
+            progress.done += length
 
     await with_reader(stack.tree, stack.fetcher, node, stack.settings.timeout, use)
     assert content is not None

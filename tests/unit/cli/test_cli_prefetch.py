@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,34 @@ def test_what_fits_is_kept(commands: Commands) -> None:
 @pytest.mark.parametrize("command", ["pin", "prefetch"])
 def test_a_limit_too_small_for_it_is_told(commands: Commands, command: str) -> None:
     said = commands.run(command, "exp-1", "--cache-size", "4MiB", "--json")
-    kept = json.loads(said.out)["kept"]
-    assert 0 < kept < 6 * MIB
+    reason = "3.0 MiB do not fit: the cache keeps 4.0 MiB at most (--cache-size)"
     assert said.code == 1
-    assert b"2 files, 6.0 MiB.\nartisync: the cache keeps only " in said.err
+    assert json.loads(said.out) == {
+        "files": 1,
+        "size": 3 * MIB,
+        "kept": 3 * MIB,
+        "failed": [["exp-1/b.pt", reason]],
+    }
+    assert f" 1 file, 3.0 MiB.\nartisync: exp-1/b.pt: {reason}\n".encode() in said.err
+
+
+def test_what_is_pinned_already_may_leave_no_room(commands: Commands) -> None:
+    assert commands.run("pin", "exp-1/a.pt", "--cache-size", "4MiB").code == 0
+    said = commands.run("pin", "exp-1/b.pt", "--cache-size", "4MiB", "--json")
+    assert said.code == 1
+    assert json.loads(said.out)["kept"] < 3 * MIB
+    assert b"1 file, 3.0 MiB.\nartisync: the cache keeps only " in said.err
     assert b" of that: its limit of 4.0 MiB is too small (--cache-size).\n" in said.err
+
+
+def test_what_the_disk_has_no_room_for_is_not_fetched(
+    commands: Commands, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(home)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=2 * MIB))
+    said = commands.run("pin", "exp-1")
+    assert said.code == 1
+    assert b"artisync: exp-1/a.pt: 3.0 MiB do not fit: the disk has room for 2." in said.err
 
 
 def test_a_full_disk_is_told(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
