@@ -49,6 +49,18 @@ def test_ls_cat_and_inspect_go_through_it_by_either_name(mounted: Mounted, sshd:
     assert "list it with `artisync ls exp-1`" in mounted.ask("cat", path / "exp-1").stderr
 
 
+def test_without_a_profile_it_is_the_server_of_the_only_mount(mounted: Mounted) -> None:
+    for name in ("exp-1", mounted.path / "exp-1"):
+        listed = mounted.artisync("ls", str(name), "--json")
+        assert [row["name"] for row in json.loads(listed.stdout)] == [
+            "checkpoints/model.pt",
+            "logs/console.log",
+        ]
+    assert {row["name"] for row in json.loads(mounted.artisync("ls", "--json").stdout)} == {"exp-1", "exp-2"}
+    mounted.unmount()
+    assert "no server yet" in mounted.artisync("ls").stderr
+
+
 def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_path: Path) -> None:
     sshd.authorized_keys.write_text("")  # another login would be refused
     out = tmp_path / "out"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vfs.base.errors import ArtisyncError, MountSilent, NotMounted, UsageError
+from vfs.base.errors import ArtisyncError, MountSilent, NoServerYet, NotMounted, UsageError
 from vfs.base.progress import Progress
 from vfs.base.settings import Settings, resolve
 from vfs.cli import console, dead
@@ -93,7 +93,7 @@ class Where:
 
 
 def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
-    """Find the one server that the paths are on; without paths, the one of the options.
+    """Find the one server that the paths are on; without paths, the one of the options, or of the only mount.
 
     Raises UsageError for paths of several, NotMounted for one of this machine that is in no live mount, MountSilent for one
     in a mount that would hold every access, ConfigError.
@@ -103,8 +103,13 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
     found = [mount for mount, _ in meant]
     settings = None
     if None in found or not found:  # a mount of that server does the work: no second login
-        settings = resolve(given)
-        own = register.mount_of(settings)
+        try:
+            settings = resolve(given)
+            own = register.mount_of(settings)
+        except NoServerYet:  # it may have been mounted by `--ssh`
+            if len(live := register.mounts()) != 1:
+                raise
+            (own,) = live
         found = [mount or own for mount in found] or [own]
     if len({mount.mountpoint if mount is not None else None for mount in found}) > 1:
         raise UsageError("the paths are on different mounts or servers; pass those of one at a time")
