@@ -9,9 +9,9 @@ only ones for the event loop's thread, with those of `WriteQueue` but `flush`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -106,13 +106,10 @@ class DiskCache(WriteQueue):
 
     def capacity(self) -> tuple[int, str]:
         """Bytes that can be kept in all, and what sets that bound, for people: the limit, or the room on the disk."""
-
-        def room(ledger: Ledger) -> int:
-            return ledger.records.usage() + shutil.disk_usage(self.directory).free
-
-        if (there := self._try(room, self.limit)) < self.limit:
-            return there, f"the disk has room for {size(there)} of cache ({self.directory})"
-        return self.limit, f"the cache keeps {size(self.limit)} at most (--cache-size)"
+        count = self._try(lambda ledger: ledger.capacity(self.limit), self.limit)
+        if count < self.limit:
+            return count, f"its disk has room for {size(count)} of cache ({self.directory})"
+        return count, f"the cache keeps {size(count)} at most (--cache-size)"
 
     # --- blocks ---------------------------------------------------------------------------------------------
 
@@ -246,6 +243,8 @@ class DiskCache(WriteQueue):
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
         if not ledger.write(batch, self.limit):
+            if ledger.capacity(self.limit) < self.limit:
+                raise OSError(errno.ENOSPC, "the little that is left is for other programs")
             message = "the cache in %s is full: its limit is too small for what is pinned"
             self._warn("limit", message, self.directory)
         if any(key.startswith(PINS) for key in batch.records):

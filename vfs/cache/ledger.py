@@ -17,6 +17,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -38,6 +39,8 @@ REMEMBERED = 50_000
 """Blocks of which it is remembered how they were stored."""
 WRITING = "writing"
 """The file that is locked while data files are written or deleted."""
+LEAST_FREE, LEAST_SHARE = 1 << 30, 50
+"""The cache leaves so many bytes of the disk free, or one part in so many of a small one: other programs need room, too."""
 EVICTED_TOGETHER = 64 * BLOCK
 """Bytes that make way in one go: nobody waits for more than that."""
 RECORDS_SHARE = 8
@@ -116,6 +119,12 @@ class Ledger:
             self._remember(place, stored)
             return stored
 
+    def capacity(self, limit: int) -> int:
+        """Bytes that can be kept in all: `limit`, or what is kept now and what else the disk has room for."""
+        disk = shutil.disk_usage(self.directory)
+        spare = disk.free - min(LEAST_FREE, disk.total // LEAST_SHARE)
+        return min(limit, self.records.usage() + max(0, spare)) if disk.total else limit
+
     # --- changing ---------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -190,7 +199,7 @@ class Ledger:
             sizes = {place: _size(entry, stored.get(place)) for place, entry in entries.items()}
             had = {place: one.size for place, one in stored.items()}
             more = {place: size - had.get(place, 0) for place, size in sizes.items()}
-            room = limit - self.records.usage() + sum(going.values())
+            room = self.capacity(limit) - self.records.usage() + sum(going.values())
             oldest = self.records.oldest_blocks(sum(more.values()) - room, going)
             if not oldest:
                 break

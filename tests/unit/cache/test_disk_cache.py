@@ -8,6 +8,7 @@ import itertools
 import os
 import pickle
 import resource
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -29,6 +30,7 @@ from vfs.cache.block import BLOCK, Block
 from vfs.cache.data import DataFiles, checksum
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
+from vfs.cache.ledger import LEAST_FREE, LEAST_SHARE
 from vfs.cache.records import Records, lineage_pin
 from vfs.cache.rows import Damaged, Stored, allocated, pack, unpack
 from vfs.cache.upkeep import clear, look, looked_after
@@ -386,6 +388,37 @@ def test_room_that_cannot_be_given_back_just_now_goes_on_counting(
     assert usage(cache) >= before
     prune(cache, 0)
     assert usage(cache) < BLOCK
+
+
+@pytest.mark.parametrize("total", [100 * LEAST_FREE, 100 * BLOCK])
+def test_the_cache_leaves_room_on_the_disk_and_loses_nothing_to_others(
+    cache_at: Open,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    total: int,
+) -> None:
+    least = min(LEAST_FREE, total // LEAST_SHARE)
+    disk, others = shutil.disk_usage(tmp_path), total - least - 5 * BLOCK
+
+    def used(_: Path) -> object:
+        return disk._replace(total=total, free=max(0, total - others - on_disk(tmp_path)))
+
+    monkeypatch.setattr(shutil, "disk_usage", used)
+    cache = cache_at()
+    for index in range(12):
+        put(cache, LINEAGE, index, size=BLOCK)
+    assert list(cache.index(LINEAGE)) == [8, 9, 10, 11]
+    assert cache.capacity()[0] < 6 * BLOCK
+    others += 3 * BLOCK  # the disk is full now
+    put(cache, LINEAGE, 12, size=BLOCK)
+    assert list(cache.index(LINEAGE)) == [9, 10, 11, 12]
+    assert cache.problem is None
+    assert caplog.records == []
+    cache.set_record(lineage_pin(LINEAGE), b"")
+    put(cache, OTHER, 0, size=BLOCK)
+    assert cache.index(OTHER) == {}
+    assert cache.problem == "its disk is full"
 
 
 def test_what_the_disk_refuses_counts_no_longer(cache_at: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,10 @@ def test_what_the_disk_has_no_room_for_is_not_fetched(
     commands: Commands, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = shutil.disk_usage(home)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=2 * MIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(total=100 * MIB, free=4 * MIB))
     said = commands.run("pin", "exp-1")
     assert said.code == 1
-    assert b"artisync: exp-1/a.pt: 3.0 MiB do not fit: the disk has room for 2." in said.err
+    assert b"artisync: exp-1/a.pt: 3.0 MiB do not fit: its disk has room for 2." in said.err
 
 
 def test_a_full_disk_is_told(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
