@@ -7,7 +7,7 @@ import os
 import posixpath
 from collections.abc import Iterable
 
-from vfs.base.errors import NoSuchPath
+from vfs.base.errors import NoSuchPath, NotDirectory
 from vfs.files import experiments
 from vfs.files.node import Kind
 from vfs.files.tree import Tree
@@ -37,7 +37,10 @@ async def _matching(tree: Tree, above: str, word: str) -> list[str]:
         names = list(await experiments.experiments(tree))
         names += [os.fsdecode(name) for name, node in tree.root.children.items() if node.kind is Kind.FILE]
     else:
-        top = await tree.find(os.fsencode(above))
+        try:
+            top = await tree.find(os.fsencode(above))
+        except (NoSuchPath, NotDirectory):  # a link that leads nowhere
+            return []
         if top.kind is not Kind.DIRECTORY:
             return []
         names = [os.fsdecode(node.name) for node in await tree.listing(top)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from vfs.base.errors import (
     AmbiguousExperiment,
     ArtisyncError,
+    EndlessSymlink,
     LinkError,
     NoSuchExperiment,
     NoSuchPath,
@@ -90,12 +91,14 @@ async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
 
 async def find_path(tree: Tree, path: str) -> Node:
     """The node at `experiment/…`, or of a file beside the experiments; raises NoSuchExperiment for its first word, NoSuchPath
-    for the rest."""
+    for the rest, EndlessSymlink."""
     first, _, rest = path.strip("/").partition("/")
     try:
         if first:
             return await tree.find(os.fsencode(path), sure=True)
         raise NoSuchPath(path)
+    except EndlessSymlink:
+        raise
     except (NoSuchPath, NotDirectory) as error:
         name = choose(first, list(await experiments(tree)))
         if name != first:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 
 from vfs.base.errors import AccessDenied, ArtisyncError, EndlessSymlink, NoSuchPath, NotDirectory
 from vfs.base.loop_time import loop_time
@@ -121,7 +122,7 @@ class Tree:
             if node.kind is Kind.SYMLINK:
                 hops += 1
                 if hops > MOST_SYMLINKS:
-                    raise EndlessSymlink(f"{node.path!r}")
+                    raise EndlessSymlink(f"{os.fsdecode(path)} leads in a circle of symbolic links")
                 todo = [w for w in node.target.split(b"/") if w not in (b"", b".")] + todo
                 node = node.parent or self.root
         return node

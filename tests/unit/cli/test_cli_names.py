@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.commands.in_memory import Commands
+from tests.unit.commands.in_memory import ROOT, Commands
 from tests.unit.formats.made_files import torch_archive
 
 LOG = b"".join(b"epoch %d\n" % number for number in range(1, 31))
@@ -106,3 +106,25 @@ def test_pull_takes_files_directories_and_patterns(commands: Commands, tmp_path:
 def test_only_counts_from_the_experiment(commands: Commands, tmp_path: Path) -> None:
     assert commands.run("pull", "exp-beta/checkpoints", tmp_path / "copy", "--only", "checkpoints").code == 0
     assert os.listdir(tmp_path / "copy/checkpoints") == ["model.pt"]
+
+
+@pytest.mark.parametrize("path", ["a", "a/logs", "exp-beta/first", "exp-beta/first/x.log", "exp-b/first"])
+def test_links_in_a_circle_are_told_and_not_taken_for_absent(
+    commands: Commands, tmp_path: Path, path: str
+) -> None:
+    commands.files.symlink(ROOT + b"/a", b"b")
+    commands.files.symlink(ROOT + b"/b", b"a")
+    commands.files.symlink(ROOT + b"/exp-beta/first", b"second")
+    commands.files.symlink(ROOT + b"/exp-beta/second", b"first")
+    for words in (["ls"], ["cat"], ["inspect"], ["pin"], ["pull", tmp_path / "copy"]):
+        said = commands.run(words[0], path, *words[1:])
+        assert said.code == 1
+        assert b"in a circle" in said.err, said.err
+        assert b"form a loop" in said.err, said.err
+
+
+def test_a_pattern_passes_over_links_that_lead_nowhere(commands: Commands) -> None:
+    commands.files.symlink(ROOT + b"/exp-beta/logs-1", b"logs-1")
+    commands.files.symlink(ROOT + b"/exp-beta/logs-2", b"nothing")
+    said = commands.run("ls", "exp-beta/logs*/*.log", "--json")
+    assert [row["name"] for row in json.loads(said.out)] == ["exp-beta/logs/console.log"], said.err
