@@ -40,17 +40,17 @@ def command() -> None:
 def info(given: dict[str, Any], as_json: bool) -> None:
     """Show cached and pinned bytes by experiment."""
     directory, limit = cache_place(given)
-    rows: list[dict[str, Any]] = []
+    found: list[Holding] = []
     used = 0
     try:
         with _looked_after(given) as ledger:
             from vfs.commands.cache_usage import holdings
 
             found, used = holdings(ledger), ledger.records.usage()
-            names = _profile_names()
-            rows = [_row(holding, names) for holding in found]
     except NoCache as error:
         console.tell(f"The cache is empty: {error}.")
+    names = _profile_names()
+    rows = [_row(holding, names) for holding in found]
     if as_json:
         console.print_json({"directory": str(directory), "bytes": used, "limit": limit, "experiments": rows})
     elif used:
@@ -70,19 +70,19 @@ def verify(given: dict[str, Any], as_json: bool) -> int:
     from vfs.commands.cache_usage import places
 
     bad: list[dict[str, Any]] = []
-    with _looked_after(given) as ledger:
+    counted = Progress()
+    with progress.shown(counted), _looked_after(given) as ledger:
         known, blocks = places(ledger), 0
-        counted = Progress(total=ledger.records.data_bytes())
-        with progress.shown(counted):
-            for verdict in upkeep.verify(ledger):
-                place = known.get(verdict.lineage or b"")
-                path = os.fsdecode(place) if place is not None else None
-                if verdict.lineage is not None:
-                    blocks += 1
-                    counted.done += verdict.size
-                    counted.doing = path or ""
-                if verdict.error is not None:
-                    bad.append({"path": path, "block": verdict.index, "error": verdict.error})
+        counted.total = ledger.records.data_bytes()
+        for verdict in upkeep.verify(ledger):
+            place = known.get(verdict.lineage or b"")
+            path = os.fsdecode(place) if place is not None else None
+            if verdict.lineage is not None:
+                blocks += 1
+                counted.done += verdict.size
+                counted.doing = path or ""
+            if verdict.error is not None:
+                bad.append({"path": path, "block": verdict.index, "error": verdict.error})
     if as_json:
         report = {"directory": str(ledger.directory), "blocks": blocks, "damaged": bad}
         console.print_json(report)
@@ -105,8 +105,8 @@ def prune(given: dict[str, Any], to: str | None, as_json: bool) -> None:
 
     Pinned files stay.
     """
+    target = cache_place(given)[1] if to is None else parse_size(to)
     with _looked_after(given) as ledger:
-        target = cache_place(given)[1] if to is None else parse_size(to)
         from vfs.commands.cache_usage import holdings
 
         before = ledger.records.usage()
@@ -135,13 +135,15 @@ def clear(given: dict[str, Any], yes: bool, as_json: bool) -> int:
     from vfs.cache import upkeep
 
     with _looked_after(given) as ledger:
-        before, live = ledger.records.usage(), _mounts_on(ledger.directory)
-        if not yes:
-            if console.prompter() is None:
-                raise UsageError("cannot ask without a terminal; pass --yes")
-            if not console.confirm(f"Delete {console.size(before)} in {ledger.directory}?"):
-                console.tell("Nothing was deleted.")
-                return 1
+        before = ledger.records.usage()
+    if not yes:
+        if console.prompter() is None:
+            raise UsageError("cannot ask without a terminal; pass --yes")
+        if not console.confirm(f"Delete {console.size(before)} in {ledger.directory}?"):
+            console.tell("Nothing was deleted.")
+            return 1
+    live = _mounts_on(ledger.directory)
+    with _looked_after(given) as ledger:
         upkeep.clear(ledger, in_use=bool(live))
         freed = before - ledger.records.usage()
     if as_json:
@@ -196,7 +198,7 @@ def _profile_names() -> dict[str, str]:
 
 
 def _looked_after(given: dict[str, Any]) -> AbstractContextManager[Ledger]:
-    """The cache that the options select. Raises CacheUnusable when there is none."""
+    """The cache that the options select, for what is done to it alone. Raises CacheUnusable when there is none."""
     from vfs.cache.upkeep import looked_after
 
     return looked_after(cache_place(given)[0])

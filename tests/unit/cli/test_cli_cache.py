@@ -7,8 +7,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,10 +20,12 @@ from tests.unit.conftest import Artisync, Said
 from vfs.base.address import Address
 from vfs.base.file_version import Version
 from vfs.base.profiles import Profile, save_profile
+from vfs.base.progress import Progress
 from vfs.base.settings import DEFAULT_CACHE_SIZE
 from vfs.cache.block import Block
 from vfs.cache.disk import DiskCache
 from vfs.cache.records import lineage_pin
+from vfs.cli import console, progress
 from vfs.files.records import FileRecord, file_key
 
 Json = dict[str, Any]
@@ -275,3 +279,19 @@ def test_clear_says_that_a_live_mount_goes_on_and_keeps_what_it_goes_by(
     assert "/mnt/b" not in said.err
     assert list(directory.glob("blocks/*/*/*")) == []
     assert [key[:2] for key, _ in disk.records("")] == ["f:", "r:"]
+
+
+@pytest.mark.parametrize("what", ["verify", "clear"])
+def test_a_terminal_that_is_gone_is_no_trouble_of_the_cache(
+    artisync: Artisync, disk: DiskCache, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    @contextmanager
+    def shown(_: Progress) -> Iterator[None]:
+        yield
+        raise BrokenPipeError
+
+    fill(disk, "exp-1/x", 10 * KIB)
+    monkeypatch.setattr(progress, "shown", shown)
+    monkeypatch.setattr(console, "prompter", lambda: True)
+    monkeypatch.setattr(console, "confirm", Mock(side_effect=BrokenPipeError))
+    assert artisync("cache", what) == Said(1, "", "")
