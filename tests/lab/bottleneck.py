@@ -10,8 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vfs.remote.api import SMALL_PIECE
-from vfs.remote.sftp.path_model import PathModel, Sent
+from vfs.remote.path_model import SMALL_PIECE, PathModel, Sent
 
 MBIT = 125_000.0
 ByTime = Callable[[float], float]

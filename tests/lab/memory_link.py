@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vfs.remote.sftp.connectivity import SILENCE, Link
+from vfs.remote.connectivity import SILENCE, Link
 
 
 class MemoryLink(Link):

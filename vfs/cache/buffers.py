@@ -64,11 +64,12 @@ def taken() -> tuple[int, int]:
 def _let_go(array: Any) -> None:
     """Give back the memory of half a huge page, whose mapping stays as long as the other half is used."""
     if hasattr(mmap, "MADV_DONTNEED"):
-        _libc.madvise(ctypes.addressof(array), MOST, mmap.MADV_DONTNEED)
+        libc.madvise(ctypes.addressof(array), MOST, mmap.MADV_DONTNEED)
 
 
-_libc: Any = ctypes.CDLL(None)
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc: Any = ctypes.CDLL(None)
+"""The C library, for what Python does not have."""
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def _references(cell: list[Any]) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from xxhash import xxh3_64
 
 from vfs.cache.block import BLOCK, Block, Extent, little
-from vfs.cache.buffers import PAGE
+from vfs.cache.buffers import PAGE, libc
 from vfs.cache.rows import Damaged, Stored
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ Ranges = tuple[int, Block, tuple[Extent, ...]]
 """The index of a block, the block, and which ranges of it are meant."""
 
 
-_libc = ctypes.CDLL(None)
-_fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+_fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
 """None on macOS."""
 if _fallocate is not None:
     _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)

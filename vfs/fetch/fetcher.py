@@ -20,7 +20,8 @@ from vfs.fetch.content import Content, Fetch, Job, Moved, without
 from vfs.fetch.disk_loads import DiskLoads
 from vfs.fetch.queues import Queues
 from vfs.fetch.server_handles import ServerHandles
-from vfs.remote.api import SMALL_PIECE, Attributes, Remote
+from vfs.remote.api import Attributes, Remote
+from vfs.remote.path_model import SMALL_PIECE
 
 log = logging.getLogger(__name__)
 

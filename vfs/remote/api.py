@@ -13,8 +13,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from vfs.remote.sftp.connectivity import Link
-from vfs.remote.sftp.path_model import SMALL_PIECE as SMALL_PIECE
+from vfs.remote.connectivity import Link
 
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes in a path and in a name that Linux takes (PATH_MAX, NAME_MAX)."""

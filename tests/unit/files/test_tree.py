@@ -25,7 +25,7 @@ from vfs.files.node import Kind
 from vfs.files.requests import fresh_only
 from vfs.files.tree import CROWD
 from vfs.remote import api
-from vfs.remote.sftp.connectivity import AWAY
+from vfs.remote.connectivity import AWAY
 
 
 async def names(stack: MemoryStack, path: bytes = b"") -> list[bytes]:

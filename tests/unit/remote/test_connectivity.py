@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.lab.virtual_time import run_virtual
-from vfs.remote.sftp.connectivity import SILENCE, Link
+from vfs.remote.connectivity import SILENCE, Link
 
 
 def test_the_servers_time_goes_on_from_when_it_was_told_and_is_not_ours_until_then() -> None:

@@ -11,8 +11,8 @@ from tests.lab.fake_server import FakeDialer, FakeServer
 from tests.lab.virtual_time import run_virtual
 from tests.unit.remote.one_pool import FILE, TIMEOUT
 from vfs.remote.api import Attributes
+from vfs.remote.path_model import OTHER, START
 from vfs.remote.sftp.first_rate import SOURCE, first_rate
-from vfs.remote.sftp.path_model import OTHER, START
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType
 

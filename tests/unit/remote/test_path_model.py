@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.bottleneck import MBIT, Path, always
-from vfs.remote.sftp.path_model import FIRST_SPARE, SPARE_SECONDS, START, PathModel
+from vfs.remote.path_model import FIRST_SPARE, SPARE_SECONDS, START, PathModel
 
 pytestmark = pytest.mark.one_python
 

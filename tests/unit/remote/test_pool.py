@@ -14,10 +14,10 @@ from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, FakeDialer, FakeServer, Session
 from tests.unit.remote.one_pool import CONTENT, FILE, TIMEOUT, drop, fails, now, online
 from vfs.base.errors import ConnectError, NoAnswer, Refused, Unreachable
+from vfs.remote.connectivity import AWAY
+from vfs.remote.path_model import PathModel
 from vfs.remote.sftp import exchange as sftp
 from vfs.remote.sftp import pool as pools
-from vfs.remote.sftp.connectivity import AWAY
-from vfs.remote.sftp.path_model import PathModel
 from vfs.remote.sftp.reconnecting import HURRIED, backoff
 from vfs.remote.sftp.sftp_remote import SftpRemote
 from vfs.remote.sftp.wire import PacketType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.engine_threads import Threads, run_engine
 from tests.unit.remote.one_pool import online
-from vfs.remote.sftp.path_model import FIRST_SPARE, START
+from vfs.remote.path_model import FIRST_SPARE, START
 from vfs.remote.sftp.sftp_remote import METERED_AHEAD
 
 

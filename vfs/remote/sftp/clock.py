@@ -11,8 +11,8 @@ import asyncio
 import logging
 
 from vfs.base.errors import ArtisyncError
+from vfs.remote.connectivity import Link
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.connectivity import Link
 from vfs.remote.sftp.listing import scandir
 
 log = logging.getLogger(__name__)

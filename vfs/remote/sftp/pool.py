@@ -25,9 +25,9 @@ from vfs.base.errors import (
 )
 from vfs.base.option_values import TransportName
 from vfs.base.tasks import Tasks
+from vfs.remote.connectivity import Link
 from vfs.remote.sftp import clock
 from vfs.remote.sftp.connection import Connection
-from vfs.remote.sftp.connectivity import Link
 from vfs.remote.sftp.dialing import dial
 from vfs.remote.sftp.first_rate import FAR, first_rate
 from vfs.remote.sftp.reconnecting import Reconnecting

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from vfs.remote.sftp.path_model import PathModel
+from vfs.remote.path_model import PathModel
 
 SILENCE = 0.08
 """Seconds without a byte, while an answer is due, that make no link a silent one."""
