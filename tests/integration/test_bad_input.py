@@ -18,8 +18,9 @@ from tests.lab.listener import black_hole, listener
 from tests.lab.mounted import needs_fuse
 from tests.lab.sshd import Sshd, free_port, make_key
 from tests.lab.waiting import eventually
+from vfs.base import mount_table
 from vfs.base.address import Address
-from vfs.frontends import mountpoint as mountpoints
+from vfs.base.mount_table import MountInfo
 from vfs.frontends.fuse import available
 
 for_users = pytest.mark.skipif(os.getuid() == 0, reason="nothing is forbidden to root (scripts/test-user)")
@@ -75,8 +76,8 @@ def files(client: Client) -> dict[Path, bytes | None]:
     }
 
 
-def mounts(client: Client) -> list[mountpoints.MountInfo]:
-    return [mount for mount in mountpoints.mounts() if mount.path.is_relative_to(client.place)]
+def mounts(client: Client) -> list[MountInfo]:
+    return [mount for mount in mount_table.mounts() if mount.path.is_relative_to(client.place)]
 
 
 def processes(client: Client) -> list[str]:

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from vfs.base import errors
+from vfs.base.mount_table import MountInfo
 from vfs.files.shown import Shown
 from vfs.frontends import mountpoint
 from vfs.frontends.fuse import available
@@ -664,7 +665,7 @@ def test_the_name_of_the_file_system_is_shown_as_given(tmp_path: Path) -> None:
     name = "host:/a b,c\\d"
     made = Mounted(tmp_path, f"fsname={available.escape(name)}", "subtype=small")
     try:
-        assert mountpoint.mount_info(tmp_path) == mountpoint.MountInfo(tmp_path, "fuse.small", name)
+        assert mountpoint.mount_info(tmp_path) == MountInfo(tmp_path, "fuse.small", name)
         with pytest.raises(errors.MountPointUnusable, match="already mounted"):
             mountpoint.check_usable(tmp_path)
         assert not mountpoint.is_dead(tmp_path)

@@ -6,6 +6,7 @@ import errno
 import json
 import mmap
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -301,6 +302,27 @@ def test_a_killed_mount_is_cleaned_up_by_the_next(mounted: Mounted) -> None:
     assert eventually(dead)
     mounted.mount()
     assert os.listdir(mounted.path) == ["exp-1"]
+
+
+def test_a_mount_is_known_and_ended_where_it_is_after_a_directory_above_it_was_renamed(
+    root: Path, tmp_path: Path
+) -> None:
+    with Sshd() as sshd:
+        mounted = Mounted(sshd, root, tmp_path)
+        mounted.path = tmp_path / "up/mnt"
+        mounted.mount()
+        (tmp_path / "up").rename(tmp_path / "moved up")
+        moved = tmp_path / "moved up/mnt"
+        with mounted as other:  # where the first one was
+            answers = json.loads(mounted.artisync("status", "--json").stdout)["mounts"]
+            pids = {Path(answer["mountpoint"]): answer["pid"] for answer in answers}
+            assert pids.keys() == {moved, other}
+            listed = mounted.artisync("ls", "--json", moved / "exp-1/logs")
+            assert [row["name"] for row in json.loads(listed.stdout)] == ["console.log"]
+            os.kill(pids[moved], signal.SIGTERM)
+            assert eventually(lambda: not os.path.exists(f"/proc/{pids[moved]}"))
+            assert os.listdir(moved) == []
+            assert os.listdir(other) == ["exp-1"]
 
 
 def test_with_the_server_gone_a_remount_shows_what_was_read(root: Path, tmp_path: Path) -> None:

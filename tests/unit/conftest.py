@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vfs.base import errors
+from vfs.base import errors, mount_table
+from vfs.base.mount_table import MountInfo
 from vfs.cli import run
 from vfs.control import sockets
 from vfs.frontends import mountpoint as mountpoints
@@ -60,15 +61,16 @@ class Kernel:
     """Whether the users of a busy one can be seen from outside; not those that wait in open(2)."""
     dead: bool = False
     source: str = "host:/root"
+    device: str = "0:77"
     user: int | None = None
     """Who mounted."""
     asked: list[tuple[Path, bool]] | None = None
 
-    def mounts(self) -> list[mountpoints.MountInfo]:
+    def mounts(self) -> list[MountInfo]:
         items = self.mounted.items()
-        return [mountpoints.MountInfo(path, kind, self.source, user=self.user) for path, kind in items]
+        return [MountInfo(path, kind, self.source, self.device, self.user) for path, kind in items]
 
-    def mount_info(self, path: Path) -> mountpoints.MountInfo | None:
+    def mount_info(self, path: Path) -> MountInfo | None:
         return next((mount for mount in self.mounts() if mount.path == path), None)
 
     def is_mounted(self, path: Path) -> bool:
@@ -92,8 +94,9 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, home: Path) -> Kernel:
-    made = Kernel({home / "m": mountpoints.MOUNT_KIND})
-    for name in ("mounts", "mount_info", "is_mounted", "is_dead", "unmount"):
+    made = Kernel({home / "m": mount_table.MOUNT_KIND})
+    monkeypatch.setattr(mount_table, "mounts", made.mounts)
+    for name in ("mount_info", "is_mounted", "is_dead", "unmount"):
         monkeypatch.setattr(mountpoints, name, getattr(made, name))
     monkeypatch.setattr(mountpoints, "busy", made.users)
     monkeypatch.setattr(mountpoints, "standing_in", made.standing_in)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 from pathlib import Path
 
@@ -42,9 +41,6 @@ def command(mountpoint: Path | None, force: bool) -> int:
     found = mountpoints.mount_info(mountpoint)
     if found is None and record is None:
         raise NotMounted(f"nothing is mounted at {mountpoint}")
-    if found is None and record is not None and (moved := _moved(record)):
-        by_hand = f"`artisync unmount {shlex.quote(str(moved))}`"
-        raise NotMounted(f"the mount was moved from {mountpoint} to {moved}; {by_hand} unmounts it")
     if found is not None and not found.ours:
         raise NotMounted(f"the mount at {mountpoint} is another program's ({found.kind} of {found.source})")
     if found is not None and found.foreign and os.getuid() != 0:
@@ -83,18 +79,6 @@ def _the_only_one() -> Path:
     if len(places) > 1:
         raise UsageError(f"there are several mounts: {', '.join(map(str, places))}; name one")
     return places[0]
-
-
-def _moved(record: register.MountRecord) -> Path | None:
-    """Where the mount is, if not where it was made, since a directory above it has another name now."""
-    try:
-        root = client.call(record.socket, "status", timeout=2.0)["root"]
-    except (ArtisyncError, LookupError, TypeError):
-        return None
-    known = {other.mountpoint for other in register.mounts()}
-    mounts = [mount for mount in mountpoints.mounts() if mount.ours and not mount.foreign]
-    alike = [mount.path for mount in mounts if mount.source.endswith(f":{root}")]
-    return next((path for path in alike if path not in known), None)
 
 
 def _unmount(mountpoint: Path, record: register.MountRecord, *, force: bool) -> bool:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from vfs.base import paths
+from vfs.base import mount_table, paths
 from vfs.base.collector import short_rounds
 from vfs.base.errors import MountPointUnusable
 from vfs.base.settings import Settings
@@ -36,6 +36,11 @@ T = TypeVar("T")
 
 class Mounted(Protocol):
     """How programs get at the stack: a mount of one kind."""
+
+    @property
+    def device(self) -> str:
+        """Its number in the mount table, once it is mounted; empty where the system tells none."""
+        ...
 
     @property
     def open_files(self) -> int:
@@ -107,8 +112,8 @@ async def _serve(
             if stop.is_set():
                 return False
             with short_rounds():
-                verbs = _verbs(stack, mountpoint, mounted)
-                server = await announce(mountpoint, verbs, profile=settings.profile_name)
+                verbs, profile = _verbs(stack, mountpoint, mounted), settings.profile_name
+                server = await announce(mountpoint, verbs, profile=profile, device=mounted.device)
                 try:
                     ready("" if stack.remote.link.online else f"offline: {stack.remote.last_error}")
                     await stop.wait()
@@ -159,7 +164,7 @@ def _verbs(stack: Stack, mountpoint: Path, mounted: Mounted) -> dict[str, Verb]:
     async def status() -> Report:
         log_file = stack.settings.log_file
         shown = {
-            "mountpoint": str(mountpoint),
+            "mountpoint": str(mount_table.present(mountpoint, mounted.device)),
             "pid": os.getpid(),
             "open_files": mounted.open_files,
             "via": stack.settings.via,

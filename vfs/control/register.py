@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfs.base import paths
+from vfs.base import mount_table, paths
 from vfs.base.errors import ArtisyncError, CannotControl
 from vfs.base.settings import Settings
 from vfs.control import client, sockets
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """A live mount. `started` is in Unix seconds."""
+    """A live mount, where it is now. `started` is in Unix seconds."""
 
     mountpoint: Path
     pid: int
@@ -98,7 +98,7 @@ def _read_record(path: Path) -> MountRecord | None:
         data = json.loads(path.read_bytes())
         profile = data["profile"]
         return MountRecord(
-            mountpoint=Path(data["mountpoint"]),
+            mountpoint=mount_table.present(Path(data["mountpoint"]), data.get("device", "")),
             pid=int(data["pid"]),
             profile=None if profile is None else str(profile),
             started=float(data["started"]),

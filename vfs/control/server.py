@@ -169,10 +169,12 @@ async def _write(writer: asyncio.StreamWriter, message: Json) -> None:
     await writer.drain()
 
 
-async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None) -> ControlServer:
+async def announce(
+    mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str | None, device: str = ""
+) -> ControlServer:
     """Serve the verbs of a mount and enter it in the register, under this process's id.
 
-    `mountpoint` is absolute and without symbolic links. Raises `errors.CannotControl`.
+    `mountpoint` is absolute and without symbolic links; `device`: its number, by which it is found again. Raises `errors.CannotControl`.
     """
     path = sockets.socket_path(mountpoint)
     sockets.prepare(path.parent)
@@ -182,7 +184,13 @@ async def announce(mountpoint: Path, verbs: Mapping[str, Verb], *, profile: str 
             await server._start()
     except OSError as e:
         raise CannotControl(f"cannot listen at {path}: {e.strerror}") from e
-    record = {"mountpoint": str(mountpoint), "pid": os.getpid(), "profile": profile, "started": time.time()}
+    record = {
+        "mountpoint": str(mountpoint),
+        "device": device,
+        "pid": os.getpid(),
+        "profile": profile,
+        "started": time.time(),
+    }
     entry = path.with_suffix(".json")
     try:
         paths.write_atomically(entry, json.dumps(record))

@@ -1,7 +1,7 @@
-"""Facts about mount points, without FUSE being loaded: what is mounted, what is dead, how to unmount.
+"""Facts about mount points, without FUSE being loaded: what is dead, how to unmount.
 
 Nothing here asks a mounted file system anything from this process, so nothing hangs on one that does not answer.
-Functions may be called from any thread. Sources: proc_pid_mountinfo(5), fusermount3(1), mount.fuse3(8).
+Functions may be called from any thread. Sources: fusermount3(1), mount.fuse3(8).
 """
 
 from __future__ import annotations
@@ -9,76 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from vfs.base import paths
+from vfs.base import mount_table, paths
 from vfs.base.errors import MountBusy, MountError, MountPointTaken, MountPointUnusable
-
-MOUNTINFO = Path("/proc/self/mountinfo")
+from vfs.base.mount_table import HOST, MountInfo
 
 END_SECONDS = 0.5
 """How long a killed process is waited for; it may never end while it waits for a hanging mount."""
-MOUNT_KIND = "fuse.artisync"
-"""The type under which the kernel lists our mounts by FUSE."""
-HOST = "127.0.0.1"
-PREFIX = "/artisync/"
-"""How the paths of our exports by NFS begin; the port and the secret follow."""
 MOUNT_NFS, UMOUNT = "/sbin/mount_nfs", "/sbin/umount"
 """macOS's."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountInfo:
-    """A mount: its path, type (`fuse.sshfs`), source, device number (`0:52`), and by FUSE the id of who mounted it."""
-
-    path: Path
-    kind: str
-    source: str
-    device: str = field(default="", compare=False)
-    user: int | None = field(default=None, compare=False)
-
-    @property
-    def port(self) -> int | None:
-        """The port of the server, if this is a mount of ours by NFS."""
-        return port_of(self.source) if self.kind == "nfs" else None
-
-    @property
-    def ours(self) -> bool:
-        """Whether artisync made it."""
-        return self.kind == MOUNT_KIND or self.port is not None
-
-    @property
-    def foreign(self) -> bool:
-        """Whether another user made it, as far as that is known."""
-        return self.user not in (None, os.getuid())
-
-
-def unescape(field: str) -> str:
-    """A field of mountinfo with its octal escapes (space, tab, newline, backslash) resolved; see proc(5)."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def parse_mountinfo(text: str) -> list[MountInfo]:
-    """The mounts of a mountinfo file, in order; a later one of the same path covers an earlier one."""
-    mounts = []
-    for line in text.split("\n"):  # other line ends are not escaped
-        fields = line.split(" ")
-        if "-" not in fields or len(fields) < 10:
-            continue
-        dash = fields.index("-")
-        kind, source = map(unescape, fields[dash + 1 : dash + 3])
-        user = re.search(r"\buser_id=(\d+)", fields[-1])
-        path = Path(unescape(fields[4]))
-        mounts.append(MountInfo(path, kind, source, fields[2], int(user[1]) if user else None))
-    return mounts
 
 
 def real(path: Path) -> Path:
@@ -87,19 +33,10 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(absolute.parent)) / absolute.name
 
 
-def mounts() -> list[MountInfo]:
-    """All that is mounted, in order."""
-    if MOUNTINFO.exists():
-        return parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape"))
-    listing = subprocess.run(["mount"], capture_output=True, text=True, check=False).stdout
-    lines = (re.fullmatch(r"(.*) on (.*) \(([^,)]*).*\)", line) for line in listing.splitlines())
-    return [MountInfo(Path(line[2]), line[3], line[1]) for line in lines if line]
-
-
 def mount_info(path: Path) -> MountInfo | None:
     """What is mounted at `path`, or None."""
     wanted = real(path)
-    found = [mount for mount in mounts() if mount.path == wanted]
+    found = [mount for mount in mount_table.mounts() if mount.path == wanted]
     return found[-1] if found else None
 
 
@@ -268,15 +205,6 @@ def check_usable(path: Path) -> None:
 
 
 # --- by NFS ----------------------------------------------------------------------------------------------------
-
-
-def port_of(source: str) -> int | None:
-    """The server's port, of the source of a mount (`127.0.0.1:/artisync/PORT/…`); None if it is not ours."""
-    host, _, path = source.partition(":")
-    port = path.removeprefix(PREFIX).partition("/")[0]
-    if host != HOST or not path.startswith(PREFIX) or not (port.isascii() and port.isdigit()):
-        return None
-    return int(port)
 
 
 def unmount_command(mountpoint: Path, *, force: bool, system: str) -> list[str]:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 @contextmanager
 def mount_process(
-    place: Path, program: str, verbs: dict[str, Any] | None = None
+    place: Path, program: str, verbs: dict[str, Any] | None = None, device: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that the register has as the mount of this place."""
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -34,7 +34,7 @@ def mount_process(
     process.stdout.readline()
     with live(place, verbs or {}):
         path = sockets.socket_path(place).with_suffix(".json")
-        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": process.pid}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": process.pid, "device": device}))
         try:
             yield process
         finally:
@@ -67,17 +67,15 @@ def test_a_process_that_does_not_end_is_told(
     assert f"process {process.pid} is still running" in said.err
 
 
-def test_where_a_mount_was_moved_to_is_told(artisync: Artisync, kernel: Kernel, home: Path) -> None:
-    async def status(_: Json) -> Json:
-        return {"root": "/shared"}
-
-    kernel.source = "host:/shared"
-    kernel.mounted = {home / "moved to/m": kernel.mounted[home / "m"]}
-    with mount_process(home / "m", STAYS, {"status": status}):
-        said = artisync("unmount", "m")
-        assert said.code == 1
-        assert f"`artisync unmount '{home}/moved to/m'` unmounts it" in said.err
-        assert artisync("unmount", home / "moved to/m").code == 0
+def test_a_mount_is_found_where_it_is_after_a_directory_above_it_was_renamed(
+    artisync: Artisync, kernel: Kernel, home: Path
+) -> None:
+    moved = home / "moved to/m"
+    kernel.mounted = {moved: kernel.mounted[home / "m"]}
+    with mount_process(home / "m", ENDS_LATER, device=kernel.device):
+        assert [record.mountpoint for record in register.mounts()] == [moved]
+        assert f"nothing is mounted at {home / 'm'}" in artisync("unmount", "m").err
+        assert artisync("unmount") == Said(0, "", f"Unmounted {moved}.\n")
 
 
 def test_another_users_mount_is_told(

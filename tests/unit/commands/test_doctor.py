@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync
+from vfs.base import mount_table
 from vfs.base.address import Address
 from vfs.base.errors import MountSilent, NfsMissing, RootUnusable
 from vfs.base.profiles import Profile, profile_path, save_profile
@@ -21,7 +22,6 @@ from vfs.commands.doctor import machine, network
 from vfs.commands.doctor.examine import CHECKS
 from vfs.commands.doctor.finding import Finding, Result
 from vfs.commands.doctor.server import clock_finding
-from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse import available
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import resolve
@@ -160,7 +160,7 @@ def test_a_cache_that_is_not_there_yet_is_not_made(home: Path) -> None:
 
 
 def test_mounts_that_are_well_silent_or_offline_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mountpoints, "mounts", list)
+    monkeypatch.setattr(mount_table, "mounts", list)
 
     async def online(_: Json) -> Json:
         return {"state": "online"}

@@ -27,7 +27,7 @@ def test_a_command_beside_a_mount_hurries_its_attempt_to_reconnect(
         memory = MemoryStack()
         settings = SimpleNamespace(log_file=None, via="fuse")
         stack: Any = SimpleNamespace(remote=memory.remote, settings=settings, status=dict)
-        mounted: Any = SimpleNamespace(open_files=0)
+        mounted: Any = SimpleNamespace(open_files=0, device="")
         verbs = mount._verbs(stack, Path("/m"), mounted)
         assert await verbs[name]({})
         assert memory.remote.hurries == 1

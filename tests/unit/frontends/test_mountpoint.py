@@ -9,48 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from vfs.base import errors
+from vfs.base import errors, mount_table
+from vfs.base.mount_table import MountInfo
 from vfs.frontends import mountpoint
 from vfs.frontends.fuse import available
-from vfs.frontends.mountpoint import MountInfo
-
-MOUNTINFO = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw,discard
-36 22 0:31 / /home/u/a\040b\134c\011d\012e rw,nosuid,nodev shared:18 master:2 - fuse.sshfs host:/a,\040b rw,user_id=1000
-40 22 0:33 / /mnt rw - tmpfs tmpfs rw
-41 40 0:34 / /mnt rw - fuse.sshfs over rw
-"""
-
-
-def test_the_fields_of_mountinfo_are_found_behind_any_number_of_optional_ones() -> None:
-    mounts = mountpoint.parse_mountinfo(MOUNTINFO)
-    assert [(str(m.path), m.kind) for m in mounts][::2] == [("/", "ext4"), ("/mnt", "tmpfs")]
-    assert [m.user for m in mounts] == [None, 1000, None, None]
-
-
-def test_octal_escapes_are_resolved_in_paths_and_sources() -> None:
-    assert mountpoint.parse_mountinfo(MOUNTINFO)[1] == MountInfo(
-        Path("/home/u/a b\\c\td\ne"), "fuse.sshfs", "host:/a, b"
-    )
-
-
-def test_a_backslash_that_begins_no_octal_number_stays() -> None:
-    assert mountpoint.unescape(r"a\04b\\134") == r"a\04b" + "\\\\"
-
-
-def test_a_path_may_hold_what_other_texts_end_lines_with() -> None:
-    line = "36 22 0:31 / /a\x0b\x85\u2028b rw - fuse.x y rw"
-    assert [str(m.path) for m in mountpoint.parse_mountinfo(line)] == ["/a\x0b\x85\u2028b"]
-
-
-def test_lines_that_are_not_mounts_are_passed_over() -> None:
-    assert mountpoint.parse_mountinfo("\nnonsense\n1 2 3 4 5 6 7 8 9 10 11\n") == []
 
 
 @pytest.fixture
 def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mountinfo"
-    file.write_text(MOUNTINFO)
-    monkeypatch.setattr(mountpoint, "MOUNTINFO", file)
+    file.write_text("40 22 0:33 / /mnt rw - tmpfs tmpfs rw\n41 40 0:34 / /mnt rw - fuse.sshfs over rw\n")
+    monkeypatch.setattr(mount_table, "MOUNTINFO", file)
     return file
 
 
@@ -67,17 +36,6 @@ def test_a_mount_is_found_by_a_path_with_links_and_dots(mountinfo: Path, tmp_pat
     (tmp_path / "link").symlink_to(real)
     mountinfo.write_text(f"36 22 0:31 / {real}/place rw - fuse.x y rw\n")
     assert mountpoint.is_mounted(tmp_path / "link" / "." / "nothing" / ".." / "place")
-
-
-def test_without_proc_the_mount_command_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mountpoint, "MOUNTINFO", tmp_path / "absent")
-    tool = tmp_path / "mount"
-    tool.write_text("#!/bin/sh\necho 'host:/a on /Volumes/b c (macfuse, nodev, nosuid)'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert mountpoint.mount_info(Path("/Volumes/b c")) == MountInfo(
-        Path("/Volumes/b c"), "macfuse", "host:/a"
-    )
 
 
 def test_commas_and_backslashes_are_escaped_in_option_values() -> None:
@@ -203,7 +161,7 @@ def test_a_mount_by_nfs_is_dead_when_nobody_listens_at_its_port(
         source = f"127.0.0.1:/artisync/{port}/ab"
         file = tmp_path / "mountinfo"
         file.write_text(f"36 22 0:31 / /mnt rw - nfs {source} rw,vers=3\n")
-        monkeypatch.setattr(mountpoint, "MOUNTINFO", file)
+        monkeypatch.setattr(mount_table, "MOUNTINFO", file)
         assert mountpoint.is_ours(Path("/mnt"))
         assert not mountpoint.is_dead(Path("/mnt"))
     assert mountpoint.is_dead(Path("/mnt"))
@@ -214,7 +172,7 @@ def test_what_only_root_unmounts_is_told_with_the_command(
 ) -> None:
     file = tmp_path / "mountinfo"
     file.write_text("36 22 0:31 / /mnt/a\\040b rw - nfs 127.0.0.1:/artisync/1/ab rw,vers=3\n")
-    monkeypatch.setattr(mountpoint, "MOUNTINFO", file)
+    monkeypatch.setattr(mount_table, "MOUNTINFO", file)
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     sudo = tmp_path / "sudo"
     sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vfs.base.mount_table import MountInfo, port_of
 from vfs.frontends import mountpoint
-from vfs.frontends.mountpoint import MountInfo, port_of
 from vfs.frontends.nfs import command
 
 PLACE = Path("/mnt/a b")

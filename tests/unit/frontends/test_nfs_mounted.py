@@ -14,9 +14,10 @@ import pytest
 
 from tests.lab.memory_stack import MemoryStack
 from tests.lab.nfs_client import NfsClient, NfsError, marked
+from vfs.base import mount_table
 from vfs.base.errors import MountError, NfsMissing
+from vfs.base.mount_table import MountInfo
 from vfs.base.settings import resolve
-from vfs.frontends.mountpoint import MountInfo
 from vfs.frontends.nfs import mounted, server
 from vfs.frontends.nfs.mounted import NfsMount
 
@@ -33,8 +34,8 @@ class System:
         self.busy = False
         self.connection: asyncio.StreamWriter | None = None
 
-    def mount_info(self, _: Path) -> MountInfo | None:
-        return self.mounted
+    def mounts(self) -> list[MountInfo]:
+        return [] if self.mounted is None else [self.mounted]
 
     async def run(self, words: Sequence[str]) -> tuple[int, str]:
         self.ran.append(list(words))
@@ -82,7 +83,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         system = System()
         monkeypatch.setattr("os.getuid", lambda: uid)
         monkeypatch.setattr(mounted, "_run", system.run)
-        monkeypatch.setattr(mounted.mountpoints, "mount_info", system.mount_info)
+        monkeypatch.setattr(mount_table, "mounts", system.mounts)
 
         async def main() -> None:
             stack: Any = MemoryStack()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vfs.base import paths
+from vfs.base import mount_table, paths
 from vfs.base.errors import ArtisyncError, CacheUnusable, ConfigError, MountError, NotMounted
 from vfs.base.option_values import DEFAULT_VIA
 from vfs.base.settings import Settings, resolve
@@ -143,7 +143,7 @@ def mounts(seconds: float) -> Finding:
     records = register.mounts()
     seen = [_live(record, deadline) for record in records]
     live = {record.mountpoint for record in records}
-    for found in mountpoints.mounts():
+    for found in mount_table.mounts():
         if not found.ours or found.path in live:
             continue
         if mountpoints.is_dead(found.path, max(LEAST, min(2.0, deadline.left))):

@@ -8,26 +8,20 @@ thread; the file in sysfs waits for nothing.
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-from vfs.frontends import mountpoint as mountpoints
+from contextlib import suppress
 
 USUAL = 128 << 10
 """Bytes of the kernel's default readahead (VM_READAHEAD_PAGES)."""
 
 
 class KernelReadahead:
-    """Of one mount; `close` it before it is unmounted."""
+    """Of the mount with this device number; `close` it before it is unmounted."""
 
-    def __init__(self, mountpoint: Path) -> None:
+    def __init__(self, device: str) -> None:
         self._now = USUAL
         self._fd = -1
-        found = mountpoints.mount_info(mountpoint)
-        if found is not None and found.device:
-            try:
-                self._fd = os.open(f"/sys/class/bdi/{found.device}/read_ahead_kb", os.O_WRONLY | os.O_CLOEXEC)
-            except OSError:
-                pass  # not root, or no sysfs
+        with suppress(OSError):  # not root, or no sysfs
+            self._fd = os.open(f"/sys/class/bdi/{device}/read_ahead_kb", os.O_WRONLY | os.O_CLOEXEC)
 
     def set(self, size: int) -> int:
         """Set the readahead of files opened from now on to `size` bytes, a multiple of 1024; the value in force."""

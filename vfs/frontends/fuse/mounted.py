@@ -27,6 +27,10 @@ class FuseMount:
         self._readahead: KernelReadahead | None = None
 
     @property
+    def device(self) -> str:
+        return self._session.device
+
+    @property
     def open_files(self) -> int:
         return self._operations.open_files
 
@@ -36,7 +40,7 @@ class FuseMount:
 
     async def mount(self) -> None:
         self._session.mount()
-        self._readahead = KernelReadahead(self._session.mountpoint)
+        self._readahead = KernelReadahead(self.device)
         self._operations.kernel_readahead = self._readahead.set
         asyncio.get_running_loop().add_reader(self._session.fileno(), self._process)
 

@@ -11,11 +11,15 @@ import ctypes as C  # noqa: N812
 import errno
 import logging
 import os
+import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vfs.base import mount_table
 from vfs.base.errors import MountError
+from vfs.frontends import mountpoint as mountpoints
 from vfs.frontends.fuse import reply, requests
 from vfs.frontends.fuse.library import (
     NODEID,
@@ -67,6 +71,8 @@ class FuseSession:
         self._buffer = RequestBuffer()
         self._mounted = False
         self._fd = -1
+        self.device = ""
+        """The mount's number in the mount table."""
 
     def mount(self) -> None:
         """Mount; requests queue from now on. Raises MountError."""
@@ -76,6 +82,8 @@ class FuseSession:
         self._mounted = True
         self._fd = int(lib.fuse_session_fd(self._session))
         os.set_blocking(self._fd, False)
+        found = mountpoints.mount_info(self.mountpoint)
+        self.device = "" if found is None else found.device
 
     def fileno(self) -> int:
         """The descriptor that is readable when requests wait, and when the mount is gone; valid until `destroy`."""
@@ -116,13 +124,22 @@ class FuseSession:
             return
         if self._mounted:
             self._mounted = False
-            self._fd = -1
             for req in requests.unanswered():
                 reply.error(req, errno.ENOTCONN)
+            self._leave()
+            self._fd = -1
             waiting.fuse_session_unmount(session)
         waiting.fuse_session_destroy(session)
         if self._buffer.mem:
             free(self._buffer.mem)
+
+    def _leave(self) -> None:
+        """Unmount what was moved with a directory above it; libfuse goes by the path, where another mount may be now."""
+        place, poll = mount_table.present(self.mountpoint, self.device), select.poll()
+        poll.register(self._fd, 0)
+        if place != self.mountpoint and not poll.poll(0):  # else it is unmounted: its number may be another's
+            with suppress(MountError):
+                mountpoints.unmount(place, force=True)
 
     # --- callbacks ------------------------------------------------------------------------------------------------
 

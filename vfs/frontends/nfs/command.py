@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from vfs.frontends.mountpoint import HOST, MOUNT_NFS
+from vfs.base.mount_table import HOST
+from vfs.frontends.mountpoint import MOUNT_NFS
 
 SPARE_SECONDS = 5.0
 """How much longer the client waits than a call may take, so that the server's error comes first."""

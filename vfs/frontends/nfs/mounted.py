@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vfs.base import mount_table
 from vfs.base.errors import MountError, NfsMissing
 from vfs.base.loop_time import loop_time
+from vfs.base.mount_table import MountInfo
 from vfs.base.settings import Settings
 from vfs.files.service import Files
 from vfs.frontends import mountpoint as mountpoints
@@ -62,6 +64,11 @@ class NfsMount:
         )
 
     @property
+    def device(self) -> str:
+        found = self._there()
+        return "" if found is None else found.device
+
+    @property
     def open_files(self) -> int:
         """Files that programs have read lately."""
         return self._export.files.open_files
@@ -98,9 +105,9 @@ class NfsMount:
                 raise MountError(f"{self._mountpoint} was not mounted within {HAND_SECONDS:.0f} seconds")
             await asyncio.sleep(0.2)
 
-    def _there(self) -> bool:
-        found = mountpoints.mount_info(self._mountpoint)
-        return found is not None and found.port == self._export.port
+    def _there(self) -> MountInfo | None:
+        """The mount, wherever it is now: a directory above it may have another name."""
+        return next((mount for mount in mount_table.mounts() if mount.port == self._export.port), None)
 
     async def _watch(self) -> None:
         """Wait until the mount is gone, and no program has a file of it open any more."""
@@ -116,11 +123,11 @@ class NfsMount:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         for force in (False, True):
-            if self._there():
-                words = mountpoints.unmount_command(self._mountpoint, force=force, system=sys.platform)
+            if (found := self._there()) is not None:
+                words = mountpoints.unmount_command(found.path, force=force, system=sys.platform)
                 code, said = await _run(mountpoints.with_right(words))
                 if code != 0:
-                    log.warning("%s cannot be unmounted: %s", self._mountpoint, said)
+                    log.warning("%s cannot be unmounted: %s", found.path, said)
         self._export.close()
 
 

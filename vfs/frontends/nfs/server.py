@@ -14,7 +14,7 @@ from typing import cast
 
 from vfs.base import memory
 from vfs.base.loop_time import loop_time
-from vfs.frontends.mountpoint import HOST
+from vfs.base.mount_table import HOST
 from vfs.frontends.nfs.programs import Client, Programs
 from vfs.frontends.nfs.rpc import RecordStream, mark
 from vfs.frontends.nfs.xdr import Malformed

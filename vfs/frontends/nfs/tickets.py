@@ -13,7 +13,7 @@ import secrets
 import struct
 
 from vfs.base.loop_time import loop_time
-from vfs.frontends.mountpoint import PREFIX
+from vfs.base.mount_table import PREFIX
 
 MAC_BYTES = 16
 HANDLE_BYTES = 8 + MAC_BYTES
