@@ -1,13 +1,20 @@
-"""What /proc says of processes: who is below whom, and the processor time and memory that they took."""
+"""What /proc says of processes: who is below whom, and the processor time and memory that they took; and how all end."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import signal
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_libc = ctypes.CDLL(None)
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def descendants(pid: int) -> list[int]:
@@ -27,6 +34,37 @@ def descendants(pid: int) -> list[int]:
         found += below
         todo += below
     return found
+
+
+def adopt() -> None:
+    """`preexec_fn` of a process that all below it stay below, also those whose parents end (prctl(2))."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Kill a child that was started with `adopt`, and all below it; nothing of it runs afterwards."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGSTOP)  # so that it starts no more
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    while left := [pid for pid in descendants(process.pid) if running(pid)]:
+        kill(left)
+    process.kill()
+    process.wait()
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process, which has not ended."""
+    try:
+        return _stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

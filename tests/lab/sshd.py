@@ -17,6 +17,7 @@ from types import TracebackType
 
 import pytest
 
+from tests.lab import processes
 from tests.lab.processes import descendants
 from vfs.base.address import Address
 
@@ -113,6 +114,12 @@ class Sshd:
         return Address("127.0.0.1", self.port, self.user, (str(self.user_key),))
 
     @property
+    def pid(self) -> int:
+        """Of the server itself, above all that serve connections."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def host_line(self) -> str:
         """Its line for a known_hosts file."""
         kind, blob = Path(f"{self.host_key}.pub").read_text().split()[:2]
@@ -140,8 +147,14 @@ class Sshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         words = [*self._by, str(SSHD), "-D", "-e", "-f", str(self._config)]
+        # a session that waits in an open of a FIFO does not end with its connection
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=processes.adopt,
         )
         listening = threading.Event()
         threading.Thread(target=self._read_log, args=(self._process, listening), daemon=True).start()
@@ -154,22 +167,13 @@ class Sshd:
         """Stop listening and end all sessions at once. Idempotent."""
         if self._process is None:
             return
-        # No new session may start between looking for them and killing them.
-        self._process.send_signal(signal.SIGSTOP)
-        self.kill_sessions()
-        self._process.kill()
-        self._process.wait()
+        processes.end(self._process)
         self._process = None
 
     def kill_sessions(self) -> None:
         """End the connections there are (the kernel closes their sockets); go on listening."""
-        if self._process is None:
-            return
-        for pid in descendants(self._process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        if self._process is not None:
+            processes.kill(descendants(self._process.pid))
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server and to all that serves connections."""

@@ -9,7 +9,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import sftp_between, sftp_filter
+from tests.lab import processes, sftp_between, sftp_filter
 from tests.lab.sshd import Sshd, free_port, make_key
 from vfs.base.address import Address
 
@@ -153,7 +152,7 @@ class OfProgram(Server):
             stdout=log,
             stderr=log,
             env=_environment(),
-            start_new_session=True,
+            preexec_fn=processes.adopt,
         )
         end = time.monotonic() + 20
         while time.monotonic() < end and self._process.poll() is None:
@@ -165,9 +164,7 @@ class OfProgram(Server):
 
     def stop(self) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            processes.end(self._process)
             self._process = None
 
 
