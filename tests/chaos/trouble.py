@@ -15,6 +15,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.life import LIVE, Life
 from tests.chaos.mount import Mount
 from tests.chaos.reader import SIGNALS
+from tests.lab.processes import stopped
 from tests.lab.relay import Relay
 from tests.lab.sshd import Sshd
 
@@ -121,9 +122,8 @@ class Trouble:
             time.sleep(0.5)
 
     def _stop_server(self, seconds: float) -> None:
-        self._sshd.signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._sshd.signal(signal.SIGCONT)
+        with stopped(self._sshd.signal):
+            time.sleep(seconds)
 
     def _restart_server(self, seconds: float) -> None:
         self._sshd.stop()
@@ -131,10 +131,9 @@ class Trouble:
         self._sshd.start()
 
     def _sleep(self, seconds: float) -> None:
-        self._mount.signal(signal.SIGSTOP)
-        self.relay.reset()
-        time.sleep(seconds)
-        self._mount.signal(signal.SIGCONT)
+        with stopped(self._mount.signal):
+            self.relay.reset()
+            time.sleep(seconds)
 
     def _kill(self, _: float) -> None:
         with self._ledger.unmounted.during(0.5):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.mounted import needs_fuse
+from tests.lab.processes import Program
 from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, failure, read
 
@@ -100,7 +101,7 @@ def test_once_the_link_is_known_to_be_down_failures_are_at_once_and_it_comes_bac
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_reader_that_waits_is_ended_at_once(world: World, number: signal.Signals) -> None:
-    reader = subprocess.Popen(
+    reader = Program(
         [
             sys.executable,
             "-c",

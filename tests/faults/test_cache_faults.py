@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.blocks import ledger_of, prune, read_block, usage, verify
+from tests.lab.processes import Program
 from vfs.base.errors import CacheUnusable
 from vfs.cache.block import BLOCK, Block
 from vfs.cache.disk import DiskCache
@@ -467,11 +468,10 @@ while True:
 def killed_writer(directory: Path, after: float, limit: int = 6 << 20, seed: int = 0) -> None:
     """A process that writes, evicts and deletes, and is killed `after` seconds after it opened the cache."""
     command = [sys.executable, "-c", WRITER, str(directory), str(limit), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with Program(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         time.sleep(after)
-        process.kill()
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_sound_cache_and_no_stray_files(
@@ -519,27 +519,24 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_transaction_holds_nobody_u
         "c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(directory / "cache.db")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "locked\n"
-            process.send_signal(signal.SIGSTOP)
-            started = time.monotonic()
-            assert right(cache, *range(4)) == [0, 1, 2, 3]
-            assert cache.get_record("f:x") is None
-            assert time.monotonic() - started < 4.0
-            started = time.monotonic()
-            cache.set_record("f:x", b"1")
-            assert cache.get_record("f:x") == b"1"
-            assert time.monotonic() - started < 4.0
-            started = time.monotonic()
-            second = cache_at()
-            assert time.monotonic() - started < 6.0
-            assert second.problem == "another process keeps it locked"
-            with pytest.raises(CacheUnusable, match="locked"), looked_after(directory):
-                pass
-        finally:
-            process.kill()
+    with Program(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        process.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        assert right(cache, *range(4)) == [0, 1, 2, 3]
+        assert cache.get_record("f:x") is None
+        assert time.monotonic() - started < 4.0
+        started = time.monotonic()
+        cache.set_record("f:x", b"1")
+        assert cache.get_record("f:x") == b"1"
+        assert time.monotonic() - started < 4.0
+        started = time.monotonic()
+        second = cache_at()
+        assert time.monotonic() - started < 6.0
+        assert second.problem == "another process keeps it locked"
+        with pytest.raises(CacheUnusable, match="locked"), looked_after(directory):
+            pass
     assert cache.flush(30)
     put(cache, *range(4, 8))
     assert right(cache, *range(8)) == list(range(8))

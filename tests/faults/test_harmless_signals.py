@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.mounted import needs_fuse
+from tests.lab.processes import Program
 from tests.lab.waiting import eventually
 from tests.lab.world import World
 
@@ -100,7 +101,7 @@ def test_a_program_that_is_traced_for_a_moment_gets_everything(
 def disturb(words: list[str], trouble: Callable[[subprocess.Popen[bytes]], None]) -> None:
     """Run a program to its end, with `trouble` for it again and again; it must name all files and complain of none."""
     environment = {**os.environ, "LC_ALL": "C"}
-    with subprocess.Popen(
+    with Program(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
     ) as process:
         times = 0
@@ -163,7 +164,7 @@ def test_a_program_that_handles_signals_of_its_own_gets_everything(cold: Path, h
 
 def test_status_goes_on_watching_until_ctrl_c(world: World) -> None:
     words = [sys.executable, "-m", "vfs", "status", "--watch", "--json", str(world.path)]
-    with subprocess.Popen(
+    with Program(
         words, env=world.mounted.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -210,7 +211,7 @@ def test_a_waiting_program_is_ended_at_once_whatever_signal_came_before(
     os.listdir(world.path / "exp")
     world.relay.blackhole()
     harmless = "signal.signal(signal.SIGWINCH, lambda *_: None)"
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", f"import signal, sys\n{harmless}\n{code}", world.path / "exp/file"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

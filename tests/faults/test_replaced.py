@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.mounted import needs_fuse, settle
+from tests.lab.processes import Program
 from tests.lab.waiting import eventually
 from tests.lab.world import World, read
 
@@ -88,7 +89,7 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
     sys.stdin.readline()
     print(mapped[-4096:].hex(), flush=True)
 """
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", program, world.path / "exp/file"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

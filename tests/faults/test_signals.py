@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.mounted import needs_fuse
+from tests.lab.processes import Program
 from tests.lab.waiting import eventually
 from tests.lab.world import World, failure, read
 
@@ -81,7 +82,7 @@ def test_an_unmount_while_a_reader_waits_in_open_names_it_and_force_ends_both(wo
     pid = world.pid
     world.relay.blackhole()
     words = [sys.executable, "-c", "import sys; print(flush=True); open(sys.argv[1])", world.path / "exp/new"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+    with Program(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()
         assert eventually(lambda: f"({reader.pid})" in world.mounted.artisync("unmount", world.path).stderr)

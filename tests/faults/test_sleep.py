@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.lab.mounted import needs_fuse
+from tests.lab.processes import stopped
 from tests.lab.waiting import eventually
 from tests.lab.world import SLACK, TIMEOUT, World, failure, read
 
@@ -25,15 +26,14 @@ def test_a_server_that_stops_for_seconds_delays_a_read_and_nothing_else(tmp_path
     with world, ThreadPoolExecutor(1) as pool:
         assert read(world.path / "exp/known") == known
         os.listdir(world.path / "exp")
-        world.sshd.signal(signal.SIGSTOP)
-        reading = pool.submit(read, world.path / "exp/new")
-        began = time.monotonic()
-        assert read(world.path / "exp/known") == known
-        assert len(os.listdir(world.path / "exp")) == 2
-        assert time.monotonic() - began < SLACK
-        time.sleep(2)
-        assert not reading.done()
-        world.sshd.signal(signal.SIGCONT)
+        with stopped(world.sshd.signal):
+            reading = pool.submit(read, world.path / "exp/new")
+            began = time.monotonic()
+            assert read(world.path / "exp/known") == known
+            assert len(os.listdir(world.path / "exp")) == 2
+            assert time.monotonic() - began < SLACK
+            time.sleep(2)
+            assert not reading.done()
         assert reading.result(10) == new
 
 
@@ -42,9 +42,8 @@ def test_a_server_that_stays_stopped_is_no_answer_in_time(tmp_path: Path) -> Non
     world.file("exp/new")
     with world:
         os.listdir(world.path / "exp")
-        world.sshd.signal(signal.SIGSTOP)
-        number, took = failure(world.path / "exp/new")
-        world.sshd.signal(signal.SIGCONT)
+        with stopped(world.sshd.signal):
+            number, took = failure(world.path / "exp/new")
         assert number == errno.ETIMEDOUT
         assert took < TIMEOUT + SLACK
 
@@ -56,11 +55,9 @@ def test_after_a_sleep_with_the_link_dead_what_is_known_answers_and_it_comes_bac
     with world:
         assert read(world.path / "exp/known") == known
         os.listdir(world.path / "exp")
-        pid = world.pid
-        os.kill(pid, signal.SIGSTOP)
-        world.relay.blackhole()
-        time.sleep(4)
-        os.kill(pid, signal.SIGCONT)
+        with stopped(partial(os.kill, world.pid)):
+            world.relay.blackhole()
+            time.sleep(4)
         # it was asked longer ago than the TTL: nothing is told of it before the link is known to be down
         assert eventually(lambda: failure(world.path / "exp/known")[0] == 0, NOTICED)
         began = time.monotonic()

@@ -18,6 +18,7 @@ import pytest
 
 from tests.lab.memory_stack import tagged
 from tests.lab.mounted import Mounted, needs_fuse, settle
+from tests.lab.processes import Program
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
 
@@ -218,7 +219,7 @@ def test_a_mapping_of_a_version_that_is_gone_gives_its_own_pages_or_sigbus(there
     old(there / "ck.pt", tagged(b"old", size))
     assert eventually(lambda: shown_whole(here, there))
     words = [sys.executable, "-c", MAPPED, here / "ck.pt"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+    with Program(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdin is not None
         assert program.stdout is not None
         assert program.stdout.readline() == "old.....\n"

@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab.client import Client
 from tests.lab.sshd import Sshd
+from vfs.frontends.mountpoint import is_mounted
 
 needs_fuse = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is not open to this user"
@@ -56,7 +57,9 @@ class Mounted(Client):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if os.path.ismount(self.path):
+        if error is not None:  # whatever state it is in
+            self.artisync("unmount", "--force", self.path)
+        elif is_mounted(self.path):
             self.unmount()
         text = self.log.read_text() if self.log.exists() else ""
         at = text.find("Traceback")

@@ -7,9 +7,9 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -34,6 +34,24 @@ def descendants(pid: int) -> list[int]:
         found += below
         todo += below
     return found
+
+
+class Program(subprocess.Popen[AnyStr]):
+    """A child that does not outlive its block."""
+
+    def __exit__(self, *error: Any) -> None:
+        self.kill()
+        super().__exit__(*error)
+
+
+@contextlib.contextmanager
+def stopped(send: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """In the block, what `send` sends a signal to is stopped."""
+    send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
 
 
 def adopt() -> None:

@@ -7,8 +7,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -17,6 +16,7 @@ from tests.lab.history import Kind
 from tests.lab.machine import DIRECTORIES, FILES, LINK, Machine, Opened
 from tests.lab.mounted import Mounted
 from tests.lab.on_a_mount import OnAMount
+from tests.lab.processes import stopped
 from tests.lab.sshd import Sshd
 from tests.lab.times import Times
 
@@ -59,17 +59,9 @@ class OnATroubledMount(OnAMount):
 
     def _pause(self, seconds: float, begun: threading.Event) -> None:
         lost = self.lost.during(ONLINE) if seconds > OFFLINE else nullcontext()
-        with self.pauses.during(0), lost, self._stopped():
+        with self.pauses.during(0), lost, stopped(self._sshd.signal):
             begun.set()
             threading.Event().wait(seconds)
-
-    @contextmanager
-    def _stopped(self) -> Iterator[None]:
-        self._sshd.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._sshd.signal(signal.SIGCONT)
 
     def _end_pause(self) -> None:
         if self._pausing is not None:
