@@ -45,6 +45,7 @@ ABOUT_LINUX = [
     # they take a pidfd away; a child of the test that has ended is still there without one
     "cli/test_background.py::test_the_end_of_a_process_can_be_awaited_on_an_old_kernel",
     "cli/test_cli_unmount.py::test_unmount_returns_after_the_end_of_the_mounts_process",
+    "cli/test_cli_unmount.py::test_a_mount_is_found_where_it_is_after_a_directory_above_it_was_renamed",
     "cli/test_cli_unmount.py::test_the_command_itself_does_not_stand_in_the_mount",
     "cli/test_cli_unmount.py::test_force_unmounts_a_busy_mount_and_ends_its_process_even_a_hanging_one",
 ]

@@ -36,6 +36,7 @@ class ForegroundMount:
                 words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True
             )
         if not eventually(lambda: self.process.poll() is not None or ready(), seconds):
+            self.end()
             raise NotMounted(f"is not mounted after {seconds:g} s")
         if self.process.poll() is not None:
             raise NotMounted(f"does not mount: {self.last_line() or f'exit {self.process.returncode}'}")
