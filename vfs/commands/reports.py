@@ -20,7 +20,7 @@ Tell = Callable[[Report], None]
 
 
 async def reports(
-    work: Callable[[Tell], Coroutine[Any, Any, None]], progress: Progress | None = None
+    work: Callable[[Tell], Coroutine[Any, Any, None]], progress: Progress
 ) -> AsyncIterator[Report]:
     """Yields what `work` reports at once, and the "progress" before and between. Raises what `work` raises.
 
@@ -32,16 +32,14 @@ async def reports(
     report: Report | None = {}
     try:
         while report is not None:
-            if progress is not None:
-                yield {"progress": asdict(progress)}
+            yield {"progress": asdict(progress)}
             if report:
                 yield report
-            report = {}
             try:
-                async with asyncio.timeout(None if progress is None else INTERVAL):
+                async with asyncio.timeout(INTERVAL):
                     report = await told.get()
             except TimeoutError:
-                continue
+                report = {}
         task.result()
     except asyncio.CancelledError:
         task.cancel()

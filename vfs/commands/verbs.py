@@ -16,7 +16,7 @@ VERBS: Mapping[str, Callable[..., AsyncIterator[Report]]] = {
     "estimate": prefetch.estimate,
     "prefetch": prefetch.prefetch,
     "unpin": prefetch.unpin,
-    "wait": wait.reports,
+    "wait": wait.wait,
     "pull": pull_run.reports,
 }
 """By their names on the control socket."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import asdict
 
 from vfs.base.each import each
 from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
 from vfs.base.file_version import Version
 from vfs.base.units import count, size
-from vfs.commands.reports import Report, Tell
-from vfs.commands.reports import reports as told
+from vfs.commands.reports import Report
 from vfs.files import experiments, xattrs
 from vfs.files.node import Kind, Node
 from vfs.files.requests import fresh_only
@@ -27,76 +25,64 @@ LOOKED_AT_ONCE = 64
 
 
 async def wait(
-    stack: Stack, name: str, settle: float, *, complete: bool, say: Callable[[str, type[ArtisyncError]], None]
-) -> experiments.Summary:
-    """Return what is in the experiment once it exists and nothing in it has changed for `settle` seconds.
+    stack: Stack, experiment: str, settle: float, *, complete: bool, until: float | None
+) -> AsyncGenerator[Report]:
+    """Look until the experiment exists and nothing in it has changed for `settle` seconds, or this machine's monotonic clock
+    shows `until` (None: for ever). Yields after each look the "text" and the "kind" of error that it would be if the wait ended
+    now, at the end "found", what is in the experiment.
 
-    With `complete`, also every checkpoint must be complete as far as its format tells. `say` is told what is seen, and
-    which error it would be if the wait ended now. A server that does not answer is waited for. Cancel it to bound the
-    wait.
+    With `complete`, also every checkpoint must be complete as far as its format tells. A server that does not answer is
+    waited for.
     """
     loop = asyncio.get_running_loop()
     seen: dict[bytes, Version] | None = None
     since = loop.time()
-    kind: type[ArtisyncError]
-    while True:
-        text, kind = SILENT, Unreachable
+
+    async def look() -> tuple[str, type[ArtisyncError], experiments.Summary | None]:
+        nonlocal seen, since
+        known = await experiments.experiments(stack.tree)
+        top = known.get(experiment)
+        if top is None:
+            seen = None
+            return _absent(experiment, known), WaitedTooLong, None
+        nodes = [node async for node in experiments.walk(stack.tree, top) if node.kind is Kind.FILE]
+        now = {node.path: node.latest for node in nodes}
+        if now != seen:
+            seen, since = now, loop.time()
+        what = f"{experiment}: {count(len(now), 'file')}, {size(sum(one.size for one in now.values()))}"
+        if not now:
+            return f"{experiment} is empty", NeverQuiet, None
+        if loop.time() - since < settle:
+            return f"{what}; waiting for {settle:g} s without changes", NeverQuiet, None
+        if complete and (unfinished := await _unfinished(stack, nodes)):
+            return f"{what}; incomplete: {', '.join(unfinished)}", NeverQuiet, None
+        return what, NeverQuiet, await experiments.summary(stack.tree, experiment, top)
+
+    while until is None or loop.time() < until:
         try:
             # the cache cannot tell which files there are, nor that they have stopped changing
             with fresh_only():
-                known = await experiments.experiments(stack.tree)
-                top = known.get(name.strip("/"))
-                if top is None:
-                    seen = None
-                    like = experiments.nearest(name, known)
-                    others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
-                    text, kind = f"{name} is not there yet; on the server: {others}", WaitedTooLong
-                else:
-                    kind = NeverQuiet
-                    nodes, now = [], {}
-                    async for node in experiments.walk(stack.tree, top):
-                        if node.kind is Kind.FILE:
-                            nodes.append(node)
-                            now[node.path] = node.latest
-                    if now != seen:
-                        seen, since = now, loop.time()
-                    quiet = loop.time() - since
-                    total = sum(version.size for version in now.values())
-                    what = f"{name}: {count(len(now), 'file')}, {size(total)}"
-                    if not now:
-                        text = f"{name} is empty"
-                    elif quiet < settle:
-                        text = f"{what}; waiting for {settle:g} s without changes"
-                    elif complete and (unfinished := await _unfinished(stack, nodes)):
-                        text = f"{what}; incomplete: {', '.join(unfinished)}"
-                    else:
-                        return await experiments.summary(stack.tree, name, top)
+                async with asyncio.timeout_at(until) as limit:
+                    text, kind, found = await look()
         except (LinkError, TimeoutError):
-            since = loop.time()
-            text, kind = SILENT, Unreachable
+            if limit.expired():
+                return
+            text, kind, found = SILENT, Unreachable, None
+        if found is not None:
+            yield {"found": asdict(found)}
+            return
         if not stack.remote.link.online:
-            since = loop.time()
             text, kind = SILENT, Unreachable
-        say(text, kind)
-        await asyncio.sleep(POLL)
+        if kind is Unreachable:
+            since = loop.time()
+        yield {"text": text, "kind": kind.__name__}
+        await asyncio.sleep(POLL if until is None else min(POLL, max(0.0, until - loop.time())))
 
 
-def reports(
-    stack: Stack, experiment: str, settle: float, *, complete: bool, until: float | None
-) -> AsyncIterator[Report]:
-    """As `wait` until this machine's monotonic clock shows `until` (None: for ever), in plain types: at each look the "text"
-    and the "kind" of error, at the end "found", unless the time was too short."""
-
-    async def work(tell: Tell) -> None:
-        def say(text: str, kind: type[ArtisyncError]) -> None:
-            tell({"text": text, "kind": kind.__name__})
-
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                found = await wait(stack, experiment, settle, complete=complete, say=say)
-                tell({"found": asdict(found)})
-
-    return told(work)
+def _absent(experiment: str, known: Mapping[str, Node]) -> str:
+    like = experiments.nearest(experiment, known)
+    others = ", ".join(like) or ("1 other" if len(known) == 1 else f"{len(known)} others")
+    return f"{experiment} is not there yet; on the server: {others}"
 
 
 async def _unfinished(stack: Stack, nodes: list[Node]) -> list[str]:

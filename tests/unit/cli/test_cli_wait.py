@@ -16,7 +16,7 @@ from tests.lab.memory_stack import ROOT, MemoryStack, play
 from tests.unit.commands.in_memory import Commands, Remote
 from tests.unit.conftest import Artisync, Said
 from vfs.base.address import Address
-from vfs.base.errors import ArtisyncError, MountSilent, NoAnswer
+from vfs.base.errors import MountSilent, NoAnswer
 from vfs.base.loop_time import loop_time
 from vfs.base.profiles import Profile, save_profile
 from vfs.base.settings import resolve
@@ -102,10 +102,12 @@ def test_an_outage_is_told_once_and_nothing_else_meanwhile() -> None:
         remote: Any = stack.remote
         opened: Any = SimpleNamespace(tree=stack.tree, fetcher=stack.fetcher, remote=remote)
 
-        def say(text: str, _: type[ArtisyncError]) -> None:
-            told.append(text)
+        async def waited() -> int:
+            async for report in wait.wait(opened, "exp-2", 0.0, complete=False, until=None):
+                told.append(report.get("text", ""))
+            return int(report["found"]["files"])
 
-        waiting = asyncio.ensure_future(wait.wait(opened, "exp-2", 0.0, complete=False, say=say))
+        waiting = asyncio.ensure_future(waited())
         await asyncio.sleep(3.5)
         stack.remote.go_offline()
         told.clear()
@@ -114,7 +116,7 @@ def test_an_outage_is_told_once_and_nothing_else_meanwhile() -> None:
         stack.remote.go_online()
         stack.files.mkdir(ROOT + b"/exp-2")
         stack.old(ROOT + b"/exp-2/f", b"1")
-        assert (await waiting).files == 1
+        assert await waiting == 1
 
     play(story)
 
@@ -188,15 +190,13 @@ def test_a_mount_that_ends_is_no_end_of_the_wait(
 def test_a_wait_for_another_process_tells_each_look_and_the_end() -> None:
     async def story(stack: MemoryStack) -> None:
         opened: Any = SimpleNamespace(tree=stack.tree, fetcher=stack.fetcher, remote=stack.remote)
-        told = [
-            one async for one in wait.reports(opened, "exp-1", 0.0, complete=False, until=loop_time() + 5)
-        ]
+        told = [one async for one in wait.wait(opened, "exp-1", 0.0, complete=False, until=loop_time() + 5)]
         assert {one["kind"] for one in told} == {"WaitedTooLong"}
         stack.files.mkdir(ROOT + b"/exp-1")
         stack.old(ROOT + b"/exp-1/f", b"1")
-        *_, last = [one async for one in wait.reports(opened, "exp-1", 1.0, complete=True, until=None)]
+        *_, last = [one async for one in wait.wait(opened, "exp-1", 1.0, complete=True, until=None)]
         assert last["found"]["files"] == 1
-        going = wait.reports(opened, "exp-2", 0.0, complete=False, until=None)
+        going = wait.wait(opened, "exp-2", 0.0, complete=False, until=None)
         assert "not there yet" in (await anext(going))["text"]
         await going.aclose()
 

@@ -572,7 +572,8 @@ def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> N
         assert (outcome.files, outcome.failed) == (2, [])
         top = (await experiments.experiments(stack.tree))["e"]
         assert (await experiments.summary(stack.tree, "e", top)).size == 4
-        assert (await waiting.wait(stack, "e", 0.0, complete=True, say=print)).files == 1  # type: ignore[arg-type]
+        looks = waiting.wait(stack, "e", 0.0, complete=True, until=None)  # type: ignore[arg-type]
+        assert [look["found"]["files"] async for look in looks if "found" in look] == [1]
         [*_, done, told] = [told async for told in prefetch.prefetch(stack, ["e"], pin=True)]  # type: ignore[arg-type]
         assert (done["progress"]["files_done"], told["failed"]) == (1, [])
         assert await anext(prefetch.unpin(stack, ["e"])) == {"unpinned": 1}  # type: ignore[arg-type]
