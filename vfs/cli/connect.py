@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,36 +17,15 @@ from vfs.cli.options import Command, given_options
 
 SAVED = ("cache_dir", "cache_size", "timeout", "ttl", "transport", "via", "metered")
 """Options that the profile keeps when they are given on the command line."""
+_SSH_OPTION = re.compile("-[^-hv]")
+_HIDDEN = "\0"
 
 
 class LineCommand(Command):
-    """Leaves the options of an unquoted ssh line alone: those after `--`, the word `ssh` or the host, and short ones."""
+    """Leaves the short options of an unquoted ssh line alone, which click would take for ours."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self._sort(list(args)))
-
-    def _sort(self, args: list[str]) -> list[str]:
-        """Put our own (long) options first, then `--` and the words of the line."""
-        takes_value = {
-            name: isinstance(param, click.Option) and not param.is_flag and not param.count
-            for param in self.params
-            for name in param.opts
-            if name.startswith("--")
-        }
-        ours: list[str] = []
-        line: list[str] = []
-        while args:
-            word = args.pop(0)
-            if word == "--" and not line:
-                return [*ours, "--", *args]
-            begins = not word.startswith("-") or (word[1:2] not in "-hv" and word != "-")
-            if begins or (line and word.partition("=")[0] not in (*takes_value, "-h", "--help")):
-                line.append(word)
-                continue
-            ours.append(word)
-            if takes_value.get(word) and args:
-                ours.append(args.pop(0))
-        return [*ours, "--", *line] if line else ours
+        return super().parse_args(ctx, [_HIDDEN + word if _SSH_OPTION.match(word) else word for word in args])
 
 
 @click.command(name="connect", cls=LineCommand)
@@ -81,7 +61,8 @@ def command(ctx: click.Context, line: tuple[str, ...], given: dict[str, Any]) ->
     saved, corrupt = _saved(name)
     kept: dict[str, Any] = {**saved.options, "remote_root": saved.remote_root} if saved else {}
     chosen = {**kept, **{key: value for key, value in given.items() if value is not None}}
-    settings = resolve({**chosen, "ssh": line[0] if len(line) == 1 else list(line)})
+    words = [word.removeprefix(_HIDDEN) for word in line]
+    settings = resolve({**chosen, "ssh": words[0] if len(words) == 1 else words})
     check_place(settings.cache_dir)
     settings = _checked(settings, fall_back=given["transport"] is None)
 

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vfs.base import mount_table, paths
 from vfs.base.collector import short_rounds
@@ -29,36 +29,13 @@ from vfs.frontends.nfs.mounted import NfsMount, check_client, settings_for
 from vfs.remote.ssh.transport import Prompter
 from vfs.stack import Stack, open_stack, with_address
 
+if TYPE_CHECKING:
+    from vfs.frontends.fuse.mounted import FuseMount  # loads libfuse, which may not be there
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class Mounted(Protocol):
-    """How programs get at the stack: a mount of one kind."""
-
-    @property
-    def device(self) -> str:
-        """Its number in the mount table, once it is mounted; empty where the system tells none."""
-        ...
-
-    @property
-    def open_files(self) -> int:
-        """Files that programs hold open, or have read lately."""
-        ...
-
-    @property
-    def waiting(self) -> Sequence[int]:
-        """The threads of programs that wait for an answer now, as far as they are known."""
-        ...
-
-    async def mount(self) -> None:
-        """Mount, and answer from now on. Raises MountError; `aclose` is due all the same."""
-        ...
-
-    async def aclose(self) -> None:
-        """Unmount, if it is mounted, and close what is open."""
-        ...
+Mounted: TypeAlias = "FuseMount | NfsMount"
 
 
 def check(settings: Settings) -> None:
@@ -129,7 +106,7 @@ async def _serve(
 def _mounted(stack: Stack, settings: Settings, mountpoint: Path, gone: Callable[[], None]) -> Mounted:
     if settings.via == "nfs":
         return NfsMount(stack.files, settings, mountpoint, gone=gone)
-    from vfs.frontends.fuse.mounted import FuseMount  # loads libfuse, which may not be there
+    from vfs.frontends.fuse.mounted import FuseMount
 
     return FuseMount(stack.files, settings, mountpoint, gone=gone)
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import shlex
 import shutil
 import signal
@@ -30,8 +29,6 @@ from vfs.frontends import mountpoint as mountpoints
 
 log = logging.getLogger(__name__)
 
-_START_SECONDS = 30.0
-_END_SECONDS = 10.0
 _CACHE_SIZE = 1 << 30
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -106,47 +103,26 @@ def what_to_try(mountpoint: Path) -> str:
 @contextlib.contextmanager
 def _server() -> Iterator[Announcement]:
     """The server process, from the moment that it listens to its end. Raises MountError when it does not start."""
-    process = subprocess.Popen(
-        reexec.words(module="vfs.commands.demo.server"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # The Ctrl-C is for us; the server goes when we are done with the mount.
-        start_new_session=True,
-        env=reexec.environment(),
-    )
-    announcement = None
-    try:
-        announcement = _announced(process)
+    with (
+        contextlib.ExitStack() as after,
+        subprocess.Popen(  # its stdin is closed with the block, and its end awaited
+            reexec.words(module="vfs.commands.demo.server"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # The Ctrl-C is for us; the server goes when we are done with the mount.
+            start_new_session=True,
+            env=reexec.environment(),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise MountError(f"the demo's server ended at once, with status {process.wait()}")
+        announcement = Announcement.parse(line)
+        after.callback(shutil.rmtree, announcement.directory, ignore_errors=True)
         log.debug("the server %d listens on port %d", process.pid, announcement.port)
         yield announcement
-    finally:
-        _end(process)
-        if announcement is not None:
-            shutil.rmtree(announcement.directory, ignore_errors=True)
-
-
-def _announced(process: subprocess.Popen[str]) -> Announcement:
-    assert process.stdout is not None
-    if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
-        raise MountError(f"the demo's server did not start within {_START_SECONDS:.0f} s")
-    line = process.stdout.readline()
-    if not line:
-        raise MountError(f"the demo's server ended at once, with status {process.wait()}")
-    return Announcement.parse(line)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
 
 
 def _signals_end_it(cleanup: contextlib.ExitStack) -> None:
