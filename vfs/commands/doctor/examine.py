@@ -27,7 +27,6 @@ TITLES = {
     "root": "root",
     "experiments": "experiments",
     "read": "a file",
-    "clock": "clock",
     "disk": "disk",
     "cache": "cache",
     "mounts": "mounts",
