@@ -11,14 +11,13 @@ import asyncio
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vfs.base.each import each
 from vfs.base.errors import (
     ArtisyncError,
     ChangedHere,
-    DestinationBusy,
     DestinationUnusable,
     InTheWay,
     LinkError,
@@ -132,60 +131,34 @@ class Pull:
         """
         if self._destination.removed:
             raise DestinationUnusable(f"{self._destination.path} was removed")
-        with fresh_only():
-            return await self._plan(self._order.names)
-
-    async def _plan(self, names: Iterable[str] | None) -> list[Item]:
-        tree = self._tree
-        known = await experiments.experiments(tree, sure=True)
-        wanted, inside = (known, {}) if names is None else await self._named(names, known)
         self.outcome.same = 0
-        wanted = self._locked(wanted)
-        items: list[Item] = []
-        looks = ((name, top, inside.get(name, "")) for name, top in wanted.items())
-        for found in await each(list(looks), lambda one: self._look(*one), experiments.TOGETHER):
-            items += found
-        if names is None and not self._order.only:
-            for node in list(tree.root.children.values()):
-                if node.kind is Kind.FILE and self._order.wants(os.fsdecode(node.name), node):
-                    items += await self._item_of(node, tree.root, "", os.fsdecode(node.name))
-        items = self._fitting(items)
+        with fresh_only():
+            wanted = await self._wanted()
+            looks = await each(wanted, lambda one: self._look(*one), experiments.TOGETHER)
+        items = self._fitting([item for found in looks for item in found])
         self.progress.done = self.progress.files_done = 0
         self.progress.total = sum(item.size for item in items)
         self.progress.files = sum(item.node.kind is not Kind.DIRECTORY for item in items)
         return items
 
-    def _locked(self, wanted: dict[str, Node]) -> dict[str, Node]:
-        """The experiments that no other pull is writing here; the others failed. Raises DestinationBusy if none is left."""
-        free = {}
-        busy: DestinationBusy | None = None
-        for name, node in wanted.items():
-            try:
-                self._pulled.take(name)
-                free[name] = node
-            except DestinationBusy as error:
-                busy = error
-                self.outcome.failed.append((name, "another pull is writing it"))
-        if busy is not None and not free:
-            raise busy
-        return free
-
-    async def _named(
-        self, names: Iterable[str], known: Mapping[str, Node]
-    ) -> tuple[dict[str, Node], dict[str, str]]:
-        """The nodes to copy, by the name of the copy (the last word of the path), each with its path in its experiment."""
-        found: dict[str, Node] = {}
-        inside: dict[str, str] = {}
-        for path in await expand(self._tree, names):
+    async def _wanted(self) -> list[tuple[str, Node, str]]:
+        """The nodes to copy: the name of the copy (the last word of the path), the node, its path in its experiment."""
+        known = await experiments.experiments(self._tree, sure=True)
+        if self._order.names is None:
+            root = self._tree.root.children.values()
+            beside = [(os.fsdecode(node.name), node) for node in root if node.kind is Kind.FILE]
+            beside = [(name, node) for name, node in beside if self._order.wants(name, node)]
+            return [(name, node, "") for name, node in (*known.items(), *beside)]
+        found: dict[str, tuple[str, Node, str]] = {}
+        for path in await expand(self._tree, self._order.names):
             first, _, rest = path.strip("/").partition("/")
             if os.fsencode(first) not in self._tree.root.children:  # the beginning of a name, or a mistake
                 first = experiments.choose(first, list(known))
             node = await experiments.find_path(self._tree, posixpath.join(first, rest))
             name = posixpath.basename(rest) or first
-            if found.setdefault(name, node) is not node:
+            if found.setdefault(name, (name, node, rest))[1] is not node:
                 raise UsageError(f"two of the paths would be copied to {name}")
-            inside[name] = rest
-        return found, inside
+        return list(found.values())
 
     async def _look(self, name: str, top: Node, inside: str) -> list[Item]:
         """`inside`: where in its experiment `top` is."""
@@ -223,6 +196,7 @@ class Pull:
                 return []
             node = current
         try:
+            self._pulled.take(name)
             if node.kind is Kind.SYMLINK:
                 item = await self._link(node, top, name)
             elif node.kind is Kind.DIRECTORY:
@@ -249,7 +223,6 @@ class Pull:
     def _file(self, node: Node, name: str) -> Item | None:
         if node.kind is not Kind.FILE:
             return None
-        self._pulled.take(name)
         found = self._destination.found(name)
         if found is not None and found.is_directory:
             self._writer.check(name, found)

@@ -145,20 +145,16 @@ class LocalName:
         """A new directory with the server's mode, as far as the umask allows, and all rights for its owner."""
         os.mkdir(self._name, stat.S_IMODE(mode) & 0o777 | 0o700, dir_fd=self._fd)
 
-    def open(self, temporary: str | None = None) -> int:
-        """A descriptor to read and write the file that is there, or the temporary one beside it."""
+    def open(self, temporary: str | None = None, mode: int = 0) -> int:
+        """A descriptor to read and write the file that is there, or the temporary one beside it, which is made if it is not
+        there, with the mode of the server's as `make_directory` has it."""
         # not blocking: a FIFO may have taken its place
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(temporary or self._name, flags, dir_fd=self._fd)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if temporary else 0)
+        fd = os.open(temporary or self._name, flags, stat.S_IMODE(mode) & 0o777 | 0o600, dir_fd=self._fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a file any more", self._name)
         return fd
-
-    def create(self, temporary: str, mode: int) -> int:
-        """A descriptor of a new file beside it, with the mode of the server's as `make_directory` has it."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(temporary, flags, stat.S_IMODE(mode) & 0o777 | 0o600, dir_fd=self._fd)
 
     def symlink(self, temporary: str, text: str) -> None:
         """A new symlink beside it."""

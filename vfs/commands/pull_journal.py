@@ -77,11 +77,6 @@ class Left:
         return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
 
 
-def left_link(text: str) -> Left:
-    """A symlink as we left it."""
-    return Left(0, 0, "", text=text)
-
-
 def decide(found: LocalEntry | None, left: Left | None, version: Version, *, overwrite: bool) -> Action:
     """What to do with a file, given what is here (no directory), how we left it, and the server's version. Pure."""
     if found is None:

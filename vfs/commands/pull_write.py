@@ -18,7 +18,7 @@ from vfs.base.errors import ChangedHere, InTheWay, Unreachable
 from vfs.base.file_version import Version
 from vfs.commands import pull_dest
 from vfs.commands.pull_dest import LocalEntry, LocalName, PullDirectory
-from vfs.commands.pull_journal import Left, Pulled, left_link
+from vfs.commands.pull_journal import Left, Pulled
 from vfs.fetch.samples import COMPARE
 from vfs.files.read_whole import SMALL, chunks
 from vfs.files.reader import Reader, joined
@@ -69,7 +69,7 @@ class PullWriter:
     async def symlink(self, name: str, text: str) -> None:
         """Make a symlink whose text is `text`. Raises as `check`, StateUnusable."""
         with self._destination.place(name) as place:
-            async with self._beside(place, name, left_link(text)) as temporary:
+            async with self._beside(place, name, Left(0, 0, "", text=text)) as temporary:
                 place.symlink(temporary, text)
 
     async def file(self, name: str, reader: Reader, *, grow: bool, wrote: Callable[[int], None]) -> None:
@@ -95,10 +95,7 @@ class PullWriter:
         """Write the whole file beside its place."""
         version = reader.content.version
         async with self._beside(place, name, done, version if version.size > SMALL else None) as temporary:
-            try:
-                fd = place.open(temporary)
-            except FileNotFoundError:
-                fd = place.create(temporary, reader.node.attributes.mode)
+            fd = place.open(temporary, reader.node.attributes.mode)
             try:
                 start = min(os.fstat(fd).st_size, version.size)
                 await _write(fd, reader, start, version.size, wrote)

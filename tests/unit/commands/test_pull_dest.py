@@ -30,7 +30,7 @@ def destination(tmp_path: Path, outside: Path) -> Iterator[PullDirectory]:
 def put(destination: PullDirectory, name: str) -> None:
     with destination.place(name) as place:
         temporary = temporary_name()
-        os.close(place.create(temporary, 0o644))
+        os.close(place.open(temporary, 0o644))
         place.put(temporary)
 
 

@@ -14,12 +14,13 @@ import pytest
 from vfs.base.errors import DestinationBusy, StateUnusable
 from vfs.base.file_version import Version
 from vfs.commands.pull_dest import LocalEntry, PullDirectory
-from vfs.commands.pull_journal import Action, Left, Pulled, decide, left_link
+from vfs.commands.pull_journal import Action, Left, Pulled, decide
 
 pytestmark = pytest.mark.usefixtures("home")
 
 SECOND = 1_000_000_000
 LEFT = Left(100, 50 * SECOND, "aa")
+LINK = Left(0, 0, "", text="there")
 
 
 def put(path: Path, size: int, mtime: float) -> LocalEntry:
@@ -159,11 +160,11 @@ def test_a_journal_for_which_there_is_no_room_is_no_worse_for_it(tmp_path: Path)
 def test_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "l").symlink_to("there")
     with Pulled(tmp_path) as pulled:
-        pulled.settle("l", left_link("there"))
+        pulled.settle("l", LINK)
     with PullDirectory(tmp_path) as destination, Pulled(tmp_path) as pulled:
         found = destination.found("l")
         assert found is not None
-        assert pulled.left("l", found) == left_link("there")
+        assert pulled.left("l", found) == LINK
         assert pulled.left("l", put(tmp_path / "f", 0, 0)) is None
         (tmp_path / "l").unlink()
         (tmp_path / "l").symlink_to("elsewhere")
