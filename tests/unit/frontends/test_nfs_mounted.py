@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +143,23 @@ def test_somebody_who_unmounts_it_ends_it_and_open_files_keep_it(live: Callable[
         await gone.wait()
 
     live(story)
+
+
+def test_a_mount_that_was_moved_with_a_directory_above_it_goes_on_and_is_unmounted_where_it_is(
+    live: Callable[..., System],
+) -> None:
+    async def story(nfs: NfsMount, system: System, gone: asyncio.Event) -> None:
+        await nfs.mount()
+        assert system.mounted is not None
+        assert system.connection is not None
+        system.mounted = replace(system.mounted, path=Path("/moved"), device="0:7")
+        system.connection.close()  # as of a client that asks for nothing any more
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gone.wait(), 0.2)
+        assert not gone.is_set()
+        assert nfs.device == "0:7"
+
+    assert live(story).ran[-1][-1] == "/moved"
 
 
 @pytest.mark.parametrize(
