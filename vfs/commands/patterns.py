@@ -8,13 +8,14 @@ import posixpath
 from collections.abc import Iterable
 
 from vfs.base.errors import NoSuchPath, NotDirectory
-from vfs.files import experiments
+from vfs.files.experiments import resolved
 from vfs.files.node import Kind
 from vfs.files.tree import Tree
 
 
 async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
-    """The paths, each pattern replaced by the names that match, in order; a word that is a name stands for itself.
+    """The paths, each pattern replaced by the names that match, in order, but for links that lead nowhere; a word that is a name
+    stands for itself.
 
     Raises NoSuchPath for a pattern that matches nothing.
     """
@@ -33,22 +34,20 @@ async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
 
 
 async def _matching(tree: Tree, above: str, word: str) -> list[str]:
-    if not above:
-        names = list(await experiments.experiments(tree))
-        names += [os.fsdecode(name) for name, node in tree.root.children.items() if node.kind is Kind.FILE]
-    else:
-        try:
-            top = await tree.find(os.fsencode(above))
-        except (NoSuchPath, NotDirectory):  # a link that leads nowhere
-            return []
-        if top.kind is not Kind.DIRECTORY:
-            return []
-        names = [os.fsdecode(node.name) for node in await tree.listing(top)]
+    try:
+        top = await tree.find(os.fsencode(above))
+    except (NoSuchPath, NotDirectory):  # a link that leads nowhere
+        return []
+    if top.kind is not Kind.DIRECTORY:
+        return []
+    names = {os.fsdecode(node.name): node for node in await tree.listing(top)}
     if word in names:
         return [posixpath.join(above, word)]
     hidden = word.startswith(".")
     return [
         posixpath.join(above, name)
         for name in sorted(names)
-        if fnmatch.fnmatchcase(name, word) and name.startswith(".") <= hidden
+        if fnmatch.fnmatchcase(name, word)
+        and name.startswith(".") <= hidden
+        and await resolved(tree, names[name], sure=True) is not None
     ]

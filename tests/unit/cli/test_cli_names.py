@@ -126,5 +126,11 @@ def test_links_in_a_circle_are_told_and_not_taken_for_absent(
 def test_a_pattern_passes_over_links_that_lead_nowhere(commands: Commands) -> None:
     commands.files.symlink(ROOT + b"/exp-beta/logs-1", b"logs-1")
     commands.files.symlink(ROOT + b"/exp-beta/logs-2", b"nothing")
-    said = commands.run("ls", "exp-beta/logs*/*.log", "--json")
-    assert [row["name"] for row in json.loads(said.out)] == ["exp-beta/logs/console.log"], said.err
+    for pattern in ("exp-beta/logs*/*.log", "exp-beta/logs*"):
+        said = commands.run("ls", pattern, "--json")
+        assert [row["name"].removeprefix("exp-beta/logs/") for row in json.loads(said.out)] == ["console.log"]
+    commands.files.symlink(ROOT + b"/latest.log", b"exp-beta/logs/console.log")
+    commands.files.symlink(ROOT + b"/later", b"nothing")
+    assert [row["name"] for row in json.loads(commands.run("ls", "lat*", "--json").out)] == ["latest.log"]
+    said = commands.run("ls", "exp-beta/logs-*")
+    assert b"nothing on the server matches" in said.err
