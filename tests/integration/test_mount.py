@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.mounted import Mounted, needs_fuse, settle
+from tests.lab.processes import Program
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
 
@@ -376,7 +377,7 @@ def test_an_unmount_is_refused_while_somebody_works_in_the_mount(root: Path, tmp
     with Sshd() as sshd:
         mounted = Mounted(sshd, root, tmp_path)
         path = mounted.mount()
-        with subprocess.Popen(["sleep", "60"], cwd=path / "exp-1") as standing:
+        with Program(["sleep", "60"], cwd=path / "exp-1") as standing:
             done = mounted.artisync("unmount", str(path))
             assert done.returncode == 1
             assert f"sleep ({standing.pid})" in done.stderr

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.lab.processes import descendants, running
+from tests.lab.processes import Program, descendants, running
 from tests.lab.sftp_between import text
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
@@ -20,7 +20,7 @@ def test_a_session_that_lost_its_connection_and_waits_in_a_fifo_ends_with_the_se
     with Sshd() as sshd:
         words = [*sshd.address.line().split(), "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"]
         pipe = subprocess.PIPE
-        with subprocess.Popen([*words, "-s", "sftp"], stdin=pipe, stdout=pipe, stderr=pipe) as client:
+        with Program([*words, "-s", "sftp"], stdin=pipe, stdout=pipe, stderr=pipe) as client:
             assert client.stdin is not None
             assert client.stdout is not None
             client.stdin.write(b"".join(map(text, (hello, look, opened))))
