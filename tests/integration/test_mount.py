@@ -138,6 +138,12 @@ def test_a_name_that_is_too_long_and_links_in_a_circle_are_told(shared: Mounted)
         with pytest.raises(OSError) as caught:
             os.stat(shared.path / name)
         assert caught.value.errno == number, name
+    for name, says in {
+        "circle": "circle leads in a circle of symbolic links",
+        "circle/file": "circle/file leads in a circle of symbolic links",
+        "dangling": "a symbolic link leads to nothing, which is not on the server",
+    }.items():
+        assert shared.artisync("ls", shared.path / name).stderr.startswith(f"artisync: {says}\n")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from vfs.base.errors import (
 )
 from vfs.base.slices import slices
 from vfs.files.node import Kind, Node
+from vfs.files.symlinks import NOWHERE
 from vfs.files.tree import Tree
 from vfs.files.xattrs import cached_bytes
 
@@ -92,7 +93,8 @@ async def experiments(tree: Tree, *, sure: bool = False) -> dict[str, Node]:
 async def find_path(tree: Tree, path: str) -> Node:
     """The node at `experiment/…`, or of a file beside the experiments; raises NoSuchExperiment for its first word, NoSuchPath
     for the rest, EndlessSymlink."""
-    first, _, rest = path.strip("/").partition("/")
+    path = path.strip("/")
+    first, _, rest = path.partition("/")
     try:
         if first:
             return await tree.find(os.fsencode(path), sure=True)
@@ -100,6 +102,8 @@ async def find_path(tree: Tree, path: str) -> Node:
     except EndlessSymlink:
         raise
     except (NoSuchPath, NotDirectory) as error:
+        if os.fsencode(first) == NOWHERE:  # where a link that dangles leads to in a mount
+            raise NoSuchPath(f"a symbolic link leads to {rest}, which is not on the server") from error
         name = choose(first, list(await experiments(tree)))
         if name != first:
             return await find_path(tree, f"{name}/{rest}")
