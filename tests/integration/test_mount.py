@@ -309,6 +309,7 @@ def test_a_killed_mount_is_cleaned_up_by_the_next(mounted: Mounted) -> None:
     assert eventually(dead)
     mounted.mount()
     assert os.listdir(mounted.path) == ["exp-1"]
+    assert len(list(mounted.place.glob("artisync/*"))) == 2, "a socket and a record"
 
 
 def test_a_mount_is_known_and_ended_where_it_is_after_a_directory_above_it_was_renamed(

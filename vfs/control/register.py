@@ -90,10 +90,11 @@ def _records() -> Iterator[tuple[Path, MountRecord | None]]:
         except OSError:
             continue
         for path in names:
-            yield path, _read_record(path)
+            yield path, read(path)
 
 
-def _read_record(path: Path) -> MountRecord | None:
+def read(path: Path) -> MountRecord | None:
+    """The record in a file, or None if there is none that can be read."""
     try:
         data = json.loads(path.read_bytes())
         profile = data["profile"]
@@ -127,7 +128,7 @@ def _listening(record: MountRecord) -> bool:
 def _sweep(path: Path) -> None:
     """Remove a stale record and its socket, unless a new mount has taken the place meanwhile."""
     with contextlib.suppress(OSError, CannotControl), sockets.locked(path.parent):
-        record = _read_record(path)
+        record = read(path)
         if record is not None and _listening(record):
             return
         log.info("control: removing the stale record %s", path)

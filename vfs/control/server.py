@@ -21,7 +21,7 @@ from typing import cast
 from vfs.base import paths
 from vfs.base.errors import ArtisyncError, CannotControl, UsageError
 from vfs.base.tasks import Tasks
-from vfs.control import Json, sockets
+from vfs.control import Json, register, sockets
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,8 @@ async def announce(
     `mountpoint` is absolute and without symbolic links; `device`: its number, by which it is found again. Raises `errors.CannotControl`.
     """
     path = sockets.socket_path(mountpoint)
+    while (other := register.read(path.with_suffix(".json"))) and other.mountpoint != mountpoint:
+        path = path.with_stem(f"{path.stem}+")  # that mount was moved with a directory above it
     sockets.prepare(path.parent)
     server = ControlServer(path, verbs)
     try:

@@ -44,9 +44,8 @@ def key(mountpoint: Path) -> str:
 
 
 def socket_path(mountpoint: Path) -> Path:
-    """Where a new mount of this place, by this process, would listen; the directory may not exist yet."""
-    # an earlier mount may be listening whose directory has another name now
-    return directories()[0] / f"{key(mountpoint)}-{os.getpid()}.sock"
+    """Where a new mount of this place would listen; the directory may not exist yet."""
+    return directories()[0] / f"{key(mountpoint)}.sock"
 
 
 def prepare(directory: Path) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from vfs.base import mount_table
 from vfs.base.errors import ArtisyncError, CannotControl, MountSilent, NotMounted, Refused, UsageError
+from vfs.base.mount_table import MOUNT_KIND, MountInfo
 from vfs.base.settings import Settings, resolve
 from vfs.control import client, register, sockets
 from vfs.control.server import ControlServer, Verb, announce
@@ -452,6 +454,25 @@ def test_mounts_of_a_login_and_of_a_cron_job_are_both_found(monkeypatch: pytest.
 
     control_directories = sockets.directories
     asyncio.run(run())
+
+
+def test_a_mount_where_another_was_that_was_moved_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = [
+        MountInfo(Path("/moved/a"), MOUNT_KIND, "", "0:7"),
+        MountInfo(Path("/mnt/a"), MOUNT_KIND, "", "0:8"),
+    ]
+    monkeypatch.setattr(mount_table, "mounts", lambda: table)
+
+    async def run() -> None:
+        first = await announce(Path("/mnt/a"), VERBS, profile=None, device="0:7")
+        second = await announce(Path("/mnt/a"), VERBS, profile=None, device="0:8")
+        sockets_of = {one.mountpoint: one.socket for one in await asyncio.to_thread(register.mounts)}
+        assert sockets_of == {Path("/moved/a"): first.path, Path("/mnt/a"): second.path}
+        await first.aclose()
+        await second.aclose()
+
+    asyncio.run(run())
+    assert os.listdir(sockets.directories()[0]) == []
 
 
 def test_a_record_of_a_dead_process_is_swept() -> None:
