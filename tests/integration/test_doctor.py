@@ -255,7 +255,7 @@ def test_each_trouble_of_the_guide_is_found_with_the_next_step(
     assert failed == check
     assert seen in text
     assert step in todo
-    chain = CHECKS[CHECKS.index("name") : CHECKS.index("disk")]
+    chain = CHECKS[CHECKS.index("name") : CHECKS.index("clock")]
     after = chain[chain.index(check) + 1 :]
     assert results(told, *after) <= {"skipped"}
     assert results(told, *chain[: chain.index(check)]) <= {"ok"}
@@ -417,6 +417,15 @@ def test_a_root_that_is_a_file_is_told(client: Client, root: Path) -> None:
     assert failed == "root"
     assert "not a directory" in text
     assert "--remote-root" in todo
+
+
+def test_a_file_from_the_future_is_a_warning(client: Client, root: Path) -> None:
+    later = time.time() + 7500
+    os.utime(root / "exp-1/logs/console.log", (later, later))
+    seen = examined(client, code=0)
+    assert seen["clock"]["result"] == "warning"
+    assert "2 h 4 min in the future" in seen["clock"]["text"] or "2 h 5 min" in seen["clock"]["text"]
+    assert "timedatectl" in seen["clock"]["next"]
 
 
 # --- the cache and the mounts -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from vfs.base.profiles import Profile, profile_path, save_profile
 from vfs.commands.doctor import machine, network
 from vfs.commands.doctor.examine import CHECKS
 from vfs.commands.doctor.finding import Finding, Result
+from vfs.commands.doctor.server import clock_finding
 from vfs.frontends.fuse import available
 from vfs.remote.ssh.prompts import Deadline
 from vfs.remote.ssh.ssh_config import resolve
@@ -249,3 +250,26 @@ def test_what_a_proxy_command_connects_cannot_be_looked_at() -> None:
     found = list(network.look(goal, 5))
     assert [(one.check, one.result) for one in found] == [(check, Result.SKIPPED) for check in network.CHECKS]
     assert "box:22 is reached through a ProxyCommand" in found[0].text
+
+
+# --- the clock ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ahead", "newest", "result", "said"),
+    [
+        (-0.9, -60.0, Result.OK, "agree"),
+        (130.0, -60.0, Result.WARNING, "2 min ahead of"),
+        (-7500.0, 0.0, Result.WARNING, "2 h 5 min behind"),
+        (0.0, 600.0, Result.WARNING, "10 min in the future"),
+        (None, 600.0, Result.WARNING, "10 min in the future"),
+        (None, -60.0, Result.SKIPPED, "does not tell"),
+    ],
+)
+def test_clocks_are_compared_as_far_as_they_are_seen(
+    ahead: float | None, newest: float, result: Result, said: str
+) -> None:
+    found = clock_finding(ahead, newest)
+    assert found.result is result
+    assert said in found.text
+    assert bool(found.next) is (result is Result.WARNING)

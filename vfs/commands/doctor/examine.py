@@ -27,6 +27,7 @@ TITLES = {
     "root": "root",
     "experiments": "experiments",
     "read": "a file",
+    "clock": "clock",
     "disk": "disk",
     "cache": "cache",
     "mounts": "mounts",

@@ -1,4 +1,4 @@
-"""Checks over SSH: host key, key, SFTP, the root, the experiments in it, a file.
+"""Checks over SSH: host key, key, SFTP, the root, the experiments in it, the server's clock.
 
 One connection does them all. Whether it was made, or why not, shows the state of host key and login.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Generator
 
 from vfs.base import errors
@@ -22,10 +23,13 @@ from vfs.remote.ssh.hostkeys import KnownHosts
 from vfs.remote.ssh.transport import Dialer
 from vfs.stack import Stack, begun
 
-CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read")
+CHECKS = ("host_key", "login", "sftp", "root", "experiments", "read", "clock")
 
 READ = 32 << 10
 """Bytes of a file that are read, or fewer where it ends."""
+SAME_CLOCK = 3.0
+"""Seconds that two clocks may seem to differ by, since the server's is in whole seconds, and comes late."""
+
 _HOST_KEY = (errors.HostKeyUnknown, errors.HostKeyChanged, errors.HostKeyRevoked)
 _LOGIN = (errors.AuthRejected, errors.KeyFileUnusable, errors.PassphraseNeeded)
 
@@ -83,6 +87,7 @@ async def _findings(
         else:
             why = "there is no file yet" if found.result is Result.OK else "skipped (needs: experiments)"
             yield Finding("read", Result.SKIPPED, why)
+        yield await _clock(opened, dialer, newest)
     finally:
         await closes.aclose()
 
@@ -173,3 +178,42 @@ async def _read(opened: Stack, node: Node) -> Finding:
     except (errors.ArtisyncError, TimeoutError) as error:
         return Finding.of_error("read", error)
     return Finding("read", Result.OK, f"read {size(count)} of {os.fsdecode(node.relative)}")
+
+
+async def _clock(opened: Stack, dialer: Dialer, node: Node | None) -> Finding:
+    now = opened.remote.link.server_time
+    ahead = None if now is None else now - time.time()
+    if ahead is not None and ahead < -SAME_CLOCK and await _stands_still(opened, dialer):
+        ahead = None
+    return clock_finding(ahead, node.latest.mtime - time.time() if node is not None else 0.0)
+
+
+async def _stands_still(opened: Stack, dialer: Dialer) -> bool:
+    """Whether a later connection is told the same time: then it is that of the server's first client."""
+    first = {connection.server_clock[0] for connection in opened.remote.alive if connection.server_clock}
+    await asyncio.sleep(SAME_CLOCK)
+    later = SftpRemote(dialer, opened.settings.timeout)
+    try:
+        await later.connect(keep_trying=False)
+        return any(one.server_clock and one.server_clock[0] in first for one in later.alive)
+    except errors.ConnectError:
+        return True
+    finally:
+        await later.aclose()
+
+
+def clock_finding(ahead: float | None, newest: float) -> Finding:
+    """What two clocks tell. In seconds after this machine's clock: the server's, if it is known, and the newest mtime."""
+    advice = (
+        "Times of files are the server's. Set this machine's clock, if it is the wrong one: `timedatectl`."
+    )
+    if ahead is not None and abs(ahead) > SAME_CLOCK:
+        which = "ahead of" if ahead > 0 else "behind"
+        text = f"the server's clock is {duration(abs(ahead))} {which} this machine's"
+        return Finding("clock", Result.WARNING, text, advice)
+    if newest > SAME_CLOCK:
+        text = f"a file was written {duration(newest)} in the future; the clock of the machine that wrote it is ahead"
+        return Finding("clock", Result.WARNING, text, advice)
+    if ahead is None:
+        return Finding("clock", Result.SKIPPED, "the server does not tell its time")
+    return Finding("clock", Result.OK, "the server's and this machine's agree")
