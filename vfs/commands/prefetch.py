@@ -109,7 +109,8 @@ async def _fetch(
     capacity, what = await asyncio.to_thread(stack.cache.disk.capacity)
     nodes, others = _fitting(nodes, capacity)
     for node in others:
-        failed.append((os.fsdecode(node.relative), f"{size(node.version.size)} do not fit: {what}"))
+        beside = " beside the others" if node.version.size <= capacity else ""
+        failed.append((os.fsdecode(node.relative), f"{size(node.version.size)} do not fit{beside}: {what}"))
     progress.files = len(nodes)
     progress.total = sum(node.version.size for node in nodes)
 

@@ -37,7 +37,7 @@ def test_what_fits_is_kept(commands: Commands) -> None:
 @pytest.mark.parametrize("command", ["pin", "prefetch"])
 def test_a_limit_too_small_for_it_is_told(commands: Commands, command: str) -> None:
     said = commands.run(command, "exp-1", "--cache-size", "4MiB", "--json")
-    reason = "3.0 MiB do not fit: the cache keeps 4.0 MiB at most (--cache-size)"
+    reason = "3.0 MiB do not fit beside the others: the cache keeps 4.0 MiB at most (--cache-size)"
     assert said.code == 1
     assert json.loads(said.out) == {
         "files": 1,
