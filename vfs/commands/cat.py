@@ -43,14 +43,19 @@ async def _copied(stack: Stack, path: str, lines: int | None) -> AsyncGenerator[
 
 
 async def _followed(stack: Stack, path: str, lines: int | None) -> AsyncGenerator[Report]:
-    node = await _file(stack, path)
+    node: Node | None = None
     written: int | None = None
     gone = False
     while True:
         try:
+            current = await _file(stack, path)
+            if node not in (None, current):
+                yield {"tell": f"{path} was replaced; following the new file"}
+                written = 0
+            node, gone = current, False
             async with settled_reader(stack.tree, stack.fetcher, node, stack.settings.timeout) as reader:
                 written = await _start(reader, lines) if written is None else min(written, reader.size)
-                while True:
+                while not node.stale:
                     async for pieces in chunks(reader, written, reader.size):
                         data = joined(pieces)
                         written += len(data)
@@ -58,26 +63,17 @@ async def _followed(stack: Stack, path: str, lines: int | None) -> AsyncGenerato
                     yield {}  # nobody is to take a quiet file for a mount that hangs
                     await asyncio.sleep(stack.settings.ttl / 2)
                     await stack.tree.refresh(node)
-                    if node.stale:
-                        raise StaleVersion(path)
-        except StaleVersion:
-            pass
-        except (LinkError, TimeoutError):
-            yield {}
-            await asyncio.sleep(stack.settings.ttl)
             continue
-        try:
-            current = await _file(stack, path)
+        except StaleVersion:
+            continue
         except (NoSuchPath, LinkError, TimeoutError) as error:
+            if node is None:
+                raise
             if isinstance(error, NoSuchPath) and not gone:
                 yield {"tell": f"{path} is gone; waiting for it to come back"}
                 gone = True
-            yield {}
-            await asyncio.sleep(stack.settings.ttl)
-            continue
-        if current is not node:
-            yield {"tell": f"{path} was replaced; following the new file"}
-            node, written, gone = current, 0, False
+        yield {}
+        await asyncio.sleep(stack.settings.ttl)
 
 
 async def _file(stack: Stack, path: str) -> Node:
