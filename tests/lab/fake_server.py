@@ -1,8 +1,7 @@
 """An SFTP v3 server in memory, honest or as hostile as a test wants it, below the engine's transport seam.
 
-It answers in the thread that sends (the engine's writer), or `latency` seconds of the loop's time later. What it does
-wrong is a `twist`: a function that is given a request and the honest answer, and returns what is sent instead. Its
-state, like all that the engine's threads share with it, is guarded by `Threads.changed`.
+It answers in the loop's next step, or `latency` seconds of the loop's time later. What it does wrong is a `twist`: a function
+that is given a request and the honest answer, and returns what is sent instead. Its state is guarded by `Threads.changed`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import stat
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -157,24 +157,34 @@ class Session:
         self._received = b""
         self._output = bytearray()
         self._numbers = 0
+        self._sink: Sink | None = None
 
     # --- the transport ------------------------------------------------------------------------------------------
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        while count := self._receive_into(sink.get_buffers()):
-            sink.received(count)
+        self._sink = sink
+        self._pour()
 
-    def _receive_into(self, views: Sequence[memoryview]) -> int:
-        with self.server.threads.changed:
-            self.server.threads.wait(lambda: bool(self._output) or not self.open or self.closed)
-            if self.closed or not self._output:
-                return 0
+    def _pour(self) -> None:
+        """Give the client what has come, one receive in each step of the loop."""
+        if self._sink is None or self.closed:
+            return
+        if self._output:
             most = next(self.server.pieces) if self.server.pieces is not None else len(self._output)
-            count = scatter(bytes(self._output[:most]), views)
+            count = scatter(bytes(self._output[:most]), self._sink.get_buffers())
             del self._output[:count]
-            return count
+            self._sink.received(count)
+            self.server.loop.call_soon(self._pour)
+        elif not self.open:
+            self._sink.over()
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send_now(self, data: bytes) -> int:
+        with suppress(OSError):
+            self.send(data)
+            return len(data)
+        return 0
+
+    def send(self, data: bytes) -> None:
         with self.server.threads.changed:
             if self.closed or not self.open:
                 raise OSError("the stream is closed")
@@ -187,23 +197,19 @@ class Session:
                 self._deliver(self.server.order(answers))
 
     def close(self) -> None:
-        with self.server.threads.changed:
-            self.closed = True
-            self.server.threads.changed.notify_all()
+        self.closed = True
 
     # --- the server's side --------------------------------------------------------------------------------------
 
     def push(self, raw: bytes) -> None:
         """Send bytes that nobody asked for, or late."""
-        with self.server.threads.changed:
-            self._output += raw
-            self.server.threads.changed.notify_all()
+        self._output += raw
+        self.server.loop.call_soon_threadsafe(self._pour)
 
     def end(self) -> None:
         """Close the connection once what was sent has been received."""
-        with self.server.threads.changed:
-            self.open = False
-            self.server.threads.changed.notify_all()
+        self.open = False
+        self.server.loop.call_soon_threadsafe(self._pour)
 
     def _deliver(self, answers: list[bytes]) -> None:
         raw = b"".join(answers)

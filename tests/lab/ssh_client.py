@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,7 +83,7 @@ class Place:
 
 
 class Conversation:
-    """A stream whose bytes are received by threads of its own, for a test that waits for them."""
+    """A stream whose bytes are received by a thread of its own, for a test that waits for them."""
 
     def __init__(self, stream: Transport) -> None:
         self._stream = stream
@@ -92,16 +92,20 @@ class Conversation:
         self._changed = threading.Condition()
         self._over = False
         self._reading = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self._receive()), daemon=True).start()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._receive()), daemon=True)
+        self._thread.start()
         self._reading.wait()
 
     async def _receive(self) -> None:
-        loop = asyncio.get_running_loop()
-        reader = LoopReader(loop)
-        self._stop = lambda: loop.call_soon_threadsafe(reader.stop)
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._reader = LoopReader(self._loop)
         self._reading.set()
-        await asyncio.to_thread(self._stream.receive, self, reader)
-        reader.stop()
+        self._stream.receive(self, self._reader)
+        await self._end.wait()
+        self._reader.stop()
+
+    def over(self) -> None:
+        self._end.set()
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -140,8 +144,8 @@ class Conversation:
 
     def close(self) -> None:
         self._reading.set()
-        with suppress(RuntimeError):  # it has ended
-            self._stop()
+        self._reader.call(self.over)
+        self._thread.join()
         self._stream.close()
 
 

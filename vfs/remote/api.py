@@ -74,7 +74,7 @@ class RemoteFile(Protocol):
 
         `bulk`: other requests may overtake it. `once`: by one READ, of which a short answer is taken as it is, so that all
         bytes are of one moment. `came` is called as soon as the answers are there, while the processor's cache has the last
-        bytes: on the thread that received them, and again if bytes had to be asked for again. Raises RemoteError, Unreachable.
+        bytes; and again if bytes had to be asked for again. Raises RemoteError, Unreachable.
 
         The reads and the FSTAT behind them are one pipelined batch on one handle. After a failure or a cancellation
         the connection may still write to `into` until it has ended: never reuse that buffer, drop it.

@@ -94,7 +94,7 @@ def test_requests_keep_their_order_whichever_thread_sends_them(monkeypatch: pyte
         session.send(data[:size])
         return size
 
-    monkeypatch.setattr(Session, "send_now", send_now, raising=False)
+    monkeypatch.setattr(Session, "send_now", send_now)
 
     async def main(threads: Threads) -> list[Asked]:
         server, session, connection, _ = await connected(threads)

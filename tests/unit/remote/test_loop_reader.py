@@ -46,9 +46,7 @@ def test_what_is_there_at_the_start_and_what_comes_later_is_taken(pipe: Pipe) ->
     async def run() -> None:
         reader = LoopReader(asyncio.get_running_loop())
         os.write(pipe.input, b"ab")
-        assert not reader.started
         reader.start(pipe.output, pipe.take)
-        assert reader.started
         await pipe.takes(b"ab")
         os.write(pipe.input, b"c")
         await pipe.takes(b"abc")
@@ -57,7 +55,7 @@ def test_what_is_there_at_the_start_and_what_comes_later_is_taken(pipe: Pipe) ->
     asyncio.run(run())
 
 
-def test_nothing_is_taken_between_a_pause_and_the_next_resume(pipe: Pipe) -> None:
+def test_nothing_is_taken_between_a_pause_and_the_next_start(pipe: Pipe) -> None:
     async def run() -> None:
         reader = LoopReader(asyncio.get_running_loop())
         os.write(pipe.input, b"a-b")
@@ -67,7 +65,7 @@ def test_nothing_is_taken_between_a_pause_and_the_next_resume(pipe: Pipe) -> Non
         for _ in range(10):
             await asyncio.sleep(0)
         assert pipe.calls == calls
-        await asyncio.to_thread(reader.resume)
+        await asyncio.to_thread(reader.start, pipe.output, pipe.take)
         await pipe.takes(b"a-b")
         reader.stop()
 
@@ -81,10 +79,9 @@ def test_once_it_is_stopped_nothing_is_taken_whoever_asks(pipe: Pipe) -> None:
         await asyncio.sleep(0)
         reader.stop()
         reader.stop()
-        await asyncio.to_thread(reader.wait)
         calls = pipe.calls
         os.write(pipe.input, b"a")
-        reader.resume()
+        reader.start(pipe.output, pipe.take)
         for _ in range(10):
             await asyncio.sleep(0)
         assert pipe.calls == calls
@@ -97,18 +94,16 @@ def test_one_that_is_stopped_before_it_starts_never_takes(pipe: Pipe) -> None:
         reader = LoopReader(asyncio.get_running_loop())
         reader.stop()
         reader.start(pipe.output, pipe.take)
-        await asyncio.to_thread(reader.wait)
         await asyncio.sleep(0)
         assert pipe.calls == 0
 
     asyncio.run(run())
 
 
-def test_nobody_waits_for_a_loop_that_has_ended(pipe: Pipe) -> None:
+def test_nothing_is_taken_for_a_loop_that_has_ended(pipe: Pipe) -> None:
     async def make() -> LoopReader:
         return LoopReader(asyncio.get_running_loop())
 
     reader = asyncio.run(make())
     reader.start(pipe.output, pipe.take)
-    reader.wait()
     assert pipe.calls == 0

@@ -175,7 +175,7 @@ def test_the_link_is_silent_when_no_connection_brings_a_byte_though_others_were_
     run_engine(main)
 
 
-@pytest.mark.parametrize("scarce", ["connector", "sftp reader", "sftp writer", "sftp close", ""])
+@pytest.mark.parametrize("scarce", ["connector", "sftp close", ""])
 @pytest.mark.parametrize("noticed_by", [drop, hush])
 def test_a_time_without_threads_ends_nothing_for_good(
     scarce: str, noticed_by: Callable[[FakeServer], None]

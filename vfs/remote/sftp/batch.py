@@ -1,8 +1,4 @@
-"""The READs of one range of a file and the FSTAT behind them: which bytes have come, and which are missing.
-
-Threads: the reader thread alone calls `take`, from the moment a round of requests is sent until its last answer; the
-loop's thread alone uses the rest, before and after that.
-"""
+"""The READs of one range of a file and the FSTAT behind them: which bytes have come, and which are missing."""
 
 from __future__ import annotations
 
@@ -41,17 +37,17 @@ class Batch:
     came: Callable[[], None] | None
     """Called with the last answer of a round."""
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By request id: offset in `into`, and length."""
+    """Those in flight, by request id: offset in `into`, and length."""
     missing: int = 0
     """Answers of this round that are outstanding."""
+    short: list[tuple[int, int]] = field(default_factory=list)
+    """The rest of the parts that came short, to be asked for again."""
     attributes: Attributes | None = None
     error: Status | None = None
     """Why bytes are missing."""
     attributes_error: Status | None = None
-    _counts: dict[int, int] = field(default_factory=dict)
-    """By request id: bytes received."""
     _came: dict[int, int] = field(default_factory=dict)
-    """By offset in `into`: bytes received in the rounds before this one."""
+    """By offset in `into`: bytes received."""
 
     def split(self, most: int) -> list[tuple[int, int]]:
         """Parts of the range, of about the same size and `most` bytes each at most."""
@@ -65,11 +61,14 @@ class Batch:
 
     def take(self, request_id: int, value: int | Value) -> bool:
         """Take in an answer. Returns whether it was the last one of this round."""
+        at, length = self.parts.pop(request_id, (-1, 0))
         if isinstance(value, int):
-            self._counts[request_id] = value
+            self._came[at] = value
+            if value < length and not self.once:
+                self.short.append((at + value, length - value))
         elif isinstance(value, Attributes):
             self.attributes = value
-        elif isinstance(value, Status) and request_id not in self.parts:
+        elif isinstance(value, Status) and at < 0:
             self.attributes_error = value
         elif isinstance(value, Status) and value.code != Code.EOF:
             self.error = value
@@ -80,23 +79,12 @@ class Batch:
             self.came()
         return True
 
-    def end_round(self) -> list[tuple[int, int]]:
-        """Once all answers are there: the rest of the parts that came short, to be asked for again."""
-        again = []
-        for number, (at, length) in self.parts.items():
-            got = self._counts.get(number, 0)
-            self._came[at] = got
-            if 0 < got < length and not self.once:
-                again.append((at + got, length - got))
-        self.parts, self._counts = {}, {}
-        return again
-
     @property
     def failed(self) -> bool:
         """Whether the bytes cannot be used."""
         return self.error is not None or self.attributes_error is not None
 
-    def outcome(self, *, unfinished: bool) -> tuple[int, Attributes] | ArtisyncError:
+    def outcome(self) -> tuple[int, Attributes] | ArtisyncError:
         """The count and the attributes, or what to raise. `LinkLost`: ask again, with a handle that is opened anew."""
         if not self.handle.open:
             return LinkLost("the server gave out the handle for another file, too")
@@ -104,12 +92,9 @@ class Batch:
             return LinkLost("the server does not know the handle any more")
         if self.error is not None:
             return _no_file(self.attributes, self.about) or error_of(self.error, self.about)
-        if unfinished:
-            return LinkLost("the connection ended")
         if self.attributes is None:
             status = self.attributes_error
-            if status is None:
-                return LinkLost("the connection ended")
+            assert status is not None
             if self.handle.before is None and status.code in REFUSALS:
                 return FstatRefused(status.message or f"status {status.code}")
             return error_of(status, self.about)

@@ -1,6 +1,6 @@
 """One SFTP connection: the requests, and the limits and faults of its server.
 
-Belongs to the event loop's thread; see `exchange.py` for the threads below.
+Belongs to the event loop's thread.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Connection(Exchange):
     async def start(self) -> None:
         """Shake hands, and learn the server's limits and clock.
 
-        Raises LinkLost, ProtocolViolation and NoThread.
+        Raises LinkLost and ProtocolViolation.
         """
         extensions = await self._begin()
         self._statvfs = b"statvfs@openssh.com" in extensions
@@ -202,14 +202,14 @@ class Connection(Exchange):
         """All answers of a batch are there: finish it, or ask for missing bytes."""
         self._waiting.pop(batch, None)
         self._latest = max(self._latest, batch.sent)
-        again = [] if batch.failed else batch.end_round()
-        if again and self.alive:
+        if batch.short and not batch.failed:
             # A short answer in the middle is allowed [6.4]; the missing bytes are asked for once more.
+            again, batch.short = batch.short, []
             batch.sent = self._loop.time()
             self._ask_parts(batch, again)
             return
         self.in_flight -= len(batch.into)
-        outcome = batch.outcome(unfinished=bool(again))
+        outcome = batch.outcome()
         self._handles.end(batch.handle)
         if isinstance(outcome, FstatRefused):
             self.refused.add(PacketType.FSTAT)
@@ -223,9 +223,8 @@ class Connection(Exchange):
         else:
             batch.future.set_exception(outcome)
 
-    def _over(self) -> None:
+    def _end(self) -> None:
         self.in_flight = 0
-        self._handles.fail(LinkLost(str(self._ended)))
-
-    def _gone(self) -> None:
+        self._handles.fail(LinkLost(str(self.ended)))
+        super()._end()
         self._lost(self)

@@ -1,8 +1,4 @@
-"""Parses the stream of SFTP replies, without I/O. File data goes straight to its destination.
-
-Threads: a `Decoder` is fed by one thread; `expect` may be called from any thread, but before the request is sent.
-No lock: `pending` is a dict, whose single operations are atomic.
-"""
+"""Parses the stream of SFTP replies, without I/O. File data goes straight to its destination."""
 
 from __future__ import annotations
 

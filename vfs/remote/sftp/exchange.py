@@ -1,27 +1,20 @@
-"""Requests out, answers in, over one transport: a reader thread and a writer thread.
+"""Requests out, answers in, over one transport.
 
-The event loop's thread asks, and sends where the transport can without waiting; else the writer thread does. The reader
-thread receives, straight into the destination of a READ, and hands whole answers to the loop, many with one wake-up. Where the
-transport can, the loop's thread receives itself once the stream is up, and the reader thread waits for the end. `_queue` (a lock
-of its own inside `SimpleQueue`) is all that the threads share besides the decoder's table and `_sent`, whose single operations
-are atomic.
-
-A request fails with `LinkLost` only after the reader thread has ended: from then on nobody writes into its buffer.
+All of it is done on the event loop's thread. What the transport cannot send without waiting is sent by a thread of its own,
+and what comes meanwhile waits for that. Once a request has failed nobody writes into its buffer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from vfs.base.errors import LinkLost, NoThread, ProtocolViolation
+from vfs.base.errors import LinkLost, ProtocolViolation
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch
 from vfs.remote.sftp.decoder import Decoder, Reply
@@ -30,6 +23,7 @@ from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.transport import AT_ONCE, Transport
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEAD_AFTER = 5.0
 """Seconds without a byte, while an answer is due, after which a connection is given up."""
@@ -61,18 +55,14 @@ class Exchange(ABC):
         self._loop = asyncio.get_running_loop()
         self._reader = LoopReader(self._loop)
         self._decoder: Decoder[Ask | Batch] = Decoder()
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._outgoing: list[bytes] = []
-        """Packets of this step of the loop."""
-        self._handed_over = self._sent = 0
-        """What was given to the writer thread, and what it has sent of that, in pieces."""
-        self._send_now: Callable[[bytes], int] = getattr(transport, "send_now", lambda _: 0)
+        """Packets of this step of the loop, and those that wait for the thread that sends."""
+        self._sending = False
+        """Whether a thread sends."""
         self._ids = 0
-        self._done: deque[Ask | Batch | tuple[Ask, Reply[Ask | Batch]]] = deque()
-        self._scheduled = False
         self._waiting: dict[Ask | Batch, None] = {}
-        self._ended: LinkLost | None = None
-        self._error: LinkLost | None = None
+        self.ended: LinkLost | None = None
+        """Why it ends or has ended; None while requests can be sent."""
         self._timer: asyncio.TimerHandle | None = None
         self._latest = 0.0
         """When the youngest request that was answered so far was sent."""
@@ -90,20 +80,11 @@ class Exchange(ABC):
         """When a round trip was last measured."""
         self.sound_until = 0.0
         """Set at the end: when that was, or when the silence before it began if an answer was due."""
-        self._threads = [
-            threading.Thread(target=self._receive, name="sftp reader", daemon=True),
-            threading.Thread(target=self._send, name="sftp writer", daemon=True),
-        ]
 
     @property
     def alive(self) -> bool:
         """Whether requests can be sent."""
-        return self._ended is None and self._error is None
-
-    @property
-    def ended(self) -> LinkLost | None:
-        """Why it has ended; None while it has not."""
-        return self._ended
+        return self.ended is None
 
     @property
     def due(self) -> float | None:
@@ -117,34 +98,22 @@ class Exchange(ABC):
         return 0.0 if due is None else max(0.0, self._loop.time() - max(due, self.last_received))
 
     def close(self) -> None:
-        """Hang up. Requests in flight fail with LinkLost once the reader thread has ended."""
+        """Hang up. Requests in flight fail with LinkLost."""
         self._give_up(LinkLost("the connection was closed"))
 
     @abstractmethod
     def _finish(self, batch: Batch) -> None:
         """All answers of a batch are there."""
 
-    @abstractmethod
-    def _over(self) -> None:
-        """Nothing more comes; the requests in flight are about to fail."""
-
-    @abstractmethod
-    def _gone(self) -> None:
-        """It has ended, and no request is in flight."""
-
     # --- requests (loop's thread) -----------------------------------------------------------------------------------
 
     def _begin(self) -> asyncio.Future[Any]:
-        """Start the threads; the server's extensions, from its answer to `HELLO`. Raises NoThread."""
+        """Receive from now on; the server's extensions, from its answer to `HELLO`."""
         ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
         self._decoder.expect_version(ask)
         self._await(ask)
-        try:
-            for thread in self._threads:
-                thread.start()
-        except RuntimeError as error:
-            raise NoThread(str(error)) from error
         self._tick()
+        self._transport.receive(self, self._reader)
         return ask.future
 
     def _request(
@@ -181,17 +150,35 @@ class Exchange(ABC):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        if self._sending or not self.alive:
+            return
         data = b"".join(self._outgoing)
         self._outgoing.clear()
-        while data and self._sent >= self._handed_over:  # the writer thread has nothing that goes first
-            sent = self._send_now(data[:AT_ONCE])
-            if not sent:
-                break
-            self.bytes_sent += sent
+        self.bytes_sent += len(data)
+        while data and (sent := self._transport.send_now(data[:AT_ONCE])):
             data = data[sent:]
         if data:
-            self._handed_over += 1
-            self._queue.put(data)
+            self._sending = True
+            thread = threading.Thread(target=self._send, args=(data,), name="sftp writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._sent(f"cannot send: {error}")
+
+    def _send(self, data: bytes) -> None:
+        """Send, however long that takes. A thread of its own."""
+        failure = ""
+        try:
+            self._transport.send(data)
+        except (OSError, EOFError) as error:
+            failure = f"cannot send: {error}"
+        self._reader.call(self._sent, failure)
+
+    def _sent(self, failure: str) -> None:
+        self._sending = False
+        if failure:
+            self._give_up(LinkLost(failure))
+        self._flush()
 
     def _await(self, item: Ask | Batch) -> None:
         if not self._waiting and self._timer is not None and self._timer.when() > item.sent + DEAD_AFTER:
@@ -211,14 +198,36 @@ class Exchange(ABC):
 
     # --- answers (loop's thread) ------------------------------------------------------------------------------------
 
-    def _deliver(self) -> None:
-        self._scheduled = False
-        while self._done:
-            item = self._done.popleft()
-            if isinstance(item, Batch):
-                self._finish(item)
-            elif isinstance(item, tuple):
-                self._answer(*item)
+    def get_buffers(self) -> list[memoryview]:
+        """As `transport.Sink`; so are `received`, `feed` and `over`."""
+        return self._decoder.get_buffers()
+
+    def received(self, count: int) -> None:
+        self._take(count, self._decoder.received, count)
+
+    def feed(self, data: Sequence[memoryview]) -> None:
+        self._take(sum(map(len, data)), self._decoder.feed, data)
+
+    def over(self) -> None:
+        self._give_up(LinkLost("the server closed the connection"))
+
+    def _take(self, count: int, decode: Callable[[T], list[Reply[Ask | Batch]]], what: T) -> None:
+        if not self.alive:
+            return
+        self.last_received = self._loop.time()
+        self.bytes_received += count
+        try:
+            replies = decode(what)
+        except ProtocolViolation as violation:
+            log.warning("the connection is dropped: %s", violation)
+            self._give_up(violation)
+            return
+        for reply in replies:
+            token = reply.token
+            if isinstance(token, Ask):
+                self._answer(token, reply)
+            elif token.take(reply.request_id, reply.value):
+                self._finish(token)
 
     def _answer(self, ask: Ask, reply: Reply[Ask | Batch]) -> None:
         self._waiting.pop(ask, None)
@@ -257,112 +266,43 @@ class Exchange(ABC):
         self._timer = self._loop.call_later(wait, self._tick)
 
     def _give_up(self, error: LinkLost) -> None:
-        if self._error is None:
-            self._error = error
+        """Nothing more is sent or received; the requests in flight fail in the next step of the loop."""
+        if self.ended is None:
+            self.ended = error
             self.sound_until = self._loop.time() - self.silence
-            self._queue.put(None)
             self._reader.stop()
-            self._hang_up()
+            self._loop.call_soon(self._end)
 
-    def _hang_up(self) -> None:
-        # Closing may wait for a thread of paramiko's: not on the loop.
-        closing = threading.Thread(target=self._transport.close, name="sftp close", daemon=True)
-        try:
-            closing.start()
-        except RuntimeError as error:
-            log.warning("a connection is closed later: %s", error)
-            self._loop.call_later(HANG_UP_AGAIN, self._hang_up)
-
-    def _end(self, error: LinkLost) -> None:
-        """The reader thread is about to end: nothing more comes."""
-        self._deliver()
-        self._ended = self._error or error
-        self._give_up(self._ended)
+    def _end(self) -> None:
+        """Nothing more comes: hang up, and fail the requests in flight."""
+        self._hang_up(self._transport.close)
+        del self._transport  # so that it is freed without the garbage collector
         if self._timer is not None:
             self._timer.cancel()
         self._decoder.let_go()  # files that are open here may refer to this connection for a while
         waiting, self._waiting = self._waiting, {}
-        self._over()
         culprit = self._decoder.culprit or (next(iter(waiting)) if len(waiting) == 1 else None)
         for item in waiting:
             if not item.future.done():
                 item.future.set_exception(self._why(item, culprit))
                 item.future.exception()
-        self._gone()
+
+    def _hang_up(self, close: Callable[[], None]) -> None:
+        # Closing may wait for a thread of paramiko's: not on the loop.
+        try:
+            threading.Thread(target=close, name="sftp close", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("a connection is closed later: %s", error)
+            self._loop.call_later(HANG_UP_AGAIN, self._hang_up, close)
 
     def _why(self, item: Ask | Batch, culprit: Ask | Batch | None) -> LinkLost:
         """The error of a request in flight; a violation counts for the one that caused it."""
-        assert self._ended is not None
-        if not isinstance(self._ended, ProtocolViolation) or (culprit is not None and culprit is not item):
-            return LinkLost(str(self._ended))
-        violation = ProtocolViolation(str(self._ended))
+        assert self.ended is not None
+        if not isinstance(self.ended, ProtocolViolation) or (culprit is not None and culprit is not item):
+            return LinkLost(str(self.ended))
+        violation = ProtocolViolation(str(self.ended))
         violation.known = culprit is item
         return violation
-
-    # --- threads ------------------------------------------------------------------------------------------------------
-
-    def _receive(self) -> None:
-        error = LinkLost("the connection failed")
-        try:
-            self._transport.receive(self, self._reader)
-            error = LinkLost("the server closed the connection")
-        except ProtocolViolation as violation:
-            log.warning("the connection is dropped: %s", violation)
-            error = violation
-        except (OSError, EOFError) as failure:
-            error = LinkLost(str(failure))
-        finally:  # whatever happens: nothing may wait for a thread that is gone
-            self._call(self._end, error)
-
-    def get_buffers(self) -> list[memoryview]:
-        """As `transport.Sink`; so are `received` and `feed`."""
-        return self._decoder.get_buffers()
-
-    def received(self, count: int) -> None:
-        self._take(count, self._decoder.received(count))
-
-    def feed(self, data: Sequence[memoryview]) -> None:
-        self._take(sum(map(len, data)), self._decoder.feed(data))
-
-    def _take(self, count: int, replies: list[Reply[Ask | Batch]]) -> None:
-        self.last_received = self._loop.time()
-        self.bytes_received += count
-        for reply in replies:
-            token = reply.token
-            if isinstance(token, Ask):
-                self._done.append((token, reply))
-            elif token.take(reply.request_id, reply.value):
-                self._done.append(token)
-        if self._done and not self._scheduled:
-            self._scheduled = True
-            if self._reader.started:
-                self._loop.call_soon(self._deliver)
-            else:
-                self._call(self._deliver)
-
-    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            log.debug("the event loop has ended")
-
-    def _send(self) -> None:
-        while True:
-            packets = [self._queue.get()]
-            while not self._queue.empty():
-                packets.append(self._queue.get())
-            data = b"".join(packet for packet in packets if packet is not None)
-            try:
-                if data:
-                    self._transport.send(data)
-                    self.bytes_sent += len(data)
-                    self._sent += len(packets)
-            except (OSError, EOFError) as error:
-                log.debug("cannot send: %s", error)
-                self._call(self._give_up, LinkLost(f"cannot send: {error}"))
-                return
-            if None in packets:
-                return
 
 
 def seen(future: asyncio.Future[Any]) -> None:

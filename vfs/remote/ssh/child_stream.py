@@ -26,8 +26,7 @@ class ChildStream:
         self._fd = self._socket.fileno()
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `Transport.receive`; the event loop receives."""
-        failures: list[Exception] = []
+        """As `Transport.receive`."""
 
         def take() -> bool:
             try:
@@ -35,7 +34,7 @@ class ChildStream:
                     buffers = sink.get_buffers()
                     count = os.readv(self._fd, buffers)
                     if not count:
-                        reader.stop()
+                        sink.over()
                         return False
                     sink.received(count)
                     if count < len(buffers[0]):  # no more has come
@@ -43,20 +42,13 @@ class ChildStream:
             except BlockingIOError:
                 pass
             except ConnectionResetError:  # ssh ended, and had not read all
-                reader.stop()
-                return False
-            except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
-                failures.append(failure.with_traceback(None))
-                reader.stop()
+                sink.over()
                 return False
             return True
 
         reader.start(self._fd, take)
-        reader.wait()
-        if failures:
-            raise failures[0]
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             try:

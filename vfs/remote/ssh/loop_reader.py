@@ -7,8 +7,8 @@ for each mebibyte.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class LoopReader:
@@ -18,42 +18,33 @@ class LoopReader:
         self._loop = loop
         self._fd = -1
         self._take: Callable[[], bool] = _nothing
-        self._watching = False
-        self._stopped = threading.Event()
-        self.started = False
-        """Whether everything is received on the loop's thread from now on."""
+        self._watching = self._stopped = False
 
     def start(self, fd: int, take: Callable[[], bool]) -> None:
-        """Call `take` on the loop's thread now, and when `fd` is readable. It must not block; False pauses until `resume`.
+        """Call `take` on the loop's thread now, and when `fd` is readable. It must not block; False pauses until `start`.
 
         `fd` must stay open until `stop`.
         """
-        self.started = True
-        if not self._stopped.is_set():
-            self._fd, self._take = fd, take
-            self.resume()
+        self.call(self._start, fd, take)
 
-    def resume(self) -> None:
-        """Call `take` again, and go on."""
-        try:
-            self._loop.call_soon_threadsafe(self._go_on)
-        except RuntimeError:  # the loop has ended
-            self._stopped.set()
-
-    def wait(self) -> None:
-        """Block until it is stopped: `take` is not called any more."""
-        self._stopped.wait()
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call it on the loop's thread, unless the loop has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def stop(self) -> None:
         """End it, also before it starts. Idempotent."""
         self._pause()
-        self._stopped.set()
+        self._stopped = True
         self._take = _nothing  # it holds whoever holds this
 
-    def _go_on(self) -> None:
-        if not self._stopped.is_set() and self._take() and not self._stopped.is_set():
+    def _start(self, fd: int, take: Callable[[], bool]) -> None:
+        if self._stopped:
+            return
+        self._fd, self._take = fd, take
+        if take() and not self._stopped:
             self._watching = True
-            self._loop.add_reader(self._fd, self._ready)
+            self._loop.add_reader(fd, self._ready)
 
     def _ready(self) -> None:
         if not self._take():

@@ -245,6 +245,7 @@ class Packets(Packetizer):
         """As paramiko's; a `read_message` that waits raises EOFError."""
         super().close()
         if self._reader is not None:
+            self._sink = _nowhere  # it refers to this
             self._handed.put(EOFError())
 
     def read_message(self) -> tuple[int, Any]:
@@ -255,10 +256,7 @@ class Packets(Packetizer):
             while (message := self._split(None, [])) is None:
                 self._receive()
             return message
-        if self._reader.started:
-            self._reader.resume()
-        else:
-            self._reader.start(self.buffered.fileno(), self._take)
+        self._reader.start(self.buffered.fileno(), self._take)
         handed = self._handed.get()
         if isinstance(handed, BaseException):
             raise handed
@@ -360,6 +358,10 @@ class Packets(Packetizer):
                 raise SSHException("the server does not agree on new keys")
             self._bytes = self._packets = 0
             cast("Any", self)._trigger_rekey()
+
+
+def _nowhere(_: Sequence[memoryview]) -> None:
+    pass
 
 
 def receive_packets(packetizer: Packetizer, buffered: BufferedSocket) -> None:

@@ -1,24 +1,26 @@
 """An SFTP stream over a paramiko channel, with the sessions and sockets below it.
 
-Threads: as for `Transport`. `Chunks` is shared by paramiko's thread and our reader, under paramiko's own lock, a leaf.
+Threads: as for `Transport`. `Chunks` is shared by paramiko's thread and the event loop, under paramiko's own lock, a leaf.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import paramiko
 from paramiko import Message
-from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
+from paramiko.buffered_pipe import BufferedPipe
 
 from vfs.remote.ssh.child import Child
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, CHANNEL_DATA_HEAD, Packets
-from vfs.remote.ssh.paramiko_session import WINDOW, Session
+from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.transport import AT_ONCE, Sink
 
 ACKNOWLEDGED = 16 << 20
@@ -29,17 +31,13 @@ IDLE_POLL = 5.0
 
 
 class Chunks(BufferedPipe):  # type: ignore[type-arg]
-    """A channel's received data: queued until there is a sink, then given to it at once, on paramiko's thread.
-
-    The sink saves a copy and the wake-up of a thread for each packet; a mebibyte has thirty of them.
-    """
+    """What paramiko's thread received over a channel, for the event loop."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunks: deque[memoryview] = deque()
-        self._sink: Callable[[Sequence[memoryview]], None] | None = None
-        self._busy = False
-        self._taken = 0
+        self._chunks: list[memoryview] = []
+        self.wake: Callable[[], None] = _nothing
+        """Called by that thread when there is something to `take`."""
 
     def begin(self, timeout: float) -> bool:
         """Wait for the first data; False where none has come before the end, or within `timeout` seconds."""
@@ -47,58 +45,27 @@ class Chunks(BufferedPipe):  # type: ignore[type-arg]
             self._cv.wait_for(lambda: self._chunks or self._closed, timeout)  # type: ignore[attr-defined]
             return bool(self._chunks)
 
-    def hand_to(self, sink: Callable[[Sequence[memoryview]], None]) -> None:
-        """Call `sink` with all data from now on; what is queued goes first, from this thread."""
-        while True:
-            with self._cv:  # type: ignore[attr-defined]
-                if not self._chunks:
-                    self._sink = sink
-                    return
-                waiting = self._chunks.popleft()
-                self._taken += len(waiting)
-            sink([waiting])
-
-    def let_go(self) -> None:
-        """Return once `sink` has returned, and will not be called again."""
+    def take(self) -> tuple[list[memoryview], bool]:
+        """The data that have come and were not taken yet, and whether that was all."""
         with self._cv:  # type: ignore[attr-defined]
-            self._sink = None
-            while self._busy:
-                self._cv.wait()  # type: ignore[attr-defined]
+            chunks, self._chunks = self._chunks, []
+            return chunks, self._closed  # type: ignore[attr-defined]
 
     def feed(self, data: bytes | memoryview) -> None:
         with self._cv:  # type: ignore[attr-defined]
-            if self._sink is None:
-                if data:
-                    self._chunks.append(memoryview(data))
-                self._cv.notify_all()  # type: ignore[attr-defined]
-                return
-        self.give([memoryview(data)])
+            self._chunks.append(memoryview(data))
+            self._cv.notify_all()  # type: ignore[attr-defined]
+            first = len(self._chunks) == 1
+        if first:
+            self.wake()
 
-    def give(self, data: Sequence[memoryview]) -> None:
-        """Call the sink, if there is one still."""
-        with self._cv:  # type: ignore[attr-defined]
-            sink = self._sink
-            if sink is None:
-                return
-            self._busy = True
-        sink(data)
-        with self._cv:  # type: ignore[attr-defined]
-            self._busy = False
-            self._taken += sum(map(len, data))
-            if self._taken >= ACKNOWLEDGED or self._sink is None:
-                self._cv.notify_all()  # type: ignore[attr-defined]
+    def close(self) -> None:
+        super().close()
+        self.wake()
 
     def read(self, nbytes: int, timeout: float | None = None) -> range:
-        """range(n), n being the bytes that the sink got: `Channel.recv` only needs the length, for WINDOW_ADJUST. Empty once the
-        pipe is closed."""
-        with self._cv:  # type: ignore[attr-defined]
-            while self._taken < ACKNOWLEDGED:
-                if self._closed:  # type: ignore[attr-defined]
-                    return range(0)
-                if not self._cv.wait(timeout):  # type: ignore[attr-defined]
-                    raise PipeTimeout
-            count, self._taken = self._taken, 0
-            return range(count)
+        """`Channel.recv` only needs the length of what was taken, for WINDOW_ADJUST."""
+        return range(nbytes)
 
 
 class Chain:
@@ -140,37 +107,45 @@ class ChannelStream:
     def __init__(self, channel: paramiko.Channel, chain: Chain) -> None:
         self._channel = channel
         self._chain = chain
+        self._taken = 0
+        """Bytes received since the window was last opened."""
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `Transport.receive`: paramiko's thread calls `sink`, or the event loop's where the packets are ours."""
+        """As `Transport.receive`. Where the packets are ours, the loop receives them; else paramiko's thread does."""
         chunks = cast("Chunks", self._channel.in_buffer)
-        failures: list[Exception] = []
 
         def give(data: Sequence[memoryview]) -> None:
-            if not failures:
-                try:
-                    sink.feed(data)
-                except Exception as failure:  # noqa: BLE001  raised below, by the thread that waits
-                    failures.append(failure.with_traceback(None))
-                    chunks.close()
+            sink.feed(data)
+            self._taken += sum(map(len, data))
+            if self._taken >= ACKNOWLEDGED:
+                thread = threading.Thread(
+                    target=self._open_window, args=(self._taken,), name="sftp window", daemon=True
+                )
+                with suppress(RuntimeError):  # no thread can be started: the next data tries again
+                    thread.start()
+                    self._taken = 0
 
-        chunks.hand_to(give)
+        def pour() -> None:
+            data, over = chunks.take()
+            give(data)
+            if over:
+                chunks.wake = _nothing  # else they would be in a cycle
+                sink.over()
+
+        chunks.wake = partial(reader.call, pour)
+        pour()
         packets = self._chain.sessions[-1].packetizer
         if isinstance(packets, Packets):
-            packets.divert(reader, self._channel.chanid, chunks.give)
-        try:
-            while len(self._channel.recv(WINDOW)):
-                pass
-        except (OSError, EOFError, paramiko.SSHException):
-            pass
-        finally:
-            chunks.let_go()
-        if failures:
-            raise failures[0]
+            packets.divert(reader, self._channel.chanid, give)
 
-    def send(self, data: bytes | memoryview) -> None:
+    def _open_window(self, size: int) -> None:
+        """Let the server send `size` bytes more. A thread of its own, since that may have to wait."""
+        with suppress(OSError, EOFError, paramiko.SSHException):  # it has ended
+            self._channel.recv(size)
+
+    def send(self, data: bytes) -> None:
         try:
-            self._channel.sendall(bytes(data))
+            self._channel.sendall(data)
         except (OSError, paramiko.SSHException) as e:
             raise OSError(str(e)) from e
 
@@ -205,3 +180,7 @@ class ChannelStream:
 
     def close(self) -> None:
         self._chain.close()
+
+
+def _nothing() -> None:
+    pass

@@ -19,31 +19,28 @@ AT_ONCE = 4096
 class Transport(Protocol):
     """One SFTP subsystem's byte stream: `HELLO` is sent, and the server's first byte is there, but not taken.
 
-    `receive` is called by one thread, `send` by another, `close` by any.
-
-    It may have a `send_now` as well, for the event loop's thread while no `send` is under way: it sends what can be sent without
-    waiting, of `AT_ONCE` bytes at most, and says how many bytes.
+    `receive` and `send_now` are called on the event loop's thread, `send` and `close` on any other.
     """
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """Give everything that is received to `sink`, until the end of the stream.
-
-        Blocks. `sink` is called by this thread, by the transport's own, or, once `reader` has started, by that of the event loop;
-        and not after this has returned. Raises what `sink` raises, and OSError or EOFError.
-        """
+        """From now on, give everything that is received to `sink`, by way of `reader`. Does not wait."""
         ...
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send_now(self, data: bytes) -> int:
+        """Send what can be sent without waiting, of `AT_ONCE` bytes at most; how many bytes. Not while `send` is under way."""
+        ...
+
+    def send(self, data: bytes) -> None:
         """Block until all of `data` is sent or buffered. Raises OSError or EOFError on a dead stream."""
         ...
 
     def close(self) -> None:
-        """Idempotent; may block for a second. A blocked `receive` soon returns, a blocked `send` soon raises."""
+        """Idempotent; may block for a second. `reader` is stopped before. A blocked `send` soon raises."""
         ...
 
 
 class Sink(Protocol):
-    """Takes the received bytes. Called by one thread at a time; an exception of it ends the stream."""
+    """Takes the received bytes, on the event loop's thread."""
 
     def get_buffers(self) -> list[memoryview]:
         """Where to receive next, in order; valid until `received` or `feed` is called."""
@@ -55,6 +52,10 @@ class Sink(Protocol):
 
     def feed(self, data: Sequence[memoryview]) -> None:
         """Take these bytes, which were received elsewhere."""
+        ...
+
+    def over(self) -> None:
+        """Nothing more comes. Called once or more."""
         ...
 
 
