@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,11 +22,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paramiko import SSHException
-from paramiko.packet import NeedRekeyException, Packetizer
+from paramiko import Message, SSHException
+from paramiko.packet import NeedRekeyException
 
 from vfs.remote.ssh.loop_reader import LoopReader
-from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, LARGEST, RECEIVED, BufferedSocket, receive_packets
+from vfs.remote.ssh.paramiko_packets import CHANNEL_DATA, LARGEST, RECEIVED, Packets
 
 KEY = AESGCM(bytes(16))
 FIXED, FIRST = b"abcd", 0xFFFF_FFFF_FFFF_FFFE
@@ -46,11 +47,9 @@ class Server:
     """What an SSH server sends under one of KINDS, and the client's packetizer at the other end."""
 
     def __init__(self, kind: str = "aes128-gcm") -> None:
-        ours, self.socket = socket.socketpair()
-        ours.settimeout(0.05)
-        self.buffered = BufferedSocket(ours)
-        self.packetizer: Any = Packetizer(self.buffered)  # type: ignore[arg-type]
-        receive_packets(self.packetizer, self.buffered)
+        self.ours, self.socket = socket.socketpair()
+        self.ours.settimeout(0.05)
+        self.packetizer: Any = Packets(self.ours)
         self._gcm, self._etm = kind == "aes128-gcm", kind.endswith("-etm")
         self._digest = {"sha2-256": "sha256", "sha2-512": "sha512"}.get(kind[5:13], "sha1")
         self._mac = 12 if kind.endswith("-96") else hashlib.new(self._digest).digest_size
@@ -93,7 +92,33 @@ class Server:
 
     def close(self) -> None:
         self.socket.close()
-        self.buffered.close()
+        self.ours.close()
+
+    def divert(self, reader: LoopReader, channel: int, sink: Callable[[Sequence[memoryview]], None]) -> None:
+        self.packetizer.divert(reader, self.ours.fileno(), channel, sink)
+
+
+@contextmanager
+def received_by_a_loop(kind: str) -> Iterator[Server]:
+    """The client's packetizer gives every message to who calls `read_message`; a loop in the background receives."""
+    server, loop = Server(kind), asyncio.new_event_loop()
+    reader = LoopReader(loop)
+    server.divert(reader, 99, lambda data: None)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        reader.call(reader.stop)
+        reader.call(loop.stop)
+        thread.join()
+        loop.close()
+        server.close()
+
+
+def data_of(message: Message) -> bytes:
+    assert message.get_int() == 3  # the channel
+    return message.get_binary()
 
 
 @pytest.fixture(params=KINDS)
@@ -103,12 +128,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     made.close()
 
 
-def test_a_packetizer_goes_its_own_way_until_a_cipher_is_agreed_on() -> None:
+@pytest.fixture(params=KINDS)
+def reading(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with received_by_a_loop(request.param) as made:
+        yield made
+
+
+def test_a_packetizer_is_paramikos_until_it_is_diverted() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        buffered = BufferedSocket(ours)
-        packetizer: Any = Packetizer(buffered)  # type: ignore[arg-type]
-        receive_packets(packetizer, buffered)
+        packetizer: Any = Packets(ours)
         theirs.sendall(struct.pack(">IBB", 12, 10, OTHER) + bytes(10))
         kind, _ = packetizer.read_message()
         assert kind == OTHER
@@ -125,10 +154,6 @@ def test_a_packetizer_goes_its_own_way_until_a_cipher_is_agreed_on() -> None:
 def test_messages_come_whole_in_whatever_pieces_they_are_sent(
     kind: str, lengths: list[int], pieces: list[int]
 ) -> None:
-    server = Server(kind)
-    parts = [bytes([length % 251]) * length for length in lengths]
-    stream = b"".join(map(server.data, parts)) + server.packet(bytes([OTHER]) + b"\0\0\0\7rest")
-
     def send() -> None:
         start = 0
         for piece in itertools.cycle(pieces):
@@ -137,148 +162,110 @@ def test_messages_come_whole_in_whatever_pieces_they_are_sent(
             if start >= len(stream):
                 return
 
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
+    with received_by_a_loop(kind) as server:
+        parts = [bytes([length % 251]) * length for length in lengths]
+        stream = b"".join(map(server.data, parts)) + server.packet(bytes([OTHER]) + b"\0\0\0\7rest")
+        sender = threading.Thread(target=send)
+        sender.start()
         found = []
         while (answer := server.packetizer.read_message())[0] == CHANNEL_DATA:
-            assert answer[1].get_int() == 3
-            found.append(bytes(answer[1].get_binary()))
+            found.append(data_of(answer[1]))
         assert found == parts
         assert answer[0] == OTHER
         assert (answer[1].get_int(), answer[1].get_remainder()) == (7, b"rest")
-    finally:
         sender.join()
-        server.close()
 
 
-def test_the_data_of_a_message_is_a_copy(server: Server) -> None:
-    server.socket.sendall(server.data(b"first") + server.data(b"other"))
-    _, first = server.packetizer.read_message()
-    data = first.get_binary()
-    server.packetizer.read_message()
-    server.socket.sendall(server.data(bytes(5)))
-    server.packetizer.read_message()
-    assert data == b"first"
-
-
-def test_a_packet_that_was_changed_on_the_way_is_refused(server: Server) -> None:
-    packet = bytearray(server.data(b"something"))
+def test_a_packet_that_was_changed_on_the_way_is_refused(reading: Server) -> None:
+    packet = bytearray(reading.data(b"something"))
     packet[20] ^= 1
-    server.socket.sendall(packet)
+    reading.socket.sendall(packet)
     with pytest.raises((InvalidTag, SSHException)):
-        server.packetizer.read_message()
+        reading.packetizer.read_message()
 
 
 @pytest.mark.parametrize("kind", ["aes128-gcm", "hmac-sha2-256-etm"])
 @pytest.mark.parametrize("length", [0, 15, LARGEST + 1, 0xFFFF_FFFF])
 def test_a_length_that_cannot_be_is_refused_before_anything_is_waited_for(kind: str, length: int) -> None:
-    server = Server(kind)
-    server.socket.sendall(struct.pack(">I", length))
-    with pytest.raises(SSHException, match=f"a packet of {length} bytes"):
-        server.packetizer.read_message()
-    server.close()
+    with received_by_a_loop(kind) as server:
+        server.socket.sendall(struct.pack(">I", length))
+        with pytest.raises(SSHException, match=f"a packet of {length} bytes"):
+            server.packetizer.read_message()
 
 
 def test_an_encrypted_length_that_cannot_be_is_refused_too() -> None:
-    server = Server("hmac-sha2-256")
-    server.socket.sendall(os.urandom(16))
-    with pytest.raises(SSHException, match="a packet of"):
-        server.packetizer.read_message()
-    server.close()
+    with received_by_a_loop("hmac-sha2-256") as server:
+        server.socket.sendall(os.urandom(16))
+        with pytest.raises(SSHException, match="a packet of"):
+            server.packetizer.read_message()
 
 
 def test_a_packet_that_is_sent_twice_is_refused() -> None:
     for kind in KINDS[1:]:
-        server = Server(kind)
-        packet = server.data(b"something")
-        server.socket.sendall(packet * 2)
-        server.packetizer.read_message()
-        with pytest.raises(SSHException):
+        with received_by_a_loop(kind) as server:
+            packet = server.data(b"something")
+            server.socket.sendall(packet * 2)
             server.packetizer.read_message()
-        server.close()
+            with pytest.raises(SSHException):
+                server.packetizer.read_message()
 
 
 def test_packets_are_counted_from_where_paramiko_counted_to() -> None:
-    server = Server("hmac-sha2-512")
-    server.packetizer._Packetizer__sequence_number_in = server._number = 0xFFFF_FFFF
-    server.socket.sendall(server.data(b"something"))
-    assert bytes(server.packetizer.read_message()[1].get_binary()) == b"something"
-    server._number = 0
-    server.socket.sendall(server.data(b"more"))
-    assert bytes(server.packetizer.read_message()[1].get_binary()) == b"more"
-    server.packetizer.reset_seqno_in()
-    server._number = 0
-    server.socket.sendall(server.packet(bytes([OTHER])))
-    assert server.packetizer.read_message()[1].seqno == 0
-    server.close()
+    with received_by_a_loop("hmac-sha2-512") as server:
+        server.packetizer._Packetizer__sequence_number_in = server._number = 0xFFFF_FFFF
+        server.socket.sendall(server.data(b"something"))
+        assert data_of(server.packetizer.read_message()[1]) == b"something"
+        server._number = 0
+        server.socket.sendall(server.data(b"more"))
+        assert data_of(server.packetizer.read_message()[1]) == b"more"
+        server.packetizer.reset_seqno_in()
+        server._number = 0
+        server.socket.sendall(server.packet(bytes([OTHER])))
+        assert server.packetizer.read_message()[1].seqno == 0
 
 
-def test_what_is_said_to_be_longer_than_it_is_holds_what_there_is(server: Server) -> None:
-    server.socket.sendall(server.packet(struct.pack(">BII", CHANNEL_DATA, 3, 4000) + b"four"))
-    _, message = server.packetizer.read_message()
-    assert bytes(message.get_binary()) == b"four"
-
-
-def test_an_empty_packet_is_refused(server: Server) -> None:
-    server.socket.sendall(server.packet(b""))
+def test_an_empty_packet_is_refused(reading: Server) -> None:
+    reading.socket.sendall(reading.packet(b""))
     with pytest.raises(SSHException, match="empty"):
-        server.packetizer.read_message()
+        reading.packetizer.read_message()
 
 
 @pytest.mark.parametrize("sent", [0, 3, 30])
-def test_the_end_is_told_also_in_the_middle_of_a_packet(server: Server, sent: int) -> None:
-    server.socket.sendall(server.data(b"something")[:sent])
-    server.socket.close()
+def test_the_end_is_told_also_in_the_middle_of_a_packet(reading: Server, sent: int) -> None:
+    reading.socket.sendall(reading.data(b"something")[:sent])
+    reading.socket.close()
     with pytest.raises(EOFError):
-        server.packetizer.read_message()
+        reading.packetizer.read_message()
 
 
-def test_a_session_that_is_closed_ends_although_nothing_comes(server: Server) -> None:
-    server.packetizer.close()
+def test_a_session_that_is_closed_ends_although_nothing_comes(reading: Server) -> None:
+    reading.packetizer.close()
     with pytest.raises(EOFError):
-        server.packetizer.read_message()
+        reading.packetizer.read_message()
 
 
-def test_new_keys_are_asked_for_after_so_many_bytes_and_insisted_on(server: Server) -> None:
-    server.packetizer.REKEY_BYTES = 1000
-    server.socket.sendall(server.data(bytes(900)) + server.data(bytes(900)) + server.data(bytes(900)))
-    server.packetizer.read_message()
-    assert not server.packetizer.need_rekey()
-    server.packetizer.read_message()
-    assert server.packetizer.need_rekey()
-    server.packetizer.read_message()
-    with pytest.raises(NeedRekeyException):  # nothing has come: there is time for it
-        server.packetizer.read_message()
-    server.socket.sendall(server.data(bytes(900)))
+def test_new_keys_are_asked_for_after_so_many_bytes_and_insisted_on(reading: Server) -> None:
+    reading.packetizer.REKEY_BYTES = 1000
+    reading.socket.sendall(b"".join(reading.data(bytes(900)) for _ in range(4)))
+    reading.packetizer.read_message()
+    assert not reading.packetizer.need_rekey()
+    reading.packetizer.read_message()
+    assert reading.packetizer.need_rekey()
+    reading.packetizer.read_message()
     with pytest.raises(SSHException, match="does not agree"):
-        server.packetizer.read_message()
+        reading.packetizer.read_message()
 
 
-def test_a_packet_that_is_half_here_is_not_given_up_for_new_keys(server: Server) -> None:
-    server.packetizer.REKEY_BYTES = 10
-    server.socket.sendall(server.data(b"first"))
-    server.packetizer.read_message()
-    packet = server.data(b"second")
-    server.socket.sendall(packet[:9])
-    rest = threading.Timer(0.2, server.socket.sendall, [packet[9:]])
-    rest.start()
-    server.packetizer.REKEY_BYTES = 10_000
-    _, message = server.packetizer.read_message()
-    rest.join()
-    assert bytes(message.get_binary()) == b"second"
-
-
-def test_the_largest_packet_fits_wherever_it_begins(server: Server) -> None:
+def test_the_largest_packet_fits_wherever_it_begins(reading: Server) -> None:
     assert LARGEST + 4 + 64 <= RECEIVED
     data = os.urandom(LARGEST - 100)
-    stream = server.data(b"1" * (RECEIVED - LARGEST)) + server.data(data)
-    sender = threading.Thread(target=server.socket.sendall, args=[stream])
+    stream = reading.data(b"1" * (RECEIVED - LARGEST)) + reading.data(data)
+    sender = threading.Thread(target=reading.socket.sendall, args=[stream])
     sender.start()
-    server.packetizer.read_message()
-    _, message = server.packetizer.read_message()
+    reading.packetizer.read_message()
+    _, message = reading.packetizer.read_message()
     sender.join()
-    assert bytes(message.get_binary()) == data
+    assert data_of(message) == data
 
 
 # --- received by the event loop --------------------------------------------------------------------------------------
@@ -312,7 +299,7 @@ def diverted(
     async def run() -> None:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
         reader = LoopReader(loop)
-        server.packetizer.divert(reader, 3, sink)
+        server.divert(reader, 3, sink)
         thread = threading.Thread(target=paramiko, args=[lambda: loop.call_soon_threadsafe(over.set)])
         sender = threading.Thread(target=send)
         thread.start()

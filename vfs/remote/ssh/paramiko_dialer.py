@@ -24,7 +24,6 @@ from vfs.remote.ssh.destination import Destination
 from vfs.remote.ssh.dialer import SshDialer
 from vfs.remote.ssh.hostkeys import HostKey, algorithms
 from vfs.remote.ssh.paramiko_keys import HeldKey, KeyRing, agent_keys
-from vfs.remote.ssh.paramiko_packets import BufferedSocket, receive_packets
 from vfs.remote.ssh.paramiko_session import Session
 from vfs.remote.ssh.paramiko_stream import Chain, ChannelStream, Chunks
 from vfs.remote.ssh.prompts import Deadline
@@ -100,10 +99,7 @@ class ParamikoDialer(SshDialer):
         self, sock: socket.socket | paramiko.Channel, target: Destination, chain: Chain, deadline: Deadline
     ) -> Session:
         """Exchange keys over `sock`, verify the host key, and log in."""
-        buffered = BufferedSocket(sock) if isinstance(sock, socket.socket) else sock
-        session = Session(cast("socket.socket", buffered))
-        if isinstance(buffered, BufferedSocket):
-            receive_packets(session.packetizer, buffered)
+        session = Session(cast("socket.socket", sock))
         chain.sessions.append(session)
         options = session.get_security_options()
         options.ciphers = _ciphers(target)

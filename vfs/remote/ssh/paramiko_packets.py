@@ -1,4 +1,4 @@
-"""Receives SSH packets under AES-GCM, or AES-CTR with an HMAC, in place of paramiko's `read_message`.
+"""Receives SSH packets under AES-GCM, or AES-CTR with an HMAC, in place of paramiko's `read_message`, once SFTP has begun.
 
 paramiko copies each packet seven times in pieces of 32 KiB, and reads the socket twice for it; this one decrypts it where it
 was received, and gives views of that. Everything else is paramiko's.
@@ -8,11 +8,9 @@ Sources: RFC 4253, 6 (packets, MAC); RFC 4344, 4 (CTR); RFC 5647, 7 (AES-GCM); P
 
 from __future__ import annotations
 
-import errno
 import hmac
 import os
 import queue
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -43,36 +41,24 @@ TURN = 0.005
 """Seconds after which the event loop looks after others, though more has come."""
 
 
-class BufferedSocket:
-    """A socket for paramiko that receives up to half a mebibyte at once: paramiko asks for 16 bytes, then for the rest.
+class Received:
+    """The bytes that were received from a socket and not taken yet; it is asked for up to half a mebibyte at once."""
 
-    The receiving calls are made by one thread at a time, paramiko's or the event loop's; all other calls go to the socket.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._recv_into = sock.recv_into
+    def __init__(self, fd: int) -> None:
+        """`fd` does not block."""
+        self.fd = fd
         self._buffer = memoryview(bytearray(RECEIVED))
         self._start = self._end = 0
 
-    def recv(self, count: int) -> bytes:
-        """Between 1 and `count` bytes; none at the end. Raises as `socket.recv`."""
-        start, end = self._start, self._end
-        if start == end:
-            start, end = 0, self._recv_into(self._buffer)
-            self._end = end
-        self._start = stop = min(end, start + count)
-        return bytes(self._buffer[start:stop])
-
     @property
-    def received(self) -> memoryview:
-        """The bytes that were received and not taken, to be changed in place; valid until `fill` or `recv`."""
+    def bytes(self) -> memoryview:
+        """They may be changed in place; valid until `fill`."""
         return self._buffer[self._start : self._end]
 
-    def fill(self, count: int, *, wait: bool = True) -> bool:
+    def fill(self, count: int) -> bool:
         """Receive once, with room for `count` bytes in all; whether there may be more.
 
-        Raises as `socket.recv`, without `wait` BlockingIOError where nothing has come, and EOFError at the end.
+        Raises BlockingIOError where nothing has come, EOFError at the end, and OSError.
         """
         start, end = self._start, self._end
         if start + count > RECEIVED or start == end:
@@ -80,47 +66,15 @@ class BufferedSocket:
             self._start, end = 0, end - start
             self._end = end
         free = self._buffer[end:]
-        # A socket with a timeout, as ours, is waited for by `recv_into`; its descriptor does not block.
-        received = self._recv_into(free) if wait else os.readv(self._sock.fileno(), [free])
+        received = os.readv(self.fd, [free])
         if not received:
             raise EOFError
         self._end = end + received
         return received == len(free)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether received bytes are left."""
-        return self._start < self._end
-
     def took(self, count: int) -> None:
         """Drop the next `count` bytes."""
         self._start += count
-
-    def let_go(self) -> None:
-        """Free the buffer once paramiko's thread has ended; paramiko's objects live on until they are collected."""
-        self._buffer = memoryview(b"")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-class ChannelData:
-    """CHANNEL_DATA, with the part of `Message` that paramiko uses for it; valid until more is received."""
-
-    __slots__ = ("_payload", "seqno")
-
-    def __init__(self, payload: memoryview) -> None:
-        """`payload`: the channel's number, the data's length, the data."""
-        self._payload = payload
-        self.seqno = 0
-
-    def get_int(self) -> int:
-        """The channel's number."""
-        return int.from_bytes(self._payload[:4], "big")
-
-    def get_binary(self) -> bytes:
-        """The data."""
-        return bytes(self._payload[8 : 8 + int.from_bytes(self._payload[4:8], "big")])
 
 
 class Cipher(Protocol):
@@ -209,13 +163,12 @@ class EtmCtr(Ctr):
 
 
 class Packets(Packetizer):
-    """A paramiko packetizer whose socket is a `BufferedSocket`.
+    """A paramiko packetizer, which is paramiko's own until `divert` lets the event loop receive.
 
-    `divert` lets the event loop receive. Then paramiko's thread waits in `read_message` for messages that are not the channel's
-    data, and nothing is received between such a message and the next `read_message`: it may have changed the keys.
+    Then paramiko's thread waits in `read_message` for messages that are not the channel's data, and nothing is received between
+    such a message and the next `read_message`: it may have changed the keys.
     """
 
-    buffered: BufferedSocket
     _cipher: Cipher | None = None
     _bytes = _packets = 0
     _needed = 0
@@ -226,17 +179,17 @@ class Packets(Packetizer):
     def set_inbound_cipher(self, *arguments: Any, **more: Any) -> None:
         """Called by paramiko when a cipher (AES-GCM or AES-CTR) has been agreed on for all further packets."""
         super().set_inbound_cipher(*arguments, **more)
-        if more.get("aead"):
-            self._cipher = Gcm(more["block_engine"], more["iv_in"])
-        else:
-            kind = EtmCtr if more.get("etm") else Ctr
-            self._cipher = kind(more["block_engine"], more["mac_key"], more["mac_engine"], more["mac_size"])
+        self._keys, self._cipher = more, None
         self._bytes = self._packets = 0
         self._rekeying = False
 
-    def divert(self, reader: LoopReader, channel: int, sink: Callable[[Sequence[memoryview]], None]) -> None:
-        """From the next `read_message` on, `reader`'s loop receives, and calls `sink` with the data of `channel`. Any thread."""
-        self._handed: queue.SimpleQueue[tuple[int, Any] | BaseException] = queue.SimpleQueue()
+    def divert(
+        self, reader: LoopReader, fd: int, channel: int, sink: Callable[[Sequence[memoryview]], None]
+    ) -> None:
+        """From the next `read_message` on, `reader`'s loop receives from the socket `fd`, and calls `sink` with the data of
+        `channel`. Any thread."""
+        self._handed: queue.SimpleQueue[tuple[int, Message] | BaseException] = queue.SimpleQueue()
+        self._received = Received(fd)
         self._channel = channel
         self._sink = sink
         self._reader = reader
@@ -248,27 +201,37 @@ class Packets(Packetizer):
             self._sink = _nowhere  # it refers to this
             self._handed.put(EOFError())
 
-    def read_message(self) -> tuple[int, Any]:
+    def let_go(self) -> None:
+        """Free the buffer once paramiko's thread has ended; paramiko's objects live on until they are collected."""
+        if self._reader is not None:
+            del self._received
+
+    def read_message(self) -> tuple[int, Message]:
         """The next message and its kind. Raises as paramiko's: NeedRekeyException, SSHException, EOFError, OSError."""
-        if self._cipher is None:
-            return super().read_message()
         if self._reader is None:
-            while (message := self._split(None, [])) is None:
-                self._receive()
-            return message
-        self._reader.start(self.buffered.fileno(), self._take)
+            return super().read_message()
+        self._cipher = self._cipher or self._new_cipher()
+        self._reader.start(self._received.fd, self._take)
         handed = self._handed.get()
         if isinstance(handed, BaseException):
             raise handed
         return handed
 
+    def _new_cipher(self) -> Cipher:
+        """The cipher, from where paramiko has come with it."""
+        keys = self._keys
+        if keys.get("aead"):
+            return Gcm(keys["block_engine"], self.__dict__["_Packetizer__iv_in"])
+        kind = EtmCtr if keys.get("etm") else Ctr
+        return kind(keys["block_engine"], keys["mac_key"], keys["mac_engine"], keys["mac_size"])
+
     def _take(self) -> bool:
         """Receive what has come; False when paramiko's thread was handed something. The event loop's thread."""
-        handed: tuple[int, Any] | BaseException | None
+        handed: tuple[int, Message] | BaseException | None
         more, end = True, time.monotonic() + TURN
         try:
             while (handed := self._give()) is None and more:
-                more = self._fill(wait=False) and time.monotonic() < end
+                more = self._received.fill(self._needed or BLOCK) and time.monotonic() < end
             if handed is None and self.need_rekey() and not self._rekeying:
                 self._rekeying = True
                 handed = NeedRekeyException()
@@ -280,7 +243,7 @@ class Packets(Packetizer):
             self._handed.put(handed)
         return handed is None
 
-    def _give(self) -> tuple[int, Any] | None:
+    def _give(self) -> tuple[int, Message] | None:
         """Give the channel's data that have come to the sink, up to a message that is something else: that one."""
         data: list[memoryview] = []
         try:
@@ -289,13 +252,11 @@ class Packets(Packetizer):
             if data:
                 self._sink(data)
 
-    def _split(self, ours: int | None, data: list[memoryview]) -> tuple[int, Any] | None:
+    def _split(self, ours: int, data: list[memoryview]) -> tuple[int, Message] | None:
         """Append the data of our channel in the packets that have come, up to a message that is something else: that one."""
-        cipher, received, needed = self._cipher, self.buffered.received, self._needed
+        cipher, received, needed = self._cipher, self._received.bytes, self._needed
         assert cipher is not None
-        mine = (
-            self.__dict__
-        )  # the counter is paramiko's, which counts until the first cipher, and may reset it
+        mine = self.__dict__  # the counter is paramiko's, which counts until then, and may reset it
         first = number = mine["_Packetizer__sequence_number_in"]
         message, start, end, head = None, 0, len(received), cipher.head
         while message is None:
@@ -318,36 +279,17 @@ class Packets(Packetizer):
             number += 1
         mine["_Packetizer__sequence_number_in"] = number & 0xFFFF_FFFF
         self._needed = needed
-        self.buffered.took(start)
+        self._received.took(start)
         self._count(number - first, start)
         return message
 
-    def _receive(self) -> None:
-        """Receive once, for paramiko's thread."""
-        try:
-            self._fill(wait=True)
-        except OSError as error:
-            if self.closed or self.handshake_timed_out():
-                raise EOFError from error
-            if not isinstance(error, TimeoutError) and error.errno != errno.EAGAIN:
-                raise
-            if self.need_rekey() and not self.buffered.waiting:
-                raise NeedRekeyException from error
-
-    def _fill(self, *, wait: bool) -> bool:
-        assert self._cipher is not None
-        return self.buffered.fill(self._needed or self._cipher.head, wait=wait)
-
-    def _message(self, payload: memoryview, number: int) -> tuple[int, Any]:
+    def _message(self, payload: memoryview, number: int) -> tuple[int, Message]:
         """A message, as paramiko takes it, and its kind."""
         if not payload:
             raise SSHException("an empty packet")
-        kind = payload[0]
-        if kind == CHANNEL_DATA and len(payload) >= 9:
-            return kind, ChannelData(payload[1:])
         message = Message(bytes(payload[1:]))
         message.seqno = number
-        return kind, message
+        return payload[0], message
 
     def _count(self, packets: int, size: int) -> None:
         """Ask for new keys at the limits (RFC 4253, 9); end the session if they are passed twice without new keys."""
@@ -362,10 +304,3 @@ class Packets(Packetizer):
 
 def _nowhere(_: Sequence[memoryview]) -> None:
     pass
-
-
-def receive_packets(packetizer: Packetizer, buffered: BufferedSocket) -> None:
-    """Make `packetizer`, whose socket is `buffered`, a `Packets`."""
-    packetizer.__class__ = Packets
-    assert isinstance(packetizer, Packets)
-    packetizer.buffered = buffered

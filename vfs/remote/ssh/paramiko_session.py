@@ -17,7 +17,7 @@ import paramiko
 from paramiko import Message
 from paramiko.auth_handler import AuthHandler
 
-from vfs.remote.ssh.paramiko_packets import BufferedSocket
+from vfs.remote.ssh.paramiko_packets import Packets
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,9 @@ class Session(paramiko.Transport):
     """Used by one dialling thread; its own thread receives."""
 
     def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        super().__init__(
+            sock, default_window_size=WINDOW, default_max_packet_size=PACKET, packetizer_class=Packets
+        )
         self.packetizer.REKEY_BYTES = REKEY_BYTES
         self.packetizer.REKEY_PACKETS = REKEY_PACKETS
         self.service_asked = False
@@ -51,8 +53,7 @@ class Session(paramiko.Transport):
         try:
             super().run()
         finally:
-            if isinstance(self.sock, BufferedSocket):
-                self.sock.let_go()
+            cast("Packets", self.packetizer).let_go()
             mine = cast("Any", self)
             mine._handler_table.clear()
             mine.auth_handler = mine.kex_engine = None

@@ -111,7 +111,7 @@ class ChannelStream:
         """Bytes received since the window was last opened."""
 
     def receive(self, sink: Sink, reader: LoopReader) -> None:
-        """As `Transport.receive`. Where the packets are ours, the loop receives them; else paramiko's thread does."""
+        """As `Transport.receive`. The loop receives, except for what comes through a jump host: there paramiko's thread does."""
         chunks = cast("Chunks", self._channel.in_buffer)
 
         def give(data: Sequence[memoryview]) -> None:
@@ -134,9 +134,9 @@ class ChannelStream:
 
         chunks.wake = partial(reader.call, pour)
         pour()
-        packets = self._chain.sessions[-1].packetizer
-        if isinstance(packets, Packets):
-            packets.divert(reader, self._channel.chanid, give)
+        if len(self._chain.sessions) == 1:
+            packets, sock = cast("Packets", self._chain.sessions[0].packetizer), self._chain.sockets[0]
+            packets.divert(reader, sock.fileno(), self._channel.chanid, give)
 
     def _open_window(self, size: int) -> None:
         """Let the server send `size` bytes more. A thread of its own, since that may have to wait."""
