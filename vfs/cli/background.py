@@ -128,14 +128,9 @@ class Process:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._gone = False
         self._fd: int | None = None
-        try:
+        with contextlib.suppress(AttributeError, OSError):  # before Linux 5.3; or it has ended
             self._fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._gone = True
-        except (AttributeError, OSError):  # before Linux 5.3
-            self._gone = not self._runs()
 
     def __enter__(self) -> Process:
         return self
@@ -143,26 +138,26 @@ class Process:
     def __exit__(self, *_: object) -> None:
         if self._fd is not None:
             os.close(self._fd)
-            self._fd = None
 
     def ended(self, seconds: float) -> bool:
         """Wait at most `seconds` for the process to end. Returns whether it has ended."""
         if self._fd is not None:
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            self._gone = bool(poll.poll(seconds * 1000))
+            return bool(poll.poll(seconds * 1000))
         end = time.monotonic() + seconds
-        while not self._gone and self._fd is None and time.monotonic() < end:
+        while self._runs():
+            if time.monotonic() >= end:
+                return False
             time.sleep(0.02)
-            self._gone = not self._runs()
-        return self._gone
+        return True
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if the process still runs."""
         with contextlib.suppress(ProcessLookupError):
             if self._fd is not None:
                 signal.pidfd_send_signal(self._fd, number)
-            elif not self._gone:
+            else:
                 os.kill(self._pid, number)
 
     def _runs(self) -> bool:
