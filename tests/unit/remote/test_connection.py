@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.lab.engine_threads import Threads, run_engine
 from tests.lab.fake_server import Asked, Session
 from tests.unit.remote.one_connection import connected
+from vfs.base.errors import LinkLost
 from vfs.remote.sftp.wire import PacketType
 
 pytestmark = pytest.mark.one_python
@@ -107,3 +108,18 @@ def test_requests_keep_their_order_whichever_thread_sends_them(monkeypatch: pyte
     numbers = [asked.id for asked in run_engine(main)]
     assert len(numbers) == 100
     assert numbers == sorted(numbers)
+
+
+def test_a_connection_ends_when_there_is_no_thread_to_send_what_has_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(threads: Threads) -> None:
+        _, session, connection, lost = await connected(threads)
+        monkeypatch.setattr(session, "send_now", lambda data: 0)
+        threads.scarce = lambda name: name == "sftp writer"
+        with pytest.raises(LinkLost):
+            await connection.lstat(BIG)
+        assert lost == [connection]
+        assert str(connection.ended).startswith("cannot send")
+
+    run_engine(main)

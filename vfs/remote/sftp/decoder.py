@@ -21,7 +21,6 @@ class Reply(NamedTuple, Generic[Token]):
 
     token: Token
     request_id: int
-    kind: int
     value: int | Value
 
 
@@ -31,7 +30,8 @@ class _Expected(NamedTuple, Generic[Token]):
     into: memoryview | None
 
 
-_VERSION_ID = -1
+VERSION_ID = -1
+"""Stands for the id of an INIT, which has none."""
 _SCRATCH = 4 + MAX_PACKET
 _NEAR = 4 * 1024
 _BULK = 32 * 1024
@@ -61,10 +61,6 @@ class Decoder(Generic[Token]):
     def expect(self, request_id: int, kind: PacketType, token: Token, into: memoryview | None = None) -> None:
         """A request goes out whose answer is a `kind` (or a STATUS); DATA goes to `into`, which bounds it."""
         self.pending[request_id] = _Expected(kind, token, into)
-
-    def expect_version(self, token: Token) -> None:
-        """An INIT goes out."""
-        self.pending[_VERSION_ID] = _Expected(PacketType.VERSION, token, None)
 
     def let_go(self) -> None:
         """Nothing more comes: keep no memory for it."""
@@ -162,7 +158,7 @@ class Decoder(Generic[Token]):
                     break
                 self._bulk = length > _BULK
                 size, expected = self._data(data, start, length, request_id)
-                reply = Reply(expected.token, request_id, kind, size)
+                reply = Reply(expected.token, request_id, size)
                 into = expected.into
                 assert into is not None
                 have = min(there - 9, size)
@@ -203,13 +199,13 @@ class Decoder(Generic[Token]):
 
     def _reply(self, kind: int, request_id: int, packet: bytes) -> Reply[Token]:
         if kind == PacketType.VERSION:
-            request_id = _VERSION_ID
+            request_id = VERSION_ID
         expected = self.pending.get(request_id)
         if expected is None:
             raise errors.ProtocolViolation(f"a reply that nobody waits for (type {kind}, id {request_id})")
         self.culprit = expected.token
         if kind not in (expected.kind, PacketType.STATUS) or (
-            request_id == _VERSION_ID and kind != PacketType.VERSION
+            request_id == VERSION_ID and kind != PacketType.VERSION
         ):
             raise errors.ProtocolViolation(f"a reply of type {kind} where {expected.kind} was due")
         value = wire.parse(kind, packet)
@@ -217,4 +213,4 @@ class Decoder(Generic[Token]):
             raise errors.ProtocolViolation("an empty success where an answer was due")
         self.culprit = None
         del self.pending[request_id]
-        return Reply(expected.token, request_id, kind, value)
+        return Reply(expected.token, request_id, value)

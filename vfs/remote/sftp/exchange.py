@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from vfs.base.errors import LinkLost, ProtocolViolation
 from vfs.remote.sftp import wire
 from vfs.remote.sftp.batch import Batch
-from vfs.remote.sftp.decoder import Decoder, Reply
+from vfs.remote.sftp.decoder import VERSION_ID, Decoder, Reply
 from vfs.remote.sftp.wire import Code, PacketType, Status
 from vfs.remote.ssh.loop_reader import LoopReader
 from vfs.remote.ssh.transport import AT_ONCE, Transport
@@ -110,7 +110,7 @@ class Exchange(ABC):
     def _begin(self) -> asyncio.Future[Any]:
         """Receive from now on; the server's extensions, from its answer to `HELLO`."""
         ask = Ask(self._loop.create_future(), b"", self._loop.time(), PacketType.VERSION, 0)
-        self._decoder.expect_version(ask)
+        self._decoder.expect(VERSION_ID, PacketType.VERSION, ask)
         self._await(ask)
         self._tick()
         self._transport.receive(self, self._reader)
