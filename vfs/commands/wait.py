@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import asdict
 
 from vfs.base.each import each
-from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, Unreachable, WaitedTooLong
+from vfs.base.errors import ArtisyncError, LinkError, NeverQuiet, RootUnusable, Unreachable, WaitedTooLong
 from vfs.base.file_version import Version
 from vfs.base.units import count, size
 from vfs.commands.reports import Report
@@ -64,6 +64,8 @@ async def wait(
             with fresh_only():
                 async with asyncio.timeout_at(until) as limit:
                     text, kind, found = await look()
+        except RootUnusable as error:  # a container whose first sync is still to come
+            seen, text, kind, found = None, f"{error}; waiting for it", RootUnusable, None
         except (LinkError, TimeoutError):
             if limit.expired():
                 return

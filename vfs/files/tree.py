@@ -11,7 +11,14 @@ import contextlib
 import logging
 import os
 
-from vfs.base.errors import AccessDenied, ArtisyncError, EndlessSymlink, NoSuchPath, NotDirectory
+from vfs.base.errors import (
+    AccessDenied,
+    ArtisyncError,
+    EndlessSymlink,
+    NoSuchPath,
+    NotDirectory,
+    RootUnusable,
+)
 from vfs.base.loop_time import loop_time
 from vfs.cache.blocks import BlockCache
 from vfs.fetch.fetcher import Fetcher
@@ -195,8 +202,13 @@ class Tree:
             log.debug("cannot list %r ahead: %s", directory.path, error)
 
     async def listing(self, directory: Node) -> list[Node]:
-        """The children of a directory, fresh. Raises as `refresh_listing`."""
-        await self.refresh_listing(directory)
+        """The children of a directory, fresh. Raises as `refresh_listing`; RootUnusable when the root itself is gone."""
+        try:
+            await self.refresh_listing(directory)
+        except NoSuchPath as error:
+            if directory is self.root:
+                raise RootUnusable(f"there is no {os.fsdecode(directory.path)} on the server") from error
+            raise
         return list(directory.children.values())
 
     # --- a mount's begin and end --------------------------------------------------------------------------------------

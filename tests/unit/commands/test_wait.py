@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from tests.lab.memory_stack import ROOT, TTL, MemoryStack, play
-from vfs.base.errors import ArtisyncError, Unreachable
+from vfs.base.errors import ArtisyncError, RootUnusable, Unreachable
 from vfs.commands.wait import wait
 from vfs.files import experiments
 from vfs.files.node import Node
@@ -60,5 +60,23 @@ def test_a_directory_that_cannot_be_asked_for_is_not_left_out_silently() -> None
         found = [node.name async for node in experiments.walk(stack.tree, top, unlisted)]
         assert found == [b"sub"]
         assert [node.name for node, _ in unlisted] == [b"sub"]
+
+    play(story, latency=0.01)
+
+
+def test_a_root_that_is_gone_is_waited_for_and_told_by_its_name() -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(ROOT + b"/exp")
+        stack.old(ROOT + b"/exp/f", b"12345")
+        await stack.tree.listing(stack.tree.root)
+        stack.files.rename(ROOT, b"/away")
+        await asyncio.sleep(2 * TTL)
+        with pytest.raises(RootUnusable, match="there is no /r on the server"):
+            await experiments.find_path(stack.tree, "exp")
+        waiting = asyncio.ensure_future(_wait(stack))
+        await asyncio.sleep(2 * SETTLE)
+        assert not waiting.done()
+        stack.files.rename(b"/away", ROOT)
+        assert await waiting == 1
 
     play(story, latency=0.01)
