@@ -13,6 +13,11 @@ from vfs.files.node import Kind
 from vfs.files.tree import Tree
 
 
+def is_pattern(path: str) -> bool:
+    """Whether it may stand for several names."""
+    return any(mark in path for mark in "*?[")
+
+
 async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
     """The paths, each pattern replaced by the names that match, in order, but for links that lead nowhere; a word that is a name
     stands for itself.
@@ -21,7 +26,7 @@ async def expand(tree: Tree, paths: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for path in paths:
-        if not any(mark in path for mark in "*?["):
+        if not is_pattern(path):
             found[path] = None
             continue
         below = [""]

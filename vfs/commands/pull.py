@@ -8,6 +8,7 @@ that TensorBoard, which never looks at a replaced file, sees it. On the event lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import posixpath
@@ -30,7 +31,7 @@ from vfs.base.errors import (
 )
 from vfs.base.progress import Progress
 from vfs.base.units import size
-from vfs.commands.patterns import expand
+from vfs.commands.patterns import expand, is_pattern
 from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Action, Pulled, decide
 from vfs.commands.pull_write import PullWriter
@@ -118,6 +119,7 @@ class Pull:
         self._pulled = pulled
         self._writer = PullWriter(destination, pulled, overwrite=order.overwrite)
         self._patience = patience
+        self._meant: dict[str, str] = {}
         self.progress = progress
         self.outcome = Outcome()
 
@@ -150,15 +152,33 @@ class Pull:
             beside = [(name, node) for name, node in beside if self._order.wants(name, node)]
             return [(name, node, "") for name, node in (*known.items(), *beside)]
         found: dict[str, tuple[str, Node, str]] = {}
-        for path in await expand(self._tree, self._order.names):
+        for word in self._order.names:
+            for path, node in await self._meaning(word, list(known)):
+                name, inside = posixpath.basename(path), path.partition("/")[2]
+                if found.setdefault(name, (name, node, inside))[1] is not node:
+                    raise UsageError(f"two of the paths would be copied to {name}")
+        return list(found.values())
+
+    async def _meaning(self, word: str, known: Sequence[str]) -> list[tuple[str, Node]]:
+        """The paths that a word stands for, and what is there.
+
+        The beginning of a name stands for the same name in all looks of a watch. What a further look does not find may
+        come back.
+        """
+        if word in self._meant:
+            with contextlib.suppress(NoSuchPath, NotDirectory):
+                paths = await expand(self._tree, [self._meant[word]])
+                return [(path, await self._tree.find(os.fsencode(path), sure=True)) for path in paths]
+            return []
+        found = []
+        for path in await expand(self._tree, [word]):
             first, _, rest = path.strip("/").partition("/")
             if os.fsencode(first) not in self._tree.root.children:  # the beginning of a name, or a mistake
-                first = experiments.choose(first, list(known))
-            node = await experiments.find_path(self._tree, posixpath.join(first, rest))
-            name = posixpath.basename(rest) or first
-            if found.setdefault(name, (name, node, rest))[1] is not node:
-                raise UsageError(f"two of the paths would be copied to {name}")
-        return list(found.values())
+                first = experiments.choose(first, known)
+            path = f"{first}/{rest}".rstrip("/")
+            found.append((path, await experiments.find_path(self._tree, path)))
+        self._meant[word] = word if is_pattern(word) else found[0][0]
+        return found
 
     async def _look(self, name: str, top: Node, inside: str) -> list[Item]:
         """`inside`: where in its experiment `top` is."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,10 +25,14 @@ from tests.lab.pulling import copy_at, pull
 from tests.lab.small_stack import FRAMES, small_stack
 from vfs.base.errors import Unreachable
 from vfs.base.file_version import Version
+from vfs.base.progress import Progress
 from vfs.commands import prefetch, pull_dest, pull_journal
 from vfs.commands import wait as waiting
+from vfs.commands.pull import Order, Pull
+from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Pulled
 from vfs.files import experiments
+from vfs.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -555,6 +560,36 @@ def test_a_pull_waits_for_a_server_that_pauses(out: Path, tmp_path: Path) -> Non
         assert (out / "e/new").read_bytes() == b"new"
 
     play(story, place=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("word", ["exp-1", "exp-", "exp-*", "exp-1/log"])
+def test_what_a_watch_has_found_once_may_be_gone_for_a_while(out: Path, word: str) -> None:
+    async def story(stack: MemoryStack) -> None:
+        stack.files.mkdir(b"/r/exp-1")
+        stack.old(b"/r/exp-1/log", b"one")
+        order = Order(str(out), [word], watch=True)
+        with PullDirectory(out) as destination, Pulled(out) as pulled:
+            work = Pull(cast(Stack, stack), order, destination, pulled, Progress(), patience=0)
+
+            async def look() -> set[str]:
+                await work.fetch(await work.plan())
+                await asyncio.sleep(2 * TTL)
+                return set(copy_at(out).files)
+
+            first = await look()
+            assert len(first) == 1
+            stack.files.rename(b"/r/exp-1", b"/away")
+            assert await look() == first
+            stack.files.mkdir(b"/r/other")
+            stack.files.mkdir(b"/r/exp-10" if word != "exp-*" else b"/r/other/exp-10")
+            assert await look() == first
+            assert os.listdir(out) == ["log" if word.endswith("log") else "exp-1"]
+            stack.files.rename(b"/away", b"/r/exp-1")
+            stack.old(b"/r/exp-1/log", b"one and two")
+            await look()
+            assert list(copy_at(out).files.values()) == [b"one and two"]
+
+    play(story)
 
 
 def test_commands_go_as_deep_as_the_servers_tree(out: Path, tmp_path: Path) -> None:
