@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """A live mount, where it is now. `started` is in Unix seconds."""
+    """A live mount, where it is now."""
 
     mountpoint: Path
     pid: int
     profile: str | None
-    started: float
     socket: Path
 
 
@@ -102,7 +100,6 @@ def read(path: Path) -> MountRecord | None:
             mountpoint=mount_table.present(Path(data["mountpoint"]), data.get("device", "")),
             pid=int(data["pid"]),
             profile=None if profile is None else str(profile),
-            started=float(data["started"]),
             socket=path.with_suffix(".sock"),
         )
     except (OSError, ValueError, LookupError, TypeError):
@@ -110,12 +107,6 @@ def read(path: Path) -> MountRecord | None:
 
 
 def _listening(record: MountRecord) -> bool:
-    try:
-        os.kill(record.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
     try:
         client.connect(record.socket, timeout=1.0).close()
     except (FileNotFoundError, ConnectionRefusedError):

@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 import struct
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -191,7 +190,6 @@ async def announce(
         "device": device,
         "pid": os.getpid(),
         "profile": profile,
-        "started": time.time(),
     }
     entry = path.with_suffix(".json")
     try:

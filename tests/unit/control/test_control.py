@@ -346,7 +346,7 @@ def test_a_runtime_directory_in_which_others_can_rename_ours_is_passed_over(
 def test_records_of_another_user_are_not_read_and_his_directory_is_refused(runtime: Path) -> None:
     async def body(server: ControlServer) -> None:
         path = server.path.with_suffix(".json")
-        record = {"mountpoint": "/m", "pid": os.getpid(), "profile": None, "started": 0.0}
+        record = {"mountpoint": "/m", "pid": os.getpid(), "profile": None}
         path.write_text(json.dumps(record))
         assert [mount.mountpoint for mount in await asyncio.to_thread(register.mounts)] == [Path("/m")]
         os.chown(path.parent, 12345, 12345)
@@ -475,43 +475,28 @@ def test_a_mount_where_another_was_that_was_moved_leaves_it_alone(monkeypatch: p
     assert os.listdir(sockets.directories()[0]) == []
 
 
-def test_a_record_of_a_dead_process_is_swept() -> None:
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-
-    async def body(server: ControlServer) -> None:
-        path = record_of("/mnt/a")
-        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": int(dead.stdout)}))
-        assert await asyncio.to_thread(register.mounts) == []
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_record_without_a_socket_or_whose_socket_refuses_is_of_a_dead_mount_and_swept(
+    refuses: bool,
+) -> None:
+    async def body(_: ControlServer) -> None:
+        path = record_of("/mnt/b")
+        path.write_text(json.dumps({**json.loads(record_of("/mnt/a").read_text()), "mountpoint": "/mnt/b"}))
+        if refuses:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind(str(path.with_suffix(".sock")))
+        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
         (gone,) = await asyncio.to_thread(register.dead, lambda _: True)
-        assert (gone.mountpoint, gone.profile) == (Path("/mnt/a"), "default")
+        assert (gone.mountpoint, gone.profile) == (Path("/mnt/b"), "default")
         assert path.exists()
         assert await asyncio.to_thread(register.dead, lambda _: False) == []
         assert not path.exists()
-        assert not server.path.exists()
+        assert not path.with_suffix(".sock").exists()
 
     served(body)
 
 
-def test_a_record_whose_socket_refuses_is_swept() -> None:
-    async def body(_: ControlServer) -> None:
-        path = record_of("/mnt/b")
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.bind(str(path.with_suffix(".sock")))
-        path.write_text(
-            json.dumps({"mountpoint": "/mnt/b", "pid": os.getpid(), "profile": None, "started": 0})
-        )
-        assert [r.mountpoint for r in await asyncio.to_thread(register.mounts)] == [Path("/mnt/a")]
-        assert await asyncio.to_thread(register.dead, lambda _: False) == []
-        assert not path.exists()
-
-    served(body)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"mountpoint": 7, "pid": 1, "profile": null, "started": 0}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"mountpoint": 7, "pid": 1, "profile": null}'])
 def test_a_damaged_record_is_swept_and_the_others_stay(text: str) -> None:
     async def body(_: ControlServer) -> None:
         record_of("/mnt/b").write_text(text)
