@@ -16,7 +16,7 @@ from tests.lab.live_mount import live
 from tests.unit.conftest import Artisync
 from vfs.base import mount_table
 from vfs.base.address import Address
-from vfs.base.errors import MountSilent, NfsMissing, RootUnusable
+from vfs.base.errors import ConnectError, MountSilent, NfsMissing, RootUnusable
 from vfs.base.profiles import Profile, profile_path, save_profile
 from vfs.commands.doctor import machine, network
 from vfs.commands.doctor.examine import CHECKS
@@ -84,6 +84,14 @@ def test_the_cause_and_the_next_step_come_from_the_error() -> None:
 
 
 # --- this machine -------------------------------------------------------------------------------------------------
+
+
+def test_no_step_of_doctor_is_to_run_doctor() -> None:
+    finding = Finding.of_error(
+        "name", ConnectError("~/.ssh/config: terminating, 1 bad configuration options")
+    )
+    assert "doctor" not in finding.next
+    assert "`-v`" in finding.next
 
 
 def test_without_fuse_the_next_step_is_to_install_it(

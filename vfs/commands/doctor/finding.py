@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import asdict, dataclass
 
-from vfs.base.errors import ArtisyncError
+from vfs.base.errors import ArtisyncError, ConnectError
+
+BY_HAND = "Run the panel's ssh line by hand, with `-v`: it shows more."
 
 
 class Result(enum.StrEnum):
@@ -34,7 +36,8 @@ class Finding:
         """A failure, with what the error knows of its cause; `advice` goes before that."""
         if isinstance(error, TimeoutError):
             return cls(check, Result.FAILED, "no answer in time", advice)
-        return cls(check, Result.FAILED, str(error) or error.hint, f"{advice} {error.hint}".strip())
+        hint = BY_HAND if type(error) is ConnectError else error.hint  # whose own hint is to run doctor
+        return cls(check, Result.FAILED, str(error) or hint, f"{advice} {hint}".strip())
 
     def as_json(self) -> dict[str, str | None]:
         """As `json.dumps` takes it."""
