@@ -45,7 +45,7 @@ def _lines(path: Path, verb: str, args: Json, timeout: float, silence: float | N
     except (FileNotFoundError, ConnectionRefusedError) as e:
         raise NotMounted("there is no live mount behind that control socket") from e
     except TimeoutError as e:
-        raise MountSilent(f"the mount's process has not answered for {timeout:g} s") from e
+        raise MountSilent(f"the mount's process has not answered for {round(timeout, 1):g} s") from e
     except (OSError, ValueError) as e:
         raise MountSilent(f"the mount's process broke off its answer: {e}") from e
     raise MountSilent("the mount's process hung up without an answer")
