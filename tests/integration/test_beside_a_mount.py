@@ -7,11 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.lab.mounted import Mounted, needs_fuse, write
+from tests.lab.processes import stopped
 from tests.lab.sshd import Sshd
 from tests.lab.waiting import eventually
 from tests.unit.formats.made_files import torch_archive
@@ -59,6 +61,16 @@ def test_without_a_profile_it_is_the_server_of_the_only_mount(mounted: Mounted) 
     assert {row["name"] for row in json.loads(mounted.artisync("ls", "--json").stdout)} == {"exp-1", "exp-2"}
     mounted.unmount()
     assert "no server yet" in mounted.artisync("ls").stderr
+
+
+def test_a_path_in_a_mount_that_does_not_answer_holds_nobody_up(mounted: Mounted, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(mounted.path)
+    (record,) = json.loads(mounted.artisync("status", "--json").stdout)["mounts"]
+    with stopped(partial(os.kill, record["pid"])):
+        for words in (("ls", tmp_path / "link/exp-1"), ("cat", mounted.path / "exp-1/logs/console.log")):
+            said = mounted.artisync(*words, timeout=20)
+            assert said.returncode == 1
+            assert "artisync unmount --force" in said.stderr
 
 
 def test_a_pull_goes_through_it(mounted: Mounted, sshd: Sshd, root: Path, tmp_path: Path) -> None:

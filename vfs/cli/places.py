@@ -129,11 +129,29 @@ def _settings(given: Mapping[str, Any], mount: register.MountRecord) -> Settings
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is a file or directory of this machine outside every artisync mount, or could only be one."""
-    place = real_path(path)
-    if any(_inside(place, mount) for mount in register.mounts()) or dead.around(place) is not None:
+    """Whether a path is a file or directory of this machine outside every artisync mount, or could only be one.
+
+    Raises MountSilent for one in a mount that would hold every access.
+    """
+    mounts = register.mounts()
+    place = _real(path, mounts)
+    if any(_inside(place, mount) for mount in mounts) or dead.around(place) is not None:
         return False
     return Path(path).is_absolute() or path.startswith(".") or os.path.lexists(path)
+
+
+def _real(path: str, mounts: list[register.MountRecord]) -> Path:
+    """As `real_path`, but a mount that the path leads into is asked first whether it answers: a look at it would hang.
+
+    Raises MountSilent.
+    """
+    places = {mount.mountpoint: mount for mount in mounts}
+    for above in reversed(Path(os.path.abspath(path)).parents) if mounts else ():
+        mount = places.get(real_path(above))
+        if mount is not None:
+            client.call(mount.socket, "status", timeout=ANSWER_SECONDS)
+            break
+    return real_path(path)
 
 
 def _inside(place: Path, mount: register.MountRecord) -> bool:
@@ -141,7 +159,7 @@ def _inside(place: Path, mount: register.MountRecord) -> bool:
 
 
 def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.MountRecord | None, str]:
-    place = real_path(path)
+    place = _real(path, mounts)
     for mount in mounts:
         if _inside(place, mount):
             return mount, os.fspath(place.relative_to(mount.mountpoint))

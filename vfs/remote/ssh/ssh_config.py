@@ -53,7 +53,7 @@ def resolve(address: Address, deadline: Deadline, config: Path | None = None) ->
     Raises `errors.ConnectError` if the configuration cannot be understood.
     """
     config = config or _home_config()
-    if shutil.which("ssh") is not None:
+    if _database_home() and shutil.which("ssh") is not None:  # ssh refuses to run for a user of no name
         return _destination(address, _ask_ssh(address, deadline, config))
     return _destination(address, _ask_paramiko(address, config or Path.home() / ".ssh/config"))
 
@@ -130,6 +130,7 @@ def _ask_paramiko(address: Address, config: Path) -> Found:
         pass
     except (paramiko.ssh_exception.ConfigParseError, OSError, ValueError, KeyError) as e:
         raise errors.ConnectError(f"cannot parse {config}: {e}") from e
+    os.environ["LOGNAME"] = local_user()  # where the user has no name, paramiko would fail
     try:
         looked_up = reader.lookup(address.host)
     except (paramiko.SSHException, ImportError, KeyError, ValueError) as e:
