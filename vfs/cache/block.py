@@ -7,9 +7,9 @@ loop's thread. The cache's writer reads the ranges that were valid when the bloc
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64
 
 from vfs.cache.buffers import PAGE, Buffer, pages
 
@@ -141,7 +141,7 @@ class Block:
 
     def reckon(self) -> None:
         """Reckon the checksum of all bytes now, while they are in the processor's cache, valid or not. Any thread."""
-        self.checksum = xxh3_64_intdigest(self._memory[: self.capacity])
+        self.checksum = checksum(self, [(0, self.capacity)])
 
     def clip(self, end: int) -> None:
         """Forget what lies at `end` and beyond."""
@@ -156,3 +156,11 @@ class Block:
         for first, last in self.extents:
             block.write(first, self.view(first, last))
         return block
+
+
+def checksum(block: Block, extents: Iterable[Extent]) -> int:
+    """XXH3-64 of the bytes in these ranges."""
+    reckoned = xxh3_64()
+    for first, last in extents:
+        reckoned.update(block.view(first, last))
+    return reckoned.intdigest()

@@ -20,9 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xxhash import xxh3_64
-
-from vfs.cache.block import BLOCK, Block, Extent, little
+from vfs.cache.block import BLOCK, Block, Extent, checksum, little
 from vfs.cache.buffers import PAGE, libc
 from vfs.cache.rows import Damaged, Stored
 
@@ -43,14 +41,6 @@ _fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", No
 """None on macOS."""
 if _fallocate is not None:
     _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-
-
-def checksum(block: Block, extents: Iterable[Extent]) -> int:
-    """XXH3-64 of the bytes in these ranges."""
-    reckoned = xxh3_64()
-    for first, last in extents:
-        reckoned.update(block.view(first, last))
-    return reckoned.intdigest()
 
 
 class DataFiles:

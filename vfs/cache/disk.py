@@ -106,7 +106,7 @@ class DiskCache(WriteQueue):
 
     def capacity(self) -> tuple[int, str]:
         """Bytes that can be kept in all, and what sets that bound, for people: the limit, or the room on the disk."""
-        count = self._try(lambda ledger: ledger.capacity(self.limit), self.limit)
+        count = self._try(self._capacity, self.limit)
         if count < self.limit:
             return count, f"its disk has room for {size(count)} of cache ({self.directory})"
         return count, f"the cache keeps {size(count)} at most (--cache-size)"
@@ -243,12 +243,15 @@ class DiskCache(WriteQueue):
 
     def _write(self, ledger: Ledger, batch: WriteBatch) -> None:
         if not ledger.write(batch, self.limit):
-            if ledger.capacity(self.limit) < self.limit:
+            if self._capacity(ledger) < self.limit:
                 raise OSError(errno.ENOSPC, "the little that is left is for other programs")
             message = "the cache in %s is full: its limit is too small for what is pinned"
             self._warn("limit", message, self.directory)
         if any(key.startswith(PINS) for key in batch.records):
             keep_pins(ledger)
+
+    def _capacity(self, ledger: Ledger) -> int:
+        return ledger.records.usage() + ledger.room(self.limit)
 
     def _opened(self) -> Ledger:
         """Open the directory again. Raises `TROUBLE`."""

@@ -26,8 +26,8 @@ from pathlib import Path
 from cachetools import FIFOCache
 
 from vfs.cache import file_lock, fork_gate
-from vfs.cache.block import BLOCK, Block
-from vfs.cache.data import DataFiles, checksum, delete
+from vfs.cache.block import BLOCK, Block, checksum
+from vfs.cache.data import DataFiles, delete
 from vfs.cache.file_lock import locked
 from vfs.cache.records import Records
 from vfs.cache.rows import Damaged, Place, Stored, allocated, block_key, parse_key
@@ -40,7 +40,7 @@ REMEMBERED = 50_000
 WRITING = "writing"
 """The file that is locked while data files are written or deleted."""
 LEAST_FREE, LEAST_SHARE = 1 << 30, 50
-"""The cache leaves so many bytes of the disk free, or one part in so many of a small one: other programs need room, too."""
+"""Bytes of the disk that the cache leaves free for other programs: `LEAST_FREE`, or a small disk's size by `LEAST_SHARE`."""
 EVICTED_TOGETHER = 64 * BLOCK
 """Bytes that make way in one go: nobody waits for more than that."""
 RECORDS_SHARE = 8
@@ -119,11 +119,12 @@ class Ledger:
             self._remember(place, stored)
             return stored
 
-    def capacity(self, limit: int) -> int:
-        """Bytes that can be kept in all: `limit`, or what is kept now and what else the disk has room for."""
+    def room(self, limit: int) -> int:
+        """Bytes that fit beside those that are kept: within `limit` in all, and what the disk has to spare."""
         disk = shutil.disk_usage(self.directory)
         spare = disk.free - min(LEAST_FREE, disk.total // LEAST_SHARE)
-        return min(limit, self.records.usage() + max(0, spare)) if disk.total else limit
+        left = limit - self.records.usage()
+        return min(left, max(0, spare)) if disk.total else left
 
     # --- changing ---------------------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Ledger:
             sizes = {place: _size(entry, stored.get(place)) for place, entry in entries.items()}
             had = {place: one.size for place, one in stored.items()}
             more = {place: size - had.get(place, 0) for place, size in sizes.items()}
-            room = self.capacity(limit) - self.records.usage() + sum(going.values())
+            room = self.room(limit) + sum(going.values())
             oldest = self.records.oldest_blocks(sum(more.values()) - room, going)
             if not oldest:
                 break

@@ -35,7 +35,7 @@ class CheckResult:
 def looked_after(directory: Path) -> Iterator[Ledger]:
     """Open the cache in `directory` for the block. It makes no cache, and does not change one of another version.
 
-    Raises NoCache, CacheUnusable. So is called whatever fails in the block, which is to do nothing else.
+    Raises NoCache, CacheUnusable. An OSError of the block counts as the cache's: the block works on the cache alone.
     """
     directory = Path(os.path.abspath(directory))
     if not os.path.exists(directory / DATABASE):

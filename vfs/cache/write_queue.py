@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from vfs.cache.block import BLOCK, Block, Extent
-from vfs.cache.data import checksum
+from vfs.cache.block import BLOCK, Block, Extent, checksum
 from vfs.cache.records import PINS
 from vfs.cache.rows import Place, lineage_key
 

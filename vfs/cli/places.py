@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ def where(given: Mapping[str, Any], paths: Sequence[str]) -> Where:
     in a mount that would hold every access, ConfigError.
     """
     mounts = register.mounts() if paths else []
+    _see_that_they_answer(paths, mounts)
     meant = [_meant(path, mounts) for path in paths]
     found = [mount for mount, _ in meant]
     settings = None
@@ -134,24 +135,23 @@ def is_local(path: str) -> bool:
     Raises MountSilent for one in a mount that would hold every access.
     """
     mounts = register.mounts()
-    place = _real(path, mounts)
+    _see_that_they_answer([path], mounts)
+    place = real_path(path)
     if any(_inside(place, mount) for mount in mounts) or dead.around(place) is not None:
         return False
     return Path(path).is_absolute() or path.startswith(".") or os.path.lexists(path)
 
 
-def _real(path: str, mounts: list[register.MountRecord]) -> Path:
-    """As `real_path`, but a mount that the path leads into is asked first whether it answers: a look at it would hang.
-
-    Raises MountSilent.
-    """
-    places = {mount.mountpoint: mount for mount in mounts}
-    for above in reversed(Path(os.path.abspath(path)).parents) if mounts else ():
-        mount = places.get(real_path(above))
+def _see_that_they_answer(paths: Iterable[str], mounts: list[register.MountRecord]) -> None:
+    """Ask each mount that paths lead into, before a look at them, which would hang. Raises MountSilent."""
+    asked = {mount.mountpoint: mount for mount in mounts}
+    directories = {above for path in paths for above in Path(os.path.abspath(path)).parents}
+    for directory in sorted(directories, key=lambda directory: len(directory.parts)):
+        if not asked:
+            return
+        mount = asked.pop(real_path(directory), None)
         if mount is not None:
             client.call(mount.socket, "status", timeout=ANSWER_SECONDS)
-            break
-    return real_path(path)
 
 
 def _inside(place: Path, mount: register.MountRecord) -> bool:
@@ -159,7 +159,7 @@ def _inside(place: Path, mount: register.MountRecord) -> bool:
 
 
 def _meant(path: str, mounts: list[register.MountRecord]) -> tuple[register.MountRecord | None, str]:
-    place = _real(path, mounts)
+    place = real_path(path)
     for mount in mounts:
         if _inside(place, mount):
             return mount, os.fspath(place.relative_to(mount.mountpoint))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from vfs.base.errors import ArtisyncError, LinkError, NoSuchPath
 from vfs.base.progress import Progress
 from vfs.base.slices import slices
 from vfs.base.units import size
+from vfs.commands.fitting import fitting
 from vfs.commands.patterns import expand
 from vfs.commands.reports import Report, Tell, reports
 from vfs.fetch.content import Content
@@ -107,7 +108,7 @@ async def _fetch(
     with contextlib.nullcontext() if pin else fresh_only():  # what is cached can be pinned offline
         nodes = await _files(stack, paths)
     capacity, what = await asyncio.to_thread(stack.cache.disk.capacity)
-    nodes, others = _fitting(nodes, capacity)
+    nodes, others = fitting(nodes, lambda node: node.version.size, capacity)
     for node in others:
         beside = " beside the others" if node.version.size <= capacity else ""
         failed.append((os.fsdecode(node.relative), f"{size(node.version.size)} do not fit{beside}: {what}"))
@@ -130,17 +131,6 @@ async def _fetch(
     await each_file(nodes, lambda node: node.version.size, one)
     await stack.cache.flush()
     return fetched, failed
-
-
-def _fitting(nodes: Iterable[Node], capacity: int) -> tuple[list[Node], list[Node]]:
-    """The files that fit into `capacity` bytes together, small ones first, and the others."""
-    fitting: list[Node] = []
-    others: list[Node] = []
-    needed = 0
-    for node in sorted(nodes, key=lambda node: node.version.size):
-        needed += node.version.size
-        (fitting if needed <= capacity else others).append(node)
-    return fitting, others
 
 
 async def _one(stack: Stack, node: Node, progress: Progress, *, pin: bool) -> Content:

@@ -31,6 +31,7 @@ from vfs.base.errors import (
 )
 from vfs.base.progress import Progress
 from vfs.base.units import size
+from vfs.commands.fitting import fitting
 from vfs.commands.patterns import expand, is_pattern
 from vfs.commands.pull_dest import PullDirectory
 from vfs.commands.pull_journal import Action, Pulled, decide
@@ -160,7 +161,7 @@ class Pull:
         return list(found.values())
 
     async def _meaning(self, word: str, known: Sequence[str]) -> list[tuple[str, Node]]:
-        """The paths that a word stands for, and what is there.
+        """The paths that a word of the command line names, each with its node.
 
         The beginning of a name stands for the same name in all looks of a watch. What a further look does not find may
         come back.
@@ -286,15 +287,11 @@ class Pull:
     def _fitting(self, items: list[Item]) -> list[Item]:
         """The items that the disk has room for, small ones first; the others failed."""
         free = self._destination.free()
-        needed = 0
-        refused = set()
-        for item in sorted(items, key=lambda item: item.size):
-            needed += item.size
-            if needed > free:
-                refused.add(item.name)
-                reason = f"{size(item.size)} do not fit: {self._destination.path} has {size(free)} free"
-                self.outcome.failed.append((item.name, reason))
-        return [item for item in items if item.name not in refused]
+        items, others = fitting(items, lambda item: item.size, free)
+        for item in others:
+            reason = f"{size(item.size)} do not fit: {self._destination.path} has {size(free)} free"
+            self.outcome.failed.append((item.name, reason))
+        return items
 
     # --- copying ------------------------------------------------------------------------------------------------
 

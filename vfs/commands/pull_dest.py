@@ -146,8 +146,8 @@ class LocalName:
         os.mkdir(self._name, stat.S_IMODE(mode) & 0o777 | 0o700, dir_fd=self._fd)
 
     def open(self, temporary: str | None = None, mode: int = 0) -> int:
-        """A descriptor to read and write the file that is there, or the temporary one beside it, which is made if it is not
-        there, with the mode of the server's as `make_directory` has it."""
+        """Open the file, or the temporary one beside it, for reading and writing; the descriptor. A temporary file that is
+        missing is made, with the server's mode as in `make_directory`."""
         # not blocking: a FIFO may have taken its place
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if temporary else 0)
         fd = os.open(temporary or self._name, flags, stat.S_IMODE(mode) & 0o777 | 0o600, dir_fd=self._fd)

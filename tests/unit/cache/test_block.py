@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from vfs.base import memory
 from vfs.cache import buffers
-from vfs.cache.block import BLOCK, MAX_EXTENTS, Block
+from vfs.cache.block import BLOCK, MAX_EXTENTS, Block, checksum
 from vfs.cache.buffers import PAGE, Buffer
-from vfs.cache.data import checksum
 
 SIZE = 60
 spans = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair)))

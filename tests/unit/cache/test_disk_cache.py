@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from tests.lab.blocks import ledger_of, prune, read_block, usage, verify
 from tests.lab.waiting import eventually
 from vfs.base.errors import CacheUnusable
-from vfs.cache.block import BLOCK, Block
-from vfs.cache.data import DataFiles, checksum
+from vfs.cache.block import BLOCK, Block, checksum
+from vfs.cache.data import DataFiles
 from vfs.cache.database import DATABASE
 from vfs.cache.disk import DiskCache
 from vfs.cache.ledger import LEAST_FREE, LEAST_SHARE
@@ -115,7 +115,7 @@ def test_a_partial_block_comes_back_with_just_its_ranges(
 
 @pytest.fixture
 def short_files() -> Iterator[int]:
-    """This process may write no file that is longer than so many bytes, as an old file system or `ulimit -f` has it."""
+    """The longest file, in bytes, that this process may write, as on an old file system or by `ulimit -f`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * BLOCK, hard))
     yield 64 * BLOCK

@@ -12,8 +12,7 @@ import pytest
 
 from tests.lab.memory_stack import MemoryStack, play
 from vfs.cache import write_queue
-from vfs.cache.block import BLOCK, Block, Extent
-from vfs.cache.data import checksum
+from vfs.cache.block import BLOCK, Block, Extent, checksum
 from vfs.cache.write_queue import WriteQueue
 
 

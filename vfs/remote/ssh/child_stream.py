@@ -41,7 +41,7 @@ class ChildStream:
                         break
             except BlockingIOError:
                 pass
-            except ConnectionResetError:  # ssh ended, and had not read all
+            except OSError:  # as ConnectionResetError: ssh ended, and had not read all
                 sink.over()
                 return False
             return True
