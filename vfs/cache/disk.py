@@ -251,7 +251,7 @@ class DiskCache(WriteQueue):
             keep_pins(ledger)
 
     def _capacity(self, ledger: Ledger) -> int:
-        return ledger.records.usage() + ledger.room(self.limit)
+        return min(self.limit, ledger.records.usage() + ledger.spare())
 
     def _opened(self) -> Ledger:
         """Open the directory again. Raises `TROUBLE`."""

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -119,12 +120,10 @@ class Ledger:
             self._remember(place, stored)
             return stored
 
-    def room(self, limit: int) -> int:
-        """Bytes that fit beside those that are kept: within `limit` in all, and what the disk has to spare."""
+    def spare(self) -> int:
+        """Bytes of the disk that the cache may yet take."""
         disk = shutil.disk_usage(self.directory)
-        spare = disk.free - min(LEAST_FREE, disk.total // LEAST_SHARE)
-        left = limit - self.records.usage()
-        return min(left, max(0, spare)) if disk.total else left
+        return max(0, disk.free - min(LEAST_FREE, disk.total // LEAST_SHARE)) if disk.total else sys.maxsize
 
     # --- changing ---------------------------------------------------------------------------------------------
 
@@ -200,7 +199,7 @@ class Ledger:
             sizes = {place: _size(entry, stored.get(place)) for place, entry in entries.items()}
             had = {place: one.size for place, one in stored.items()}
             more = {place: size - had.get(place, 0) for place, size in sizes.items()}
-            room = self.room(limit) + sum(going.values())
+            room = min(limit - self.records.usage(), self.spare()) + sum(going.values())
             oldest = self.records.oldest_blocks(sum(more.values()) - room, going)
             if not oldest:
                 break
